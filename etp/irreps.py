@@ -1,0 +1,220 @@
+"""Irreps as people type them: parsing with errors they can act on, settings, selection rules.
+
+Imports neither torch nor e3nn, so that a page can check what is typed before either is loaded;
+:func:`parse` turns a checked string into ``e3nn.o3.Irreps``, the type of every public interface.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING, Literal, NamedTuple, get_args
+
+if TYPE_CHECKING:
+    from e3nn import o3
+
+Setting = Literal["SISO", "SIMO", "MIMO"]
+Outputs = Literal["all", "natural"]
+SETTINGS: tuple[Setting, ...] = get_args(Setting)
+OUTPUTS: tuple[Outputs, ...] = get_args(Outputs)
+MAX_DEGREE = 20
+"""Largest degree accepted in an input: tables and Wigner matrices are tested up to twice this."""
+
+_TERM = re.compile(r"(?:(?P<mul>\d+)\s*[x*]\s*)?(?P<l>\d+)\s*(?P<p>[eo])")
+_PARITY_HINT = "A degree needs a parity: 1o (odd, a vector) or 1e (even, a pseudovector)."
+
+
+class Ir(NamedTuple):
+    """Irrep of O(3): degree ``l`` and parity ``p`` (+1 even, -1 odd)."""
+
+    l: int
+    p: int
+
+    @property
+    def natural(self) -> bool:
+        """Whether the parity is that of a spherical harmonic, (-1)^l."""
+        return self.p == (-1 if self.l % 2 else 1)
+
+    def __str__(self) -> str:
+        return f"{self.l}{'e' if self.p == 1 else 'o'}"
+
+    def couple(self, other: Ir) -> Iterator[Ir]:
+        """Irreps in the product of two: |l1 - l2| <= l3 <= l1 + l2 with parity p1 p2."""
+        for l in range(abs(self.l - other.l), self.l + other.l + 1):
+            yield Ir(l, self.p * other.p)
+
+
+class Term(NamedTuple):
+    """``mul`` copies of an irrep."""
+
+    mul: int
+    ir: Ir
+
+
+class IrrepsError(ValueError):
+    """Irreps that cannot be used: names the field, the position and the mend.
+
+    Attributes:
+        field: Name of the argument or control the text came from.
+        suggestion: A string that would be accepted, or None where no mend is obvious.
+    """
+
+    def __init__(self, field: str, problem: str, suggestion: str | None = None) -> None:
+        self.field = field
+        self.suggestion = suggestion
+        mend = f" Did you mean {suggestion}?" if suggestion else ""
+        super().__init__(f"{field}: {problem}{mend}")
+
+
+def parse_terms(text: str, field: str = "irreps") -> tuple[Term, ...]:
+    """Read irreps such as ``"4x0e + 4x1o"``, in the order given.
+
+    Raises:
+        IrrepsError: If a term is not an irrep, a multiplicity is 0, or a degree exceeds
+            :data:`MAX_DEGREE`. The message holds the position (from 1) of the first bad term.
+    """
+    if not isinstance(text, str):
+        raise IrrepsError(field, f"must be a string such as '0e + 1o', got {text!r}.")
+    if not text.strip():
+        raise IrrepsError(field, "is empty. Name at least one irrep.", "0e + 1o")
+    terms = []
+    position = 1
+    for piece in text.split("+"):
+        lead = len(piece) - len(piece.lstrip())
+        match = _TERM.fullmatch(piece.strip())
+        if match is None:
+            raise IrrepsError(
+                field,
+                f'position {position + lead}: "{piece.strip()}" is not an irrep. {_PARITY_HINT}',
+                _mended(text),
+            )
+        mul, l = int(match["mul"] or 1), int(match["l"])
+        if mul == 0:
+            raise IrrepsError(
+                field, f'position {position + lead}: "{piece.strip()}" has multiplicity 0.'
+            )
+        if l > MAX_DEGREE:
+            raise IrrepsError(
+                field,
+                f"position {position + lead}: degree {l} is above {MAX_DEGREE}, the largest "
+                "degree supported for an input.",
+            )
+        terms.append(Term(mul, Ir(l, 1 if match["p"] == "e" else -1)))
+        position += len(piece) + 1
+    return tuple(terms)
+
+
+def _mended(text: str) -> str | None:
+    """Best guess at what was meant: separators and case repaired, missing parities natural."""
+    terms = []
+    for piece in re.split(r"[+,;\s]+", text.lower().strip("+,; ")):
+        match = re.match(r"(?:(\d+)[x*])?(\d+)([eo]?)", piece)
+        if match is None or int(match[2]) > MAX_DEGREE or match[1] == "0":
+            return None
+        l = int(match[2])
+        mul = f"{match[1]}x" if match[1] else ""
+        terms.append(f"{mul}{l}{match[3] or ('o' if l % 2 else 'e')}")
+    return " + ".join(terms)
+
+
+def to_text(terms: Iterable[Term]) -> str:
+    """Write terms as e3nn does, multiplicity 1 left out: ``0e+2x1o``."""
+    return "+".join(f"{mul}x{ir}" if mul != 1 else str(ir) for mul, ir in terms)
+
+
+def multiplicities(terms: Iterable[Term]) -> dict[Ir, int]:
+    """Copies of each irrep in all, in order of first appearance."""
+    counts: dict[Ir, int] = {}
+    for mul, ir in terms:
+        counts[ir] = counts.get(ir, 0) + mul
+    return counts
+
+
+def channels(terms: Iterable[Term], field: str = "irreps") -> int:
+    """Return the number of channels C of irreps of the form C x (irreps).
+
+    Raises:
+        IrrepsError: If the irreps do not all have the same multiplicity.
+    """
+    counts = multiplicities(terms)
+    if len(set(counts.values())) > 1:
+        most = max(counts.values())
+        found = ", ".join(f"{mul} of {ir}" for ir, mul in counts.items())
+        raise IrrepsError(
+            field,
+            "must give every irrep the same multiplicity, because multiplicities are channels "
+            f"and channel u meets channel u; got {found}.",
+            to_text(Term(most, ir) for ir in counts),
+        )
+    return next(iter(counts.values()))
+
+
+def parse(irreps: str | o3.Irreps, field: str = "irreps") -> o3.Irreps:
+    """Return ``e3nn.o3.Irreps`` of checked irreps, in the order given.
+
+    Raises:
+        IrrepsError: As :func:`parse_terms`.
+    """
+    from e3nn import o3
+
+    terms = parse_terms(str(irreps) if isinstance(irreps, o3.Irreps) else irreps, field)
+    return o3.Irreps([(mul, tuple(ir)) for mul, ir in terms])
+
+
+def setting_irreps(
+    setting: Setting, lmax: int, outputs: Outputs = "all"
+) -> tuple[str, str, str | None]:
+    """Irreps of the settings of the paper (section 5): input 1, input 2 and the output filter.
+
+    Inputs carry natural parity. SISO couples degree L with L to L, SIMO couples L with L to every
+    degree, MIMO couples 0..L with 0..L to every degree. Outputs have the parity of the selection
+    rule; ``outputs="natural"`` keeps natural parities only, as the paper's benchmark did, which
+    drops every odd path and leaves SISO at odd L empty.
+
+    Raises:
+        ValueError: If the setting is unknown or ``lmax`` is not in 0..:data:`MAX_DEGREE`.
+    """
+    if setting not in SETTINGS:
+        raise ValueError(f"setting must be one of {', '.join(SETTINGS)}, got {setting!r}")
+    if outputs not in OUTPUTS:
+        raise ValueError(f"outputs must be one of {', '.join(OUTPUTS)}, got {outputs!r}")
+    if not 0 <= lmax <= MAX_DEGREE:
+        raise ValueError(f"lmax must be between 0 and {MAX_DEGREE}, got {lmax}")
+    degrees = range(lmax + 1) if setting == "MIMO" else [lmax]
+    inputs = to_text(Term(1, Ir(l, (-1) ** l)) for l in degrees)
+    kept: list[Ir] | None = None
+    if setting == "SISO":
+        kept = [Ir(lmax, (-1) ** lmax if outputs == "natural" else 1)]
+    elif outputs == "natural":
+        kept = [Ir(l, (-1) ** l) for l in range(2 * lmax + 1)]
+    return inputs, inputs, None if kept is None else to_text(Term(1, ir) for ir in kept)
+
+
+def selection_rule(
+    irreps1: Iterable[Ir], irreps2: Iterable[Ir], keep: Iterable[Ir] | None = None
+) -> list[tuple[Ir, Ir, Ir]]:
+    """Triples (in1, in2, out) that O(3) allows, of which ``keep`` (None: all) are asked for."""
+    wanted = None if keep is None else set(keep)
+    second = list(irreps2)
+    return [
+        (ir1, ir2, ir3)
+        for ir1 in irreps1
+        for ir2 in second
+        for ir3 in ir1.couple(ir2)
+        if wanted is None or ir3 in wanted
+    ]
+
+
+def why_empty(irreps1: str, irreps2: str, keep: str) -> str:
+    """Sentence for a filter that no coupling of the inputs can reach, with the mend."""
+    ones = list(multiplicities(parse_terms(irreps1)))
+    twos = list(multiplicities(parse_terms(irreps2)))
+    reachable = sorted({ir3 for _, _, ir3 in selection_rule(ones, twos)})
+    mends = [ir for ir in reachable if ir.l in {t.ir.l for t in parse_terms(keep)}] or reachable
+    signs = sorted({(a.p, b.p) for a in ones for b in twos})
+    words = {1: "even", -1: "odd"}
+    rule = " and ".join(f"{words[p]} times {words[q]} is {words[p * q]}" for p, q in signs)
+    return (
+        f"No path leads from {irreps1} x {irreps2} to {keep}: {rule}, and the degrees must satisfy "
+        f"|l1 - l2| <= l3 <= l1 + l2. Ask for {to_text(Term(1, ir) for ir in mends)}."
+    )
