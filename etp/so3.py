@@ -138,7 +138,7 @@ def couplings(l1: int, l2: int) -> tuple[Tensor, ...]:
     """
     top = l1 + l2
     nodes = sphere.grid(top + 1, 2 * top + 1)
-    first, second = _fields(l1, nodes), _fields(l2, nodes)
+    first, second = _fields(l1, *nodes.shape), _fields(l2, *nodes.shape)
     weights = nodes.weights[:, None]
     even = torch.einsum("iba,jba->ijba", first[0], second[0] * weights)
     odd = torch.einsum("iba,jba->ijba", first[1], second[2] * weights)
@@ -148,15 +148,16 @@ def couplings(l1: int, l2: int) -> tuple[Tensor, ...]:
         is_odd = (top + l3) % 2 == 1
         norm = (bracket_coefficient if is_odd else gaunt_coefficient)(l1, l2, l3)
         signal = odd if is_odd else even
-        harmonics = _fields(l3, nodes)[0]
+        harmonics = _fields(l3, *nodes.shape)[0]
         values = signal.flatten(2) @ harmonics.flatten(1).T / norm
         tensors.append(torch.where(_pattern(l1, l2, l3), values, 0.0))
     return tuple(tensors)
 
 
 @cache
-def _fields(l: int, nodes: sphere.Grid) -> tuple[Tensor, Tensor, Tensor]:
+def _fields(l: int, res_beta: int, res_alpha: int) -> tuple[Tensor, Tensor, Tensor]:
     """Y_l, dY_l / d beta and dY_l / (sin beta d alpha), each (2 l + 1, res_beta, res_alpha)."""
+    nodes = sphere.grid(res_beta, res_alpha)
     m = torch.arange(-l, l + 1).abs()
     table = sphere.legendre(l, nodes.beta)[l, m, :, None]
     slope = sphere.legendre_derivative(l, nodes.beta)[l, m, :, None]
@@ -167,9 +168,7 @@ def _fields(l: int, nodes: sphere.Grid) -> tuple[Tensor, Tensor, Tensor]:
 
 def _pattern(l1: int, l2: int, l3: int) -> Tensor:
     """Entries that symmetry allows: |m3| = ||m1| +- |m2||, and parity of the number of m < 0."""
-    m1, m2, m3 = torch.meshgrid(
-        *(torch.arange(-l, l + 1) for l in (l1, l2, l3)), indexing="ij"
-    )
+    m1, m2, m3 = torch.meshgrid(*(torch.arange(-l, l + 1) for l in (l1, l2, l3)), indexing="ij")
     reach = (m3.abs() == m1.abs() + m2.abs()) | (m3.abs() == (m1.abs() - m2.abs()).abs())
     negatives = (m1 < 0).int() + (m2 < 0).int() + (m3 < 0).int()
     return reach & ((negatives - (l1 + l2 + l3)) % 2 == 0)
@@ -257,4 +256,3 @@ def count_couplings(l1: int, l2: int, l3: int) -> int:
 
 ZERO = 1e-12
 """Coefficients smaller than this are accidental zeros; no true one below degree 20 comes near."""
-

@@ -163,7 +163,7 @@ def torus_series(lmax: int) -> Tensor:
     t = 2 * torch.pi * (torch.arange(points, dtype=torch.float64) + 0.5) / points
     table = legendre_by_order(lmax, legendre(lmax, t))
     u = torch.arange(lmax + 1, dtype=torch.float64)
-    norm = torch.where(u == 0, 1.0, 2.0) / points
+    norm = (2.0 - (u == 0).to(torch.float64)) / points
     odd = (torch.arange(-lmax, lmax + 1) % 2 == 1).reshape(-1, 1, 1)
     cosines = torch.cos(t[:, None] * u) * norm
     sines = torch.sin(t[:, None] * u) * norm

@@ -1,0 +1,1 @@
+"""Kernels for the CPU and the GPU, called only by products."""

@@ -1,0 +1,176 @@
+"""Bilinear map given by a table of non-zeros: ``z[n, k] += w * x[n, i] * y[n, j]``.
+
+Its derivatives are bilinear maps with the same entries in other roles, so one kernel serves any
+order of differentiation.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from etp.product import TensorProduct
+
+_CHUNK = 1 << 22
+"""Numbers held at once by the plain form."""
+
+
+class Form(NamedTuple):
+    """Entries sorted by the output component: compressed rows.
+
+    Attributes:
+        rows: int32, shape (dim_out + 1,): entries of component k are rows[k]..rows[k + 1].
+        first: int32 component of the first factor of each entry.
+        second: int32 component of the second factor.
+        values: Coefficient of each entry.
+    """
+
+    rows: Tensor
+    first: Tensor
+    second: Tensor
+    values: Tensor
+
+
+class Forms(NamedTuple):
+    """The map and its two transposes: x, y -> z; z, y -> x; z, x -> y."""
+
+    product: Form
+    by_first: Form
+    by_second: Form
+
+
+class SparseTable:
+    """Entries of a bilinear map, kept as tables and buffers of a product.
+
+    Args:
+        owner: The product.
+        name: Prefix of the names of the tables.
+        entries: Components (i, j, k) of each entry, int64, shape (3, entries).
+        values: Float64 coefficients, shape (entries,).
+        dims: Numbers of components (dim1, dim2, dim_out).
+    """
+
+    def __init__(
+        self,
+        owner: TensorProduct,
+        name: str,
+        entries: Tensor,
+        values: Tensor,
+        dims: tuple[int, int, int],
+    ) -> None:
+        self._owner, self._name = owner, name
+        i, j, k = entries
+        for form, (out, first, second, dim) in {
+            "product": (k, i, j, dims[2]),
+            "by_first": (i, k, j, dims[0]),
+            "by_second": (j, k, i, dims[1]),
+        }.items():
+            order = torch.argsort(out * (int(first.max()) + 1) + first, stable=True)
+            counts = torch.bincount(out, minlength=dim)
+            rows = torch.cat([torch.zeros(1, dtype=torch.int64), counts.cumsum(0)])
+            for part, tensor in (
+                ("rows", rows),
+                ("first", first[order]),
+                ("second", second[order]),
+            ):
+                owner.register_buffer(
+                    f"{name}_{form}_{part}", tensor.to(torch.int32), persistent=False
+                )
+            owner.register_table(f"{name}_{form}", values[order])
+
+    def forms(self, dtype: torch.dtype) -> Forms:
+        """The three forms with coefficients in ``dtype``."""
+        return Forms(*(self._form(form, dtype) for form in Forms._fields))
+
+    def _form(self, form: str, dtype: torch.dtype) -> Form:
+        owner, prefix = self._owner, f"{self._name}_{form}"
+        rows, first, second = (
+            owner.get_buffer(f"{prefix}_{part}") for part in ("rows", "first", "second")
+        )
+        return Form(rows, first, second, owner.table(prefix, dtype))
+
+
+def sparse_bilinear(x: Tensor, y: Tensor, forms: Forms) -> Tensor:
+    """Apply the map to (N, dim1) and (N, dim2); differentiable any number of times."""
+    result: Tensor = _Bilinear.apply(x, y, forms)  # type: ignore[no-untyped-call]
+    return result
+
+
+class _Bilinear(torch.autograd.Function):
+    """Autograd on top of the kernel: each gradient is another bilinear map."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, y: Tensor, forms: Forms) -> Tensor:
+        ctx.save_for_backward(x, y)
+        ctx.forms = forms
+        return apply_form(x.contiguous(), y.contiguous(), *forms.product)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
+        x, y = ctx.saved_tensors
+        product, by_first, by_second = ctx.forms
+        need_x, need_y, _ = ctx.needs_input_grad
+        to_x = Forms(by_first, product, _swapped(by_second))
+        to_y = Forms(by_second, _swapped(product), _swapped(by_first))
+        return (
+            sparse_bilinear(grad, y, to_x) if need_x else None,
+            sparse_bilinear(grad, x, to_y) if need_y else None,
+            None,
+        )
+
+
+def _swapped(form: Form) -> Form:
+    return form._replace(first=form.second, second=form.first)
+
+
+@torch.library.custom_op("etp::sparse_bilinear", mutates_args=())
+def apply_form(
+    x: Tensor, y: Tensor, rows: Tensor, first: Tensor, second: Tensor, values: Tensor
+) -> Tensor:
+    """Evaluate one form, shape (N, len(rows) - 1). An operator, so that torch.compile keeps it."""
+    out = x.new_empty(len(x), len(rows) - 1)
+    if x.device.type == "cpu" and cpu_kernel_missing() is None:
+        from etp.kernels import sparse_cpu
+
+        sparse_cpu.run(x, y, rows, first, second, values, out)
+    else:
+        _plain(x, y, rows, first, second, values, out)
+    return out
+
+
+@apply_form.register_fake
+def _(x: Tensor, y: Tensor, rows: Tensor, first: Tensor, second: Tensor, values: Tensor) -> Tensor:
+    return x.new_empty(x.shape[0], rows.shape[0] - 1)
+
+
+@cache
+def cpu_kernel_missing() -> str | None:
+    """Why the compiled CPU kernel cannot be used; None if it can. The plain form needs nothing."""
+    return None if find_spec("numba") else "numba is not installed: pip install numba"
+
+
+def _plain(
+    x: Tensor,
+    y: Tensor,
+    rows: Tensor,
+    first: Tensor,
+    second: Tensor,
+    values: Tensor,
+    out: Tensor,
+) -> None:
+    """Reference in plain PyTorch, a bounded number of entries at a time."""
+    counts = (rows[1:] - rows[:-1]).long()
+    places = torch.repeat_interleave(torch.arange(len(counts), device=x.device), counts)
+    wide = torch.promote_types(x.dtype, torch.float32)
+    total = torch.zeros(out.shape, dtype=wide, device=x.device)
+    step = max(1, _CHUNK // max(1, len(x)))
+    for start in range(0, len(values), step):
+        part = slice(start, start + step)
+        terms = x[:, first[part]].to(wide) * y[:, second[part]].to(wide) * values[part].to(wide)
+        total.index_add_(1, places[part], terms)
+    out.copy_(total)

@@ -1,0 +1,42 @@
+"""Every tensor product, one file per family; a new one is a new file under ``@register``."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from difflib import get_close_matches
+from functools import cache
+
+from etp.product import TensorProduct, registry
+
+
+@cache
+def _discover() -> None:
+    for module in pkgutil.iter_modules(__path__):
+        importlib.import_module(f"{__name__}.{module.name}")
+
+
+def names() -> list[str]:
+    """Names of all registered products, families together."""
+    _discover()
+    return list(registry())
+
+
+def get(name: str) -> type[TensorProduct]:
+    """Return the class registered under ``name``.
+
+    Raises:
+        ValueError: If there is none; the message holds the closest name and all known ones.
+    """
+    _discover()
+    known = registry()
+    if name not in known:
+        close = get_close_matches(name, known, n=1)
+        hint = f"did you mean {close[0]!r}? " if close else ""
+        raise ValueError(f"no tensor product {name!r}; {hint}known: {', '.join(known)}")
+    return known[name]
+
+
+def available() -> list[str]:
+    """Names of the products that can run here."""
+    return [name for name in names() if get(name).unavailable() is None]
