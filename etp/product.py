@@ -57,6 +57,8 @@ class TensorProduct(nn.Module, ABC):
 
     Attributes:
         channels: The common multiplicity C.
+        keep: Output irreps asked for, None for all.
+        weighted: Whether each path has a free weight (class attribute).
         paths: Claimed paths of one channel, in the order of the output.
         irreps_out: One copy per path where ``keeps_paths``, one per irrep where not; times C.
 
@@ -70,6 +72,7 @@ class TensorProduct(nn.Module, ABC):
     reference: ClassVar[str]
     group: ClassVar[str] = "O(3)"
     keeps_paths: ClassVar[bool] = False
+    weighted: ClassVar[bool] = False
 
     def __init__(
         self,
@@ -84,7 +87,7 @@ class TensorProduct(nn.Module, ABC):
         self.channels = self._common_channels()
         self.irs_in1 = _distinct(self.irreps_in1)
         self.irs_in2 = _distinct(self.irreps_in2)
-        keep = None if filter_ir_out is None else _filter(filter_ir_out)
+        self.keep = None if filter_ir_out is None else _filter(filter_ir_out)
         self.lmax_in1 = max(ir.l for ir in self.irs_in1)
         self.lmax_in2 = max(ir.l for ir in self.irs_in2)
         candidates = [
@@ -92,7 +95,7 @@ class TensorProduct(nn.Module, ABC):
             for ir1 in self.irs_in1
             for ir2 in self.irs_in2
             for ir_out in self.couple(ir1, ir2)
-            if keep is None or ir_out in keep
+            if self.keep is None or ir_out in self.keep
         ]
         self.lmax_out = max((ir_out.l for _, _, ir_out in candidates), default=0)
         claimed = (Path(*triple, self.coefficient(*triple)) for triple in candidates)
@@ -100,7 +103,7 @@ class TensorProduct(nn.Module, ABC):
             sorted((path for path in claimed if path.coefficient != 0.0), key=lambda p: p.ir_out)
         )
         if not self.paths:
-            raise ValueError(self._why_empty(keep, candidates))
+            raise ValueError(self._why_empty(candidates))
         self.irs_out: tuple[o3.Irrep, ...] = (
             tuple(path.ir_out for path in self.paths)
             if self.keeps_paths
@@ -223,7 +226,7 @@ class TensorProduct(nn.Module, ABC):
             )
         return counts[0]
 
-    def _why_empty(self, keep: set[o3.Irrep] | None, candidates: list[Any]) -> str:
+    def _why_empty(self, candidates: list[Any]) -> str:
         if candidates:
             paths = ", ".join(f"{a} x {b} -> {c}" for a, b, c in candidates)
             return (
@@ -231,7 +234,7 @@ class TensorProduct(nn.Module, ABC):
                 f"{self.irreps_in2}: it cannot couple {paths} (coefficient 0). Choose a product "
                 "that reaches these paths, such as cg-dense, or other irreps."
             )
-        wanted = "+".join(map(str, sorted(keep))) if keep else "nothing"
+        wanted = "+".join(map(str, sorted(self.keep or ())))
         return "filter_ir_out leaves no path. " + irreps_module.why_empty(
             str(self.irreps_in1), str(self.irreps_in2), wanted
         )
