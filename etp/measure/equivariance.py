@@ -1,0 +1,122 @@
+r"""Equivariance error: does multiplying commute with rotating and inverting?
+
+:math:`\max_g \|T(D_1 x, D_2 y) - D_3 T(x, y)\|_F / \|T(x, y)\|_F` over random rotations g, every
+second one with the inversion (unless the product is only SO(3)-equivariant), and a batch of random
+inputs. Rotations act in float64; inputs are cast to the tested dtype afterwards, so that the error
+is that of the product. An exact product stays at the roundoff of its dtype; a grid one column short
+is wrong by percents in any dtype.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from statistics import median
+
+import torch
+from e3nn import o3
+from torch import Tensor
+
+from etp import so3
+from etp.irreps import Ir
+from etp.measure import oracle
+from etp.product import TensorProduct
+
+GATES = {torch.float64: 1e-12, torch.float32: 5e-6, torch.bfloat16: 3e-2}
+TF32_GATE = 5e-3
+"""Gate of float32 where matrix products are allowed to run in TF32."""
+
+
+@dataclass(frozen=True)
+class EquivarianceError:
+    """Relative equivariance errors.
+
+    Attributes:
+        max: Worst group element.
+        median: Median group element.
+        per_degree: Worst group element for each output degree.
+        per_element: One error for each group element.
+        inverted: Whether the group element holds the inversion.
+        gate: Largest ``max`` of an equivariant product in this dtype.
+    """
+
+    max: float
+    median: float
+    per_degree: dict[int, float]
+    per_element: tuple[float, ...]
+    inverted: tuple[bool, ...]
+    gate: float
+
+    @property
+    def passed(self) -> bool:
+        """Whether the error is roundoff."""
+        return self.max <= self.gate
+
+
+def equivariance_error(
+    tp: TensorProduct,
+    *,
+    dtype: torch.dtype = torch.float64,
+    elements: int = 8,
+    batch: int = 16,
+    seed: int = 0,
+) -> EquivarianceError:
+    """Measure the error of ``tp`` over ``elements`` group elements and ``batch`` inputs.
+
+    Raises:
+        ValueError: If ``elements`` or ``batch`` is below 1.
+    """
+    if elements < 1 or batch < 1:
+        raise ValueError(f"elements and batch must be at least 1, got {elements} and {batch}")
+    generator = torch.Generator().manual_seed(seed)
+    x1, x2 = tp.random_inputs(batch, generator)
+    rotations = so3.random_rotations(elements, generator)
+    inverted = torch.arange(elements) % 2 == (1 if tp.group == "O(3)" else 2)
+    lmax = max(ir.l for irreps in (tp.irreps_in1, tp.irreps_in2, tp.irreps_out) for _, ir in irreps)
+    degrees = so3.wigner_d(lmax, rotations)
+    straight = _apply(tp, x1, x2, dtype)
+    size = straight.norm()
+    if size < torch.finfo(dtype).eps * x1.norm() * x2.norm():
+        # An identically zero product: relative to the inputs, so that noise is not divided by noise.
+        straight_size = (x1.norm() * x2.norm()).expand(straight.shape)
+    else:
+        straight_size = straight
+    errors, by_degree = [], []
+    for k in range(elements):
+        element = [d[k] for d in degrees]
+        sign = bool(inverted[k])
+        rotated = _apply(
+            tp, _act(element, sign, x1, tp.irreps_in1), _act(element, sign, x2, tp.irreps_in2), dtype
+        )
+        error = rotated - _act(element, sign, straight, tp.irreps_out)
+        errors.append(oracle.relative(error, straight_size))
+        by_degree.append(oracle.relative_by_degree(error, straight_size, tp.irreps_out))
+    return EquivarianceError(
+        max(errors),
+        median(errors),
+        {l: max(found[l] for found in by_degree) for l in by_degree[0]},
+        tuple(errors),
+        tuple(inverted.tolist()),
+        gate(dtype, tp.device),
+    )
+
+
+def gate(dtype: torch.dtype, device: torch.device) -> float:
+    """Largest error of an equivariant product in ``dtype`` under the present TF32 setting."""
+    tf32 = device.type == "cuda" and torch.backends.cuda.matmul.allow_tf32
+    return TF32_GATE if tf32 and dtype == torch.float32 else GATES[dtype]
+
+
+def _apply(tp: TensorProduct, x1: Tensor, x2: Tensor, dtype: torch.dtype) -> Tensor:
+    with torch.no_grad():
+        z: Tensor = tp(x1.to(tp.device, dtype), x2.to(tp.device, dtype))
+    return z.double().cpu()
+
+
+def _act(degrees: list[Tensor], inverted: bool, x: Tensor, irreps: o3.Irreps) -> Tensor:
+    """Apply one group element to features (N, dim)."""
+    parts = []
+    for (mul, ir), part in zip(irreps, irreps.slices(), strict=True):
+        sign = -1.0 if inverted and Ir(ir.l, ir.p).p == -1 else 1.0
+        block = x[:, part].reshape(len(x), mul, ir.dim)
+        parts.append((block @ degrees[ir.l].T * sign).flatten(1))
+    return torch.cat(parts, dim=1)

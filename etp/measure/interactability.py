@@ -1,0 +1,95 @@
+"""Which irreps interact: the paths a product really has, found from its outputs.
+
+Outputs are fitted by least squares with every coupling ``x[l1] . y[l2] . wigner_3j(l1, l2, l3)``
+that the triangle rule allows. Nothing the product claims is used.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from e3nn import o3
+from torch import Tensor
+
+from etp.measure import oracle
+from etp.product import TensorProduct
+
+Triple = tuple[o3.Irrep, o3.Irrep, o3.Irrep]
+
+RELATIVE_ZERO = 1e-9
+"""Fitted coefficients below this fraction of the largest are roundoff (float64)."""
+
+
+@dataclass(frozen=True)
+class Measured:
+    """Coefficients fitted to the outputs.
+
+    Attributes:
+        copies: For each output copy its irrep and the fitted coefficient of every pair of inputs.
+        residual: Largest part of an output that no coupling explains, relative.
+    """
+
+    copies: tuple[tuple[o3.Irrep, dict[tuple[o3.Irrep, o3.Irrep], float]], ...]
+    residual: float
+
+
+def interactions(tp: TensorProduct, *, seed: int = 0) -> set[Triple]:
+    """Measured set of (ir_in1, ir_in2, ir_out) that interact."""
+    return {
+        (ir1, ir2, ir_out)
+        for ir_out, pairs in measured_coefficients(tp, seed=seed).copies
+        for ir1, ir2 in pairs
+    }
+
+
+def measured_coefficients(tp: TensorProduct, *, seed: int = 0) -> Measured:
+    """Fit the coefficients of every output copy in float64.
+
+    Raises:
+        ValueError: If an output is no combination of couplings, so not rotation equivariant.
+    """
+    pairs = [(ir1, ir2) for ir1 in dict.fromkeys(ir for _, ir in tp.irreps_in1)
+             for ir2 in dict.fromkeys(ir for _, ir in tp.irreps_in2)]  # fmt: skip
+    samples = 8 + len(pairs)
+    x1, x2 = tp.random_inputs(samples, torch.Generator().manual_seed(seed))
+    with torch.no_grad():
+        z = tp(x1.to(tp.device), x2.to(tp.device)).double().cpu()
+    first = {ir: x[:, 0] for ir, x in oracle.by_irrep(x1, tp.irreps_in1).items()}
+    second = {ir: x[:, 0] for ir, x in oracle.by_irrep(x2, tp.irreps_in2).items()}
+    outputs = _first_channel(z, tp)
+    largest = max(float(block.norm()) for _, block in outputs) or 1.0
+    copies: list[tuple[o3.Irrep, dict[tuple[o3.Irrep, o3.Irrep], float]]] = []
+    residual = 0.0
+    for l in sorted({ir.l for ir, _ in outputs}):
+        couples = [(a, b) for a, b in pairs if abs(a.l - b.l) <= l <= a.l + b.l]
+        columns = torch.stack(
+            [
+                torch.einsum("ni,nj,ijk->nk", first[a], second[b], oracle.wigner_3j(a.l, b.l, l))
+                for a, b in couples
+            ],
+            dim=-1,
+        ).flatten(0, 1)
+        here = [(ir, block) for ir, block in outputs if ir.l == l]
+        targets = torch.stack([block.flatten() for _, block in here], dim=-1)
+        fitted = torch.linalg.lstsq(columns, targets, driver="gelsd").solution
+        residual = max(residual, float((columns @ fitted - targets).norm(dim=0).max()) / largest)
+        for (ir, _), column in zip(here, fitted.T, strict=True):
+            copies.append((ir, dict(zip(couples, column.tolist(), strict=True))))
+    if residual > 1e-8:
+        raise ValueError(
+            f"{tp.name} has outputs that no coupling of its inputs explains (relative residual "
+            f"{residual:.1e}): it is not a rotation equivariant bilinear map"
+        )
+    floor = RELATIVE_ZERO * max(abs(c) for _, found in copies for c in found.values())
+    kept = tuple((ir, {p: c for p, c in found.items() if abs(c) > floor}) for ir, found in copies)
+    return Measured(kept, residual)
+
+
+def _first_channel(z: Tensor, tp: TensorProduct) -> list[tuple[o3.Irrep, Tensor]]:
+    """Output copies of channel 0, in order."""
+    blocks = []
+    for (mul, ir), part in zip(tp.irreps_out, tp.irreps_out.slices(), strict=True):
+        copies = z[:, part].reshape(len(z), mul // tp.channels, tp.channels, ir.dim)
+        blocks += [(ir, copies[:, number, 0]) for number in range(copies.shape[1])]
+    return blocks

@@ -1,0 +1,66 @@
+"""How much memory does a call take beyond its inputs?"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch.profiler import ProfilerActivity, profile
+
+from etp.measure.runtime import make_call
+from etp.problem import Direction
+from etp.product import TensorProduct
+
+
+@dataclass(frozen=True)
+class Memory:
+    """Bytes.
+
+    Attributes:
+        peak_bytes: Largest sum of tensors alive at once that the call allocated, output included.
+        table_bytes: The product's own tables.
+    """
+
+    peak_bytes: int
+    table_bytes: int
+
+
+def peak_memory(
+    tp: TensorProduct,
+    *,
+    batch: int = 1000,
+    dtype: torch.dtype = torch.float32,
+    device: str = "cpu",
+    direction: Direction = "forward",
+    seed: int = 0,
+) -> Memory:
+    """Follow the allocations of one untimed call, after a first one that builds what is cached."""
+    x1, x2 = tp.random_inputs(batch, torch.Generator().manual_seed(seed), dtype)
+    call = make_call(tp.to(device), x1.to(device), x2.to(device), direction)
+    call.run()
+    call.sync()
+    if torch.device(device).type == "cuda":
+        before = torch.cuda.memory_allocated(device)
+        torch.cuda.reset_peak_memory_stats(device)
+        call.run()
+        call.sync()
+        return Memory(torch.cuda.max_memory_allocated(device) - before, tp.table_bytes)
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as recorded:
+        result: Any = call.run()
+        del result
+    return Memory(_peak(recorded), tp.table_bytes)
+
+
+def _peak(recorded: profile) -> int:
+    """Largest running sum of the allocations and releases, in the order of time."""
+    results = recorded.profiler.kineto_results  # type: ignore[union-attr]
+    changes = sorted(
+        (event.start_ns(), event.nbytes()) for event in results.events()
+        if event.name() == "[memory]"
+    )  # fmt: skip
+    peak = total = 0
+    for _, change in changes:
+        total += change
+        peak = max(peak, total)
+    return peak

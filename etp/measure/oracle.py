@@ -1,0 +1,120 @@
+"""Does a product compute what it claims? The claim, evaluated from ``e3nn.o3.wigner_3j``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+
+import torch
+from e3nn import o3
+from torch import Tensor
+
+from etp.product import TensorProduct
+
+
+@cache
+def wigner_3j(l1: int, l2: int, l3: int) -> Tensor:
+    """e3nn's coefficients in float64. Cached: read-only."""
+    return o3.wigner_3j(l1, l2, l3, dtype=torch.float64)
+
+
+def by_irrep(x: Tensor, irreps: o3.Irreps) -> dict[o3.Irrep, Tensor]:
+    """Split features (N, dim) into one tensor (N, channels, 2 l + 1) for each irrep."""
+    found: dict[o3.Irrep, list[Tensor]] = {}
+    for (mul, ir), part in zip(irreps, irreps.slices(), strict=True):
+        found.setdefault(ir, []).append(x[:, part].reshape(len(x), mul, ir.dim))
+    return {ir: torch.cat(parts, dim=1) for ir, parts in found.items()}
+
+
+def evaluate(tp: TensorProduct, x1: Tensor, x2: Tensor) -> Tensor:
+    """What ``tp`` claims to compute, float64 on the CPU.
+
+    Args:
+        tp: The product; only its irreps and claimed paths are used.
+        x1: First input, shape (N, irreps_in1.dim).
+        x2: Second input, shape (N, irreps_in2.dim).
+
+    Returns:
+        Shape (N, irreps_out.dim): a copy per path where paths are kept, else a copy per irrep.
+    """
+    first = by_irrep(x1.double().cpu(), tp.irreps_in1)
+    second = by_irrep(x2.double().cpu(), tp.irreps_in2)
+    blocks: dict[object, Tensor] = {}
+    for number, path in enumerate(tp.paths):
+        w = path.coefficient * wigner_3j(path.ir_in1.l, path.ir_in2.l, path.ir_out.l)
+        z = torch.einsum("nci,ncj,ijk->nck", first[path.ir_in1], second[path.ir_in2], w)
+        key = number if tp.keeps_paths else path.ir_out
+        blocks[key] = blocks[key] + z if key in blocks else z
+    return torch.cat([block.flatten(1) for block in blocks.values()], dim=1)
+
+
+def degrees_of(irreps: o3.Irreps) -> Tensor:
+    """Degree l of each component of the features."""
+    return torch.cat([torch.full((mul * ir.dim,), ir.l) for mul, ir in irreps])
+
+
+def relative_by_degree(error: Tensor, size: Tensor, irreps: o3.Irreps) -> dict[int, float]:
+    """Frobenius norm of ``error`` over that of ``size``, for each degree of the last axis."""
+    degrees = degrees_of(irreps)
+    return {
+        l: relative(error[..., degrees == l], size[..., degrees == l])
+        for l in sorted(set(degrees.tolist()))
+    }
+
+
+def relative(error: Tensor, size: Tensor) -> float:
+    """Frobenius norm of ``error`` over that of ``size``."""
+    return float(error.norm() / size.norm())
+
+
+GATES = {torch.float64: 1e-12, torch.float32: 1e-5, torch.bfloat16: 5e-2}
+"""Largest relative error accepted, by dtype."""
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """Relative error against the float64 oracle.
+
+    Attributes:
+        max: Worst sample, Frobenius norm over the output.
+        median: Median sample.
+        per_degree: Error of each output degree over the whole batch.
+        gate: Largest ``max`` that counts as agreement in this dtype.
+    """
+
+    max: float
+    median: float
+    per_degree: dict[int, float]
+    gate: float
+
+    @property
+    def passed(self) -> bool:
+        """Whether the product computes what it claims."""
+        return self.max <= self.gate
+
+
+def agreement(
+    tp: TensorProduct,
+    reference: Callable[[TensorProduct, Tensor, Tensor], Tensor] = evaluate,
+    *,
+    dtype: torch.dtype = torch.float64,
+    batch: int = 16,
+    seed: int = 0,
+) -> Agreement:
+    """Compare ``tp`` with an oracle built from ``e3nn.o3.wigner_3j``.
+
+    Inputs are cast to ``dtype`` first: the error is that of the product, not of its inputs.
+    """
+    x1, x2 = tp.random_inputs(batch, torch.Generator().manual_seed(seed), dtype)
+    with torch.no_grad():
+        z = tp(x1.to(tp.device), x2.to(tp.device)).double().cpu()
+    wanted = reference(tp, x1, x2)
+    error = z - wanted
+    by_sample = error.norm(dim=1) / wanted.norm(dim=1)
+    return Agreement(
+        float(by_sample.max()),
+        float(by_sample.median()),
+        relative_by_degree(error, wanted, tp.irreps_out),
+        GATES[dtype],
+    )

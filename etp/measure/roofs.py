@@ -1,0 +1,48 @@
+"""Roofs of the device at hand: how fast it copies and how fast it multiplies matrices."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from etp.measure.clock import Call, group_size, time_block, warm_up
+from etp.measure.runtime import _sync
+
+DTYPES = {"float32": torch.float32, "float64": torch.float64, "bfloat16": torch.bfloat16}
+
+
+@dataclass(frozen=True)
+class Roofline:
+    """Measured limits, best block of several.
+
+    Attributes:
+        copy_bytes_per_s: Bytes read and written per second by a large copy.
+        matmul_flops_per_s: Operations per second of a large matrix product, by dtype.
+    """
+
+    copy_bytes_per_s: float
+    matmul_flops_per_s: dict[str, float]
+
+
+def roofline(
+    device: str = "cpu", dtypes: tuple[str, ...] = ("float32", "float64"), blocks: int = 5
+) -> Roofline:
+    """Measure copy bandwidth and matrix-product rate with the threads in force now."""
+    on_gpu = torch.device(device).type == "cuda"
+    numbers, side = (1 << 28, 8192) if on_gpu else (1 << 25, 1024)
+    source = torch.ones(numbers, device=device)
+    target = torch.empty_like(source)
+    copy = _best(lambda: target.copy_(source), device, blocks)
+    rates = {}
+    for name in dtypes:
+        a = torch.randn(side, side, device=device).to(DTYPES[name])
+        out = torch.empty_like(a)
+        rates[name] = 2 * side**3 / _best(lambda a=a, out=out: torch.mm(a, a, out=out), device, blocks)
+    return Roofline(2 * 4 * numbers / copy, rates)
+
+
+def _best(run: object, device: str, blocks: int) -> float:
+    call = Call(run, _sync(torch.device(device)))  # type: ignore[arg-type]
+    group = group_size(warm_up(call).call_s)
+    return min(time_block(call, group).value for _ in range(blocks))
