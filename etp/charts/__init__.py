@@ -1,0 +1,24 @@
+"""Charts: data frames in, Altair (2D) or Plotly (sphere) figures out. No files, no server."""
+
+from etp.charts.base import PICK, alt_text, export
+from etp.charts.equivariance import cliff, equivariance_dots, equivariance_strip, per_degree
+from etp.charts.lines import per_gamma_lines, runtime_lines
+from etp.charts.progress import progress_grid
+from etp.charts.ratio import machines, ratio
+from etp.charts.tradeoff import tradeoff
+
+__all__ = [
+    "PICK",
+    "alt_text",
+    "cliff",
+    "equivariance_dots",
+    "equivariance_strip",
+    "export",
+    "machines",
+    "per_degree",
+    "per_gamma_lines",
+    "progress_grid",
+    "ratio",
+    "runtime_lines",
+    "tradeoff",
+]

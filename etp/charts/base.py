@@ -1,0 +1,227 @@
+"""What the chart modules share: checks, scales, ticks, axes, configuration and export."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Sequence
+from typing import Any, Literal
+
+import altair as alt
+import pandas as pd
+
+from etp.charts import theme
+from etp.charts.text import power_text, superscript
+from etp.charts.theme import Mode
+
+Chart = alt.Chart | alt.LayerChart
+PICK = "pick"
+"""Name of the selection parameter that tells a page which product was clicked."""
+
+FADED = 0.2
+
+
+def checked(df: pd.DataFrame, *columns: str, name: str = "df") -> pd.DataFrame:
+    """Return a copy of ``df`` without invalid rows, or say what is wrong with it.
+
+    Rows whose optional column ``valid`` is false are left out: no chart ranks them.
+
+    Raises:
+        ValueError: If a column is missing or no valid row is left.
+    """
+    missing = [c for c in columns if c not in df.columns]
+    if missing:
+        raise ValueError(
+            f"{name} must have the columns {', '.join(columns)}, got none called "
+            f"{', '.join(missing)}"
+        )
+    if "valid" in df.columns:
+        df = df[df["valid"].astype(bool)]
+    if df.empty:
+        raise ValueError(f"{name} must have at least one valid row, got none; say so in words")
+    return df.reset_index(drop=True).copy()
+
+
+def faded(df: pd.DataFrame, selected: str | None) -> pd.DataFrame:
+    """Add the column ``fade``: 1, or less for every product other than ``selected``."""
+    known = selected is not None and (df["product"] == selected).any()
+    df["fade"] = [1.0 if not known or p == selected else FADED for p in df["product"]]
+    return df
+
+
+def colour(products: Iterable[str], mode: Mode) -> alt.Color:
+    """Encode ``product`` as the colour of its family; labels replace the legend."""
+    names = theme.order(products)
+    shades = [theme.style(p).colour(mode) for p in names]
+    return alt.Color("product:N").scale(domain=names, range=shades).legend(None)
+
+
+def shape(products: Iterable[str]) -> alt.Shape:
+    """Encode ``product`` as the shape of its mark."""
+    names = theme.order(products)
+    shapes = [theme.style(p).shape for p in names]
+    return alt.Shape("product:N").scale(domain=names, range=shapes).legend(None)
+
+
+def dash(products: Iterable[str]) -> alt.StrokeDash:
+    """Encode ``product`` as the dash of its line."""
+    names = theme.order(products)
+    dashes = [list(theme.style(p).dash) for p in names]
+    return alt.StrokeDash("product:N").scale(domain=names, range=dashes).legend(None)
+
+
+def opacity(pick: alt.Parameter | None = None) -> Any:
+    """Encode ``fade``; with ``pick``, what was not clicked fades as well, in the browser."""
+    shown = alt.Opacity("fade:Q").scale(None).legend(None)
+    if pick is None:
+        return shown
+    return alt.condition(pick, shown, alt.value(FADED))
+
+
+def pick_parameter() -> alt.Parameter:
+    """Return the click selection; it must be added to one layer only."""
+    return alt.selection_point(name=PICK, fields=["product"])
+
+
+def log_domain(values: Iterable[float], low: float = 0.06, high: float = 0.06) -> list[float]:
+    """Return the limits of a log axis: the data and a share ``low``, ``high`` of it beyond."""
+    kept = [v for v in values if v > 0 and math.isfinite(v)]
+    if not kept:
+        return [0.1, 10.0]
+    start, stop = math.log10(min(kept)), math.log10(max(kept))
+    span = max(stop - start, 0.3)
+    middle = (start + stop) / 2
+    start, stop = min(start, middle - span / 2), max(stop, middle + span / 2)
+    return [10 ** (start - low * span), 10 ** (stop + high * span)]
+
+
+def log_ticks(
+    domain: Sequence[float], steps: Sequence[float] = (1, 2, 5), most: int = 9
+) -> list[float]:
+    """Return ticks at ``steps`` times powers of ten; with too many, only at the powers."""
+    first, last = math.floor(math.log10(domain[0])), math.ceil(math.log10(domain[1]))
+    inside = (domain[0] * (1 - 1e-9), domain[1] * (1 + 1e-9))
+    for chosen in (steps, (1, 3) if len(steps) > 1 else (1,), (1,)):
+        ticks = [float(f"{s}e{e}") for e in range(first, last + 1) for s in chosen]
+        ticks = [t for t in ticks if inside[0] <= t <= inside[1]]
+        if len(ticks) <= most and (len(ticks) > 1 or chosen == (1,)):
+            break
+    while len(ticks) > most:
+        ticks = ticks[::2] if len(ticks) % 2 else ticks[1::2]
+    return ticks
+
+
+TIME_LABELS = (
+    "datum.value >= 0.99 ? format(datum.value, '~r') + ' s'"
+    " : datum.value >= 0.99e-3 ? format(datum.value * 1e3, '.3~r') + ' ms'"
+    " : datum.value >= 0.99e-6 ? format(datum.value * 1e6, '.3~r') + ' µs'"
+    " : format(datum.value * 1e9, '.3~r') + ' ns'"
+)
+"""Vega expression: a tick in seconds, written in the unit that suits it."""
+
+RATIO_LABELS = "format(datum.value, '~r') + '×'"
+
+_POWERS = [power_text(1.0, 1) if e == 0 else f"10{superscript(e)}" for e in range(-20, 21)]
+POWER_LABELS = f"{json.dumps(_POWERS, ensure_ascii=False)}[round(log(datum.value) / LN10) + 20]"
+"""Vega expression: a tick as a power of ten, one as "1"."""
+
+
+def time_axis(domain: Sequence[float], title: str) -> alt.Y:
+    """Return a log axis for seconds over ``domain``, field to be set by the caller."""
+    axis = alt.Axis(values=log_ticks(domain), labelExpr=TIME_LABELS)
+    return alt.Y(title=title, axis=axis, scale=log_scale(domain))
+
+
+def log_scale(domain: Sequence[float]) -> alt.Scale:
+    """Return a log scale with exactly this domain; guide layers must share it."""
+    return alt.Scale(type="log", domain=list(domain), nice=False)
+
+
+def row_height(rows: int, each: int = 22, rest: int = 46) -> int:
+    """Return the height of a chart with one row per product."""
+    return rows * each + rest
+
+
+def finished(chart: Chart, mode: Mode, finding: str, height: int) -> alt.LayerChart:
+    """Give a chart its size, configuration and alternative text (the finding, as a sentence)."""
+    layered = chart if isinstance(chart, alt.LayerChart) else alt.layer(chart)
+    return layered.properties(
+        width="container",
+        height=height,
+        description=finding,
+        autosize=alt.AutoSizeParams(type="fit", contains="padding"),
+    ).configure(**theme.config(mode))
+
+
+def alt_text(chart: Any) -> str:
+    """Return the finding that a chart shows, as a sentence: its alternative text."""
+    return str(chart.to_dict()["description"])
+
+
+def export(
+    chart: Chart,
+    kind: Literal["svg", "png", "pdf"],
+    *,
+    width_in: float = 6.9,
+    height_in: float | None = None,
+    ppi: int = 300,
+) -> bytes:
+    """Return a chart for paper: white ground, one (3.3 in) or two columns (6.9 in) wide.
+
+    Args:
+        chart: Drawn in light mode, by the function that draws it on the screen.
+        kind: The format.
+        width_in: Width in inches.
+        height_in: Height in inches; the height on the screen if left out.
+        ppi: Pixels per inch of a PNG.
+
+    Raises:
+        ValueError: If ``kind`` is not a format known here.
+    """
+    import vl_convert  # 84 MB: only when something is exported
+
+    if kind not in ("svg", "png", "pdf"):
+        raise ValueError(f"kind must be 'svg', 'png' or 'pdf', got {kind!r}")
+    spec = chart.to_dict()
+    points = 72  # a Vega pixel is exported as one point
+    spec["width"] = round(width_in * points * 4 / 3)
+    if height_in is not None:
+        spec["height"] = round(height_in * points * 4 / 3)
+    spec["background"] = "#FFFFFF"
+    spec["config"]["background"] = "#FFFFFF"
+    if kind == "svg":
+        return vl_convert.vegalite_to_svg(spec).encode()
+    scale = 0.75  # 96 pixels an inch on the screen, 72 points an inch on paper
+    if kind == "png":
+        return vl_convert.vegalite_to_png(spec, scale=scale, ppi=ppi)
+    return vl_convert.vegalite_to_pdf(spec, scale=scale)
+
+
+def position(value: float, domain: Sequence[float]) -> float:
+    """Return where ``value`` lies on a log axis, 0 at its start and 1 at its end."""
+    start, stop = math.log(domain[0]), math.log(domain[1])
+    return (math.log(value) - start) / (stop - start)
+
+
+def at(fraction: float, domain: Sequence[float]) -> float:
+    """Return the value at ``fraction`` of a log axis: the inverse of :func:`position`."""
+    start, stop = math.log(domain[0]), math.log(domain[1])
+    return math.exp(start + fraction * (stop - start))
+
+
+def row_axis(rows: Sequence[str], t: theme.Tokens, *, grid: bool = False) -> alt.Y:
+    """Return the axis of a chart with one product per row, in the order given."""
+    axis = alt.Axis(
+        grid=grid, labelColor=t.ink, labelLimit=240, labelOverlap=False, labelPadding=8
+    )
+    return alt.Y("product:N", sort=list(rows), title=None, axis=axis)
+
+
+def with_field(channel: Any, field: str) -> Any:
+    """Return a copy of a positional channel that reads another quantitative field.
+
+    Layers that share an axis must have the same title and scale, or Vega-Lite joins the titles.
+    """
+    copied = channel.copy()
+    copied["shorthand"] = f"{field}:Q"
+    return copied

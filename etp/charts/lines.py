@@ -1,0 +1,210 @@
+"""Lines against a size (lmax, batch, channels), each named at its end."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Literal
+
+import altair as alt
+import pandas as pd
+
+from etp.charts import base, labels, theme
+from etp.charts.text import count_text, list_text, time_text
+from etp.charts.theme import Mode
+
+Axis = Literal["lmax", "batch", "channels"]
+HEIGHT = 270
+TITLES: dict[str, str] = {
+    "lmax": "lmax of each input",
+    "batch": "batch size",
+    "channels": "channels",
+}
+_USED = 0.80
+
+
+def runtime_lines(
+    df: pd.DataFrame,
+    mode: Mode,
+    x: Axis = "lmax",
+    highlight_x: float | None = None,
+    selected: str | None = None,
+) -> alt.LayerChart:
+    """Time per call against a size: medians as lines, quartiles as rules, names at the ends.
+
+    Args:
+        df: Columns ``product``, ``x``, ``median_s``, ``q25_s``, ``q75_s`` and, optional,
+            ``same_operation`` (points are hollow where it is false) and ``valid``.
+        mode: "light" or "dark".
+        x: What the column ``x`` holds; sets title and scale (log for batch and channels).
+        highlight_x: The size shown by the charts beside this one, drawn as a grey stripe.
+        selected: A product to keep bright while the others fade.
+
+    Raises:
+        ValueError: If a column is missing or no valid row is left.
+    """
+    df = base.checked(df, "product", "x", "median_s", "q25_s", "q75_s")
+    return _lines(df, mode, x, highlight_x, selected, "time per call")
+
+
+def per_gamma_lines(
+    df: pd.DataFrame,
+    mode: Mode,
+    x: Axis = "lmax",
+    highlight_x: float | None = None,
+    selected: str | None = None,
+) -> alt.LayerChart:
+    """Time per call and independent bilinear map, against a size.
+
+    Args:
+        df: As for :func:`runtime_lines`, and ``gamma``; rows with gamma 0 are left out.
+        mode: "light" or "dark".
+        x: What the column ``x`` holds.
+        highlight_x: The size drawn as a grey stripe.
+        selected: A product to keep bright while the others fade.
+
+    Raises:
+        ValueError: If a column is missing or no valid row is left.
+    """
+    df = base.checked(df, "product", "x", "median_s", "q25_s", "q75_s", "gamma")
+    df = base.checked(df[df["gamma"] > 0], "product")
+    for column in ("median_s", "q25_s", "q75_s"):
+        df[column] = df[column] / df["gamma"]
+    return _lines(df, mode, x, highlight_x, selected, "time per call and unit of γ")
+
+
+def _lines(
+    df: pd.DataFrame,
+    mode: Mode,
+    x: Axis,
+    highlight_x: float | None,
+    selected: str | None,
+    title: str,
+) -> alt.LayerChart:
+    df = base.faded(df, selected)
+    df["time"] = [
+        f"{time_text(m)} [{time_text(a)} – {time_text(b)}]"
+        for m, a, b in zip(df["median_s"], df["q25_s"], df["q75_s"], strict=True)
+    ]
+    sizes = sorted(set(df["x"]))
+    if x == "lmax":
+        span = (sizes[-1] - sizes[0]) or 1
+        scale = alt.Scale(domain=[sizes[0] - 0.04 * span, sizes[-1]], nice=False, zero=False)
+    else:
+        scale = base.log_scale(
+            [sizes[0] * 0.93, sizes[-1] if len(sizes) > 1 else sizes[0] * 1.07]
+        )
+    x_axis = alt.X("x:Q").title(TITLES[x]).scale(scale)
+    x_axis = x_axis.axis(values=sizes, format="d" if x == "lmax" else "~s", grid=False)
+    finding = f"{title.capitalize()} at {x} {count_text(sizes[-1])}, slowest first: "
+    last = df[df["x"] == sizes[-1]].sort_values("median_s", ascending=False)
+    finding += list_text(
+        [
+            f"{p} {time_text(m)}"
+            for p, m in zip(last["product"], last["median_s"], strict=True)
+        ],
+        20,
+    )
+    layers = lines(df, mode, x_axis, title, HEIGHT, str)
+    if highlight_x in sizes:
+        stripe = alt.Chart(pd.DataFrame({"x": [highlight_x]}))
+        stripe = stripe.mark_rule(strokeWidth=12, color=theme.tokens(mode).band)
+        layers.insert(0, stripe.encode(x=x_axis))
+    return base.finished(alt.layer(*layers), mode, f"{finding}.", HEIGHT)
+
+
+def lines(
+    df: pd.DataFrame,
+    mode: Mode,
+    x: alt.X,
+    title: str,
+    height: int,
+    label: Callable[[str], str],
+) -> list[alt.Chart]:
+    """Return the layers of a line chart of times: quartile rules, lines, points, end labels.
+
+    Args:
+        df: Columns ``product``, ``x``, ``median_s``, ``q25_s``, ``q75_s``, ``time`` (for the
+            tooltip), ``fade``; optional ``same_operation``. Missing quartiles draw no rule.
+        mode: "light" or "dark".
+        x: The axis that all layers share.
+        title: Title of the time axis.
+        height: Height of the whole chart in pixels.
+        label: From a product to the text at the end of its line.
+    """
+    t = theme.tokens(mode)
+    quartiles = df.dropna(subset=["q25_s", "q75_s"])
+    domain = base.log_domain(
+        [*df["median_s"], *quartiles["q25_s"], *quartiles["q75_s"]], 0.04, 0.06
+    )
+    y = base.time_axis(domain, title)
+    names = list(df["product"])
+    hue, seen, stroke = base.colour(names, mode), base.opacity(), base.dash(names)
+    outline = base.shape(names)
+    ends = end_labels(df, domain, height * _USED)
+    ends["text"] = [label(p) for p in ends["product"]]
+    tooltip = [
+        alt.Tooltip("product:N"),
+        alt.Tooltip("x:Q", title=str(x["title"])),
+        alt.Tooltip("time:N", title="median [quartiles]"),
+    ]
+    chart = alt.Chart(df).encode(x=x, y=base.with_field(y, "median_s"), color=hue, opacity=seen)
+    layers: list[alt.Chart] = []
+    if not quartiles.empty:
+        rules = alt.Chart(quartiles).mark_rule(strokeWidth=1.6)
+        layers.append(
+            rules.encode(
+                x=x, y=base.with_field(y, "q25_s"), y2="q75_s:Q", color=hue, opacity=seen
+            )
+        )
+    layers.append(chart.mark_line().encode(strokeDash=stroke))
+    same = (
+        df["same_operation"].astype(bool)
+        if "same_operation" in df.columns
+        else pd.Series(data=True, index=df.index)
+    )
+    for rows, hollow in ((df[same], False), (df[~same], True)):
+        if rows.empty:
+            continue
+        marks = alt.Chart(rows).encode(
+            x=x,
+            y=base.with_field(y, "median_s"),
+            color=hue,
+            opacity=seen,
+            shape=outline,
+            tooltip=tooltip,
+        )
+        if hollow:
+            marks = marks.mark_point(filled=False, fill=t.page, size=32, strokeWidth=1.5)
+        else:
+            marks = marks.mark_point(filled=True, size=38)
+        layers.append(marks)
+    names_at_ends = alt.Chart(ends).encode(
+        x=x, y=base.with_field(y, "label_y"), text="text:N", color=hue, opacity=seen
+    )
+    style = {"align": "left", "baseline": "middle", "dx": 11, "fontSize": 12}
+    halo = names_at_ends.encode(color=alt.value(t.page))
+    layers.append(halo.mark_text(**style, stroke=t.page, strokeWidth=4))
+    layers.append(names_at_ends.mark_text(**style))
+    return layers
+
+
+def end_labels(
+    df: pd.DataFrame, domain: list[float], pixels: float, gap: float = 13.0
+) -> pd.DataFrame:
+    """Return the last row of each product with ``label_y``: where its name goes.
+
+    Names that end at the same size are pushed apart on the log axis.
+
+    Args:
+        df: Columns ``product``, ``x``, ``median_s``, ``fade``.
+        domain: Limits of the time axis.
+        pixels: Height of the plot.
+        gap: Least distance of two names in pixels.
+    """
+    ends = df.sort_values("x").groupby("product", as_index=False).tail(1).copy()
+    ends["label_y"] = ends["median_s"]
+    for _, group in ends.groupby("x"):
+        wanted = [base.position(m, domain) * pixels for m in group["median_s"]]
+        moved = labels.spread(wanted, gap, gap / 2, pixels - gap / 2)
+        ends.loc[group.index, "label_y"] = [base.at(p / pixels, domain) for p in moved]
+    return ends
