@@ -142,15 +142,18 @@ def row_height(rows: int, each: int = 22, rest: int = 46) -> int:
     return rows * each + rest
 
 
-def finished(chart: Chart, mode: Mode, finding: str, height: int) -> alt.LayerChart:
-    """Give a chart its size, configuration and alternative text (the finding, as a sentence)."""
-    layered = chart if isinstance(chart, alt.LayerChart) else alt.layer(chart)
-    return layered.properties(
-        width="container",
+def finished(
+    layers: Sequence[Any], mode: Mode, finding: str, height: int, width: int | str = "container"
+) -> alt.LayerChart:
+    """Lay charts over one another, with size, look and alternative text (the finding)."""
+    chart: Any = alt.layer(*layers)
+    styled: alt.LayerChart = chart.properties(
+        width=width,
         height=height,
         description=finding,
         autosize=alt.AutoSizeParams(type="fit", contains="padding"),
     ).configure(**theme.config(mode))
+    return styled
 
 
 def alt_text(chart: Any) -> str:
@@ -211,9 +214,7 @@ def at(fraction: float, domain: Sequence[float]) -> float:
 
 def row_axis(rows: Sequence[str], t: theme.Tokens, *, grid: bool = False) -> alt.Y:
     """Return the axis of a chart with one product per row, in the order given."""
-    axis = alt.Axis(
-        grid=grid, labelColor=t.ink, labelLimit=240, labelOverlap=False, labelPadding=8
-    )
+    axis = alt.Axis(grid=grid, labelColor=t.ink, labelLimit=240, labelOverlap=False, labelPadding=8)
     return alt.Y("product:N", sort=list(rows), title=None, axis=axis)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import altair as alt
 import pandas as pd
 
@@ -21,7 +23,7 @@ def _error_axis(domain: list[float], title: str) -> alt.X:
 
 def _gates(
     gates: dict[str, float], x: alt.X, t: theme.Tokens, *, align: str = "center"
-) -> list[alt.Chart]:
+) -> list[Any]:
     rows = pd.DataFrame(
         {
             "gate": list(gates.values()),
@@ -90,15 +92,15 @@ def equivariance_dots(
             continue
         rule = alt.Chart(some).mark_rule(strokeWidth=2)
         layers.append(
-            rule.encode(
-                x=base.with_field(x, "min"), x2="max:Q", y=y, color=paint, opacity=seen
-            )
+            rule.encode(x=base.with_field(x, "min"), x2="max:Q", y=y, color=paint, opacity=seen)
         )
-        point = alt.Chart(some).mark_point(filled=True, size=70).encode(
-            x=base.with_field(x, "median"), y=y, color=paint, shape=outline, opacity=seen
+        point = (
+            alt.Chart(some)
+            .mark_point(filled=True, size=70)
+            .encode(x=base.with_field(x, "median"), y=y, color=paint, shape=outline, opacity=seen)
         )
         layers.append(point.encode(tooltip=tooltip))
-    worst = df.loc[df["max"].idxmax()]
+    worst = df.sort_values("max").iloc[-1]
     failed = list(df[df["failed"]]["product"])
     finding = (
         f"The largest {dtype_title} error is {power_text(worst['max'])} ({worst['product']}), "
@@ -110,7 +112,7 @@ def equivariance_dots(
         )
     )
     height = max(base.row_height(len(rows), 20, 66), 150)
-    return base.finished(alt.layer(*layers), mode, finding, min(height, 420))
+    return base.finished(layers, mode, finding, min(height, 420))
 
 
 def equivariance_strip(
@@ -141,7 +143,7 @@ def equivariance_strip(
     rows = list(medians.sort_values(["broken", "middle"]).index)
     y = base.row_axis(rows, t)
     df["element"] = ["rotation and inversion" if i else "rotation" for i in df["inverted"]]
-    layers: list[alt.Chart] = []
+    layers: list[Any] = []
     broken = df["broken"].astype(bool)
     for some, paint in ((df[~broken], base.colour(rows, mode)), (df[broken], alt.value(t.bad))):
         if some.empty:
@@ -174,7 +176,7 @@ def equivariance_strip(
         worst = power_text(df[broken]["error"].max())
         finding += f" Broken on purpose, for comparison: error up to {worst}."
     height = max(base.row_height(len(rows), 23, 92), 200)
-    return base.finished(alt.layer(*layers), mode, finding, height)
+    return base.finished(layers, mode, finding, height)
 
 
 def per_degree(df: pd.DataFrame, mode: Mode, selected: str | None = None) -> alt.LayerChart:
@@ -217,12 +219,12 @@ def per_degree(df: pd.DataFrame, mode: Mode, selected: str | None = None) -> alt
             x=x, y=base.with_field(y, "label_y"), text="product:N", color=hue, opacity=seen
         ),
     ]
-    worst = df.loc[df["error"].idxmax()]
+    worst = df.sort_values("error").iloc[-1]
     finding = (
         f"The largest error over all degrees is {power_text(worst['error'])}: "
         f"{worst['product']} at degree {count_text(worst['degree'])}."
     )
-    return base.finished(alt.layer(*layers), mode, finding, height)
+    return base.finished(layers, mode, finding, height)
 
 
 def cliff(
@@ -250,7 +252,7 @@ def cliff(
     y = alt.Y("error:Q").title("worst error").scale(base.log_scale(domain))
     y = y.axis(values=[1e-15, 1e-10, 1e-5, 1], labelExpr=base.POWER_LABELS)
     chart = alt.Chart(df).encode(x=x, y=y)
-    layers: list[alt.Chart] = [chart.mark_line(color=t.axis, strokeWidth=1.2)]
+    layers: list[Any] = [chart.mark_line(color=t.axis, strokeWidth=1.2)]
     exact = df["exact"].astype(bool)
     tooltip = [alt.Tooltip("size:Q", title=xlabel), alt.Tooltip("error:Q", format=".1e")]
     if (~exact).any():
@@ -274,4 +276,4 @@ def cliff(
         below = df[~exact]["error"]
         finding = f"From {smallest_exact:g} {xlabel} on the product is exact"
         finding += f"; below, the error is up to {power_text(below.max())}." if len(below) else "."
-    return base.finished(alt.layer(*layers), mode, finding, 148)
+    return base.finished(layers, mode, finding, 148)

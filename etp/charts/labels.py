@@ -83,9 +83,7 @@ def _candidates(x: float, y: float, width: float, height: float) -> list[Placeme
         ("center", 0.0, -31.0),
     ):
         left = x + dx - {"left": 0.0, "center": width / 2, "right": width}[align]
-        found.append(
-            Placement(dx, dy, align, (left, y + dy - half, left + width, y + dy + half))
-        )
+        found.append(Placement(dx, dy, align, (left, y + dy - half, left + width, y + dy + half)))
     return found
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Literal
+from typing import Any, Literal
 
 import altair as alt
 import pandas as pd
@@ -90,18 +90,13 @@ def _lines(
         span = (sizes[-1] - sizes[0]) or 1
         scale = alt.Scale(domain=[sizes[0] - 0.04 * span, sizes[-1]], nice=False, zero=False)
     else:
-        scale = base.log_scale(
-            [sizes[0] * 0.93, sizes[-1] if len(sizes) > 1 else sizes[0] * 1.07]
-        )
+        scale = base.log_scale([sizes[0] * 0.93, sizes[-1] if len(sizes) > 1 else sizes[0] * 1.07])
     x_axis = alt.X("x:Q").title(TITLES[x]).scale(scale)
     x_axis = x_axis.axis(values=sizes, format="d" if x == "lmax" else "~s", grid=False)
     finding = f"{title.capitalize()} at {x} {count_text(sizes[-1])}, slowest first: "
     last = df[df["x"] == sizes[-1]].sort_values("median_s", ascending=False)
     finding += list_text(
-        [
-            f"{p} {time_text(m)}"
-            for p, m in zip(last["product"], last["median_s"], strict=True)
-        ],
+        [f"{p} {time_text(m)}" for p, m in zip(last["product"], last["median_s"], strict=True)],
         20,
     )
     layers = lines(df, mode, x_axis, title, HEIGHT, str)
@@ -109,7 +104,7 @@ def _lines(
         stripe = alt.Chart(pd.DataFrame({"x": [highlight_x]}))
         stripe = stripe.mark_rule(strokeWidth=12, color=theme.tokens(mode).band)
         layers.insert(0, stripe.encode(x=x_axis))
-    return base.finished(alt.layer(*layers), mode, f"{finding}.", HEIGHT)
+    return base.finished(layers, mode, f"{finding}.", HEIGHT)
 
 
 def lines(
@@ -119,7 +114,7 @@ def lines(
     title: str,
     height: int,
     label: Callable[[str], str],
-) -> list[alt.Chart]:
+) -> list[Any]:
     """Return the layers of a line chart of times: quartile rules, lines, points, end labels.
 
     Args:
@@ -148,13 +143,11 @@ def lines(
         alt.Tooltip("time:N", title="median [quartiles]"),
     ]
     chart = alt.Chart(df).encode(x=x, y=base.with_field(y, "median_s"), color=hue, opacity=seen)
-    layers: list[alt.Chart] = []
+    layers: list[Any] = []
     if not quartiles.empty:
         rules = alt.Chart(quartiles).mark_rule(strokeWidth=1.6)
         layers.append(
-            rules.encode(
-                x=x, y=base.with_field(y, "q25_s"), y2="q75_s:Q", color=hue, opacity=seen
-            )
+            rules.encode(x=x, y=base.with_field(y, "q25_s"), y2="q75_s:Q", color=hue, opacity=seen)
         )
     layers.append(chart.mark_line().encode(strokeDash=stroke))
     same = (
@@ -181,7 +174,7 @@ def lines(
     names_at_ends = alt.Chart(ends).encode(
         x=x, y=base.with_field(y, "label_y"), text="text:N", color=hue, opacity=seen
     )
-    style = {"align": "left", "baseline": "middle", "dx": 11, "fontSize": 12}
+    style: dict[str, Any] = {"align": "left", "baseline": "middle", "dx": 11, "fontSize": 12}
     halo = names_at_ends.encode(color=alt.value(t.page))
     layers.append(halo.mark_text(**style, stroke=t.page, strokeWidth=4))
     layers.append(names_at_ends.mark_text(**style))

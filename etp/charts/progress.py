@@ -62,7 +62,7 @@ def progress_grid(df: pd.DataFrame, mode: Mode, width: int = 460) -> alt.LayerCh
     if len(running):
         finding += f"; now {running['product'].iloc[0]} at {running['column'].iloc[0]}"
     height = base.row_height(len(rows), 19, 30)
-    return base.finished(alt.layer(cells, words), mode, f"{finding}.", height)
+    return base.finished([cells, words], mode, f"{finding}.", height)
 
 
 def _cell_text(state: str, text: str, *, narrow: bool) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import altair as alt
 import pandas as pd
 
@@ -69,7 +71,7 @@ def ratio(
     outline = base.shape(rows)
     chart = alt.Chart(df).encode(x=x, y=y, color=hue, opacity=seen)
     same = df["same_operation"].astype(bool)
-    layers: list[alt.Chart] = []
+    layers: list[Any] = []
     if floor is not None:
         layers += _floor(floor, x, t)
     one = alt.Chart(pd.DataFrame({"ratio": [1.0]})).mark_rule(color=t.axis, strokeWidth=1.2)
@@ -84,9 +86,7 @@ def ratio(
         hollow = hollow.mark_point(filled=False, fill=t.page, size=85, strokeWidth=2)
         layers.append(hollow.encode(x=x, y=y, color=hue, opacity=seen, shape=outline))
     verdict = alt.Chart(df).mark_text(align="right", baseline="middle", color=t.mute)
-    layers.append(
-        verdict.encode(x=alt.value("width"), y=y, text="words:N", opacity=seen)
-    )
+    layers.append(verdict.encode(x=alt.value("width"), y=y, text="words:N", opacity=seen))
     target = alt.Chart(df).mark_bar(fill="transparent", stroke=None, height={"band": 1})
     target = target.encode(
         x=alt.value(0),
@@ -99,10 +99,10 @@ def ratio(
         ],
     )
     layers.append(target.add_params(pick))
-    return base.finished(alt.layer(*layers), mode, _finding(df, baseline, floor), HEIGHT)
+    return base.finished(layers, mode, _finding(df, baseline, floor), HEIGHT)
 
 
-def _floor(floor: tuple[float, float], x: alt.X, t: theme.Tokens) -> list[alt.Chart]:
+def _floor(floor: tuple[float, float], x: alt.X, t: theme.Tokens) -> list[Any]:
     low, high = floor
     width = max(high, 1 / low) - 1
     row = pd.DataFrame(
@@ -171,9 +171,7 @@ def machines(
     layers = [
         one.encode(x=x),
         *(
-            rules.encode(
-                x=base.with_field(x, "low"), x2="high:Q", y=y, color=hue, opacity=seen
-            )
+            rules.encode(x=base.with_field(x, "low"), x2="high:Q", y=y, color=hue, opacity=seen)
             for rules in (span, rule)
         ),
         point.encode(
@@ -193,4 +191,4 @@ def machines(
     middle = df.groupby("product")["ratio"].median().sort_values(ascending=False)
     parts = [f"{p} {speed_words(r)}" for p, r in middle.items()]
     finding = f"On B against A, median over {xlabel}: {list_text(parts, 20)}."
-    return base.finished(alt.layer(*layers), mode, finding, base.row_height(len(rows), 27))
+    return base.finished(layers, mode, finding, base.row_height(len(rows), 27))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import altair as alt
 import pandas as pd
 
@@ -63,7 +65,9 @@ def tradeoff(
     seen = base.opacity(pick)
 
     def marks(rows: pd.DataFrame) -> alt.Chart:
-        return alt.Chart(rows).encode(x=x, y=base.with_field(y, "median_s"), color=hue, opacity=seen)
+        return alt.Chart(rows).encode(
+            x=x, y=base.with_field(y, "median_s"), color=hue, opacity=seen
+        )
 
     tooltip = [
         alt.Tooltip("title:N", title="product"),
@@ -72,14 +76,16 @@ def tradeoff(
         *(alt.Tooltip(f"{c}:N") for c in ("paths", "words") if c in df.columns),
     ]
     same = df["same_operation"].astype(bool)
-    layers: list[alt.Chart] = []
+    layers: list[Any] = []
     if len(front) > 1:
         line = alt.Chart(front).mark_line(
             interpolate="step-before", color=t.faint, strokeWidth=1.5, opacity=0.9
         )
         layers.append(line.encode(x=x, y=base.with_field(y, "median_s")))
     rules = alt.Chart(df).mark_rule(strokeWidth=2)
-    layers.append(rules.encode(x=x, y=base.with_field(y, "q25_s"), y2="q75_s:Q", color=hue, opacity=seen))
+    layers.append(
+        rules.encode(x=x, y=base.with_field(y, "q25_s"), y2="q75_s:Q", color=hue, opacity=seen)
+    )
     if same.any():
         solid = marks(df[same]).mark_point(filled=True, size=120)
         layers.append(solid.encode(shape=outline))
@@ -93,7 +99,7 @@ def tradeoff(
                 continue
             text = marks(some).encode(text="label:N")
             offset = {"dx": {"expr": "datum.dx"}, "dy": {"expr": "datum.dy"}}
-            style = {
+            style: dict[str, Any] = {
                 "align": align,
                 "baseline": "middle",
                 "fontSize": 12.5,
@@ -107,14 +113,12 @@ def tradeoff(
     corner = corner.mark_text(
         align="right", baseline="bottom", dx=-8, dy=-6, color=t.mute, fontSize=11.5
     )
-    layers.append(
-        corner.encode(x=alt.value("width"), y=alt.value("height"), text="text:N")
-    )
+    layers.append(corner.encode(x=alt.value("width"), y=alt.value("height"), text="text:N"))
     # The click target is wider than the mark, lies on top, and alone carries the parameter.
     target = alt.Chart(df).mark_point(filled=True, fill="transparent", stroke=None, size=700)
     target = target.encode(x=x, y=base.with_field(y, "median_s"), tooltip=tooltip)
     layers.append(target.add_params(pick))
-    return base.finished(alt.layer(*layers), mode, _finding(df, front, baseline), HEIGHT)
+    return base.finished(layers, mode, _finding(df, front, baseline), HEIGHT)
 
 
 def _front(df: pd.DataFrame) -> pd.DataFrame:
@@ -174,7 +178,7 @@ def _finding(df: pd.DataFrame, front: pd.DataFrame, baseline: str) -> str:
     finding = f"On the front of time against expressivity: {list_text(parts, 6)}."
     if others.empty:
         return f"{finding} None of the others does the same operation as {baseline}."
-    fastest = others.loc[others["median_s"].idxmin()]
+    fastest = others.sort_values("median_s").iloc[0]
     return (
         f"{finding} Fastest with the same operation as {baseline}: "
         f"{fastest['product']}, {time_text(fastest['median_s'])}."

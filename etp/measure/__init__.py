@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from etp.measure.oracle import Agreement, agreement
     from etp.measure.equivariance import EquivarianceError, equivariance_error
     from etp.measure.gamma import Expressivity, expressivity
-    from etp.measure.interactability import interactions
+    from etp.measure.interactability import allowed_paths, interactions
     from etp.measure.memory import Memory, peak_memory
     from etp.measure.roofs import Roofline, roofline
     from etp.measure.runtime import Runtime, measure_runtime
@@ -28,6 +28,7 @@ __all__ = [
     "Roofline",
     "Runtime",
     "agreement",
+    "allowed_paths",
     "equivariance_error",
     "expressivity",
     "interactions",
@@ -45,6 +46,7 @@ _HOME = {
     "Roofline": "roofs",
     "Runtime": "runtime",
     "agreement": "oracle",
+    "allowed_paths": "interactability",
     "equivariance_error": "equivariance",
     "expressivity": "gamma",
     "interactions": "interactability",

@@ -14,7 +14,7 @@ import torch
 from e3nn import o3
 from torch import Tensor
 
-from etp.measure.interactability import Measured, measured_coefficients
+from etp.measure.interactability import Measured, Triple, allowed_paths, measured_coefficients
 from etp.product import TensorProduct
 
 THRESHOLD = 1e-9
@@ -72,20 +72,12 @@ def expressivity(
         closed,
         _numerical_rank(measured, copies, channels, seed),
         len(triples),
-        len(_allowed(tp)),
+        len(allowed_paths(tp)),
         condition,
     )
 
 
-def _allowed(tp: TensorProduct) -> set[tuple[o3.Irrep, o3.Irrep, o3.Irrep]]:
-    reached = {ir for _, ir in tp.irreps_out}
-    everything = {
-        (a, b, c) for a in tp.irs_in1 for b in tp.irs_in2 for c in tp.couple(a, b)
-    }
-    return everything if tp.keep is None else {t for t in everything if t[2] in tp.keep | reached}
-
-
-def _triples(measured: Measured) -> list[tuple[o3.Irrep, o3.Irrep, o3.Irrep]]:
+def _triples(measured: Measured) -> list[Triple]:
     found = {(a, b, ir): None for ir, pairs in measured.copies for a, b in pairs}
     return list(found)
 
@@ -98,7 +90,7 @@ def _split_paths(measured: Measured) -> Measured:
 
 def _closed_form(
     tp: TensorProduct,
-    triples: list[tuple[o3.Irrep, o3.Irrep, o3.Irrep]],
+    triples: list[Triple],
     copies: tuple[int, int, int],
     channels: int,
 ) -> tuple[int | None, str]:
@@ -126,7 +118,7 @@ def _closed_form(
     return None, f"no closed form is proved for these channels; at most {bound}"
 
 
-def _incidence_rank(triples: list[tuple[o3.Irrep, o3.Irrep, o3.Irrep]]) -> int:
+def _incidence_rank(triples: list[Triple]) -> int:
     """Rank of the 0/1 matrix with a row per path and a column per irrep of each space."""
     columns = {(axis, ir): None for triple in triples for axis, ir in enumerate(triple)}
     index = {key: number for number, key in enumerate(columns)}

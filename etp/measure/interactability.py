@@ -43,6 +43,17 @@ def interactions(tp: TensorProduct, *, seed: int = 0) -> set[Triple]:
     }
 
 
+def allowed_paths(tp: TensorProduct) -> set[Triple]:
+    """Triples that the selection rules allow for the inputs and that the filter keeps."""
+    return {
+        (a, b, c)
+        for a in tp.irs_in1
+        for b in tp.irs_in2
+        for c in tp.couple(a, b)
+        if tp.keep is None or c in tp.keep
+    }
+
+
 def measured_coefficients(tp: TensorProduct, *, seed: int = 0) -> Measured:
     """Fit the coefficients of every output copy in float64.
 
