@@ -248,6 +248,44 @@ def _checked(plan: Case, product: str, slots: _Slots) -> Iterator[Row]:
     slots.badges.append(badges)
 
 
+def measure_one(problem: Problem, product: str, measure: str) -> Row:
+    """Answer one question about one product; a runtime only if the product is right.
+
+    Raises:
+        ValueError: If the problem cannot fit, or the product cannot be built for it.
+    """
+    import torch
+
+    from etp import measure as measures
+
+    check_fits(problem)
+    if problem.threads is not None:
+        torch.set_num_threads(problem.threads)
+    start = time.perf_counter()
+    tp = build(problem, product)
+    setup_s = time.perf_counter() - start
+    dtype = getattr(torch, problem.dtype)
+    if measure == "interactions":
+        return make_row(problem, product, measure, interaction_result(tp))
+    if measure == "expressivity":
+        found: Any = measures.expressivity(tp, seed=problem.seed)
+    elif measure == "equivariance":
+        found = measures.equivariance_error(tp, dtype=dtype, seed=problem.seed)
+    else:
+        found = measures.agreement(tp, dtype=dtype, seed=problem.seed)
+    if measure != "runtime":
+        return make_row(problem, product, measure, _plain(found))
+    if not found.passed:
+        reason = f"{product} is off by {found.max:.1e} from the oracle: not timed"
+        return make_row(problem, product, measure, None, status="invalid", reason=reason)
+    runtime = measures.measure_runtime(
+        tp, batch=problem.batch, dtype=dtype, device=problem.device,
+        direction=problem.direction, cache=problem.cache, seed=problem.seed,
+    )  # fmt: skip
+    extra = {"setup_s": setup_s, "compile_s": None, "cache": problem.cache, "role": "product"}
+    return make_row(problem, product, measure, runtime.as_result() | extra)
+
+
 def interaction_result(tp: Any) -> dict[str, Any]:
     """Result of an ``interactions`` row: measured triples, by degree and by label."""
     from etp import measure

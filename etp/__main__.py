@@ -1,0 +1,8 @@
+"""``python -m etp``."""
+
+import sys
+
+from etp.cli import main
+
+if __name__ == "__main__":
+    sys.exit(main())
