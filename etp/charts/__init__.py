@@ -2,9 +2,12 @@
 
 from etp.charts.base import PICK, alt_text, export
 from etp.charts.equivariance import cliff, equivariance_dots, equivariance_strip, per_degree
+from etp.charts.expressivity import gamma_bars, interactability_panels
 from etp.charts.lines import per_gamma_lines, runtime_lines
 from etp.charts.progress import progress_grid
 from etp.charts.ratio import machines, ratio
+from etp.charts.samples import samples_over_time
+from etp.charts.scaling import roofline, scaling, slope_text, slopes
 from etp.charts.tradeoff import tradeoff
 
 __all__ = [
@@ -14,11 +17,18 @@ __all__ = [
     "equivariance_dots",
     "equivariance_strip",
     "export",
+    "gamma_bars",
+    "interactability_panels",
     "machines",
     "per_degree",
     "per_gamma_lines",
     "progress_grid",
     "ratio",
+    "roofline",
     "runtime_lines",
+    "samples_over_time",
+    "scaling",
+    "slope_text",
+    "slopes",
     "tradeoff",
 ]

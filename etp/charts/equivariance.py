@@ -81,7 +81,7 @@ def equivariance_dots(
         for m, a, b in zip(df["median"], df["min"], df["max"], strict=True)
     ]
     domain = base.log_domain([*df["min"], *df["max"], gate], 0.08, 0.08)
-    x = _error_axis(domain, "relative error (point: median, line: range)")
+    x = _error_axis(domain, "relative equivariance error")
     rows = list(df["product"])
     y = base.row_axis(rows, t)
     hue, outline, seen = base.colour(rows, mode), base.shape(rows), base.opacity()

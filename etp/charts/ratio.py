@@ -13,7 +13,7 @@ from etp.charts.theme import Mode
 
 HEIGHT = 372
 _STEPS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
-_FINE = (0.5, 0.6, 0.7, 0.8, 0.9, 1, 1.1, 1.25, 1.5, 1.75, 2, 2.5, 3)
+_FINE = (0.25, 0.5, 0.6, 0.8, 1, 1.25, 1.5, 2, 2.5, 3, 4, 5)
 
 
 def _ticks(domain: list[float]) -> list[float]:
@@ -148,9 +148,7 @@ def machines(
     t = theme.tokens(mode)
     xs = base.log_domain([*df["low"], *df["high"], *df["ratio"], 1.0], 0.08, 0.08)
     sizes = sorted(set(df["x"]))
-    title = f"speed of B relative to A, {xlabel} {', '.join(f'{s:g}' for s in sizes)}"
-    title += " (larger point: larger)" if len(sizes) > 1 else ""
-    x = alt.X("ratio:Q").title(title).scale(base.log_scale(xs))
+    x = alt.X("ratio:Q").title("speed of B relative to A").scale(base.log_scale(xs))
     x = x.axis(values=_ticks(xs), labelExpr=base.RATIO_LABELS, grid=True)
     rows = theme.order(df["product"])
     y = base.row_axis(rows, t)

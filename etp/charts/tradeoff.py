@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import altair as alt
@@ -151,7 +152,7 @@ def _labelled(
     points = [(px(g), py(m)) for g, m in zip(df["gamma"], df["median_s"], strict=True)]
     corners = [(px(g), py(m)) for g, m in zip(front["gamma"], front["median_s"], strict=True)]
     steps: list[labels.Box] = [(wide - 66, high - 24, wide, high)]
-    for (x0, y0), (x1, y1) in zip(corners, corners[1:], strict=False):
+    for (x0, y0), (x1, y1) in pairwise(corners):
         steps.append((x0 - 1, y1 - 1, x0 + 1, y0 + 1))
         steps.append((x0, y1 - 2, x1, y1 + 2))
     steps += [
