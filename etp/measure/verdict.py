@@ -192,7 +192,7 @@ class Board:
         guard = np.full(m, self.guard)
         beyond = np.maximum(statistic(differences, guard), -statistic(differences, -guard))
         p = [erfc(max(t, 0.0) / sqrt(2)) for t in beyond]
-        order = sorted(range(m), key=p.__getitem__)
+        order = np.argsort(p)
         rejected = 0
         while rejected < m and p[order[rejected]] <= error / (m - rejected):
             rejected += 1
