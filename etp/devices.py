@@ -1,0 +1,49 @@
+"""Devices that torch can measure on, found without importing torch in the asking process."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from functools import cache
+from pathlib import Path
+
+_ASK_TORCH = """
+import json, torch
+count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+print(json.dumps({f"cuda:{i}": torch.cuda.get_device_name(i) for i in range(count)}))
+"""
+
+
+@cache
+def devices() -> dict[str, str]:
+    """Names of the devices by torch's own names, ``{"cpu": ..., "cuda:0": ...}``."""
+    return {"cpu": cpu_name()} | (_cuda() if _has_gpu_driver() else {})
+
+
+def cpu_name() -> str:
+    """Name of the processor."""
+    try:
+        text = Path("/proc/cpuinfo").read_text()
+    except OSError:
+        return "CPU"
+    names = [line.split(":", 1)[1].strip() for line in text.splitlines() if "model name" in line]
+    return names[0] if names else "CPU"
+
+
+def _has_gpu_driver() -> bool:
+    """Cheap sign of a GPU: torch is asked only where there is one."""
+    drivers = (Path("/proc/driver/nvidia/version"), Path("/dev/kfd"))
+    return shutil.which("nvidia-smi") is not None or any(path.exists() for path in drivers)
+
+
+def _cuda() -> dict[str, str]:
+    # A process of its own: asking here would import torch and hold a CUDA context for ever.
+    command = [sys.executable, "-c", _ASK_TORCH]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+        found: dict[str, str] = json.loads(done.stdout.splitlines()[-1])
+    except (OSError, subprocess.SubprocessError, ValueError, IndexError):
+        return {}
+    return found
