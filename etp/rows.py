@@ -106,4 +106,3 @@ def _check_finite(row: Mapping[str, Any]) -> None:
 def _short(value: object) -> str:
     text = repr(value)
     return text if len(text) <= 80 else f"{text[:77]}..."
-
