@@ -278,7 +278,7 @@ class Runner:
         with suppress(Empty):
             taken.take(self._inbox.get(timeout=TICK_S))
 
-    def _end_worker(self, client: Client, future: Future) -> None:
+    def _end_worker(self, client: Client, future: Future[int]) -> None:
         """End the process that runs a case: it does not answer, and its nanny starts another."""
         where = client.who_has([future]) or {}
         busy = [address for address, keys in client.processing().items() if future.key in keys]
@@ -355,7 +355,7 @@ class _Taken:
         self.store.add_rows([item | {"job": self.job.id}])
 
 
-def _why(future: Future, last: dict[str, Any] | None) -> str:
+def _why(future: Future[int], last: dict[str, Any] | None) -> str:
     """Reason in words for a case that did not end by itself."""
     from distributed import KilledWorker
 

@@ -24,6 +24,9 @@ def run_case(task: str, case: dict[str, Any], job_id: str, index: int) -> int:
     Args:
         task: ``"module:function"``; called with the case and a function that says whether the
             job was cancelled, it yields rows and events.
+        case: What to measure, plain values.
+        job_id: Job the case belongs to.
+        index: Place of the case in its job.
     """
     from distributed import get_worker
 
