@@ -10,11 +10,11 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from etp.measure.oracle import Agreement, agreement
     from etp.measure.equivariance import EquivarianceError, equivariance_error
     from etp.measure.gamma import Expressivity, expressivity
-    from etp.measure.interactability import allowed_paths, interactions
+    from etp.measure.interactability import allowed_paths, interactions, measured_coefficients
     from etp.measure.memory import Memory, peak_memory
+    from etp.measure.oracle import Agreement, agreement
     from etp.measure.roofs import Roofline, roofline
     from etp.measure.runtime import Runtime, measure_runtime
     from etp.product import Cost
@@ -33,6 +33,7 @@ __all__ = [
     "expressivity",
     "interactions",
     "measure_runtime",
+    "measured_coefficients",
     "peak_memory",
     "roofline",
 ]
@@ -51,6 +52,7 @@ _HOME = {
     "expressivity": "gamma",
     "interactions": "interactability",
     "measure_runtime": "runtime",
+    "measured_coefficients": "interactability",
     "peak_memory": "memory",
     "roofline": "roofs",
 }

@@ -1,0 +1,109 @@
+"""What is asked about one product besides its runtime, as rows."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from datetime import UTC, datetime
+from typing import Any
+
+from etp.problem import Problem
+from etp.rows import SCHEMA, Row
+
+
+def make_row(
+    problem: Problem,
+    product: str,
+    measure: str,
+    result: dict[str, Any] | None,
+    *,
+    status: str = "ok",
+    reason: str | None = None,
+    badges: Sequence[str] = (),
+    group: str | None = None,
+) -> Row:
+    """One row as stored: see the README for its fields."""
+    from etp.environment import environment
+
+    return {
+        "schema": SCHEMA,
+        "id": uuid.uuid4().hex,
+        "job": None,
+        "group": group,
+        "created": datetime.now(UTC).isoformat(timespec="milliseconds"),
+        "product": product,
+        "measure": measure,
+        "problem": problem.as_dict(),
+        "status": status,
+        "reason": reason,
+        "badges": list(badges),
+        "result": result,
+        "environment": environment(problem.device, problem.threads),
+    }
+
+
+def _ask_agreement(tp: Any, problem: Problem) -> dict[str, Any]:
+    import torch
+
+    from etp import measure
+
+    return plain(measure.agreement(tp, dtype=getattr(torch, problem.dtype), seed=problem.seed))
+
+
+def _ask_equivariance(tp: Any, problem: Problem) -> dict[str, Any]:
+    import torch
+
+    from etp import measure
+
+    dtype = getattr(torch, problem.dtype)
+    found = measure.equivariance_error(tp, dtype=dtype, seed=problem.seed)
+    return plain(found) | {"dtype": problem.dtype}
+
+
+def _ask_expressivity(tp: Any, problem: Problem) -> dict[str, Any]:
+    from etp import measure
+
+    return plain(measure.expressivity(tp, seed=problem.seed))
+
+
+QUESTIONS: dict[str, Callable[[Any, Problem], dict[str, Any]]] = {
+    "agreement": _ask_agreement,
+    "equivariance": _ask_equivariance,
+    "expressivity": _ask_expressivity,
+    "interactions": lambda tp, problem: interaction_result(tp),
+}
+"""What can be asked about one product besides its runtime."""
+
+
+def interaction_result(tp: Any) -> dict[str, Any]:
+    """Result of an ``interactions`` row: measured triples with their coefficients."""
+    from etp import measure
+
+    found = [
+        (ir1, ir2, ir_out, coefficient)
+        for ir_out, pairs in measure.measured_coefficients(tp).copies
+        for (ir1, ir2), coefficient in pairs.items()
+    ]
+    found.sort(key=lambda path: path[:3])
+    triples = list(dict.fromkeys(path[:3] for path in found))
+    return {
+        "title": tp.title,
+        "paths": [list(path) for path in sorted({(a.l, b.l, c.l) for a, b, c in triples})],
+        "triples": [[str(ir) for ir in path[:3]] for path in found],
+        "coefficients": [path[3] for path in found],
+        "count": len(triples),
+        "allowed": len(measure.allowed_paths(tp)),
+        "weighted": tp.weighted,
+        "keeps_paths": tp.keeps_paths,
+        "outputs": tp.irreps_out.dim,
+        "group": tp.group,
+    }
+
+
+def plain(result: Any) -> dict[str, Any]:
+    """A measure's dataclass as the result of a row, keys as text."""
+    values = asdict(result)
+    if "per_degree" in values:
+        values["per_degree"] = {str(l): value for l, value in values["per_degree"].items()}
+    return {name: list(v) if isinstance(v, tuple) else v for name, v in values.items()}

@@ -1,0 +1,152 @@
+"""Interleaved rounds of every product of a case and a twin of the reference."""
+
+from __future__ import annotations
+
+import random
+import time
+import uuid
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from etp.rows import Row
+from etp.sweep.case import Case, build
+from etp.sweep.questions import make_row
+
+if TYPE_CHECKING:
+    from etp.measure.clock import Call, Round, WarmUp
+    from etp.product import TensorProduct
+
+PROGRESS_EVERY_S = 0.3
+Event = dict[str, Any]
+
+
+@dataclass
+class Slot:
+    """A product that passed every check, and what to say about it."""
+
+    name: str
+    product: TensorProduct
+    setup_s: float
+    badges: list[str] = field(default_factory=list)
+    role: str = "product"
+
+
+def timed(
+    plan: Case, slots: Sequence[Slot], cancelled: Callable[[], bool]
+) -> Iterator[Row | Event]:
+    """Time every slot and a twin of the reference; a row for each, of one group."""
+    reference = next((slot for slot in slots if slot.name == plan.reference), slots[0])
+    twin = Slot(
+        reference.name, build(plan.problem, reference.name), reference.setup_s,
+        list(reference.badges), role="twin",
+    )  # fmt: skip
+    ready: list[tuple[Slot, Call]] = []
+    for slot in [*slots, twin]:
+        reason, call = _prepared(plan, slot)
+        if reason is None:
+            ready.append((slot, call))
+            continue
+        yield make_row(
+            plan.problem, slot.name, "runtime", None,
+            status="invalid", reason=reason, badges=["wrong answer"],
+        )  # fmt: skip
+    run = _Run(plan, [call for _, call in ready])
+    for number in run.rounds(cancelled):
+        name = ready[run.taken[-1].order[-1]][0].name
+        yield {"event": "progress", "stage": "timing", "product": name,
+               "round": number, "rounds": run.planned}  # fmt: skip
+    if not run.taken:
+        names = [slot.name for slot, _ in ready if slot.role == "product"]
+        yield from unmeasured(plan, names, "cancelled before the first round was complete")
+        return
+    group = plan.group or uuid.uuid4().hex
+    for number, (slot, _) in enumerate(ready):
+        early = ["stopped early"] if len(run.taken) < run.planned else []
+        result = run.result(number) | {
+            "setup_s": slot.setup_s,
+            "compile_s": None,
+            "cache": plan.problem.cache,
+            "role": slot.role,
+            "reference": reference.name,
+            "look": plan.look,
+        }
+        yield make_row(
+            plan.problem, slot.name, "runtime", result, badges=slot.badges + early, group=group
+        )
+
+
+def unmeasured(plan: Case, products: Sequence[str], reason: str) -> Iterator[Row]:
+    """Rows of products that were not reached."""
+    for product in products:
+        yield make_row(plan.problem, product, "runtime", None, status="cancelled", reason=reason)
+
+
+def _prepared(plan: Case, slot: Slot) -> tuple[str | None, Call]:
+    """What to time, and why not: the very inputs that are timed give a sane output here."""
+    import torch
+
+    from etp.measure.runtime import make_call
+
+    problem, tp = plan.problem, slot.product
+    generator = torch.Generator().manual_seed(problem.seed)
+    x1, x2 = tp.random_inputs(problem.batch, generator, getattr(torch, problem.dtype))
+    x1, x2 = x1.to(problem.device), x2.to(problem.device)
+    call = make_call(tp, x1, x2, problem.direction, problem.cache)
+    few = min(problem.batch, 64)
+    with torch.no_grad():
+        z = tp(x1[:few], x2[:few])
+    if z.device != x1.device:
+        return f"its output is on {z.device}, asked for was {x1.device}", call
+    if z.numel() == 0 or not bool(torch.isfinite(z).all()):
+        return "its output is empty or not finite on the inputs to be timed", call
+    if not bool(z.any()):
+        return "its output is zero on the inputs to be timed", call
+    return None, call
+
+
+class _Run:
+    """Rounds of several calls within a budget."""
+
+    def __init__(self, plan: Case, calls: Sequence[Call]) -> None:
+        from etp.measure.clock import group_size, warm_up
+
+        self._plan, self._calls = plan, calls
+        self._warm: list[WarmUp] = [warm_up(call) for call in calls]
+        self._groups = [group_size(warm.call_s) for warm in self._warm]
+        self._origin = time.perf_counter()
+        self.planned = plan.rounds
+        self.taken: list[Round] = []
+
+    def rounds(self, cancelled: Callable[[], bool]) -> Iterator[int]:
+        """Time the rounds; now and then say how many are done."""
+        from etp.measure.clock import time_rounds
+
+        # A new order for each look, the same one for the same look.
+        rng = random.Random(f"{self._plan.problem.seed}-{self._plan.look}")
+        told = 0.0
+        rounds = time_rounds(self._calls, self._groups, rng, cancelled=cancelled)
+        for number, taken in enumerate(rounds):
+            now = time.perf_counter() - self._origin
+            if number == 0:
+                # The pilot round sets the plan and is thrown away.
+                fitting = int(self._plan.budget_s / now)
+                self.planned = max(1, min(self._plan.rounds, fitting))
+                continue
+            self.taken.append(taken)
+            if now - told > PROGRESS_EVERY_S:
+                told = now
+                yield len(self.taken)
+            if len(self.taken) >= self.planned:
+                break
+
+    def result(self, slot: int) -> dict[str, Any]:
+        """Runtime of one slot."""
+        from etp.measure.runtime import Runtime
+
+        return Runtime.of_blocks(
+            [taken.blocks[slot] for taken in self.taken],
+            [taken.order.index(slot) for taken in self.taken],
+            self._warm[slot].first_call_s,
+            self._origin,
+        ).as_result()
