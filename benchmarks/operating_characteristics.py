@@ -67,13 +67,15 @@ def drift(rng: np.random.Generator, order: Array) -> Array:
     for i in range(1, len(wander)):
         wander[i] = 0.97 * wander[i - 1] + steps[i]
     course = (wander + np.linspace(0, math.log(1.25), len(wander))).reshape(rounds, columns)
-    return gauss(rng, order) + np.take_along_axis(course, order.astype(int), axis=1)
+    placed: Array = np.take_along_axis(course, order.astype(int), axis=1)
+    return gauss(rng, order) + placed
 
 
 def step(rng: np.random.Generator, order: Array) -> Array:
     """25 % slower from a random moment on."""
     when = (np.arange(len(order))[:, None] * order.shape[1] + order) > rng.random() * order.size
-    return gauss(rng, order) + math.log(1.25) * when
+    slow: Array = math.log(1.25) * when
+    return gauss(rng, order) + slow
 
 
 def bimodal(rng: np.random.Generator, order: Array) -> Array:
@@ -88,15 +90,16 @@ def coarse(rng: np.random.Generator, order: Array) -> Array:
 
 
 def carry(rng: np.random.Generator, order: Array) -> Array:
-    """Each product leaves the machine in a state that its successor feels: a true bias."""
-    effect = 0.02 * rng.standard_normal((order.shape[1], order.shape[1]))
+    """Each product leaves the machine in a state that the next one feels: a true bias."""
+    effect: Array = rng.normal(0, 0.02, (order.shape[1],))
     columns = np.argsort(order, axis=1).ravel()
-    felt = effect[np.roll(columns, 1), columns].reshape(order.shape)
-    return gauss(rng, order) + np.take_along_axis(felt, order.astype(int), axis=1)
+    felt = effect[np.roll(columns, 1)].reshape(order.shape)
+    placed: Array = np.take_along_axis(felt, order.astype(int), axis=1)
+    return gauss(rng, order) + placed
 
 
 def sensitive(rng: np.random.Generator, order: Array) -> Array:
-    """Products suffer differently from the slow state: the undisturbed call is compared."""
+    """Products suffer differently from the slow state: a bias, for the typical call decides."""
     reaction = rng.uniform(0.5, 1.5, order.shape[1])
     return gauss(rng, order) + math.log(1.5) * reaction * states(rng, order, 0.15, 0.8)
 
