@@ -9,14 +9,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from etp.measure import flags
-from etp.measure.statement import ALPHA, Floor, error_of_look
-from etp.measure.statistic import estimate, interval, solve, statistic, z_value
-from etp.measure.verdict import GUARD, MARGIN, Board, Verdict, ask, front, words
+from etp.measure.statement import Floor, error_of_look
+from etp.measure.statistic import estimate, interval
+from etp.measure.verdict import GUARD, Board, Verdict
 
 Times = NDArray[np.float64]
 Noise = Callable[[np.random.Generator, int, list[float]], Times]
@@ -50,45 +48,6 @@ def drifting(noise: np.random.Generator, rounds: int, ratios: list[float], total
 
 def words_of(verdicts: list[Verdict]) -> list[str]:
     return [v.word for v in verdicts]
-
-
-# --- the statistic
-
-
-@given(st.lists(st.floats(-1, 1), min_size=12, max_size=40), st.floats(-1, 1), st.floats(0, 1))
-@settings(max_examples=60, deadline=None)
-def test_the_statistic_falls_and_mirrors(values: list[float], c: float, step: float) -> None:
-    d = np.array(values)
-    assert statistic(d, c + step) <= statistic(d, c) + 1e-9
-    assert statistic(-d, -c) == pytest.approx(-statistic(d, c))
-
-
-def test_the_estimate_balances_and_the_interval_ends_where_the_statistic_says() -> None:
-    d = rng().standard_t(2, (5, 40))
-    low, high = interval(d, 0.02)
-    assert np.all((low < estimate(d)) & (estimate(d) < high))
-    np.testing.assert_allclose(statistic(d, low), z_value(0.02), atol=1e-6)
-    np.testing.assert_allclose(statistic(d, high), -z_value(0.02), atol=1e-6)
-    np.testing.assert_allclose(solve(d[2], 0.0), estimate(d)[2])
-
-
-def test_too_small_an_error_gives_no_interval() -> None:
-    low, high = interval(np.linspace(-1, 1, 12), 1e-4)
-    assert (float(low), float(high)) == (-inf, inf)
-
-
-def test_one_wild_round_hardly_moves_the_interval() -> None:
-    d = rng().normal(0.05, 0.01, 30)
-    wild = np.append(d[:-1], 1e3)
-    for end, moved in zip(interval(d, 0.02), interval(wild, 0.02), strict=True):
-        assert moved == pytest.approx(end, abs=0.01)
-
-
-def test_all_looks_together_spend_the_error() -> None:
-    assert sum(error_of_look(j) for j in range(100)) == pytest.approx(ALPHA)
-
-
-# --- boards
 
 
 @pytest.mark.parametrize("noise", [calm, typical])
@@ -297,7 +256,7 @@ def test_recorded_calls_of_different_length_are_told_apart() -> None:
             assert v.word == ("slower" if truth > 1 else "faster")
 
 
-# --- asking, words, front
+# --- the noise floor, and asking for more
 
 
 def test_an_open_pair_asks_for_enough_rounds() -> None:
@@ -312,69 +271,6 @@ def test_an_open_pair_asks_for_enough_rounds() -> None:
         else:
             settled += 1
     assert settled >= 14
-
-
-def test_at_the_edge_of_same_no_number_of_rounds_is_promised() -> None:
-    assert ask(30, Verdict(0, 1, MARGIN, MARGIN - 0.1, MARGIN + 0.1, "open"), 0) is None
-    assert ask(30, Verdict(0, 1, 0.0, -0.0201, 0.0201, "open"), 0) == 38
-    assert ask(30, Verdict(0, 1, 0.0, -inf, inf, "too few"), 0) == 60
-
-
-@pytest.mark.parametrize(
-    ("verdict", "sentence"),
-    [
-        (
-            Verdict(0, 1, log(0.8), log(0.78), log(0.82), "faster"),
-            "B is faster than A: 20 % less time (18 % to 22 %)",
-        ),
-        (
-            Verdict(0, 1, log(1.012), log(1.008), log(1.016), "slower"),
-            "B is slower than A, by less than 2 %: 1.2 % more time (0.80 % to 1.6 %)",
-        ),
-        (Verdict(0, 1, log(3.1), log(2.9), log(3.3), "slower"), "3.1x (2.9x to 3.3x)"),
-        (Verdict(0, 1, -log(150), -log(160), -log(140), "faster"), "150x (140x to 160x)"),
-        (
-            Verdict(0, 1, 0.001, log(0.995), log(1.007), "same"),
-            "B and A are the same within 2 % (-0.5 % to +0.7 %)",
-        ),
-        (
-            Verdict(0, 1, 0.01, -0.1, 0.1, "open", 30, 60),
-            "not separable yet; about 30 more rounds, 15 s",
-        ),
-        (Verdict(0, 1, 0.02, -0.1, 0.1, "open", 30, None), "not separable at this noise"),
-        (Verdict(0, 1, 0.0, 0.2, 0.1, "changed"), "the ratio changed during the run; no verdict"),
-        (Verdict(0, 1, 0.0, 0.1, 0.2, "withheld"), "no verdict"),
-        (Verdict(0, 1, 0.0, -inf, inf, "too few", 8, 12), "too few rounds; about 4 more rounds"),
-    ],
-)
-def test_words_say_what_is_known(verdict: Verdict, sentence: str) -> None:
-    said = words(verdict, "A", "B", seconds_per_round=0.5)
-    assert sentence in said
-    assert not any(claim in said for claim in ("equal", "identical", "no difference"))
-
-
-def test_the_front_needs_certainty() -> None:
-    def verdict(a: int, b: int, word: str) -> Verdict:
-        return Verdict(a, b, 0.0, -1.0, 1.0, word)  # type: ignore[arg-type]
-
-    known = [
-        verdict(0, 1, "slower"),
-        verdict(0, 2, "slower"),
-        verdict(1, 2, "open"),
-        verdict(0, 3, "faster"),
-    ]
-    assert front(known, [1.0, 1.0, 2.0, None]) == ["front", "dominated", "front", None]
-    assert front(known[:2], [1.0, 1.0, 1.0, None]) == ["front", "dominated", "dominated", None]
-    with pytest.raises(ValueError, match="one entry per slot"):
-        front(known, [1.0])
-    with pytest.raises(ValueError, match="numbers or None"):
-        front(known, [1.0, float("nan"), 1.0, 1.0])
-
-
-def test_equal_code_is_a_front_only_if_it_is_fastest_of_its_kind() -> None:
-    verdicts = [Verdict(0, 1, 0.0, -0.01, 0.01, "same")]
-    assert front(verdicts, [1.0, 1.0]) == ["possible", "possible"]
-    assert front(verdicts, [1.0, 2.0]) == ["possible", "front"]
 
 
 def test_the_floor_is_the_interval_of_the_twin() -> None:
