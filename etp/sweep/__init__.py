@@ -81,18 +81,20 @@ def _checked(plan: Case, product: str, slots: list[Slot]) -> Iterator[Row]:
         return
     setup_s = time.perf_counter() - start
     dtype = getattr(torch, problem.dtype)
+    # Before any check has compiled or planned anything.
+    first_call_s = _first_call(problem, tp)
     agreement = measure.agreement(tp, dtype=dtype, seed=problem.seed)
     yield make_row(problem, product, "agreement", plain(agreement))
-    error = measure.equivariance_error(tp, dtype=dtype, elements=plan.elements, seed=problem.seed)
-    yield make_row(problem, product, "equivariance", plain(error) | {"dtype": problem.dtype})
+    drift = measure.equivariance_error(tp, dtype=dtype, elements=plan.elements, seed=problem.seed)
+    yield make_row(problem, product, "equivariance", plain(drift) | {"dtype": problem.dtype})
     expressivity = measure.expressivity(tp, seed=problem.seed)
     yield make_row(problem, product, "expressivity", plain(expressivity))
     yield make_row(problem, product, "interactions", interaction_result(tp))
     cost = tp.cost(problem.batch, dtype.itemsize)
     yield make_row(problem, product, "cost", cost._asdict() | {"flops": cost.flops})
-    if not (agreement.passed and error.passed):
+    if not (agreement.passed and drift.passed):
         worst, gate = (
-            (agreement.max, agreement.gate) if not agreement.passed else (error.max, error.gate)
+            (agreement.max, agreement.gate) if not agreement.passed else (drift.max, drift.gate)
         )
         yield make_row(
             problem, product, "runtime", None, status="invalid", badges=["wrong answer"],
@@ -105,7 +107,27 @@ def _checked(plan: Case, product: str, slots: list[Slot]) -> Iterator[Row]:
             tp, batch=problem.batch, dtype=dtype, device=problem.device, direction=problem.direction
         )
         yield make_row(problem, product, "memory", asdict(found))
-    slots.append(Slot(product, tp, setup_s, _badges(tp, expressivity.paths, expressivity.allowed)))
+    slots.append(
+        Slot(
+            product,
+            tp,
+            setup_s,
+            first_call_s,
+            _badges(tp, expressivity.paths, expressivity.allowed),
+        )
+    )
+
+
+def _first_call(problem: Problem, tp: TensorProduct) -> float:
+    from etp.measure.runtime import make_call
+    from etp.sweep.rounds import inputs
+
+    call = make_call(tp, *inputs(problem, tp), problem.direction)
+    call.sync()
+    start = time.perf_counter()
+    call.run()
+    call.sync()
+    return time.perf_counter() - start
 
 
 def _badges(tp: TensorProduct, paths: int, allowed: int) -> list[str]:

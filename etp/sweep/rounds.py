@@ -9,11 +9,14 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from etp.problem import Problem
 from etp.rows import Row
 from etp.sweep.case import Case, build
 from etp.sweep.questions import make_row
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from etp.measure.clock import Call, Round, WarmUp
     from etp.product import TensorProduct
 
@@ -28,6 +31,7 @@ class Slot:
     name: str
     product: TensorProduct
     setup_s: float
+    first_call_s: float
     badges: list[str] = field(default_factory=list)
     role: str = "product"
 
@@ -38,8 +42,8 @@ def timed(
     """Time every slot and a twin of the reference; a row for each, of one group."""
     reference = next((slot for slot in slots if slot.name == plan.reference), slots[0])
     twin = Slot(
-        reference.name, build(plan.problem, reference.name), reference.setup_s,
-        list(reference.badges), role="twin",
+        reference.name, build(plan.problem, reference.name),
+        reference.setup_s, reference.first_call_s, list(reference.badges), role="twin",
     )  # fmt: skip
     ready: list[tuple[Slot, Call]] = []
     for slot in [*slots, twin]:
@@ -65,6 +69,7 @@ def timed(
         early = ["stopped early"] if len(run.taken) < run.planned else []
         result = run.result(number) | {
             "setup_s": slot.setup_s,
+            "first_call_s": slot.first_call_s,
             "compile_s": None,
             "cache": plan.problem.cache,
             "role": slot.role,
@@ -82,6 +87,15 @@ def unmeasured(plan: Case, products: Sequence[str], reason: str) -> Iterator[Row
         yield make_row(plan.problem, product, "runtime", None, status="cancelled", reason=reason)
 
 
+def inputs(problem: Problem, tp: TensorProduct) -> tuple[Tensor, Tensor]:
+    """Random inputs of a problem, on its device."""
+    import torch
+
+    generator = torch.Generator().manual_seed(problem.seed)
+    x1, x2 = tp.random_inputs(problem.batch, generator, getattr(torch, problem.dtype))
+    return x1.to(problem.device), x2.to(problem.device)
+
+
 def _prepared(plan: Case, slot: Slot) -> tuple[str | None, Call]:
     """What to time, and why not: the very inputs that are timed give a sane output here."""
     import torch
@@ -89,9 +103,7 @@ def _prepared(plan: Case, slot: Slot) -> tuple[str | None, Call]:
     from etp.measure.runtime import make_call
 
     problem, tp = plan.problem, slot.product
-    generator = torch.Generator().manual_seed(problem.seed)
-    x1, x2 = tp.random_inputs(problem.batch, generator, getattr(torch, problem.dtype))
-    x1, x2 = x1.to(problem.device), x2.to(problem.device)
+    x1, x2 = inputs(problem, tp)
     call = make_call(tp, x1, x2, problem.direction, problem.cache)
     few = min(problem.batch, 64)
     with torch.no_grad():
