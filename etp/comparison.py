@@ -9,8 +9,9 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from math import exp
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -19,11 +20,6 @@ from etp.measure.verdict import Board, Verdict, front
 from etp.operation import Operation, same_operation
 from etp.problem import Problem
 from etp.rows import Row
-
-if TYPE_CHECKING:
-    import pandas as pd
-
-NOT_SAME = "not the same operation"
 
 
 @dataclass
@@ -62,23 +58,20 @@ class Entry:
         return Operation.of_result(found)
 
 
-@dataclass
-class Comparison:
-    """Products on one problem on one device.
+@dataclass(frozen=True)
+class Judgement:
+    """What the rounds of a comparison say.
 
     Attributes:
-        baseline: The product that ratios and words refer to.
         verdicts: For each product its verdict against the baseline; without the baseline.
+        fronts: Place of each product against time and expressivity.
         floor: Interval of the twin's ratio, None without a twin.
         rounds: Rounds behind the verdicts.
+        looks: Looks so far; the next one has this number.
         round_s: What one more round costs.
         flags: What was odd about the run.
-        group: Rows of one run of rounds.
     """
 
-    problem: Problem
-    entries: list[Entry]
-    baseline: str
     verdicts: dict[str, Verdict] = field(default_factory=dict)
     fronts: dict[str, str | None] = field(default_factory=dict)
     floor: tuple[float, float] | None = None
@@ -86,7 +79,37 @@ class Comparison:
     looks: int = 0
     round_s: float = 0.0
     flags: tuple[Flag, ...] = ()
-    group: str | None = None
+
+    @property
+    def needed(self) -> int | None:
+        """Rounds in total that would settle what is open; None where nothing can be settled."""
+        wanted = [v.needed for v in self.verdicts.values() if v.needed is not None]
+        return max(wanted) if wanted else None
+
+
+@dataclass
+class Comparison:
+    """Products on one problem on one device.
+
+    Attributes:
+        baseline: The product that ratios and words refer to.
+    """
+
+    problem: Problem
+    entries: list[Entry]
+    baseline: str
+    runs: list[Row]
+
+    @cached_property
+    def judgement(self) -> Judgement:
+        """Verdicts, computed when first asked for."""
+        return _judge(self)
+
+    @property
+    def group(self) -> str | None:
+        """Run of rounds that the baseline was timed in."""
+        base = self.entry(self.baseline).runtime
+        return base.get("group") if base is not None and base["status"] == "ok" else None
 
     def entry(self, product: str) -> Entry:
         """Entry of a product; ``KeyError`` if it is not there."""
@@ -106,12 +129,6 @@ class Comparison:
         if product == self.baseline:
             return True
         return ours is not None and theirs is not None and same_operation(ours, theirs)
-
-    @property
-    def needed(self) -> int | None:
-        """Rounds in total that would settle what is open; None where nothing can be settled."""
-        wanted = [v.needed for v in self.verdicts.values() if v.needed is not None]
-        return max(wanted) if wanted else None
 
     def environment(self) -> dict[str, Any]:
         """Manifest of the timed rows."""
@@ -151,46 +168,44 @@ def _compared(rows: Sequence[Row], baseline: str | None) -> Comparison | None:
     reference = next((str(e.result("runtime").get("reference", "")) for e in timed), "")
     names = [entry.product for entry in timed] or list(entries)
     chosen = next((name for name in (baseline, reference) if name in names), names[0])
-    comparison = Comparison(problem, list(entries.values()), chosen)
-    _judge(comparison, rows)
-    return comparison
+    runs = [row for row in rows if row["measure"] == "runtime" and row["status"] == "ok"]
+    return Comparison(problem, list(entries.values()), chosen, runs)
 
 
-def _judge(comparison: Comparison, rows: Sequence[Row]) -> None:
+def _judge(comparison: Comparison) -> Judgement:
     """Verdicts, front and flags of the products timed in the same rounds as the baseline."""
-    base = comparison.entry(comparison.baseline).runtime
-    if base is None or base["status"] != "ok" or base.get("group") is None:
-        return
-    group = comparison.group = base["group"]
-    members = [
-        r for r in rows
-        if r.get("group") == group and r["measure"] == "runtime" and r["status"] == "ok"
-    ]  # fmt: skip
+    group = comparison.group
+    if group is None:
+        return Judgement()
+    members = [row for row in comparison.runs if row.get("group") == group]
     looks = sorted({row["result"].get("look", 0) for row in members})
     names = [e.product for e in comparison.timed if _has_all(members, e.product, looks)]
-    twin_of = next((r["product"] for r in members if _role(r) == "twin"), None)
-    has_twin = twin_of in names
-    columns = [(name, "product") for name in names] + ([(str(twin_of), "twin")] if has_twin else [])
+    if comparison.baseline not in names:
+        return Judgement()
+    twin_of = next((str(r["product"]) for r in members if _role(r) == "twin"), None)
+    columns = [(name, "product") for name in names]
+    twin = None
+    if twin_of in names:
+        twin = (names.index(twin_of), len(names))
+        columns.append((twin_of, "twin"))
     blocks = [_blocks(members, columns, look) for look in looks]
-    if comparison.baseline not in names or not sum(len(b) for b in blocks):
-        return
-    at = names.index(comparison.baseline)
-    twin = (names.index(str(twin_of)), len(names)) if has_twin else None
     board = Board(len(names), twin)
     for look in range(len(blocks)):
         times = np.concatenate(blocks[: look + 1])
         verdicts = board.look(times)
-    comparison.rounds, comparison.looks = len(times), len(looks)
-    comparison.round_s = float(times.sum(axis=1).mean()) * _BLOCK_CALLS
-    comparison.flags = run_flags(times, board.floor)
-    comparison.verdicts = {
-        names[other]: _against(v, at) for v in verdicts
-        if at in (v.a, v.b) and (other := v.b if v.a == at else v.a) != at
-    }  # fmt: skip
-    if board.floor is not None:
-        comparison.floor = (exp(board.floor.low), exp(board.floor.high))
+    at = names.index(comparison.baseline)
     gammas = [comparison.entry(name).result("expressivity").get("rank") for name in names]
-    comparison.fronts = dict(zip(names, front(verdicts, gammas), strict=True))
+    return Judgement(
+        verdicts={
+            names[v.b if v.a == at else v.a]: _against(v, at) for v in verdicts if at in (v.a, v.b)
+        },
+        fronts=dict(zip(names, front(verdicts, gammas), strict=True)),
+        floor=None if board.floor is None else (exp(board.floor.low), exp(board.floor.high)),
+        rounds=len(times),
+        looks=len(looks),
+        round_s=float(times.sum(axis=1).mean()) * _BLOCK_CALLS,
+        flags=run_flags(times, board.floor),
+    )
 
 
 _BLOCK_CALLS = 14
@@ -226,61 +241,3 @@ def _against(verdict: Verdict, baseline: int) -> Verdict:
         verdict.b, verdict.a, -verdict.estimate, -verdict.high, -verdict.low,
         turned.get(verdict.word, verdict.word), verdict.rounds, verdict.needed,  # type: ignore[arg-type]
     )  # fmt: skip
-
-
-def frame(found: Comparison) -> pd.DataFrame:
-    """One line for each product: everything that charts and tables show, missing as None."""
-    import pandas as pd
-
-    return pd.DataFrame([_line(found, entry) for entry in found.entries])
-
-
-def _line(found: Comparison, entry: Entry) -> dict[str, Any]:
-    runtime, drift = entry.result("runtime"), entry.result("equivariance")
-    gamma, reached = entry.result("expressivity"), entry.result("interactions")
-    cost, memory = entry.result("cost"), entry.result("memory")
-    verdict, same = found.verdicts.get(entry.product), found.same(entry.product)
-    row = entry.runtime or next(iter(entry.rows.values()))
-    median, rank = runtime.get("median_s"), gamma.get("rank")
-    return {
-        "product": entry.product,
-        "title": entry.title,
-        "lmax": found.problem.lmax,
-        "batch": found.problem.batch,
-        "channels": found.problem.channels,
-        "device": found.problem.device,
-        "valid": entry.valid,
-        "status": row["status"],
-        "reason": row["reason"],
-        "badges": row["badges"],
-        "median_s": median,
-        "q25_s": runtime.get("q25_s", median),
-        "q75_s": runtime.get("q75_s", median),
-        "ratio": exp(-verdict.estimate) if verdict else None,
-        "low": exp(-verdict.high) if verdict else None,
-        "high": exp(-verdict.low) if verdict else None,
-        "word": verdict.word if verdict else None,
-        "same_operation": same,
-        "front": found.fronts.get(entry.product),
-        "gamma": rank,
-        "closed_form": gamma.get("closed_form"),
-        "paths": reached.get("count"),
-        "allowed": reached.get("allowed"),
-        "outputs": reached.get("outputs"),
-        "keeps_paths": reached.get("keeps_paths"),
-        "weighted": reached.get("weighted"),
-        "s_per_gamma": median / rank if median and rank else None,
-        "error_max": drift.get("max"),
-        "error_median": drift.get("median"),
-        "error_min": min(drift["per_element"]) if drift.get("per_element") else None,
-        "gate": drift.get("gate"),
-        "first_call_s": runtime.get("first_call_s"),
-        "setup_s": runtime.get("setup_s"),
-        "peak_bytes": memory.get("peak_bytes"),
-        "table_bytes": memory.get("table_bytes"),
-        "macs": cost.get("macs"),
-        "bytes": cost.get("bytes"),
-        "flops": cost.get("flops"),
-        "rounds": runtime.get("rounds"),
-        "id": row["id"],
-    }

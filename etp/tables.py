@@ -1,0 +1,94 @@
+"""Comparisons as data frames: what charts draw and tables list."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from math import exp
+from typing import Any
+
+import pandas as pd
+
+from etp.comparison import Comparison, Entry
+from etp.measure.flags import launch_bound
+
+NOISY = 0.25
+"""Quartiles further apart than this share of the median are worth a badge."""
+
+
+def timed_frame(found: Iterable[Comparison], x: str = "lmax") -> pd.DataFrame:
+    """Timed products of several problems; ``x`` names the column that becomes ``x``."""
+    lines = [_line(one, entry) for one in found for entry in one.timed]
+    table = pd.DataFrame(lines)
+    if not table.empty:
+        table["x"] = table[x]
+    return table
+
+
+def frame(found: Comparison) -> pd.DataFrame:
+    """One line for each product: everything that charts and tables show, missing as None."""
+    return pd.DataFrame([_line(found, entry) for entry in found.entries])
+
+
+def _late_badges(found: Comparison, runtime: dict[str, Any]) -> list[str]:
+    """Badges that follow from the numbers."""
+    median = runtime.get("median_s")
+    if median is None:
+        return []
+    badges = []
+    if found.problem.device == "cpu" and launch_bound(runtime["median_s"]) is not None:
+        badges.append("launch-bound")
+    if "q75_s" in runtime and runtime["q75_s"] - runtime["q25_s"] > NOISY * median:
+        badges.append("noisy")
+    return badges
+
+
+def _line(found: Comparison, entry: Entry) -> dict[str, Any]:
+    runtime, drift = entry.result("runtime"), entry.result("equivariance")
+    gamma, reached = entry.result("expressivity"), entry.result("interactions")
+    cost, memory = entry.result("cost"), entry.result("memory")
+    judged, same = found.judgement, found.same(entry.product)
+    verdict = judged.verdicts.get(entry.product)
+    row = entry.runtime or next(iter(entry.rows.values()))
+    median, rank = runtime.get("median_s"), gamma.get("rank")
+    return {
+        "product": entry.product,
+        "title": entry.title,
+        "lmax": found.problem.lmax,
+        "batch": found.problem.batch,
+        "channels": found.problem.channels,
+        "device": found.problem.device,
+        "valid": entry.valid,
+        "status": row["status"],
+        "reason": row["reason"],
+        "badges": [*row["badges"], *_late_badges(found, runtime)],
+        "median_s": median,
+        "q25_s": runtime.get("q25_s", median),
+        "q75_s": runtime.get("q75_s", median),
+        "ratio": exp(-verdict.estimate) if verdict else None,
+        "low": exp(-verdict.high) if verdict else None,
+        "high": exp(-verdict.low) if verdict else None,
+        "word": verdict.word if verdict else None,
+        "same_operation": same,
+        "front": judged.fronts.get(entry.product),
+        "gamma": rank,
+        "closed_form": gamma.get("closed_form"),
+        "paths": reached.get("count"),
+        "allowed": reached.get("allowed"),
+        "outputs": reached.get("outputs"),
+        "keeps_paths": reached.get("keeps_paths"),
+        "weighted": reached.get("weighted"),
+        "s_per_gamma": median / rank if median and rank else None,
+        "error_max": drift.get("max"),
+        "error_median": drift.get("median"),
+        "error_min": min(drift["per_element"]) if drift.get("per_element") else None,
+        "gate": drift.get("gate"),
+        "first_call_s": runtime.get("first_call_s"),
+        "setup_s": runtime.get("setup_s"),
+        "peak_bytes": memory.get("peak_bytes"),
+        "table_bytes": memory.get("table_bytes"),
+        "macs": cost.get("macs"),
+        "bytes": cost.get("bytes"),
+        "flops": cost.get("flops"),
+        "rounds": runtime.get("rounds"),
+        "id": row["id"],
+    }
