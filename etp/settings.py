@@ -205,7 +205,8 @@ class Settings:
             f"measure.agreement(tp, dtype=torch.{problem.dtype}).max\n"
             f"measure.equivariance_error(tp, dtype=torch.{problem.dtype}).max\n"
             "measure.measure_runtime(\n"
-            f'    tp, batch={problem.batch}, dtype=torch.{problem.dtype}, device="{problem.device}",'
+            f"    tp, batch={problem.batch}, dtype=torch.{problem.dtype},"
+            f' device="{problem.device}",'
             f' direction="{problem.direction}"\n'
             ").median_s\n"
         )
