@@ -140,6 +140,29 @@ class Runner:
         Raises:
             ValueError: If there is no case, or one asks for a device that is not there.
         """
+        self._check(cases)
+        job_id = uuid.uuid4().hex[:12]
+        self.store.add_job(job_id, title, cases)
+        self._enqueue(job_id)
+        return job_id
+
+    def extend(self, job_id: str, cases: Sequence[Mapping[str, Any]]) -> None:
+        """Add cases to a job that has ended, such as more rounds of one of its cases.
+
+        Raises:
+            ValueError: As :meth:`submit`, or if the job is unknown or still active.
+        """
+        self._check(cases)
+        job = self.store.job(job_id)
+        if job is None or job.active:
+            state = "unknown" if job is None else job.state
+            raise ValueError(f"job {job_id!r} must have ended, it is {state}")
+        self.store.extend_job(job_id, cases)
+        with self._lock:
+            self._stopping.discard(job_id)
+        self._enqueue(job_id)
+
+    def _check(self, cases: Sequence[Mapping[str, Any]]) -> None:
         if not cases:
             raise ValueError("cases must hold at least one case, got none")
         known = self.devices()
@@ -147,12 +170,11 @@ class Runner:
             device = case["problem"]["device"]
             if self._scheduler is None and device not in known:
                 raise ValueError(f"device must be one of {', '.join(known)}, got {device!r}")
-        job_id = uuid.uuid4().hex[:12]
-        self.store.add_job(job_id, title, cases)
+
+    def _enqueue(self, job_id: str) -> None:
         with self._wake:
             self._queue.append(job_id)
             self._wake.notify_all()
-        return job_id
 
     def status(self, job_id: str) -> Status | None:
         """Where a job stands, None if it is unknown."""
@@ -235,7 +257,7 @@ class Runner:
         self.store.update_job(job.id, state="running", started=time.time())
         client.subscribe_topic(worker.topic(job.id), lambda event: self._inbox.put(event[1]))
         try:
-            for index, case in enumerate(job.cases):
+            for index, case in list(enumerate(job.cases))[job.done :]:
                 if job.id in self._stopping or self._closed:
                     break
                 self._run_case(client, job, index, case)

@@ -139,21 +139,19 @@ class Settings:
                 "lmax: no path is left, because odd times odd is even; choose an even lmax or "
                 "all output parities"
             )
-        seen: set[str] = set()
-        cases = []
-        for problem in problems:
-            cases.append(
-                {
-                    "problem": problem.as_dict(),
-                    "products": list(self.products),
-                    "reference": self.baseline,
-                    "rounds": ROUNDS,
-                    "budget_s": BUDGET_S,
-                    "roofs": problem.device not in seen,
-                }
-            )
-            seen.add(problem.device)
-        return cases
+        # The limits of a device are measured once, last: first results come first.
+        last = {problem.device: number for number, problem in enumerate(problems)}
+        return [
+            {
+                "problem": problem.as_dict(),
+                "products": list(self.products),
+                "reference": self.baseline,
+                "rounds": ROUNDS,
+                "budget_s": BUDGET_S,
+                "roofs": last[problem.device] == number,
+            }
+            for number, problem in enumerate(problems)
+        ]
 
     def size(self) -> Size:
         """Size of the largest problem.

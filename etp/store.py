@@ -221,6 +221,19 @@ class Store:
                 [job_id, title, json.dumps(list(cases)), "queued", now, now],
             )
 
+    def extend_job(self, job_id: str, cases: Sequence[Mapping[str, Any]]) -> None:
+        """Queue more cases of a job that has ended; cases it did not reach are dropped."""
+        with self._writing() as db:
+            query = "SELECT cases, done FROM job WHERE id = ?"
+            found = db.execute(query, [job_id]).fetchone()
+            every = json.loads(found["cases"])[: found["done"]] + list(cases)
+            now = time.time()
+            db.execute(
+                "UPDATE job SET cases = ?, state = 'queued', reason = NULL, now = NULL,"
+                " finished = NULL, beat = ? WHERE id = ?",
+                [json.dumps(every), now, job_id],
+            )
+
     def update_job(self, job_id: str, **changes: Any) -> None:
         """Change the state, reason, done, now, started, finished or beat of a job."""
         known = {"state", "reason", "done", "now", "started", "finished", "beat"}

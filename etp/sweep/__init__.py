@@ -44,9 +44,6 @@ def run(
     check_fits(plan.problem)
     if plan.problem.threads is not None:
         torch.set_num_threads(plan.problem.threads)
-    if plan.roofs:
-        yield {"event": "progress", "product": "device", "stage": "measuring the limits of"}
-        yield _roofs(plan.problem)
     slots: list[Slot] = []
     for number, product in enumerate(plan.products):
         if cancelled():
@@ -61,6 +58,9 @@ def run(
         yield from unmeasured(plan, names, "cancelled before it was measured")
         return
     yield from timed(plan, slots, cancelled)
+    if plan.roofs and not cancelled():
+        yield {"event": "progress", "product": "device", "stage": "measuring the limits of"}
+        yield _roofs(plan.problem)
 
 
 def _checked(plan: Case, product: str, slots: list[Slot]) -> Iterator[Row]:

@@ -25,7 +25,7 @@ class Case:
         elements: Group elements of the equivariance check.
         timed: Whether runtimes are wanted besides the checks.
         memory: Whether peak memory is wanted.
-        roofs: Whether the limits of the device are measured first.
+        roofs: Whether the limits of the device are measured after the rounds.
         group: Earlier group of the same case that these rounds add to; one more look at it.
         look: Number of that look, from 0.
     """

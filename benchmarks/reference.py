@@ -1,0 +1,62 @@
+"""Measure the reference results that come with the package.
+
+``python benchmarks/reference.py`` runs every available product in the paper's settings on this
+machine, interleaved, and writes ``etp/data/reference.jsonl.gz`` without the long sample lists.
+Nothing else should run meanwhile; it takes some minutes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gzip
+import json
+import sys
+from pathlib import Path
+
+from etp import products, sweep
+from etp.problem import Problem
+from etp.reference import PATH
+from etp.rows import SAMPLE_KEYS, Row
+
+SETTINGS = ("MIMO", "SIMO", "SISO")
+
+
+def main() -> None:
+    """Measure and write."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--lmax", type=int, default=6)
+    parser.add_argument("--batch", type=int, default=1000)
+    parser.add_argument("--budget", type=float, default=6.0, help="seconds of rounds per problem")
+    parser.add_argument("--out", type=Path, default=PATH)
+    options = parser.parse_args()
+    names = tuple(n for n in products.names() if products.get(n).unavailable() is None)
+    rows: list[Row] = []
+    problems = [
+        Problem.of_setting(setting, lmax, batch=options.batch)
+        for setting in SETTINGS
+        for lmax in range(1, options.lmax + 1)
+    ]
+    for number, problem in enumerate(problems, 1):
+        last = number == len(problems)
+        case = sweep.Case(
+            problem, names, reference="cg-dense", budget_s=options.budget, rounds=40, roofs=last
+        )
+        rows += [light(row) for row in sweep.run(case.as_dict()) if "measure" in row]
+        at = f"{problem.setting} lmax {problem.lmax}"
+        print(f"{number} of {len(problems)}: {at}", file=sys.stderr)
+    options.out.parent.mkdir(parents=True, exist_ok=True)
+    with gzip.open(options.out, "wt", encoding="utf-8", compresslevel=9) as file:
+        file.writelines(json.dumps(row) + "\n" for row in rows)
+    print(f"{options.out}: {len(rows)} rows")
+
+
+def light(row: Row) -> Row:
+    """A row without its sample lists; block values stay, verdicts need them."""
+    if row["measure"] != "runtime" or row["result"] is None:
+        return row
+    result = {key: value for key, value in row["result"].items() if key not in SAMPLE_KEYS}
+    return row | {"result": result}
+
+
+if __name__ == "__main__":
+    main()

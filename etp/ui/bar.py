@@ -1,0 +1,261 @@
+"""The control bar: one row of buttons, each labelled with what is chosen."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import get_args
+
+import streamlit as st
+
+from etp.charts.text import bytes_text, count_text, time_text
+from etp.irreps import OUTPUTS, SETTINGS, IrrepsError
+from etp.problem import MAX_BATCH, MAX_CHANNELS, Cache, Direction, DType
+from etp.settings import CUSTOM, MAX_LMAX, Settings
+from etp.ui import jobs
+from etp.ui.session import bound, choose, settings
+
+FIELDS = {"irreps1": "Input 1", "irreps2": "Input 2", "filter_out": "Outputs to keep"}
+_DIRECTIONS = {
+    "forward": "forward",
+    "backward": "forward + backward",
+    "double-backward": "with second derivative",
+}
+
+
+def bar(title: str, *, ranged: bool = True, timed: bool = True) -> Settings:
+    """Show the controls; return what is chosen.
+
+    Args:
+        title: Name of a run started here.
+        ranged: Whether a run covers several lmax.
+        timed: Whether a run measures time, so that batch, channels and device matter.
+    """
+    with st.container(horizontal=True, gap="xsmall", vertical_alignment="center"):
+        chosen = settings()
+        with _popover(_problem_label(chosen), "grid_view", "problem"):
+            _problem(chosen, ranged=ranged)
+        with _popover(_products_label(chosen), "category", "products"):
+            _products(chosen)
+        if timed:
+            with _popover(_sizes_label(chosen), "layers", "sizes"):
+                _sizes()
+        with _popover(f"{chosen.dtype}, {_DIRECTIONS[chosen.direction]}", "tune", "numbers"):
+            _numbers()
+        if timed:
+            with _popover(_device_label(chosen), "memory", "devices"):
+                _devices()
+        _run_button(title, chosen)
+    _refusals(chosen)
+    return settings()
+
+
+def _popover(label: str, icon: str, key: str) -> st.delta_generator.DeltaGenerator:
+    return st.popover(label, icon=f":material/{icon}:", key=f"bar_{key}")
+
+
+def _problem_label(chosen: Settings) -> str:
+    if chosen.setting == CUSTOM:
+        text = f"{chosen.irreps1} ⊗ {chosen.irreps2}"
+        return text if len(text) <= 32 else f"{text[:30]}…"
+    low, high = chosen.lmax
+    return (
+        f"{chosen.setting}, lmax {low} – {high}" if low != high else f"{chosen.setting}, lmax {low}"
+    )
+
+
+def _problem(chosen: Settings, *, ranged: bool) -> None:
+    st.segmented_control(
+        "Problem",
+        [*SETTINGS, CUSTOM],
+        required=True,
+        help="SISO: (L, L) to degree L. SIMO: (L, L) to 0..2L. MIMO: (0..L, 0..L) to 0..2L. "
+        "Custom: your own irreps.",
+        **bound("setting"),
+    )
+    if chosen.setting == CUSTOM:
+        st.text_input("Input 1", help="Such as 0e + 1o + 2e", **bound("irreps1"))
+        _mend("irreps1")
+        st.text_input("Input 2", **bound("irreps2"))
+        _mend("irreps2")
+        st.text_input("Keep only these outputs", placeholder="all", **bound("keep"))
+        _mend("filter_out")
+    else:
+        st.slider("lmax", 0, MAX_LMAX, **bound("lmax"))
+        st.segmented_control(
+            "Output parities",
+            OUTPUTS,
+            required=True,
+            help="All: the parity that the selection rule gives, odd paths included. Natural: "
+            "only those of spherical harmonics, as the paper's benchmark timed.",
+            **bound("outputs"),
+        )
+    try:
+        problems = chosen.problems()
+    except ValueError:
+        return
+    for problem in [problems[0], problems[-1]] if len(problems) > 1 else problems:
+        size = problem.size()
+        st.caption(
+            f"lmax {problem.lmax}: {count_text(size.paths)} paths, {count_text(size.outputs)} "
+            f"outputs, {bytes_text(size.bytes)}"
+        )
+
+
+def _mend(field: str) -> None:
+    """What is wrong with a typed field, and a button that mends it."""
+    error = _error(settings())
+    if error is None or getattr(error, "field", None) != field:
+        return
+    st.caption(f":red[{_worded(error)}]")
+    suggestion = getattr(error, "suggestion", None)
+    if suggestion:
+        name = "keep" if field == "filter_out" else field
+        st.button(
+            f"Use {suggestion}", key=f"mend_{field}", on_click=choose, kwargs={name: suggestion}
+        )
+
+
+def _products_label(chosen: Settings) -> str:
+    if len(chosen.products) == 1:
+        return chosen.products[0]
+    return f"{len(chosen.products)} products"
+
+
+def _products(chosen: Settings) -> None:
+    entries = {entry.name: entry for entry in jobs.catalog().entries(wait_s=0.05)}
+    names = list(dict.fromkeys([*entries, *chosen.products])) if entries else list(chosen.products)
+    there = [n for n in names if n not in entries or entries[n].unavailable is None]
+    st.pills("Products", there, selection_mode="multi", **bound("products"))
+    if not entries:
+        st.caption(jobs.catalog().error or "Looking for all products …")
+    for name, entry in entries.items():
+        if entry.unavailable is not None:
+            st.caption(f"{name}: not here, {entry.unavailable}")
+    unknown = [n for n in chosen.products if entries and n not in entries]
+    if unknown:
+        st.caption(f":red[There is no product {', '.join(unknown)}; it cannot be run.]")
+    st.selectbox(
+        "Compare against", [None, *chosen.products], format_func=_baseline_name, **bound("baseline")
+    )
+
+
+def _baseline_name(name: str | None) -> str:
+    return "the first product of the run" if name is None else name
+
+
+def _sizes_label(chosen: Settings) -> str:
+    channels = "1 channel" if chosen.channels == 1 else f"{chosen.channels} channels"
+    return f"batch {count_text(chosen.batch)} × {channels}"
+
+
+def _sizes() -> None:
+    st.number_input("Batch", 1, MAX_BATCH, step=1000, **bound("batch"))
+    st.number_input("Channels", 1, MAX_CHANNELS, **bound("channels"))
+
+
+def _numbers() -> None:
+    st.segmented_control("Number type", get_args(DType), required=True, **bound("dtype"))
+    st.segmented_control(
+        "Direction",
+        get_args(Direction),
+        required=True,
+        format_func=lambda name: _DIRECTIONS[name],
+        **bound("direction"),
+    )
+    st.segmented_control(
+        "Cache",
+        get_args(Cache),
+        required=True,
+        help="Cold: before every timed call a buffer larger than the cache is written.",
+        **bound("cache"),
+    )
+
+
+def _device_label(chosen: Settings) -> str:
+    names = ", ".join("CPU" if d == "cpu" else d for d in chosen.devices)
+    if chosen.threads is None:
+        return names or "no device"
+    return f"{names}, {chosen.threads} thread{'s' if chosen.threads > 1 else ''}"
+
+
+def _devices() -> None:
+    found = jobs.runner().devices()
+    st.pills(
+        "Devices",
+        list(dict.fromkeys([*found, *settings().devices])),
+        selection_mode="multi",
+        format_func=lambda device: f"{device}: {found.get(device, 'not on this machine')}",
+        **bound("devices"),
+    )
+    st.number_input(
+        "CPU threads", 1, 1024, placeholder="all", help="Empty: all cores.", **bound("threads")
+    )
+
+
+def _run_button(title: str, chosen: Settings) -> None:
+    status = jobs.status(chosen.job)
+    if status is not None and status.active:
+        st.button("Cancel", icon=":material/stop_circle:", key="cancel", on_click=jobs.stop)
+        return
+    error = _error(chosen)
+    st.button(
+        "Run here",
+        type="primary",
+        icon=":material/play_arrow:",
+        key="run",
+        disabled=error is not None,
+        on_click=jobs.start,
+        args=(chosen, title),
+    )
+    if error is not None:
+        st.caption(f":red[Cannot run: {_field(error)} is not valid]")
+        return
+    size = chosen.size()
+    st.caption(
+        f"{count_text(size.paths)} paths, {count_text(size.outputs)} outputs, "
+        f"{bytes_text(size.bytes)} at most · about {time_text(chosen.seconds(), 2)}"
+    )
+
+
+def _refusals(chosen: Settings) -> None:
+    """Say at full width why nothing can run."""
+    error = _error(chosen)
+    if error is not None:
+        st.error(_worded(error), icon=":material/error:")
+        _other_parity(chosen, error)
+    elif "refused" in st.session_state:
+        st.error(f"Not started: {st.session_state.pop('refused')}", icon=":material/error:")
+
+
+def _other_parity(chosen: Settings, error: ValueError) -> None:
+    """Where the filter leaves no path, offer to take it away."""
+    if chosen.setting == CUSTOM and chosen.keep and "path" in str(error):
+        st.button("Keep all outputs", on_click=choose, kwargs={"keep": ""}, key="keep_all")
+
+
+def _error(chosen: Settings) -> ValueError | None:
+    try:
+        chosen.cases()
+    except ValueError as error:
+        return error
+    return None
+
+
+def _field(error: ValueError) -> str:
+    if isinstance(error, IrrepsError):
+        return FIELDS.get(error.field, error.field).lower()
+    return str(error).partition(":")[0].split(" ")[0]
+
+
+def _worded(error: ValueError) -> str:
+    text = str(error)
+    for field, name in FIELDS.items():
+        text = text.replace(f"{field}: ", f"{name}: ", 1) if text.startswith(field) else text
+    return text
+
+
+def segmented(label: str, options: Sequence[int], key: str, on_change: Callable[[], None]) -> None:
+    """Choice among few sizes, without a visible label."""
+    st.segmented_control(
+        label, options, key=key, on_change=on_change, required=True, label_visibility="collapsed"
+    )

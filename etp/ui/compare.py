@@ -1,0 +1,293 @@
+"""Parts of the compare page."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import altair as alt
+import pandas as pd
+import streamlit as st
+
+from etp import charts
+from etp.charts.text import time_text
+from etp.charts.theme import Mode
+from etp.comparison import Comparison
+from etp.findings import pair_sentence, pair_words
+from etp.tables import frame, timed_frame
+from etp.ui import jobs, show
+from etp.ui.data import View
+from etp.ui.frame import mode
+from etp.ui.session import choose, settings
+
+HERO_PX, RATIO_PX = 700, 560
+
+
+def hero(view: View) -> None:
+    """Trade-off beside certainty."""
+    found = view.chosen
+    table = _timed(found)
+    left, right = st.columns([11, 9], gap="medium")
+    with left:
+        with st.container(horizontal=True, horizontal_alignment="distribute"):
+            with st.container(gap=None, width="content"):
+                st.markdown("##### What a millisecond buys")
+                st.caption(f"hollow: not the same operation as {found.baseline} · line: quartiles")
+            if len(view.degrees) > 1:
+                _degree_choice(view)
+        if not table.empty:
+            show.chart(_tradeoff(table, found.baseline, mode()), "tradeoff")
+    with right:
+        show.head(
+            "How sure is that?",
+            f"time of {found.baseline} / time of product, paired; grey band: the same product "
+            "against itself",
+        )
+        others = _others(table, found)
+        if others.empty:
+            st.caption("Nothing else was timed in the same rounds.")
+        else:
+            show.chart(_ratio(others, found, mode()), "ratio")
+
+
+def _degree_choice(view: View) -> None:
+    st.session_state["at_choice"] = view.chosen.problem.lmax
+    st.segmented_control(
+        "lmax shown",
+        view.degrees,
+        key="at_choice",
+        format_func=lambda lmax: f"lmax {lmax}" if lmax == view.chosen.problem.lmax else str(lmax),
+        on_change=lambda: choose(at=st.session_state["at_choice"]),
+        required=True,
+        label_visibility="collapsed",
+    )
+
+
+def _timed(found: Comparison) -> pd.DataFrame:
+    table = frame(found)
+    return table[table["valid"]].reset_index(drop=True)
+
+
+def _others(table: pd.DataFrame, found: Comparison) -> pd.DataFrame:
+    """Products with a verdict, and its words."""
+    others = table[table["ratio"].notna()].copy()
+    others["words"] = [pair_words(found, product) for product in others["product"]]
+    return others
+
+
+def _tradeoff(table: pd.DataFrame, baseline: str, colours: Mode) -> alt.LayerChart:
+    known = table[table["gamma"].notna()].copy()
+    known["front"] = known["front"].fillna("dominated")
+    known["paths"] = [f"{n} of {m}" for n, m in zip(known["paths"], known["allowed"], strict=True)]
+    return charts.tradeoff(known, colours, baseline, settings().pick, HERO_PX)
+
+
+def _ratio(others: pd.DataFrame, found: Comparison, colours: Mode) -> alt.LayerChart:
+    floor = found.judgement.floor
+    return charts.ratio(others, colours, found.baseline, floor, settings().pick, RATIO_PX)
+
+
+def multiples(view: View) -> None:
+    """Runtime, runtime per expressivity and error, side by side."""
+    every = timed_frame(view.found)
+    if every.empty:
+        return
+    pick, lmax = settings().pick, view.chosen.problem.lmax
+    left, middle, right = st.columns(3, gap="medium")
+    with left:
+        show.head("Runtime", "median and quartiles; grey: the lmax shown above")
+        show.chart(charts.runtime_lines(every, mode(), "lmax", lmax, pick), "runtime")
+    with middle:
+        show.head("Runtime per unit of expressivity", "time per call / γ")
+        gammas = every[every["gamma"].notna() & (every["gamma"] > 0)]
+        if gammas.empty:
+            st.caption("Expressivity was not measured here.")
+        else:
+            show.chart(charts.per_gamma_lines(gammas, mode(), "lmax", lmax, pick), "per_gamma")
+    with right:
+        dtype = view.chosen.problem.dtype
+        show.head("Equivariance error", f"{dtype}, lmax {lmax}, rotations and inversion")
+        errors = _errors(view.chosen)
+        if errors.empty:
+            st.caption("The equivariance error was not measured here.")
+        else:
+            gate = float(errors["gate"].iloc[0])
+            show.chart(charts.equivariance_dots(errors, mode(), gate, dtype, pick), "errors")
+
+
+def _errors(found: Comparison) -> pd.DataFrame:
+    table = frame(found)
+    table = table[table["error_max"].notna()]
+    return table.rename(columns={"error_max": "max", "error_median": "median", "error_min": "min"})[
+        ["product", "median", "max", "min", "gate"]
+    ]
+
+
+def pairs(view: View) -> None:
+    """Every verdict as a sentence, and a button for what is still open."""
+    found = view.chosen
+    judged = found.judgement
+    if not judged.verdicts:
+        return
+    open_pairs = [p for p, v in judged.verdicts.items() if v.word in ("open", "too few")]
+    with st.expander("Every pair in words", icon=":material/balance:", expanded=False):
+        for product in judged.verdicts:
+            st.markdown(f"- {pair_sentence(found, product)}")
+    job = settings().job
+    if not open_pairs or view.source != "run" or job is None or judged.needed is None:
+        return
+    more = max(judged.needed - judged.rounds, 12)
+    st.button(
+        f"Measure more: {more} rounds, about {time_text(more * judged.round_s + 2, 2)}",
+        icon=":material/add_circle:",
+        on_click=_measure_more,
+        args=(job, found, more),
+        help=f"Not settled yet: {', '.join(open_pairs)}. All rounds so far count.",
+    )
+
+
+def _measure_more(job: str, found: Comparison, rounds: int) -> None:
+    jobs.runner().extend(
+        job,
+        [
+            {
+                "problem": found.problem.as_dict(),
+                "products": [entry.product for entry in found.timed],
+                "reference": found.baseline,
+                "rounds": rounds,
+                "budget_s": 4 * rounds * found.judgement.round_s + 2,
+                "memory": False,
+                "group": found.group,
+                "look": found.judgement.looks,
+            }
+        ],
+    )
+
+
+def samples(view: View) -> None:
+    """Every timed call of the product that was picked, in time order."""
+    pick = settings().pick
+    entry = next((e for e in view.chosen.timed if e.product == pick), None)
+    if entry is None or entry.runtime is None:
+        return
+    kept = jobs.store().samples(entry.runtime["id"]) if view.source == "run" else None
+    with st.container(border=True):
+        show.head(f"{pick}: every timed call", "in time order; a drift or a step shows here")
+        if kept is None or "start_s" not in kept:
+            st.caption("Single calls are not kept in the reference results; run it here.")
+        else:
+            picture = charts.samples_over_time(_course(entry.product, kept), mode())
+            show.chart(picture, "samples", selects=False)
+        st.button("Close", on_click=choose, kwargs={"pick": None}, key="close_samples")
+
+
+def _course(product: str, kept: dict[str, list[float]]) -> pd.DataFrame:
+    """Calls of each block placed after the start of the block."""
+    lines, position = [], 0
+    for start, calls in zip(kept["start_s"], kept["block_calls"], strict=True):
+        now = start
+        for seconds in kept["samples_s"][position : position + int(calls)]:
+            lines.append({"product": product, "start_s": now, "time_s": seconds})
+            now += seconds
+        position += int(calls)
+    return pd.DataFrame(lines)
+
+
+def table(view: View) -> None:
+    """Everything in one table."""
+    found = view.chosen
+    lines = frame(found)
+    lines = lines.sort_values("median_s", na_position="last").reset_index(drop=True)
+    with st.container(horizontal=True, horizontal_alignment="distribute"):
+        st.markdown(f"##### Everything at lmax {found.problem.lmax}")
+        show.downloads(frame(found), view.rows, _pictures(found))
+    names = list(lines["product"])
+    event = show.pick_row(names, "everything")
+    st.dataframe(
+        _shown(lines, found.baseline),
+        hide_index=True,
+        key="everything",
+        on_select=event,
+        selection_mode="single-row",
+        column_config=_columns(found, lines),
+        alt=f"All measures of {len(names)} products at lmax {found.problem.lmax}",
+    )
+
+
+def _pictures(found: Comparison) -> dict[str, partial[alt.LayerChart]]:
+    lines = _timed(found)
+    if lines.empty:
+        return {}
+    others = _others(lines, found)
+    pictures = {"trade-off": partial(_tradeoff, lines, found.baseline, "light")}
+    if not others.empty:
+        pictures["ratios"] = partial(_ratio, others, found, "light")
+    return pictures
+
+
+def _shown(lines: pd.DataFrame, baseline: str) -> pd.DataFrame:
+    return pd.DataFrame(
+        {
+            "product": lines["product"],
+            "median": lines["median_s"] * 1e3,
+            "quartiles": [
+                f"{a * 1e3:.3g} – {b * 1e3:.3g}" if pd.notna(a) and pd.notna(b) else ""
+                for a, b in zip(lines["q25_s"], lines["q75_s"], strict=True)
+            ],
+            "ratio": [
+                "1.00×" if p == baseline else f"{r:.2f}×" if pd.notna(r) else ""
+                for p, r in zip(lines["product"], lines["ratio"], strict=True)
+            ],
+            "paths": lines["paths"],
+            "gamma": lines["gamma"],
+            "us_per_gamma": lines["s_per_gamma"] * 1e6,
+            "error": [f"{e:.1e}" if pd.notna(e) else "" for e in lines["error_max"]],
+            "first": lines["first_call_s"] * 1e3,
+            "memory": lines["peak_bytes"] / 1e6,
+            "badges": [
+                (["baseline"] if p == baseline else []) + list(badges)
+                for p, badges in zip(lines["product"], lines["badges"], strict=True)
+            ],
+        }
+    )
+
+
+def _columns(found: Comparison, lines: pd.DataFrame) -> dict[str, Any]:
+    allowed = int(lines["allowed"].max()) if lines["allowed"].notna().any() else 0
+    number = st.column_config.NumberColumn
+    return {
+        "product": st.column_config.TextColumn("product", pinned=True),
+        "median": number("median, ms", format="%.4g"),
+        "quartiles": "quartiles, ms",
+        "ratio": st.column_config.TextColumn(
+            f"× {found.baseline}", help="Time of the baseline over the time of the product"
+        ),
+        "paths": st.column_config.ProgressColumn(
+            f"paths of {allowed}", format="%d", min_value=0, max_value=allowed or 1, color="gray"
+        ),
+        "gamma": number("γ", help="Number of independent bilinear maps (numerical rank)"),
+        "us_per_gamma": number("µs per γ", format="%.3g"),
+        "error": "equiv. error, max",
+        "first": number("first call, ms", format="%.3g"),
+        "memory": number("peak memory, MB", format="%.3g"),
+        "badges": st.column_config.MultiselectColumn(
+            "badges",
+            width="medium",
+            options=["baseline", *show.BADGES],
+            color=["gray"] + ["auto"] * len(show.BADGES),
+        ),
+    }
+
+
+def left_out(view: View) -> None:
+    """Products that were not timed, each with its reason, and what the badges mean."""
+    lines = frame(view.chosen)
+    refused = lines[~lines["valid"]]
+    worn = sorted({badge for badges in lines["badges"] for badge in badges})
+    for _, line in refused.iterrows():
+        badges = " ".join(f":red-badge[{badge}]" for badge in line["badges"])
+        st.markdown(f"**{line['product']}** {badges} {line['reason'] or 'was not timed'}")
+    if worn:
+        with st.expander("What the badges mean", icon=":material/help:"):
+            for badge in worn:
+                st.markdown(f"**{badge}**: {show.BADGES.get(badge, badge)}")

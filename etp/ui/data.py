@@ -1,0 +1,87 @@
+"""Results that a page shows: of the run in the address, or the bundled reference results."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import streamlit as st
+
+from etp.comparison import Comparison, comparisons
+from etp.reference import reference_rows
+from etp.rows import Row
+from etp.settings import CUSTOM, Settings
+from etp.ui.jobs import store
+
+
+@dataclass
+class View:
+    """What is shown.
+
+    Attributes:
+        source: ``"run"`` or ``"reference"``.
+        found: Comparisons of the setting and device shown, smallest lmax first.
+        chosen: The one that the page is about.
+        rows: All rows behind them.
+    """
+
+    source: str
+    found: list[Comparison]
+    chosen: Comparison
+    rows: list[Row]
+
+    @property
+    def degrees(self) -> list[int]:
+        """Every lmax there is."""
+        return [one.problem.lmax for one in self.found]
+
+
+def view(settings: Settings) -> View:
+    """Results for the settings; the reference ones where the run has none yet."""
+    if settings.job is not None:
+        rows = job_rows(settings.job)
+        found = _compared(rows, settings.baseline)
+        if any(one.timed for one in found):
+            return _view("run", found, rows, settings)
+    rows = reference_rows()
+    return _view("reference", _reference(settings.baseline), rows, settings)
+
+
+def _view(source: str, found: list[Comparison], rows: list[Row], settings: Settings) -> View:
+    wanted = None if settings.setting == CUSTOM else settings.setting
+    same = [one for one in found if one.problem.setting == wanted]
+    shown = same or [one for one in found if one.problem.setting == "MIMO"] or found
+    devices = list(dict.fromkeys(one.problem.device for one in shown))
+    device = next((d for d in settings.devices if d in devices), devices[0])
+    shown = [one for one in shown if one.problem.device == device]
+    shown.sort(key=lambda one: (one.problem.lmax, one.problem.batch))
+    timed = [one for one in shown if one.timed] or shown
+    # Without a choice, the largest lmax up to 4: what models use.
+    usual = [one for one in timed if one.problem.lmax <= 4] or timed
+    chosen = next((one for one in shown if one.problem.lmax == settings.at), usual[-1])
+    return View(source, shown, chosen, rows)
+
+
+def job_rows(job_id: str) -> list[Row]:
+    """Rows of a run, without long sample lists."""
+    return _stored(job_id, store().revision())
+
+
+@st.cache_data(show_spinner=False, max_entries=50)
+def _stored(job_id: str, revision: int) -> list[Row]:
+    return store().rows(job=job_id)
+
+
+@st.cache_resource(show_spinner=False, max_entries=20)
+def _reference(baseline: str | None) -> list[Comparison]:
+    return comparisons(reference_rows(), baseline)
+
+
+def _compared(rows: list[Row], baseline: str | None) -> list[Comparison]:
+    # Keyed by the last row: rows are only ever added.
+    last = rows[-1]["id"] if rows else ""
+    return _judged(last, len(rows), baseline, rows)
+
+
+@st.cache_resource(show_spinner=False, max_entries=50)
+def _judged(last: str, count: int, baseline: str | None, _rows: list[Row]) -> list[Comparison]:
+    return comparisons(_rows, baseline)

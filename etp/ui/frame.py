@@ -1,0 +1,44 @@
+"""The frame of every page: its settings, its colours, and errors in words."""
+
+from __future__ import annotations
+
+import sys
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import streamlit as st
+from streamlit.runtime.scriptrunner import RerunException, StopException
+
+from etp.charts.theme import Mode
+
+LOGO = Path(__file__).resolve().parent.parent / "assets" / "mark.svg"
+
+
+@contextmanager
+def page(title: str) -> Iterator[None]:
+    """Everything on a page happens inside: it works alone, and no error ends in a traceback."""
+    st.set_page_config(page_title=f"{title} · etp", page_icon=str(LOGO), layout="wide")
+    try:
+        yield
+    except (RerunException, StopException):
+        raise
+    except Exception as error:
+        # The whole story goes to the log; a visitor gets what happened and what to do.
+        traceback.print_exc(file=sys.stderr)
+        st.error(
+            f"This page could not be shown: {error} \n\nNothing that runs or is stored is lost. "
+            "Reload the page, or start again from Compare.",
+            icon=":material/error:",
+        )
+
+
+def mode() -> Mode:
+    """Light or dark, as the visitor sees the page."""
+    return "dark" if st.context.theme.type == "dark" else "light"
+
+
+def on_phone() -> bool:
+    """A guess for the first layout only; nothing depends on it being right."""
+    return "Mobi" in (st.context.headers.get("User-Agent") or "")

@@ -1,0 +1,197 @@
+"""Blocks that every page shows the same way: heads, findings, charts, tables, reproduction."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any, Literal
+
+import altair as alt
+import pandas as pd
+import streamlit as st
+
+from etp import charts
+from etp.comparison import Comparison
+from etp.findings import Finding
+from etp.rows import Row
+from etp.settings import Settings
+from etp.ui.session import choose, settings
+
+BADGES = {
+    "missing paths": "Some paths that symmetry allows have weight zero: it does less than the "
+    "full product.",
+    "sums paths": "Paths that lead to one irrep are added up; the full product keeps them apart.",
+    "SO(3) only": "Right under rotations, wrong under inversion.",
+    "launch-bound": "A call is so short that making it takes most of the time: choose a larger "
+    "batch to compare the work itself.",
+    "noisy": "Quartiles are more than 25 % of the median apart; verdicts rest on pairs of the same "
+    "round and hold all the same.",
+    "stopped early": "It was cancelled, or the time budget ended, before all rounds were done.",
+    "empty output": "No path leads to the outputs asked for: there is nothing to time.",
+    "identical zero": "Its output is zero for every input: there is nothing to time.",
+    "wrong answer": "It differs from the float64 oracle or is not equivariant: never ranked.",
+    "does not apply": "It cannot do this problem; the reason is in the table.",
+    "unavailable": "It cannot run here; the reason is in the table.",
+    "no quartiles": "The file gives one number for each case, without spread.",
+    "missing": "The file holds no time for this case.",
+}
+
+
+def head(title: str, caption: str) -> None:
+    """Title of a chart, and how to read it."""
+    with st.container(gap=None):
+        st.markdown(f"##### {title}")
+        st.caption(caption)
+
+
+def verdict(found: Finding) -> None:
+    """The finding in words, first."""
+    with st.container(gap=None):
+        st.markdown(f"### {found.heading}")
+        doubt = f"  :gray[{found.doubt}]" if found.doubt else ""
+        st.markdown(f"{found.meaning}{doubt}")
+
+
+def provenance(comparison: Comparison, source: str) -> None:
+    """One line that says where the numbers come from."""
+    with st.container(horizontal=True, gap="xsmall", vertical_alignment="center"):
+        if source == "reference":
+            st.badge(
+                "reference results",
+                icon=":material/inventory_2:",
+                help="Measured before, on the machine named here. Run here to see your own.",
+            )
+        for flag in comparison.judgement.flags:
+            st.badge(flag.name, color="orange", help=flag.detail)
+        st.caption(provenance_text(comparison))
+
+
+def provenance_text(comparison: Comparison) -> str:
+    """Device, versions, sizes, rounds and date."""
+    found, problem = comparison.environment(), comparison.problem
+    threads = found.get("threads")
+    parts = [
+        found.get("device_name") or found.get("device"),
+        None if threads is None else f"{threads} of {found.get('cores')} threads",
+        None if found.get("torch") is None else f"torch {found['torch']}",
+        problem.dtype,
+        f"batch {problem.batch} × {problem.channels}",
+        f"{problem.direction}, {problem.cache}",
+        f"{comparison.judgement.rounds} interleaved rounds"
+        if comparison.judgement.rounds
+        else None,
+        str(found.get("date", ""))[:10] or None,
+    ]
+    return " · ".join(str(part) for part in parts if part)
+
+
+def chart(picture: alt.LayerChart, key: str, *, selects: bool = True) -> None:
+    """A chart with its finding as alternative text; a click picks a product everywhere."""
+    alt_text = charts.alt_text(picture)
+    if not selects:
+        st.altair_chart(picture, theme=None, alt=alt_text, key=key)
+        return
+    st.altair_chart(
+        picture,
+        theme=None,
+        alt=alt_text,
+        key=key,
+        on_select=lambda: _picked(key),
+        selection_mode=[charts.PICK],
+    )
+
+
+def _picked(key: str) -> None:
+    found = st.session_state[key].selection.get(charts.PICK) or []
+    choose(pick=found[0].get("product") if found else None)
+
+
+EXPORTS: tuple[tuple[Literal["svg", "pdf", "png"], str], ...] = (
+    ("svg", "image/svg+xml"),
+    ("pdf", "application/pdf"),
+    ("png", "image/png"),
+)
+
+
+def export_buttons(picture: Callable[[], alt.LayerChart], name: str) -> None:
+    """Vector and pixel files of a chart for paper, drawn when asked for."""
+    for form, mime in EXPORTS:
+        st.download_button(
+            f"{name}.{form}",
+            data=partial(_exported, picture, form),
+            file_name=f"{name}.{form}",
+            mime=mime,
+            on_click="ignore",
+            key=f"export_{name}_{form}",
+            icon=":material/image:",
+        )
+
+
+def _exported(picture: Callable[[], alt.LayerChart], form: Literal["svg", "pdf", "png"]) -> bytes:
+    return charts.export(picture(), form)
+
+
+def downloads(
+    table: pd.DataFrame, rows: Sequence[Row], pictures: Mapping[str, Callable[[], alt.LayerChart]]
+) -> None:
+    """Everything on the page as files."""
+    with st.popover("Download", icon=":material/download:", key="download"):
+        st.download_button(
+            "Table (CSV)",
+            data=lambda: table.to_csv(index=False).encode(),
+            file_name="etp.csv",
+            mime="text/csv",
+            on_click="ignore",
+        )
+        st.download_button(
+            "Results with manifests (JSON Lines)",
+            data=lambda: "".join(json.dumps(row) + "\n" for row in rows).encode(),
+            file_name="etp.jsonl",
+            mime="application/jsonl",
+            on_click="ignore",
+        )
+        for name, picture in pictures.items():
+            export_buttons(picture, name)
+
+
+def pick_row(names: Sequence[str], key: str) -> Callable[[], None]:
+    """Callback of a table: the chosen line picks its product."""
+
+    def picked() -> None:
+        chosen = st.session_state[key].selection.rows
+        choose(pick=names[chosen[0]] if chosen else None)
+
+    return picked
+
+
+def reproduce(comparison: Comparison, chosen: Settings) -> None:
+    """Manifest, command and Python for what is shown."""
+    with st.expander("Reproduce this: manifest, command, Python", icon=":material/terminal:"):
+        try:
+            command, snippet = (
+                chosen.command(),
+                chosen.snippet(settings().pick or comparison.baseline),
+            )
+        except ValueError as error:
+            command = snippet = f"# cannot be written: {error}"
+        left, right = st.columns([1, 1], gap="medium")
+        with left:
+            st.caption("Command line")
+            st.code(command, language="bash", wrap_lines=True)
+            st.caption("Python")
+            st.code(snippet, language="python")
+        with right:
+            st.caption("Manifest")
+            st.dataframe(manifest(comparison.environment()), hide_index=True, height=320)
+
+
+def manifest(environment: Mapping[str, Any]) -> pd.DataFrame:
+    """Environment as two columns of text."""
+    flat = [
+        (name, value)
+        for name, value in environment.items()
+        if not isinstance(value, dict) and value is not None
+    ]
+    flat += [(f"flags.{name}", value) for name, value in environment.get("flags", {}).items()]
+    return pd.DataFrame([(name, str(value)) for name, value in flat], columns=["what", "value"])

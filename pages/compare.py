@@ -1,0 +1,25 @@
+"""Compare: which product to use, in words first, then in pictures, then everything."""
+
+from __future__ import annotations
+
+from etp.findings import finding
+from etp.ui import compare, data, jobs, show
+from etp.ui.bar import bar
+from etp.ui.frame import page
+from etp.ui.session import write_address
+
+with page("Compare"):
+    chosen = bar("Compare")
+    write_address()
+    if chosen.job is not None:
+        jobs.panel(chosen.job)
+    view = data.view(chosen)
+    show.verdict(finding(view.chosen))
+    show.provenance(view.chosen, view.source)
+    compare.hero(view)
+    compare.multiples(view)
+    compare.pairs(view)
+    compare.samples(view)
+    compare.table(view)
+    show.reproduce(view.chosen, chosen)
+    compare.left_out(view)
