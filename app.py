@@ -6,9 +6,6 @@ from etp.ui.frame import LOGO
 
 PAGES = (
     ("pages/compare.py", "Compare"),
-    ("pages/equivariance.py", "Equivariance"),
-    ("pages/expressivity.py", "Expressivity"),
-    ("pages/results.py", "Results"),
 )
 
 # Worker processes import this file under another name; only the server shows pages.

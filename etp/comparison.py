@@ -10,13 +10,13 @@ import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from math import exp
+from math import exp, isfinite
 from typing import Any
 
 import numpy as np
 
 from etp.measure.flags import Flag, run_flags
-from etp.measure.verdict import Board, Verdict, front
+from etp.measure.verdict import Board, Floor, Verdict, front
 from etp.operation import Operation, same_operation
 from etp.problem import Problem
 from etp.rows import Row
@@ -200,12 +200,19 @@ def _judge(comparison: Comparison) -> Judgement:
             names[v.b if v.a == at else v.a]: _against(v, at) for v in verdicts if at in (v.a, v.b)
         },
         fronts=dict(zip(names, front(verdicts, gammas), strict=True)),
-        floor=None if board.floor is None else (exp(board.floor.low), exp(board.floor.high)),
+        floor=_bounded(board.floor),
         rounds=len(times),
         looks=len(looks),
         round_s=float(times.sum(axis=1).mean()) * _BLOCK_CALLS,
         flags=run_flags(times, board.floor),
     )
+
+
+def _bounded(floor: Floor | None) -> tuple[float, float] | None:
+    """Interval of the twin's ratio; None while there are too few rounds for one."""
+    if floor is None or not (isfinite(floor.low) and isfinite(floor.high)):
+        return None
+    return exp(floor.low), exp(floor.high)
 
 
 _BLOCK_CALLS = 14

@@ -36,7 +36,7 @@ def hero(view: View) -> None:
             if len(view.degrees) > 1:
                 _degree_choice(view)
         if not table.empty:
-            show.chart(_tradeoff(table, found.baseline, mode()), "tradeoff")
+            show.chart(_tradeoff(table, found.baseline, mode()), "tradeoff", selects=True)
     with right:
         show.head(
             "How sure is that?",
@@ -47,7 +47,7 @@ def hero(view: View) -> None:
         if others.empty:
             st.caption("Nothing else was timed in the same rounds.")
         else:
-            show.chart(_ratio(others, found, mode()), "ratio")
+            show.chart(_ratio(others, found, mode()), "ratio", selects=True)
 
 
 def _degree_choice(view: View) -> None:
@@ -177,7 +177,7 @@ def samples(view: View) -> None:
             st.caption("Single calls are not kept in the reference results; run it here.")
         else:
             picture = charts.samples_over_time(_course(entry.product, kept), mode())
-            show.chart(picture, "samples", selects=False)
+            show.chart(picture, "samples")
         st.button("Close", on_click=choose, kwargs={"pick": None}, key="close_samples")
 
 

@@ -96,8 +96,7 @@ def _watch(job_id: str, seen: int) -> None:
         with right:
             grid = _grid(job, found)
             if not grid.empty:
-                chart = charts.progress_grid(grid, mode())
-                st.altair_chart(chart, theme=None, alt=charts.alt_text(chart))
+                st.altair_chart(charts.progress_grid(grid, mode()), theme=None)
 
 
 def _headline(found: Status) -> str:

@@ -86,18 +86,16 @@ def provenance_text(comparison: Comparison) -> str:
     return " · ".join(str(part) for part in parts if part)
 
 
-def chart(picture: alt.LayerChart, key: str, *, selects: bool = True) -> None:
-    """A chart with its finding as alternative text; a click picks a product everywhere."""
-    alt_text = charts.alt_text(picture)
+def chart(picture: alt.LayerChart, key: str, *, selects: bool = False) -> None:
+    """A chart; its description is its finding. Where it ``selects``, a click picks a product."""
     if not selects:
-        st.altair_chart(picture, theme=None, alt=alt_text, key=key)
+        st.altair_chart(picture, theme=None, key=key)
         return
     st.altair_chart(
         picture,
         theme=None,
-        alt=alt_text,
         key=key,
-        on_select=lambda: _picked(key),
+        on_select=partial(_picked, key),
         selection_mode=[charts.PICK],
     )
 
