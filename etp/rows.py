@@ -25,6 +25,8 @@ RESULT_KEYS: dict[str, tuple[str, ...]] = {
     "interactions": ("paths", "triples", "count", "allowed"),
     "memory": ("peak_bytes", "table_bytes"),
     "cost": ("macs", "bytes", "flops"),
+    "grid": ("rows", "columns", "max", "gate", "exact"),
+    "sphere": ("axis", "angles", "first", "multiplied_last", "multiplied_first"),
     "roofline": ("copy_bytes_per_s", "matmul_flops_per_s"),
 }
 """Measures and the results each must hold; more may be there."""

@@ -9,16 +9,16 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from etp.problem import Problem
 from etp.rows import Row
-from etp.sweep.case import Case, build, check_fits, needed_bytes
-from etp.sweep.questions import QUESTIONS, interaction_result, make_row, plain
+from etp.sweep.case import ELEMENTS, Case, build, check_fits, needed_bytes
+from etp.sweep.checks import checked
+from etp.sweep.grids import run_grids
+from etp.sweep.questions import QUESTIONS, make_row
 from etp.sweep.rounds import Event, Slot, timed, unmeasured
-
-if TYPE_CHECKING:
-    from etp.product import TensorProduct
+from etp.sweep.spheres import run_spheres
 
 __all__ = ["Case", "build", "check_fits", "measure_one", "needed_bytes", "run", "warm"]
 
@@ -26,10 +26,10 @@ __all__ = ["Case", "build", "check_fits", "measure_one", "needed_bytes", "run", 
 def run(
     case: dict[str, Any], cancelled: Callable[[], bool] = lambda: False
 ) -> Iterator[Row | Event]:
-    """Measure one case.
+    """Do what one case asks for.
 
     Args:
-        case: As :meth:`Case.as_dict`.
+        case: As :meth:`Case.as_dict`; a key ``kind`` names another kind of case than comparing.
         cancelled: Asked between samples; rows measured until then are still yielded.
 
     Yields:
@@ -38,6 +38,15 @@ def run(
     Raises:
         ValueError: If the case is not valid or cannot fit into memory.
     """
+    rest = dict(case)
+    kind = rest.pop("kind", "compare")
+    if kind not in KINDS:
+        raise ValueError(f"kind must be one of {', '.join(KINDS)}, got {kind!r}")
+    yield from KINDS[kind](rest, cancelled)
+
+
+def run_comparison(case: dict[str, Any], cancelled: Callable[[], bool]) -> Iterator[Row | Event]:
+    """Check every product of a case, then time the right ones."""
     import torch
 
     plan = Case.from_dict(case)
@@ -50,7 +59,7 @@ def run(
             yield from unmeasured(plan, plan.products[number:], "cancelled before it was measured")
             return
         yield {"event": "progress", "product": product, "stage": "checking"}
-        yield from _checked(plan, product, slots)
+        yield from checked(plan, product, slots)
     if not plan.timed or not slots:
         return
     if cancelled():
@@ -61,82 +70,6 @@ def run(
     if plan.roofs and not cancelled():
         yield {"event": "progress", "product": "device", "stage": "measuring the limits of"}
         yield _roofs(plan.problem)
-
-
-def _checked(plan: Case, product: str, slots: list[Slot]) -> Iterator[Row]:
-    """Build and check one product; only what is right may be timed."""
-    import torch
-
-    from etp import measure
-
-    problem = plan.problem
-    start = time.perf_counter()
-    try:
-        tp = build(problem, product)
-    except ValueError as error:
-        yield make_row(
-            problem, product, "runtime", None,
-            status="invalid", reason=str(error), badges=[_why_not(str(error))],
-        )  # fmt: skip
-        return
-    setup_s = time.perf_counter() - start
-    dtype = getattr(torch, problem.dtype)
-    # Before any check has compiled or planned anything.
-    first_call_s = _first_call(problem, tp)
-    agreement = measure.agreement(tp, dtype=dtype, seed=problem.seed)
-    yield make_row(problem, product, "agreement", plain(agreement))
-    drift = measure.equivariance_error(tp, dtype=dtype, elements=plan.elements, seed=problem.seed)
-    yield make_row(problem, product, "equivariance", plain(drift) | {"dtype": problem.dtype})
-    expressivity = measure.expressivity(tp, seed=problem.seed)
-    yield make_row(problem, product, "expressivity", plain(expressivity))
-    yield make_row(problem, product, "interactions", interaction_result(tp))
-    cost = tp.cost(problem.batch, dtype.itemsize)
-    yield make_row(problem, product, "cost", cost._asdict() | {"flops": cost.flops})
-    if not (agreement.passed and drift.passed):
-        worst, gate = (
-            (agreement.max, agreement.gate) if not agreement.passed else (drift.max, drift.gate)
-        )
-        yield make_row(
-            problem, product, "runtime", None, status="invalid", badges=["wrong answer"],
-            reason=f"relative error {worst:.1e} against the float64 oracle or under rotation is "
-            f"above the gate {gate:.0e} of {problem.dtype}: it does not compute what it claims",
-        )  # fmt: skip
-        return
-    if plan.memory:
-        found = measure.peak_memory(
-            tp, batch=problem.batch, dtype=dtype, device=problem.device, direction=problem.direction
-        )
-        yield make_row(problem, product, "memory", asdict(found))
-    slots.append(
-        Slot(
-            product,
-            tp,
-            setup_s,
-            first_call_s,
-            _badges(tp, expressivity.paths, expressivity.allowed),
-        )
-    )
-
-
-def _first_call(problem: Problem, tp: TensorProduct) -> float:
-    from etp.measure.runtime import make_call
-    from etp.sweep.rounds import inputs
-
-    call = make_call(tp, *inputs(problem, tp), problem.direction)
-    call.sync()
-    start = time.perf_counter()
-    call.run()
-    call.sync()
-    return time.perf_counter() - start
-
-
-def _badges(tp: TensorProduct, paths: int, allowed: int) -> list[str]:
-    found = {
-        "missing paths": paths < allowed,
-        "sums paths": not tp.keeps_paths,
-        f"{tp.group} only": tp.group != "O(3)",
-    }
-    return [badge for badge, worn in found.items() if worn]
 
 
 def measure_one(problem: Problem, product: str, measure: str) -> Row:
@@ -156,7 +89,7 @@ def measure_one(problem: Problem, product: str, measure: str) -> Row:
     tp = build(problem, product)
     setup_s = time.perf_counter() - start
     if measure != "runtime":
-        return make_row(problem, product, measure, QUESTIONS[measure](tp, problem))
+        return make_row(problem, product, measure, QUESTIONS[measure](tp, problem, ELEMENTS))
     agreement = measures.agreement(tp, dtype=getattr(torch, problem.dtype), seed=problem.seed)
     if not agreement.passed:
         reason = f"{product} is off by {agreement.max:.1e} from the oracle: not timed"
@@ -176,14 +109,17 @@ def _roofs(problem: Problem) -> Row:
     return make_row(problem, "device", "roofline", asdict(measure.roofline(problem.device, dtypes)))
 
 
-def _why_not(message: str) -> str:
-    if "not available" in message:
-        return "unavailable"
-    return "empty output" if "path" in message else "does not apply"
-
-
 def warm() -> None:
     """Import what every case needs and run a tiny one, so that the first case does not wait."""
     case = Case(Problem.of_setting("MIMO", 1, batch=8), ("cg-sparse",), rounds=1, budget_s=0.0)
     for _ in run(case.as_dict()):
         pass
+
+
+Kind = Callable[[dict[str, Any], Callable[[], bool]], Iterator[Row | Event]]
+KINDS: dict[str, Kind] = {
+    "compare": run_comparison,
+    "grids": run_grids,
+    "spheres": run_spheres,
+}
+"""What a case can be."""

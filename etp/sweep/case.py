@@ -10,6 +10,8 @@ from etp.problem import Problem
 
 DEFAULT_ROUNDS = 30
 DEFAULT_BUDGET_S = 4.0
+ELEMENTS = 16
+ASKED = ("agreement", "equivariance", "expressivity", "interactions", "cost")
 MEMORY_FACTOR = {"forward": 4, "backward": 8, "double-backward": 16}
 """Peak memory over the bytes of inputs and outputs, at most, for any product (measured)."""
 
@@ -23,6 +25,7 @@ class Case:
         rounds: Rounds wanted; fewer if ``budget_s`` does not allow them.
         budget_s: Seconds for the timed rounds.
         elements: Group elements of the equivariance check.
+        questions: What is asked about each product besides its runtime.
         timed: Whether runtimes are wanted besides the checks.
         memory: Whether peak memory is wanted.
         roofs: Whether the limits of the device are measured after the rounds.
@@ -35,7 +38,8 @@ class Case:
     reference: str | None = None
     rounds: int = DEFAULT_ROUNDS
     budget_s: float = DEFAULT_BUDGET_S
-    elements: int = 16
+    elements: int = ELEMENTS
+    questions: tuple[str, ...] = ASKED
     timed: bool = True
     memory: bool = True
     roofs: bool = False
@@ -47,11 +51,20 @@ class Case:
         """Read a case as stored in a job; raises ``ValueError`` for bad values."""
         known = dict(values)
         problem = Problem.from_dict(known.pop("problem"))
-        return cls(problem, tuple(known.pop("products")), **known)
+        if "questions" in known:
+            known["questions"] = tuple(known["questions"])
+        found = cls(problem, tuple(known.pop("products")), **known)
+        if found.timed and not {"agreement", "equivariance"} <= set(found.questions):
+            raise ValueError(
+                "questions must hold agreement and equivariance where products are timed, got "
+                f"{', '.join(found.questions)}"
+            )
+        return found
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values."""
-        return asdict(self) | {"products": list(self.products)}
+        lists = {"products": list(self.products), "questions": list(self.questions)}
+        return asdict(self) | lists
 
 
 def needed_bytes(problem: Problem) -> int:

@@ -6,10 +6,13 @@ import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from etp.problem import Problem
 from etp.rows import SCHEMA, Row
+
+if TYPE_CHECKING:
+    from etp.product import TensorProduct
 
 
 def make_row(
@@ -43,7 +46,7 @@ def make_row(
     }
 
 
-def _ask_agreement(tp: Any, problem: Problem) -> dict[str, Any]:
+def _ask_agreement(tp: TensorProduct, problem: Problem, elements: int) -> dict[str, Any]:
     import torch
 
     from etp import measure
@@ -51,32 +54,42 @@ def _ask_agreement(tp: Any, problem: Problem) -> dict[str, Any]:
     return plain(measure.agreement(tp, dtype=getattr(torch, problem.dtype), seed=problem.seed))
 
 
-def _ask_equivariance(tp: Any, problem: Problem) -> dict[str, Any]:
+def _ask_equivariance(tp: TensorProduct, problem: Problem, elements: int) -> dict[str, Any]:
     import torch
 
     from etp import measure
 
-    dtype = getattr(torch, problem.dtype)
-    found = measure.equivariance_error(tp, dtype=dtype, seed=problem.seed)
+    found = measure.equivariance_error(
+        tp, dtype=getattr(torch, problem.dtype), elements=elements, seed=problem.seed
+    )
     return plain(found) | {"dtype": problem.dtype}
 
 
-def _ask_expressivity(tp: Any, problem: Problem) -> dict[str, Any]:
+def _ask_expressivity(tp: TensorProduct, problem: Problem, elements: int) -> dict[str, Any]:
     from etp import measure
 
     return plain(measure.expressivity(tp, seed=problem.seed))
 
 
-QUESTIONS: dict[str, Callable[[Any, Problem], dict[str, Any]]] = {
+def _ask_cost(tp: TensorProduct, problem: Problem, elements: int) -> dict[str, Any]:
+    import torch
+
+    cost = tp.cost(problem.batch, getattr(torch, problem.dtype).itemsize)
+    return cost._asdict() | {"flops": cost.flops}
+
+
+Question = Callable[["TensorProduct", Problem, int], dict[str, Any]]
+QUESTIONS: dict[str, Question] = {
     "agreement": _ask_agreement,
     "equivariance": _ask_equivariance,
     "expressivity": _ask_expressivity,
-    "interactions": lambda tp, problem: interaction_result(tp),
+    "interactions": lambda tp, problem, elements: interaction_result(tp),
+    "cost": _ask_cost,
 }
-"""What can be asked about one product besides its runtime."""
+"""What can be asked about one product, on a problem, over a number of group elements."""
 
 
-def interaction_result(tp: Any) -> dict[str, Any]:
+def interaction_result(tp: TensorProduct) -> dict[str, Any]:
     """Result of an ``interactions`` row: measured triples with their coefficients."""
     from etp import measure
 

@@ -1,0 +1,107 @@
+"""Build a product and check it: only what is right may be timed."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
+
+from etp.problem import Problem
+from etp.rows import Row
+from etp.sweep.case import Case, build
+from etp.sweep.questions import QUESTIONS, make_row
+from etp.sweep.rounds import Slot, inputs
+
+if TYPE_CHECKING:
+    from etp.product import TensorProduct
+
+GATED = ("agreement", "equivariance")
+"""Questions that a product must pass before it is timed."""
+
+
+def checked(plan: Case, product: str, slots: list[Slot]) -> Iterator[Row]:
+    """Build one product, ask what the case wants to know; if it is right, add it to the slots."""
+    problem = plan.problem
+    start = time.perf_counter()
+    try:
+        tp = build(problem, product)
+    except ValueError as error:
+        yield make_row(
+            problem, product, "runtime", None,
+            status="invalid", reason=str(error), badges=[_why_not(str(error))],
+        )  # fmt: skip
+        return
+    setup_s = time.perf_counter() - start
+    # Before any check has compiled or planned anything.
+    first_call_s = _first_call(problem, tp) if plan.timed else 0.0
+    results: dict[str, dict[str, Any]] = {}
+    for question in plan.questions:
+        results[question] = QUESTIONS[question](tp, problem, plan.elements)
+        yield make_row(problem, product, question, results[question])
+    if not plan.timed:
+        return
+    if (reason := _wrong(results, problem)) is not None:
+        yield make_row(
+            problem, product, "runtime", None,
+            status="invalid", badges=["wrong answer"], reason=reason,
+        )  # fmt: skip
+        return
+    if plan.memory:
+        yield make_row(problem, product, "memory", _memory(tp, problem))
+    slots.append(Slot(product, tp, setup_s, first_call_s, _badges(tp, results)))
+
+
+def _wrong(results: dict[str, dict[str, Any]], problem: Problem) -> str | None:
+    for question in GATED:
+        worst, gate = results[question]["max"], results[question]["gate"]
+        if worst > gate:
+            against = "the float64 oracle" if question == "agreement" else "its rotated self"
+            return (
+                f"its relative error against {against} is {worst:.1e}, above the gate {gate:.0e} "
+                f"of {problem.dtype}: it does not compute what it claims"
+            )
+    return None
+
+
+def _memory(tp: TensorProduct, problem: Problem) -> dict[str, Any]:
+    import torch
+
+    from etp import measure
+
+    return asdict(
+        measure.peak_memory(
+            tp,
+            batch=problem.batch,
+            dtype=getattr(torch, problem.dtype),
+            device=problem.device,
+            direction=problem.direction,
+        )
+    )
+
+
+def _first_call(problem: Problem, tp: TensorProduct) -> float:
+    from etp.measure.runtime import make_call
+
+    call = make_call(tp, *inputs(problem, tp), problem.direction)
+    call.sync()
+    start = time.perf_counter()
+    call.run()
+    call.sync()
+    return time.perf_counter() - start
+
+
+def _badges(tp: TensorProduct, results: dict[str, dict[str, Any]]) -> list[str]:
+    reached = results.get("interactions")
+    found = {
+        "missing paths": reached is not None and reached["count"] < reached["allowed"],
+        "sums paths": not tp.keeps_paths,
+        f"{tp.group} only": tp.group != "O(3)",
+    }
+    return [badge for badge, worn in found.items() if worn]
+
+
+def _why_not(message: str) -> str:
+    if "not available" in message:
+        return "unavailable"
+    return "empty output" if "path" in message else "does not apply"
