@@ -16,8 +16,6 @@ from etp.problem import MAX_BATCH, MAX_CHANNELS, Cache, Direction, DType, Proble
 CUSTOM = "Custom"
 MAX_LMAX = 10
 QUICK = ("cg-sparse", "gaunt-grid", "matrix", "e3nn")
-ROUNDS = 30
-BUDGET_S = 2.5
 
 
 @dataclass(frozen=True)
@@ -33,7 +31,10 @@ class Settings:
         baseline: Product that others are compared against.
         at: The lmax shown, None for the largest.
         pick: The product highlighted in every chart.
-        job: Run whose results are shown, None for the reference results.
+        job: Comparison that is shown, None for the reference results.
+        checks: Run of equivariance checks that is shown.
+        counts: Run of expressivity counts that is shown.
+        scaling: Run of the scaling page that is shown.
     """
 
     setting: str = "MIMO"
@@ -54,6 +55,9 @@ class Settings:
     at: int | None = None
     pick: str | None = None
     job: str | None = None
+    checks: str | None = None
+    counts: str | None = None
+    scaling: str | None = None
 
     @classmethod
     def from_query(cls, query: Mapping[str, str]) -> tuple[Settings, list[str]]:
@@ -125,34 +129,6 @@ class Settings:
             return [lmax for lmax in found if lmax % 2 == 0]
         return list(found)
 
-    def cases(self) -> list[dict[str, Any]]:
-        """Cases of a run, as a job takes them.
-
-        Raises:
-            ValueError: Naming the field that is wrong and the mend.
-        """
-        if len(self.products) < 1:
-            raise ValueError("products: choose at least one")
-        problems = self.problems()
-        if not problems:
-            raise ValueError(
-                "lmax: no path is left, because odd times odd is even; choose an even lmax or "
-                "all output parities"
-            )
-        # The limits of a device are measured once, last: first results come first.
-        last = {problem.device: number for number, problem in enumerate(problems)}
-        return [
-            {
-                "problem": problem.as_dict(),
-                "products": list(self.products),
-                "reference": self.baseline,
-                "rounds": ROUNDS,
-                "budget_s": BUDGET_S,
-                "roofs": last[problem.device] == number,
-            }
-            for number, problem in enumerate(problems)
-        ]
-
     def size(self) -> Size:
         """Size of the largest problem.
 
@@ -160,14 +136,6 @@ class Settings:
             ValueError: As :meth:`problems`.
         """
         return max((problem.size() for problem in self.problems()), key=lambda size: size.bytes)
-
-    def seconds(self) -> float:
-        """Rough time of a run: rounds within the budget, and checks that grow with lmax."""
-        count = len(self.products)
-        return sum(
-            min(BUDGET_S, 0.15 * ROUNDS * count) + count * (0.15 + 0.002 * problem.lmax**3)
-            for problem in self.problems()
-        )
 
     def command(self) -> str:
         """Command line that measures the same.
@@ -181,8 +149,7 @@ class Settings:
             low, high = self.lmax
             words = words.replace(f"--lmax {problem.lmax}", f"--lmax {low}:{high}", 1)
         return (
-            f"python -m etp sweep --products {','.join(self.products)} {words} "
-            f"--rounds {ROUNDS} --budget {BUDGET_S} --out results.jsonl"
+            f"python -m etp sweep --products {','.join(self.products)} {words} --out results.jsonl"
         )
 
     def snippet(self, product: str) -> str:
@@ -290,4 +257,7 @@ _READERS: dict[str, Callable[[str, str], Any]] = {
     "at": _number(0, MAX_LMAX),
     "pick": _text,
     "job": _text,
+    "checks": _text,
+    "counts": _text,
+    "scaling": _text,
 }

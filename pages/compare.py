@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from etp.findings import finding
+from etp.plans import COMPARE
 from etp.ui import compare, data, jobs, show
 from etp.ui.bar import bar
 from etp.ui.frame import page
 from etp.ui.session import write_address
 
 with page("Compare"):
-    chosen = bar("Compare")
+    chosen = bar(COMPARE)
     write_address()
-    if chosen.job is not None:
-        jobs.panel(chosen.job)
+    jobs.panel(chosen.job)
     view = data.view(chosen)
     show.verdict(finding(view.chosen))
     show.provenance(view.chosen, view.source)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from typing import get_args
 
 import streamlit as st
 
 from etp.charts.text import bytes_text, count_text, time_text
 from etp.irreps import OUTPUTS, SETTINGS, IrrepsError
+from etp.plans import Plan
 from etp.problem import MAX_BATCH, MAX_CHANNELS, Cache, Direction, DType
 from etp.settings import CUSTOM, MAX_LMAX, Settings
 from etp.ui import jobs
@@ -22,30 +22,23 @@ _DIRECTIONS = {
 }
 
 
-def bar(title: str, *, ranged: bool = True, timed: bool = True) -> Settings:
-    """Show the controls; return what is chosen.
-
-    Args:
-        title: Name of a run started here.
-        ranged: Whether a run covers several lmax.
-        timed: Whether a run measures time, so that batch, channels and device matter.
-    """
+def bar(plan: Plan) -> Settings:
+    """Show the controls of a page's run; return what is chosen."""
     with st.container(horizontal=True, gap="xsmall", vertical_alignment="center"):
         chosen = settings()
         with _popover(_problem_label(chosen), "grid_view", "problem"):
-            _problem(chosen, ranged=ranged)
+            _problem(chosen)
         with _popover(_products_label(chosen), "category", "products"):
             _products(chosen)
-        if timed:
+        if plan.timed:
             with _popover(_sizes_label(chosen), "layers", "sizes"):
                 _sizes()
-        with _popover(f"{chosen.dtype}, {_DIRECTIONS[chosen.direction]}", "tune", "numbers"):
-            _numbers()
-        if timed:
+            with _popover(f"{chosen.dtype}, {_DIRECTIONS[chosen.direction]}", "tune", "numbers"):
+                _numbers()
             with _popover(_device_label(chosen), "memory", "devices"):
                 _devices()
-        _run_button(title, chosen)
-    _refusals(chosen)
+        _run_button(plan, chosen)
+    _refusals(plan, chosen)
     return settings()
 
 
@@ -63,7 +56,7 @@ def _problem_label(chosen: Settings) -> str:
     )
 
 
-def _problem(chosen: Settings, *, ranged: bool) -> None:
+def _problem(chosen: Settings) -> None:
     st.segmented_control(
         "Problem",
         [*SETTINGS, CUSTOM],
@@ -103,8 +96,12 @@ def _problem(chosen: Settings, *, ranged: bool) -> None:
 
 def _mend(field: str) -> None:
     """What is wrong with a typed field, and a button that mends it."""
-    error = _error(settings())
-    if error is None or getattr(error, "field", None) != field:
+    try:
+        settings().problems()
+        return
+    except ValueError as found:
+        error = found
+    if getattr(error, "field", None) != field:
         return
     st.caption(f":red[{_worded(error)}]")
     suggestion = getattr(error, "suggestion", None)
@@ -192,12 +189,18 @@ def _devices() -> None:
     )
 
 
-def _run_button(title: str, chosen: Settings) -> None:
-    status = jobs.status(chosen.job)
+def _run_button(plan: Plan, chosen: Settings) -> None:
+    status = jobs.status(getattr(chosen, plan.field))
     if status is not None and status.active:
-        st.button("Cancel", icon=":material/stop_circle:", key="cancel", on_click=jobs.stop)
+        st.button(
+            "Cancel",
+            icon=":material/stop_circle:",
+            key="cancel",
+            on_click=jobs.stop,
+            args=(plan.field,),
+        )
         return
-    error = _error(chosen)
+    error = _error(plan, chosen)
     st.button(
         "Run here",
         type="primary",
@@ -205,21 +208,22 @@ def _run_button(title: str, chosen: Settings) -> None:
         key="run",
         disabled=error is not None,
         on_click=jobs.start,
-        args=(chosen, title),
+        args=(plan, chosen),
     )
     if error is not None:
         st.caption(f":red[Cannot run: {_field(error)} is not valid]")
         return
-    size = chosen.size()
+    size, seconds = chosen.size(), time_text(plan.seconds(chosen), 2)
+    memory = f", {bytes_text(size.bytes)} at most" if plan.timed else ""
     st.caption(
-        f"{count_text(size.paths)} paths, {count_text(size.outputs)} outputs, "
-        f"{bytes_text(size.bytes)} at most · about {time_text(chosen.seconds(), 2)}"
+        f"{count_text(size.paths)} paths, {count_text(size.outputs)} outputs{memory} · "
+        f"about {seconds}"
     )
 
 
-def _refusals(chosen: Settings) -> None:
+def _refusals(plan: Plan, chosen: Settings) -> None:
     """Say at full width why nothing can run."""
-    error = _error(chosen)
+    error = _error(plan, chosen)
     if error is not None:
         st.error(_worded(error), icon=":material/error:")
         _other_parity(chosen, error)
@@ -233,9 +237,9 @@ def _other_parity(chosen: Settings, error: ValueError) -> None:
         st.button("Keep all outputs", on_click=choose, kwargs={"keep": ""}, key="keep_all")
 
 
-def _error(chosen: Settings) -> ValueError | None:
+def _error(plan: Plan, chosen: Settings) -> ValueError | None:
     try:
-        chosen.cases()
+        plan.cases(chosen)
     except ValueError as error:
         return error
     return None
@@ -252,10 +256,3 @@ def _worded(error: ValueError) -> str:
     for field, name in FIELDS.items():
         text = text.replace(f"{field}: ", f"{name}: ", 1) if text.startswith(field) else text
     return text
-
-
-def segmented(label: str, options: Sequence[int], key: str, on_change: Callable[[], None]) -> None:
-    """Choice among few sizes, without a visible label."""
-    st.segmented_control(
-        label, options, key=key, on_change=on_change, required=True, label_visibility="collapsed"
-    )

@@ -8,6 +8,7 @@ import streamlit as st
 from etp import charts
 from etp.catalog import Catalog
 from etp.charts.text import time_text
+from etp.plans import Plan
 from etp.runner import Runner, Status
 from etp.settings import Settings
 from etp.store import Job, Store, default_path
@@ -42,25 +43,27 @@ def status(job_id: str | None) -> Status | None:
     return None if job_id is None else runner().status(job_id)
 
 
-def start(chosen: Settings, title: str) -> None:
+def start(plan: Plan, chosen: Settings) -> None:
     """Run what is chosen and show it (a callback)."""
     try:
-        job_id = runner().submit(title, chosen.cases())
+        job_id = runner().submit(plan.title, plan.cases(chosen))
     except ValueError as error:
         st.session_state["refused"] = str(error)
         return
     st.session_state.pop("refused", None)
-    choose(job=job_id)
+    choose(**{plan.field: job_id})
 
 
-def stop() -> None:
+def stop(field: str) -> None:
     """Cancel the job that is shown (a callback)."""
-    if (job_id := settings().job) is not None:
+    if (job_id := getattr(settings(), field)) is not None:
         runner().cancel(job_id)
 
 
-def panel(job_id: str) -> None:
-    """Progress of a job, for as long as it runs."""
+def panel(job_id: str | None) -> None:
+    """Progress of a job, for as long as it runs; nothing without one."""
+    if job_id is None:
+        return
     found = status(job_id)
     if found is None:
         st.warning(
