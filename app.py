@@ -6,6 +6,8 @@ from etp.ui.frame import LOGO
 
 PAGES = (
     ("pages/compare.py", "Compare"),
+    ("pages/equivariance.py", "Equivariance"),
+    ("pages/expressivity.py", "Expressivity"),
 )
 
 # Worker processes import this file under another name; only the server shows pages.

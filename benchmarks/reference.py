@@ -14,9 +14,11 @@ import sys
 from pathlib import Path
 
 from etp import products, sweep
+from etp.plans import CHECKS
 from etp.problem import Problem
 from etp.reference import PATH
 from etp.rows import SAMPLE_KEYS, Row
+from etp.settings import Settings
 
 SETTINGS = ("MIMO", "SIMO", "SISO")
 
@@ -44,6 +46,9 @@ def main() -> None:
         rows += [light(row) for row in sweep.run(case.as_dict()) if "measure" in row]
         at = f"{problem.setting} lmax {problem.lmax}"
         print(f"{number} of {len(problems)}: {at}", file=sys.stderr)
+    chosen = Settings(lmax=(1, options.lmax), products=names)
+    for case in CHECKS.cases(chosen):
+        rows += [light(row) for row in sweep.run(case) if "measure" in row]
     options.out.parent.mkdir(parents=True, exist_ok=True)
     with gzip.open(options.out, "wt", encoding="utf-8", compresslevel=9) as file:
         file.writelines(json.dumps(row) + "\n" for row in rows)

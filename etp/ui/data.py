@@ -7,6 +7,8 @@ from dataclasses import dataclass
 import streamlit as st
 
 from etp.comparison import Comparison, comparisons
+from etp.plans import shown_problem
+from etp.problem import Problem
 from etp.reference import reference_rows
 from etp.rows import Row
 from etp.settings import CUSTOM, Settings
@@ -59,6 +61,69 @@ def _view(source: str, found: list[Comparison], rows: list[Row], settings: Setti
     usual = [one for one in timed if one.problem.lmax <= 4] or timed
     chosen = next((one for one in shown if one.problem.lmax == settings.at), usual[-1])
     return View(source, shown, chosen, rows)
+
+
+@dataclass
+class Shown:
+    """Rows of a page that shows one lmax of one setting.
+
+    Attributes:
+        source: ``"run"`` or ``"reference"``.
+        setting: None for typed irreps.
+    """
+
+    source: str
+    rows: list[Row]
+    setting: str | None
+    lmax: int
+
+
+def checks(settings: Settings) -> Shown:
+    """Equivariance checks to show."""
+    return _shown(settings, settings.checks, "equivariance")
+
+
+def counted(settings: Settings) -> Shown:
+    """Counts to show."""
+    return _shown(settings, settings.counts, "expressivity")
+
+
+def _shown(settings: Settings, job: str | None, measure: str) -> Shown:
+    """Rows of the run; the reference ones where it has none for the setting chosen."""
+    wanted = None if settings.setting == CUSTOM else settings.setting
+    for source, rows in (("run", job_rows(job) if job else []), ("reference", reference_rows())):
+        degrees = _degrees(rows, wanted, measure)
+        if degrees:
+            usual = [lmax for lmax in degrees if lmax <= 4] or degrees
+            lmax = settings.at if settings.at in degrees else usual[-1]
+            return Shown(source, rows, wanted, lmax)
+    degrees = _degrees(reference_rows(), "MIMO", measure)
+    usual = [lmax for lmax in degrees if lmax <= 4]
+    return Shown("reference", reference_rows(), "MIMO", usual[-1])
+
+
+def _degrees(rows: list[Row], setting: str | None, measure: str) -> list[int]:
+    found = {
+        row["problem"]["lmax"]
+        for row in rows
+        if row["measure"] == measure
+        and row["status"] == "ok"
+        and row["problem"]["setting"] == setting
+    }
+    return sorted(found)
+
+
+def problem_shown(settings: Settings, shown: Shown) -> Problem:
+    """Problem whose paths are drawn: the typed one at once, before anything was run."""
+    if settings.setting == CUSTOM:
+        try:
+            return shown_problem(settings)
+        except ValueError:
+            pass
+    if shown.setting is None:
+        last = next(row for row in reversed(shown.rows) if row["status"] == "ok")
+        return Problem.from_dict(last["problem"])
+    return Problem.of_setting(shown.setting, shown.lmax)  # type: ignore[arg-type]
 
 
 def job_rows(job_id: str) -> list[Row]:

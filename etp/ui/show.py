@@ -67,6 +67,21 @@ def provenance(comparison: Comparison, source: str) -> None:
         st.caption(provenance_text(comparison))
 
 
+def provenance_rows(rows: Sequence[Row], source: str, note: str) -> None:
+    """One line that says where rows come from that no time was measured for."""
+    with st.container(horizontal=True, gap="xsmall", vertical_alignment="center"):
+        if source == "reference":
+            st.badge("reference results", icon=":material/inventory_2:")
+        found = rows[-1]["environment"] if rows else {}
+        parts = [
+            found.get("device_name"),
+            f"torch {found['torch']}" if "torch" in found else None,
+            note,
+            str(found.get("date", ""))[:10] or None,
+        ]
+        st.caption(" · ".join(str(part) for part in parts if part))
+
+
 def provenance_text(comparison: Comparison) -> str:
     """Device, versions, sizes, rounds and date."""
     found, problem = comparison.environment(), comparison.problem

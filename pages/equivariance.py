@@ -1,0 +1,23 @@
+"""Equivariance: how exact every product is, what failure looks like, and seeing it rotate."""
+
+from __future__ import annotations
+
+from etp.drift import drift, drift_finding
+from etp.plans import CHECKS
+from etp.ui import data, equivariance, jobs, show
+from etp.ui.bar import bar
+from etp.ui.frame import page
+from etp.ui.session import write_address
+
+with page("Equivariance"):
+    chosen = bar(CHECKS)
+    write_address()
+    jobs.panel(chosen.checks)
+    shown = data.checks(chosen)
+    found = drift(shown.rows, shown.setting, shown.lmax)
+    show.verdict(drift_finding(found))
+    show.provenance_rows(shown.rows, shown.source, f"{shown.setting or 'typed irreps'}")
+    equivariance.distributions(found)
+    equivariance.rotate(shown.rows)
+    equivariance.by_degree(found)
+    equivariance.refusals(found)

@@ -1,0 +1,28 @@
+"""Expressivity: what each product can do, counted, and which degrees can interact."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from etp.counts import counts, counts_finding
+from etp.plans import COUNTS
+from etp.ui import data, expressivity, jobs, show
+from etp.ui.bar import bar
+from etp.ui.frame import page
+from etp.ui.session import write_address
+
+with page("Expressivity"):
+    chosen = bar(COUNTS)
+    write_address()
+    jobs.panel(chosen.counts)
+    shown = data.counted(chosen)
+    found = counts(shown.rows, shown.setting)
+    show.verdict(counts_finding(found, shown.lmax, typed=shown.setting is None))
+    show.provenance_rows(shown.rows, shown.source, "counted in float64, not timed")
+    expressivity.headline(found)
+    left, right = st.columns([1, 1], gap="medium")
+    with left:
+        expressivity.interactability(found, data.problem_shown(chosen, shown))
+    with right:
+        expressivity.gammas(found, shown.lmax)
+    expressivity.refusals(found)
