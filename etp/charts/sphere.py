@@ -16,7 +16,7 @@ from etp.charts.text import power_text
 from etp.charts.theme import Mode
 
 Values = NDArray[np.float64]
-SIZE = 2.05
+SIZE = 1.5
 PIN = (0.95, 1.25)
 
 

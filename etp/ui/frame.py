@@ -6,20 +6,19 @@ import sys
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 
 import streamlit as st
 from streamlit.runtime.scriptrunner import RerunException, StopException
 
 from etp.charts.theme import Mode
-
-LOGO = Path(__file__).resolve().parent.parent / "assets" / "mark.svg"
+from etp.ui.navigation import LOGO, ensure_navigation
 
 
 @contextmanager
 def page(title: str) -> Iterator[None]:
     """Everything on a page happens inside: it works alone, and no error ends in a traceback."""
     st.set_page_config(page_title=f"{title} · etp", page_icon=str(LOGO), layout="wide")
+    ensure_navigation()
     try:
         yield
     except (RerunException, StopException):

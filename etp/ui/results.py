@@ -1,0 +1,279 @@
+"""Parts of the results page."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pandas as pd
+import streamlit as st
+
+from etp import charts, formats
+from etp.charts.text import count_text, time_text
+from etp.findings import Finding
+from etp.reference import reference_rows
+from etp.rows import STATUSES, Row, RowError
+from etp.runs import Run, differences, matching, name_of, side_by_side
+from etp.ui import jobs, show
+from etp.ui.frame import mode
+
+REFERENCE = "reference results"
+SHOWN_ROWS = 500
+
+
+def controls(rows: list[Row]) -> list[Row]:
+    """Filter, statuses, import and export; return the rows that are left."""
+    with st.container(horizontal=True, gap="xsmall", vertical_alignment="center"):
+        text = st.text_input(
+            "Filter", placeholder="Filter: product, machine, setting …", width=300,
+            label_visibility="collapsed", key="filter",
+        )  # fmt: skip
+        wanted = st.pills(
+            "Status", STATUSES, selection_mode="multi", default=list(STATUSES),
+            label_visibility="collapsed", key="statuses",
+        )  # fmt: skip
+        with st.popover("Import", icon=":material/upload:", key="import"):
+            _import()
+        left = [r for r in rows if r["status"] in wanted and matching(r, text or "")]
+        st.download_button(
+            f"Export {count_text(len(left))} rows",
+            data=lambda: _exported([row["id"] for row in left]),
+            file_name="etp.jsonl",
+            mime="application/jsonl",
+            icon=":material/download:",
+            on_click="ignore",
+            help="JSON Lines with manifests and all samples",
+        )
+    for message in st.session_state.pop("imported", []):
+        st.success(message, icon=":material/check:")
+    for message in st.session_state.pop("not_imported", []):
+        st.error(message, icon=":material/error:")
+    return left
+
+
+def _exported(ids: list[str]) -> bytes:
+    wanted = set(ids)
+    rows = [row for row in jobs.store().rows(samples=True) if row["id"] in wanted]
+    return "".join(json.dumps(row) + "\n" for row in rows).encode()
+
+
+def _import() -> None:
+    st.caption(
+        "JSON Lines of etp, the CSV files published with the paper, pytest-benchmark JSON, or the "
+        "files of an OpenEquivariance result folder together"
+    )
+    st.file_uploader(
+        "Files", accept_multiple_files=True, key="uploads", label_visibility="collapsed"
+    )
+    st.button("Add to the store", on_click=_take_uploads, type="primary")
+
+
+def _take_uploads() -> None:
+    """Read every file before anything is stored (a callback)."""
+    files = st.session_state.get("uploads") or []
+    if not files:
+        st.session_state["not_imported"] = ["Choose a file first."]
+        return
+    try:
+        rows = formats.read_files({file.name: file.getvalue() for file in files})
+        added = jobs.store().add_rows(rows)
+    except (formats.FormatError, RowError) as error:
+        st.session_state["not_imported"] = [f"{error}. Nothing was added."]
+        return
+    known = len(rows) - added
+    note = f"; {count_text(known)} were there already" if known else ""
+    st.session_state["imported"] = [f"{count_text(added)} rows added{note}."]
+
+
+def finding(found: list[Run]) -> Finding:
+    """How much is stored, and what of it is not what it claims."""
+    invalid = [row for run in found for row in run.invalid]
+    if not found:
+        return Finding(
+            "Nothing is stored yet.",
+            "Run a comparison, or import results: what you measure appears here.",
+            "",
+        )
+    noun = "run is" if len(found) == 1 else "runs are"
+    heading = f"{len(found)} {noun} stored."
+    if invalid:
+        rows = "row is" if len(invalid) == 1 else "rows are"
+        heading += f" {len(invalid)} {rows} not what they claim and kept out of every ranking."
+    empty = any({"empty output", "identical zero"} & set(row["badges"]) for row in invalid)
+    meaning = (
+        "SISO at odd lmax with natural outputs: odd times odd is even, so nothing of the requested "
+        "parity is left. The time is the cost of doing nothing."
+        if empty
+        else "Every row keeps the machine, the versions and the samples behind it."
+    )
+    return Finding(heading, meaning, "")
+
+
+def listing(found: list[Run]) -> None:
+    """Runs, newest first, with a way to open each."""
+    st.markdown("##### Runs")
+    if not found:
+        return
+    lines = [
+        {
+            "open": f"/?job={run.key}" if len(run.key) == 12 and run.timed else None,
+            "run": run.title,
+            "machine": run.machine,
+            "software": f"torch {run.environment['torch']}" if "torch" in run.environment else "",
+            "problem": run.problem,
+            "rows": len(run.rows),
+            "status": list(run.counts()),
+            "date": str(run.environment.get("date") or run.rows[0]["created"])[:16],
+        }
+        for run in found
+    ]
+    st.dataframe(
+        pd.DataFrame(lines),
+        hide_index=True,
+        key="runs",
+        column_config={
+            "open": st.column_config.LinkColumn("open", display_text="Compare", width="small"),
+            "status": st.column_config.MultiselectColumn(
+                "status", options=list(STATUSES), color=["green", "red", "orange", "gray"]
+            ),
+        },
+        alt=f"{len(lines)} stored runs",
+    )
+
+
+def doubtful(found: list[Run]) -> None:
+    """Rows that are not what they claim, each with its reason."""
+    invalid = [(run, row) for run in found for row in run.invalid]
+    if not invalid:
+        return
+    show.head("Rows that are not what they claim", "shown with the reason, never ranked")
+    lines = [
+        {
+            "run": run.title,
+            "product": row["environment"].get("implementation") or row["product"],
+            "problem": name_of(row["problem"]),
+            "badge": row["badges"],
+            "reason": row["reason"],
+        }
+        for run, row in invalid[:SHOWN_ROWS]
+    ]
+    st.dataframe(
+        pd.DataFrame(lines),
+        hide_index=True,
+        key="doubtful",
+        column_config={
+            "badge": st.column_config.MultiselectColumn(
+                "badge",
+                options=list(show.BADGES),
+                color="red",
+                width="small",
+            )
+        },
+        alt=f"{len(invalid)} invalid rows with their reasons",
+    )
+
+
+def rows_and_manifest(rows: list[Row]) -> None:
+    """Every row, and the manifest of the one chosen."""
+    with st.expander(f"All {count_text(len(rows))} rows", icon=":material/table_rows:"):
+        newest = rows[::-1][:SHOWN_ROWS]
+        lines = [
+            {
+                "product": row["product"],
+                "measure": row["measure"],
+                "problem": f"{name_of(row['problem'])}, batch {row['problem']['batch']}, {row['problem']['dtype']}",
+                "result": _result_text(row),
+                "status": row["status"],
+                "reason": row["reason"] or "",
+                "date": row["created"][:16],
+            }
+            for row in newest
+        ]
+        event: Any = st.dataframe(
+            pd.DataFrame(lines), hide_index=True, on_select="rerun", selection_mode="single-row",
+            key="all_rows",
+        )  # fmt: skip
+        if len(rows) > SHOWN_ROWS:
+            st.caption(f"The newest {SHOWN_ROWS}; export gives all of them.")
+        chosen = event.selection.rows
+        if chosen:
+            st.caption("Manifest of the row chosen")
+            st.dataframe(show.manifest(newest[chosen[0]]["environment"]), hide_index=True)
+        else:
+            st.caption("Choose a row to see its manifest.")
+
+
+def _result_text(row: Row) -> str:
+    result = row["result"]
+    if result is None:
+        return ""
+    if row["measure"] == "runtime":
+        return time_text(result["median_s"])
+    for key in ("max", "rank", "count", "peak_bytes", "macs"):
+        if key in result:
+            return f"{key} {result[key]:.3g}"
+    return ""
+
+
+def machines(found: list[Run]) -> None:
+    """Two runs side by side: what differs first, then the ratios."""
+    show.head("A and B side by side", "what differs first, then the ratio")
+    timed = {run.title: run for run in _with_reference(found) if run.timed}
+    if len(timed) < 2:
+        st.caption("Measure something, or import results of another machine, to compare with.")
+        return
+    names = list(timed)
+    with st.container(horizontal=True):
+        a = timed[str(st.selectbox("A", names, index=len(names) - 1, key="run_a"))]
+        b = timed[str(st.selectbox("B", names, index=0, key="run_b"))]
+    with st.container(border=True):
+        unlike = differences(a.environment, b.environment)
+        noun = "field differs" if len(unlike) == 1 else "fields differ"
+        st.markdown(
+            f"**{len(unlike)} {noun}.** "
+            + " · ".join(f"{name} **{left} → {right}**" for name, left, right in unlike[:8])
+        )
+    table = side_by_side(a.timed, b.timed)
+    if table.empty:
+        st.caption("No product was timed on the same work in both.")
+        return
+    bounded = table[(table["low"] > 0) & (table["high"] < float("inf"))]
+    if not bounded.empty:
+        show.chart(charts.machines(bounded, mode()), "machines")
+    st.dataframe(
+        table[["product", "problem", "ratio", "word"]],
+        hide_index=True,
+        height=220,
+        key="machine_table",
+        column_config={
+            "ratio": st.column_config.NumberColumn("A / B", format="%.2f×"),
+            "word": st.column_config.TextColumn("B is"),
+        },
+    )
+    st.caption(
+        ":gray[Unpaired: A and B were not measured in interleaved rounds, so small differences "
+        "mean nothing. γ, paths and errors do not depend on the machine.]"
+    )
+
+
+def _with_reference(found: list[Run]) -> list[Run]:
+    named: list[Run] = []
+    seen: dict[str, int] = {}
+    for run in [*found, Run(REFERENCE, REFERENCE, list(reference_rows()))]:
+        seen[run.title] = seen.get(run.title, 0) + 1
+        title = run.title if seen[run.title] == 1 else f"{run.title} ({seen[run.title]})"
+        named.append(Run(run.key, title, run.rows))
+    return named
+
+
+def stored() -> tuple[list[Row], dict[str, str]]:
+    """All stored rows, and the title of each job."""
+    return _stored(jobs.store().revision()), {
+        job.id: f"{job.title} {pd.Timestamp(job.created, unit='s'):%d %b %H:%M}"
+        for job in jobs.store().jobs()
+    }
+
+
+@st.cache_data(show_spinner=False, max_entries=3)
+def _stored(revision: int) -> list[Row]:
+    return jobs.store().rows()

@@ -1,0 +1,22 @@
+"""Results: everything stored, what it was measured on, and two machines side by side."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from etp.runs import runs
+from etp.ui import results, show
+from etp.ui.frame import page
+
+with page("Results"):
+    rows, titles = results.stored()
+    left = results.controls(rows)
+    found = runs(left, titles)
+    show.verdict(results.finding(found))
+    wide, narrow = st.columns([12, 8], gap="medium")
+    with wide:
+        results.listing(found)
+        results.doubtful(found)
+        results.rows_and_manifest(left)
+    with narrow:
+        results.machines(found)
