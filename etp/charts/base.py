@@ -98,17 +98,24 @@ def log_domain(values: Iterable[float], low: float = 0.06, high: float = 0.06) -
 def log_ticks(
     domain: Sequence[float], steps: Sequence[float] = (1, 2, 5), most: int = 9
 ) -> list[float]:
-    """Return ticks at ``steps`` times powers of ten; with too many, only at the powers."""
-    first, last = math.floor(math.log10(domain[0])), math.ceil(math.log10(domain[1]))
-    inside = (domain[0] * (1 - 1e-9), domain[1] * (1 + 1e-9))
-    for chosen in (steps, (1, 3) if len(steps) > 1 else (1,), (1,)):
-        ticks = [float(f"{s}e{e}") for e in range(first, last + 1) for s in chosen]
-        ticks = [t for t in ticks if inside[0] <= t <= inside[1]]
-        if len(ticks) <= most and (len(ticks) > 1 or chosen == (1,)):
-            break
+    """Return ticks at ``steps`` times powers of ten; fewer with too many, finer with too few."""
+    ticks = _ticks_at(domain, steps)
+    for coarser in ((1, 3), (1,)):
+        if len(ticks) > most and len(steps) > 1:
+            ticks = _ticks_at(domain, coarser)
+    for finer in ((1, 1.5, 2, 3, 4, 5, 6, 8), [n / 10 for n in range(10, 100)]):
+        if len(ticks) < 2:
+            ticks = _ticks_at(domain, finer)
     while len(ticks) > most:
         ticks = ticks[::2] if len(ticks) % 2 else ticks[1::2]
     return ticks
+
+
+def _ticks_at(domain: Sequence[float], steps: Sequence[float]) -> list[float]:
+    first, last = math.floor(math.log10(domain[0])), math.ceil(math.log10(domain[1]))
+    inside = (domain[0] * (1 - 1e-9), domain[1] * (1 + 1e-9))
+    ticks = [float(f"{s}e{e}") for e in range(first, last + 1) for s in steps]
+    return [t for t in ticks if inside[0] <= t <= inside[1]]
 
 
 TIME_LABELS = (

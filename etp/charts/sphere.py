@@ -16,7 +16,7 @@ from etp.charts.text import power_text
 from etp.charts.theme import Mode
 
 Values = NDArray[np.float64]
-SIZE = 1.5
+SIZE = 1.75
 PIN = (0.95, 1.25)
 
 
@@ -157,7 +157,7 @@ def _sphere(
         colorbar={
             "orientation": "h",
             "x": (left + right) / 2,
-            "y": bottom - 0.1,
+            "y": bottom - (0.1 if right - left < 0.3 else 0.06),
             "len": 0.15 if right - left < 0.3 else 0.3,
             "thickness": 8,
             "tickvals": [-limit, 0, limit],

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from etp.product import TensorProduct
 
 PROGRESS_EVERY_S = 0.3
+OVERDRAFT = 3.0
 Event = dict[str, Any]
 
 
@@ -117,6 +118,16 @@ def _prepared(plan: Case, slot: Slot) -> tuple[str | None, Call]:
     return None, call
 
 
+def _planned(plan: Case, round_s: float) -> int:
+    """Rounds that the budget allows; enough for a verdict if it is overdrawn only a little."""
+    from etp.measure.verdict import MIN_ROUNDS
+
+    fitting = int(plan.budget_s / round_s)
+    if fitting < MIN_ROUNDS and MIN_ROUNDS * round_s <= OVERDRAFT * plan.budget_s:
+        fitting = MIN_ROUNDS
+    return max(1, min(plan.rounds, fitting))
+
+
 class _Run:
     """Rounds of several calls within a budget."""
 
@@ -142,8 +153,7 @@ class _Run:
             now = time.perf_counter() - self._origin
             if number == 0:
                 # The pilot round sets the plan and is thrown away.
-                fitting = int(self._plan.budget_s / now)
-                self.planned = max(1, min(self._plan.rounds, fitting))
+                self.planned = _planned(self._plan, now)
                 continue
             self.taken.append(taken)
             if now - told > PROGRESS_EVERY_S:

@@ -71,6 +71,11 @@ def _timed(found: Comparison) -> pd.DataFrame:
 def _others(table: pd.DataFrame, found: Comparison) -> pd.DataFrame:
     """Products with a verdict, and its words."""
     others = table[table["ratio"].notna()].copy()
+    # Without an interval yet, the point stands alone.
+    known = (others["low"] > 0) & (others["high"] < float("inf"))
+    others["low"], others["high"] = (
+        others[end].where(known, others["ratio"]) for end in ("low", "high")
+    )
     others["words"] = [pair_words(found, product) for product in others["product"]]
     return others
 
@@ -197,7 +202,7 @@ def table(view: View) -> None:
     """Everything in one table."""
     found = view.chosen
     lines = frame(found)
-    lines = lines.sort_values("median_s", na_position="last").reset_index(drop=True)
+    lines = lines[lines["valid"]].sort_values("median_s").reset_index(drop=True)
     with st.container(horizontal=True, horizontal_alignment="distribute"):
         st.markdown(f"##### Everything at lmax {found.problem.lmax}")
         show.downloads(frame(found), view.rows, _pictures(found))
@@ -272,9 +277,9 @@ def _columns(found: Comparison, lines: pd.DataFrame) -> dict[str, Any]:
         "memory": number("peak memory, MB", format="%.3g"),
         "badges": st.column_config.MultiselectColumn(
             "badges",
-            width="medium",
+            width="large",
             options=["baseline", *show.BADGES],
-            color=["gray"] + ["auto"] * len(show.BADGES),
+            color=["gray", *(badge.colour for badge in show.BADGES.values())],
         ),
     }
 
@@ -290,4 +295,5 @@ def left_out(view: View) -> None:
     if worn:
         with st.expander("What the badges mean", icon=":material/help:"):
             for badge in worn:
-                st.markdown(f"**{badge}**: {show.BADGES.get(badge, badge)}")
+                known = show.BADGES.get(badge)
+                st.markdown(f"**{badge}**: {known.meaning if known else ''}")

@@ -181,7 +181,9 @@ def rows_and_manifest(rows: list[Row]) -> None:
             {
                 "product": row["product"],
                 "measure": row["measure"],
-                "problem": f"{name_of(row['problem'])}, batch {row['problem']['batch']}, {row['problem']['dtype']}",
+                "problem": name_of(row["problem"]),
+                "batch": row["problem"]["batch"],
+                "dtype": row["problem"]["dtype"],
                 "result": _result_text(row),
                 "status": row["status"],
                 "reason": row["reason"] or "",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Any, Literal
 
@@ -18,23 +19,49 @@ from etp.rows import Row
 from etp.settings import Settings
 from etp.ui.session import choose, settings
 
+
+@dataclass(frozen=True)
+class Badge:
+    """Colour of a badge, and what it means."""
+
+    colour: str
+    meaning: str
+
+
 BADGES = {
-    "missing paths": "Some paths that symmetry allows have weight zero: it does less than the "
-    "full product.",
-    "sums paths": "Paths that lead to one irrep are added up; the full product keeps them apart.",
-    "SO(3) only": "Right under rotations, wrong under inversion.",
-    "launch-bound": "A call is so short that making it takes most of the time: choose a larger "
-    "batch to compare the work itself.",
-    "noisy": "Quartiles are more than 25 % of the median apart; verdicts rest on pairs of the same "
-    "round and hold all the same.",
-    "stopped early": "It was cancelled, or the time budget ended, before all rounds were done.",
-    "empty output": "No path leads to the outputs asked for: there is nothing to time.",
-    "identical zero": "Its output is zero for every input: there is nothing to time.",
-    "wrong answer": "It differs from the float64 oracle or is not equivariant: never ranked.",
-    "does not apply": "It cannot do this problem; the reason is in the table.",
-    "unavailable": "It cannot run here; the reason is in the table.",
-    "no quartiles": "The file gives one number for each case, without spread.",
-    "missing": "The file holds no time for this case.",
+    "missing paths": Badge(
+        "orange",
+        "Some paths that symmetry allows have weight zero: it does less than the full product.",
+    ),
+    "sums paths": Badge(
+        "blue",
+        "Paths that lead to one irrep are added up; the full product keeps them apart.",
+    ),
+    "SO(3) only": Badge("orange", "Right under rotations, wrong under inversion."),
+    "launch-bound": Badge(
+        "orange",
+        "A call is so short that making it takes most of the time: choose a larger batch to "
+        "compare the work itself.",
+    ),
+    "noisy": Badge(
+        "orange",
+        "Quartiles are more than 25 % of the median apart; verdicts rest on pairs of the same "
+        "round and hold all the same.",
+    ),
+    "stopped early": Badge(
+        "orange", "It was cancelled, or the time budget ended, before all rounds were done."
+    ),
+    "empty output": Badge(
+        "red", "No path leads to the outputs asked for: there is nothing to time."
+    ),
+    "identical zero": Badge("red", "Its output is zero for every input: nothing to time."),
+    "wrong answer": Badge(
+        "red", "It differs from the float64 oracle or is not equivariant: never ranked."
+    ),
+    "does not apply": Badge("gray", "It cannot do this problem; the reason is given."),
+    "unavailable": Badge("gray", "It cannot run here; the reason is given."),
+    "no quartiles": Badge("orange", "The file gives one number per case, without spread."),
+    "missing": Badge("orange", "The file holds no time for this case."),
 }
 
 
