@@ -19,7 +19,7 @@ from etp.problem import Cache, Direction, DType, Problem
 MEASURES = ("equivariance", "expressivity", "interactions", "agreement", "runtime")
 
 
-class Failed(Exception):
+class FailedError(Exception):
     """Something that was asked for correctly did not work."""
 
 
@@ -38,7 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         options.run(options)
     except (ValueError, FileNotFoundError, IsADirectoryError, PermissionError) as error:
         return _complain(error, 2)
-    except (Failed, RuntimeError, MemoryError, OSError) as error:
+    except (FailedError, RuntimeError, MemoryError, OSError) as error:
         return _complain(error, 1)
     except KeyboardInterrupt:
         return _complain("interrupted; what was measured is kept", 1)
@@ -106,7 +106,9 @@ def _problem_options(parser: argparse.ArgumentParser) -> None:
 
 
 def _store_option(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--store", type=Path, help="database file (default: $ETP_STORE or your own)")
+    parser.add_argument(
+        "--store", type=Path, help="database file (default: $ETP_STORE or your own)"
+    )
 
 
 def _problem(options: argparse.Namespace, lmax: int | None, batch: int) -> Problem:
@@ -155,7 +157,7 @@ def _measure(options: argparse.Namespace) -> None:
     problem = _problem(options, options.lmax, options.batch)
     row = sweep.measure_one(problem, options.product, options.measure)
     if row["status"] != "ok":
-        raise Failed(row["reason"])
+        raise FailedError(row["reason"])
     keys = ("product", "measure", "problem", "result", "environment")
     if options.json:
         print(json.dumps({key: row[key] for key in keys}, allow_nan=False))
@@ -188,7 +190,9 @@ def _sweep(options: argparse.Namespace) -> None:
                     file.write(json.dumps(row, allow_nan=False) + "\n")
             file.flush()
             size = case.problem
-            print(f"{number} of {len(cases)}: lmax {size.lmax}, batch {size.batch}", file=sys.stderr)
+            print(
+                f"{number} of {len(cases)}: lmax {size.lmax}, batch {size.batch}", file=sys.stderr
+            )
 
 
 def _degrees(text: str | None) -> Iterable[int | None]:
@@ -213,7 +217,7 @@ def _done(path: Path) -> set[str]:
 
     return {
         _key(row["problem"], row["product"])
-        for row in formats.read_any(path, path.name)
+        for row in formats.read_path(path)
         if row["measure"] == "runtime" and row["status"] in ("ok", "invalid")
     }
 
@@ -222,7 +226,7 @@ def _import(options: argparse.Namespace) -> None:
     from etp import formats, store
 
     # Everything is read before anything is written: a bad file leaves the store as it was.
-    read = [(path, formats.read_any(path, path.name)) for path in options.files]
+    read = [(path, formats.read_path(path)) for path in options.files]
     target = store.Store(options.store or store.default_path())
     for path, rows in read:
         print(f"{path}: {target.add_rows(rows)} of {len(rows)} rows added")

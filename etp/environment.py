@@ -11,7 +11,16 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-PACKAGES = ("torch", "e3nn", "numpy", "etp", "triton", "numba", "cuequivariance", "openequivariance")
+PACKAGES = (
+    "torch",
+    "e3nn",
+    "numpy",
+    "etp",
+    "triton",
+    "numba",
+    "cuequivariance",
+    "openequivariance",
+)
 
 
 def environment(device: str = "cpu", threads: int | None = None) -> dict[str, Any]:

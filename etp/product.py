@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from typing_extensions import override
 
 from etp import irreps as irreps_module
-from etp.irreps import Ir, Term
+from etp.layout import as_filter, channel_index, distinct, output_index, slices, terms
 
 
 class Path(NamedTuple):
@@ -85,9 +85,9 @@ class TensorProduct(nn.Module, ABC):
         self.irreps_in1 = irreps_module.parse(irreps_in1, "irreps_in1")
         self.irreps_in2 = irreps_module.parse(irreps_in2, "irreps_in2")
         self.channels = self._common_channels()
-        self.irs_in1 = _distinct(self.irreps_in1)
-        self.irs_in2 = _distinct(self.irreps_in2)
-        self.keep = None if filter_ir_out is None else _filter(filter_ir_out)
+        self.irs_in1 = distinct(self.irreps_in1)
+        self.irs_in2 = distinct(self.irreps_in2)
+        self.keep = None if filter_ir_out is None else as_filter(filter_ir_out)
         self.lmax_in1 = max(ir.l for ir in self.irs_in1)
         self.lmax_in2 = max(ir.l for ir in self.irs_in2)
         candidates = [
@@ -110,6 +110,7 @@ class TensorProduct(nn.Module, ABC):
             else tuple(sorted({path.ir_out for path in self.paths}))
         )
         self.irreps_out = o3.Irreps([(self.channels, ir) for ir in self.irs_out]).simplify()
+        self._device = torch.device("cpu")
         self._tables: dict[str, Tensor] = {}
         self._cast: dict[tuple[str, torch.dtype], Tensor] = {}
         self._register_layouts()
@@ -201,7 +202,7 @@ class TensorProduct(nn.Module, ABC):
 
     @override
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
-        super()._apply(fn, recurse)
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
         probe = fn(torch.empty(0, device=self._device))
         self._device = probe.device
         self._tables = {name: table.to(probe.device) for name, table in self._tables.items()}
@@ -216,7 +217,7 @@ class TensorProduct(nn.Module, ABC):
 
     def _common_channels(self) -> int:
         counts = [
-            irreps_module.channels(_terms(irreps), field)
+            irreps_module.channels(terms(irreps), field)
             for irreps, field in ((self.irreps_in1, "irreps_in1"), (self.irreps_in2, "irreps_in2"))
         ]
         if counts[0] != counts[1]:
@@ -241,22 +242,15 @@ class TensorProduct(nn.Module, ABC):
 
     def _register_layouts(self) -> None:
         """Index features of C channels as C rows of one-channel features, and back."""
-        self._device = torch.device("cpu")
         for name, irreps, irs in (
             ("layout1", self.irreps_in1, self.irs_in1),
             ("layout2", self.irreps_in2, self.irs_in2),
         ):
-            index = _channel_index(irreps, irs)
+            index = channel_index(irreps, irs)
             identity = torch.equal(index, torch.arange(len(index)))
             self.register_buffer(name, None if identity else index, persistent=False)
-        parts, start = [], 0
-        for ir in self.irs_out:
-            step = torch.arange(self.channels)[:, None] * sum(ir.dim for ir in self.irs_out)
-            parts.append((step + torch.arange(start, start + ir.dim)).flatten())
-            start += ir.dim
-        self.register_buffer(
-            "layout_out", torch.cat(parts) if self.channels > 1 else None, persistent=False
-        )
+        out = output_index(self.irs_out, self.channels) if self.channels > 1 else None
+        self.register_buffer("layout_out", out, persistent=False)
 
     def _to_channels(self, x: Tensor, layout: str, irs: tuple[o3.Irrep, ...]) -> Tensor:
         index = self._buffers[layout]
@@ -288,6 +282,8 @@ class TensorProduct(nn.Module, ABC):
             raise ValueError(f"x1 and x2 must have the same dtype, got {x1.dtype} and {x2.dtype}")
 
 
+__all__ = ["Cost", "Path", "TensorProduct", "register", "registry", "slices"]
+
 P = TypeVar("P", bound=TensorProduct)
 _REGISTRY: dict[str, type[TensorProduct]] = {}
 
@@ -302,33 +298,3 @@ def register(cls: type[P]) -> type[P]:
 def registry() -> dict[str, type[TensorProduct]]:
     """Return the registered products by name, in the order of registration."""
     return dict(_REGISTRY)
-
-
-def slices(irs: Iterable[o3.Irrep]) -> list[slice]:
-    """Where each irrep of one channel lies along the last axis."""
-    ends = [0]
-    for ir in irs:
-        ends.append(ends[-1] + ir.dim)
-    return [slice(a, b) for a, b in zip(ends, ends[1:], strict=False)]
-
-
-def _terms(irreps: o3.Irreps) -> list[Term]:
-    return [Term(mul, Ir(ir.l, ir.p)) for mul, ir in irreps]
-
-
-def _distinct(irreps: o3.Irreps) -> tuple[o3.Irrep, ...]:
-    return tuple(dict.fromkeys(ir for _, ir in irreps))
-
-
-def _filter(filter_ir_out: str | o3.Irreps | Iterable[o3.Irrep]) -> set[o3.Irrep]:
-    if isinstance(filter_ir_out, (str, o3.Irreps)):
-        return {ir for _, ir in irreps_module.parse(filter_ir_out, "filter_ir_out")}
-    return {o3.Irrep(ir) for ir in filter_ir_out}
-
-
-def _channel_index(irreps: o3.Irreps, irs: tuple[o3.Irrep, ...]) -> Tensor:
-    """Positions in the features of channel 0's components in order of ``irs``, channel 1's, ..."""
-    places: dict[o3.Irrep, list[Tensor]] = {ir: [] for ir in irs}
-    for (mul, ir), part in zip(irreps, irreps.slices(), strict=True):
-        places[ir].append(torch.arange(part.start, part.stop).reshape(mul, ir.dim))
-    return torch.cat([torch.cat(places[ir]) for ir in irs], dim=1).flatten()

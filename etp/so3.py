@@ -65,7 +65,8 @@ def wigner_3j_symbol(l1: int, l2: int, l3: int, m1: int, m2: int, m3: int) -> fl
     square = _delta_squared(l1, l2, l3) * total * total
     for l, m in ((l1, m1), (l2, m2), (l3, m3)):
         square *= factorial(l + m) * factorial(l - m)
-    return (-1) ** (l1 - l2 - m3) * _signed_root(total, square)
+    sign = -1.0 if (l1 - l2 - m3) % 2 else 1.0
+    return sign * _signed_root(total, square)
 
 
 @cache

@@ -52,7 +52,7 @@ def exact_resolution(l1: int, l2: int, l3: int) -> tuple[int, int]:
     """Smallest (res_beta, res_alpha) that integrates f h Y exactly for degrees <= l1, l2, l3.
 
     The integral over alpha needs l1 + l2 + l3 + 1 columns so that frequency |m1| + |m2| does not
-    alias into |m3| <= l3. What is left is a polynomial of degree l1 + l2 + l3 in cos(beta), of which
+    alias into |m3| <= l3. What is left is a polynomial of degree l1 + l2 + l3 in cos(beta), whose
     odd powers vanish by symmetry of the nodes. One row or column less is wrong by percents.
     """
     total = l1 + l2 + l3
@@ -75,11 +75,11 @@ def _legendre(lmax: int, cos: Tensor, sin: Tensor) -> Tensor:
     for m in range(1, lmax + 1):
         table[m, m] = ((2 * m + 1) / (2 * m)) ** 0.5 * sin * table[m - 1, m - 1]
     for l in range(1, lmax + 1):
-        m = torch.arange(l, dtype=torch.float64).reshape(-1, *[1] * cos.ndim)
-        a = ((4 * l * l - 1) / (l * l - m * m)).sqrt()
+        orders = torch.arange(l, dtype=torch.float64).reshape(-1, *[1] * cos.ndim)
+        a = ((4 * l * l - 1) / (l * l - orders * orders)).sqrt()
         table[l, :l] = a * cos * table[l - 1, :l]
         if l > 1:
-            b = (((l - 1) ** 2 - m * m) / (4 * (l - 1) ** 2 - 1)).clamp(min=0).sqrt()
+            b = (((l - 1) ** 2 - orders * orders) / (4 * (l - 1) ** 2 - 1)).clamp(min=0).sqrt()
             table[l, :l] -= a * b * table[l - 2, :l]
     return table
 

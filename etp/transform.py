@@ -46,7 +46,11 @@ def sectors(irs: Sequence[o3.Irrep]) -> dict[int, Sector]:
         rows = torch.stack([torch.full_like(m, ir.l), m, torch.arange(part.start, part.stop)])
         found.setdefault(ir.p * (-1) ** ir.l, []).append(rows)
     alone = len(found) == 1
-    return {s: Sector(*torch.cat(found[s], dim=1), alone) for s in sorted(found, reverse=True)}
+    merged = {s: torch.cat(found[s], dim=1).unbind(0) for s in sorted(found, reverse=True)}
+    return {
+        s: Sector(degrees, orders, positions, alone)
+        for s, (degrees, orders, positions) in merged.items()
+    }
 
 
 def multiply_sectors(

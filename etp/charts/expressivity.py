@@ -39,10 +39,10 @@ def interactability_panels(
         ValueError: If a column is missing or no row is left.
     """
     df = base.checked(df, "l1", "l2", "l3", "state")
-    degrees = range(max(int(l) for l in [*df["l1"], *df["l2"]]) + 1)
+    degrees = range(max(int(str(l)) for l in [*df["l1"], *df["l2"]]) + 1)
     cell = max((PANEL - _AROUND[0]) / len(degrees), 9.0)
     return [
-        (f"l3 = {l3}", _panel(panel, mode, product, int(l3), list(degrees), cell))
+        (f"l3 = {l3}", _panel(panel, mode, product, int(str(l3)), list(degrees), cell))
         for l3, panel in sorted(df.groupby("l3"), key=lambda item: int(str(item[0])))
     ]
 

@@ -1,4 +1,4 @@
-"""Table walk compiled by Numba: tiles of samples, transposed once so that each entry is a vector op.
+"""Table walk compiled by Numba: tiles of samples, transposed so that each entry is a vector op.
 
 Bounded by the first-level cache: an entry reads two rows of a tile and updates one. The tile's
 output is written component block by component block, so that it never leaves the second level.
@@ -35,7 +35,7 @@ def run(
     target = out if out.dtype == wide else out.to(wide)
     threads = max(1, min(torch.get_num_threads(), _max_threads()))
     numba.set_num_threads(threads)
-    _walk(
+    _walk(  # type: ignore[call-arg]
         *(t.detach().to(wide).numpy() for t in (x, y)),
         *(t.numpy() for t in (rows, first, second)),
         values.detach().to(wide).numpy(),
@@ -46,7 +46,7 @@ def run(
 
 
 def _max_threads() -> int:
-    return int(numba.config.NUMBA_NUM_THREADS) or os.cpu_count() or 1
+    return int(getattr(numba.config, "NUMBA_NUM_THREADS", 0)) or os.cpu_count() or 1
 
 
 @numba.njit(parallel=True, fastmath={"contract", "reassoc"}, cache=True, nogil=True)

@@ -76,7 +76,7 @@ def equivariance_error(
     straight = _apply(tp, x1, x2, dtype)
     size = straight.norm()
     if size < torch.finfo(dtype).eps * x1.norm() * x2.norm():
-        # An identically zero product: relative to the inputs, so that noise is not divided by noise.
+        # Identically zero: relative to the inputs, so that noise is not divided by noise.
         straight_size = (x1.norm() * x2.norm()).expand(straight.shape)
     else:
         straight_size = straight
@@ -85,7 +85,10 @@ def equivariance_error(
         element = [d[k] for d in degrees]
         sign = bool(inverted[k])
         rotated = _apply(
-            tp, _act(element, sign, x1, tp.irreps_in1), _act(element, sign, x2, tp.irreps_in2), dtype
+            tp,
+            _act(element, sign, x1, tp.irreps_in1),
+            _act(element, sign, x2, tp.irreps_in2),
+            dtype,
         )
         error = rotated - _act(element, sign, straight, tp.irreps_out)
         errors.append(oracle.relative(error, straight_size))

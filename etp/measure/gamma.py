@@ -149,9 +149,7 @@ def _numerical_rank(
     strength = torch.tensor([c for *_, c in entries], dtype=torch.float64)
 
     def bilinear_map(w1: Tensor, w2: Tensor, w3: Tensor) -> Tensor:
-        terms = torch.einsum(
-            "eca,ecb,edc,e->eabd", w1[first], w2[second], w3[third], strength
-        )
+        terms = torch.einsum("eca,ecb,edc,e->eabd", w1[first], w2[second], w3[third], strength)
         return torch.zeros(len(triples), n, m, k, dtype=torch.float64).index_add(0, rows, terms)
 
     generator = torch.Generator().manual_seed(seed)

@@ -54,11 +54,12 @@ def peak_memory(
 
 def _peak(recorded: profile) -> int:
     """Largest running sum of the allocations and releases, in the order of time."""
-    results = recorded.profiler.kineto_results  # type: ignore[union-attr]
+    results: Any = getattr(recorded.profiler, "kineto_results", None)
     changes = sorted(
-        (event.start_ns(), event.nbytes()) for event in results.events()
+        (event.start_ns(), event.nbytes())
+        for event in results.events()
         if event.name() == "[memory]"
-    )  # fmt: skip
+    )
     peak = total = 0
     for _, change in changes:
         total += change

@@ -16,7 +16,8 @@ from etp.product import TensorProduct
 @cache
 def wigner_3j(l1: int, l2: int, l3: int) -> Tensor:
     """e3nn's coefficients in float64. Cached: read-only."""
-    return o3.wigner_3j(l1, l2, l3, dtype=torch.float64)
+    found: Tensor = o3.wigner_3j(l1, l2, l3, dtype=torch.float64)
+    return found
 
 
 def by_irrep(x: Tensor, irreps: o3.Irreps) -> dict[o3.Irrep, Tensor]:

@@ -38,7 +38,9 @@ def roofline(
     for name in dtypes:
         a = torch.randn(side, side, device=device).to(DTYPES[name])
         out = torch.empty_like(a)
-        rates[name] = 2 * side**3 / _best(lambda a=a, out=out: torch.mm(a, a, out=out), device, blocks)
+        rates[name] = (
+            2 * side**3 / _best(lambda a=a, out=out: torch.mm(a, a, out=out), device, blocks)
+        )
     return Roofline(2 * 4 * numbers / copy, rates)
 
 

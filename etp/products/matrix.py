@@ -22,9 +22,9 @@ from etp.product import TensorProduct, register
 class Matrix(TensorProduct):
     r"""One (2j+1) x (2j+1) matrix per input, graded by parity.
 
-    :math:`c = (-1)^{l_3} \{l_1\,l_2\,l_3;\,j\,j\,j\}` (6j symbol), j = ceil(lmax / 2) over inputs and
-    output. Even and odd inputs make separate matrices :math:`X_\pm`; the products of their sums and
-    differences give both parities of the output with two matrix products instead of four.
+    :math:`c = (-1)^{l_3} \{l_1\,l_2\,l_3;\,j\,j\,j\}` (6j symbol), j = ceil(lmax / 2) over inputs
+    and output. Even and odd inputs make separate matrices :math:`X_\pm`; products of their sums and
+    differences give both parities of the output by two matrix products instead of four.
     """
 
     name, title = "matrix", "Matrix (parity graded)"
@@ -91,7 +91,7 @@ class Matrix(TensorProduct):
 class MatrixBlock(TensorProduct):
     r"""The variant of the paper's code: all spins 0..t at once, t = ceil((l1 + l2) / 2).
 
-    Matrices are (t+1)^2 x (t+1)^2 with blocks weighted by :math:`\sqrt{(2a+1)(2b+1)}`, and parity is
+    Matrices are (t+1)^2 x (t+1)^2 with blocks weighted by :math:`\sqrt{(2a+1)(2b+1)}`; parity is
     ignored: it commutes with rotations but not with inversion. Kept to reproduce published timings.
     """
 
