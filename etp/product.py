@@ -59,6 +59,7 @@ class TensorProduct(nn.Module, ABC):
         channels: The common multiplicity C.
         keep: Output irreps asked for, None for all.
         weighted: Whether each path has a free weight (class attribute).
+        bilinear: Whether both inputs are free; False where one is made from a direction.
         paths: Claimed paths of one channel, in the order of the output.
         irreps_out: One copy per path where ``keeps_paths``, one per irrep where not; times C.
 
@@ -73,6 +74,7 @@ class TensorProduct(nn.Module, ABC):
     group: ClassVar[str] = "O(3)"
     keeps_paths: ClassVar[bool] = False
     weighted: ClassVar[bool] = False
+    bilinear: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -153,11 +155,14 @@ class TensorProduct(nn.Module, ABC):
         """
         self._check(x1, x2)
         batch = torch.broadcast_shapes(x1.shape[:-1], x2.shape[:-1])
+        if 0 in batch:
+            # Transforms refuse empty batches; the sums keep the result differentiable.
+            return x1.new_zeros(*batch, self._dims[2] * self.channels) + x1.sum() + x2.sum()
         z = self.multiply(
-            self._to_channels(x1.expand(*batch, -1), "layout1", self.irs_in1),
-            self._to_channels(x2.expand(*batch, -1), "layout2", self.irs_in2),
+            self._to_channels(x1.expand(*batch, -1), "layout1", self._dims[0]),
+            self._to_channels(x2.expand(*batch, -1), "layout2", self._dims[1]),
         )
-        return self._from_channels(z).reshape(*batch, self.irreps_out.dim)
+        return self._from_channels(z).reshape(*batch, self._dims[2] * self.channels)
 
     def cost(self, batch: int, itemsize: int) -> Cost:
         """Multiply-adds and minimal bytes of one call on ``batch`` samples."""
@@ -242,6 +247,10 @@ class TensorProduct(nn.Module, ABC):
 
     def _register_layouts(self) -> None:
         """Index features of C channels as C rows of one-channel features, and back."""
+        # Plain numbers: the compiler cannot guard e3nn's irreps.
+        self._dims = tuple(
+            sum(ir.dim for ir in irs) for irs in (self.irs_in1, self.irs_in2, self.irs_out)
+        )
         for name, irreps, irs in (
             ("layout1", self.irreps_in1, self.irs_in1),
             ("layout2", self.irreps_in2, self.irs_in2),
@@ -252,11 +261,11 @@ class TensorProduct(nn.Module, ABC):
         out = output_index(self.irs_out, self.channels) if self.channels > 1 else None
         self.register_buffer("layout_out", out, persistent=False)
 
-    def _to_channels(self, x: Tensor, layout: str, irs: tuple[o3.Irrep, ...]) -> Tensor:
+    def _to_channels(self, x: Tensor, layout: str, dim: int) -> Tensor:
         index = self._buffers[layout]
         if index is not None:
             x = x.index_select(-1, index)
-        return x.reshape(-1, sum(ir.dim for ir in irs))
+        return x.reshape(-1, dim)
 
     def _from_channels(self, z: Tensor) -> Tensor:
         index = self._buffers["layout_out"]
@@ -265,8 +274,10 @@ class TensorProduct(nn.Module, ABC):
         return z.reshape(-1, len(index)).index_select(-1, index)
 
     def _check(self, x1: Tensor, x2: Tensor) -> None:
-        for x, irreps, name in ((x1, self.irreps_in1, "x1"), (x2, self.irreps_in2, "x2")):
-            if x.ndim == 0 or x.shape[-1] != irreps.dim:
+        for number, x in enumerate((x1, x2)):
+            name = f"x{number + 1}"
+            if x.ndim == 0 or x.shape[-1] != self._dims[number] * self.channels:
+                irreps = (self.irreps_in1, self.irreps_in2)[number]
                 raise ValueError(
                     f"{name} must have shape (..., {irreps.dim}) for irreps {irreps}, "
                     f"got {tuple(x.shape)}"
