@@ -33,7 +33,7 @@ class _Parser(argparse.ArgumentParser):
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; return its exit status."""
-    options = _parser().parse_args(arguments)
+    options = parser().parse_args(arguments)
     try:
         options.run(options)
     except (ValueError, FileNotFoundError, IsADirectoryError, PermissionError) as error:
@@ -51,9 +51,10 @@ def _complain(error: object, status: int) -> int:
     return status
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = _Parser(prog="etp", description="Compare equivariant tensor products.")
-    commands = parser.add_subparsers(required=True, metavar="COMMAND", parser_class=_Parser)
+def parser() -> argparse.ArgumentParser:
+    """The command line, for help texts and tests."""
+    made = _Parser(prog="etp", description="Compare equivariant tensor products.")
+    commands = made.add_subparsers(required=True, metavar="COMMAND", parser_class=_Parser)
 
     listed = commands.add_parser("products", help="list the tensor products")
     listed.add_argument("--json", action="store_true")
@@ -75,8 +76,18 @@ def _parser() -> argparse.ArgumentParser:
     swept.add_argument("--batch", type=int, nargs="+", default=[1000])
     swept.add_argument("--rounds", type=int, default=30)
     swept.add_argument("--budget", type=float, default=4.0, help="seconds of rounds per problem")
+    swept.add_argument("--paired", action="store_true", help="print a verdict for every pair")
+    swept.add_argument("--processes", type=int, default=1, help="fresh processes for each problem")
     swept.add_argument("--out", type=Path, required=True, metavar="FILE.jsonl")
     swept.set_defaults(run=_sweep)
+
+    compared = commands.add_parser("compare", help="compare two files of results")
+    compared.add_argument("files", type=Path, nargs=2, metavar="FILE")
+    compared.set_defaults(run=_compare)
+
+    tested = commands.add_parser("selftest", help="check the clock and the harness here")
+    tested.add_argument("--device", default="cpu")
+    tested.set_defaults(run=_selftest)
 
     taken = commands.add_parser("import", help="add results from files to the store")
     taken.add_argument("files", type=Path, nargs="+", metavar="FILE")
@@ -87,7 +98,7 @@ def _parser() -> argparse.ArgumentParser:
     given.add_argument("--out", type=Path, required=True, metavar="FILE")
     _store_option(given)
     given.set_defaults(run=_export)
-    return parser
+    return made
 
 
 def _problem_options(parser: argparse.ArgumentParser) -> None:
@@ -168,31 +179,43 @@ def _measure(options: argparse.Namespace) -> None:
 
 
 def _sweep(options: argparse.Namespace) -> None:
-    from etp import products, sweep
+    from etp import commands, products
+    from etp.sweep import Case
 
     names = tuple(name.strip() for name in options.products.split(",") if name.strip())
     for name in names:
         products.get(name)
+    _at_least("--rounds", options.rounds, 1)
+    _at_least("--processes", options.processes, 1)
     cases = [
-        sweep.Case(_problem(options, lmax, batch), names, None, options.rounds, options.budget)
+        Case(_problem(options, lmax, batch), names, None, options.rounds, options.budget)
         for batch in options.batch
         for lmax in _degrees(options.lmax)
     ]
-    for case in cases:
-        sweep.check_fits(case.problem)
-    done = _done(options.out)
-    with options.out.open("a", encoding="utf-8") as file:
-        for number, case in enumerate(cases, 1):
-            if all(_key(case.problem.as_dict(), name) in done for name in names):
-                continue
-            for row in sweep.run(case.as_dict()):
-                if "measure" in row:
-                    file.write(json.dumps(row, allow_nan=False) + "\n")
-            file.flush()
-            size = case.problem
-            print(
-                f"{number} of {len(cases)}: lmax {size.lmax}, batch {size.batch}", file=sys.stderr
-            )
+    commands.sweep(cases, options.out, processes=options.processes, paired=options.paired)
+
+
+def _at_least(name: str, value: int, least: int) -> None:
+    if value < least:
+        raise ValueError(f"{name} must be at least {least}, got {value}")
+
+
+def _compare(options: argparse.Namespace) -> None:
+    from etp import commands
+
+    for line in commands.compare(*options.files):
+        print(line)
+
+
+def _selftest(options: argparse.Namespace) -> None:
+    from etp import selftest
+
+    failed = 0
+    for check in selftest.run(options.device):
+        print(check)
+        failed += not check.passed
+    if failed:
+        raise FailedError(f"{failed} checks of the harness failed: is the machine idle?")
 
 
 def _degrees(text: str | None) -> Iterable[int | None]:
@@ -203,23 +226,6 @@ def _degrees(text: str | None) -> Iterable[int | None]:
         return range(int(low), int(high or low) + 1)
     except ValueError as error:
         raise ValueError(f"--lmax must be a number or FROM:TO such as 1:6, got {text!r}") from error
-
-
-def _key(problem: dict[str, Any], product: str) -> str:
-    return json.dumps([problem, product], sort_keys=True)
-
-
-def _done(path: Path) -> set[str]:
-    """Cases whose runtimes are in the file already."""
-    if not path.exists():
-        return set()
-    from etp import formats
-
-    return {
-        _key(row["problem"], row["product"])
-        for row in formats.read_path(path)
-        if row["measure"] == "runtime" and row["status"] in ("ok", "invalid")
-    }
 
 
 def _import(options: argparse.Namespace) -> None:

@@ -7,10 +7,11 @@ from dataclasses import dataclass, field
 from math import exp, log, sqrt
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from etp.measure.statement import GUARD, MARGIN, MIN_ROUNDS
-from etp.measure.statistic import z_value
+from etp.measure.statistic import estimate, interval, z_value
 from etp.rows import Row
 
 SAME_MACHINE = (
@@ -124,12 +125,12 @@ def _flat(environment: Mapping[str, Any]) -> dict[str, Any]:
 def side_by_side(a: Sequence[Row], b: Sequence[Row]) -> pd.DataFrame:
     """Runtimes of the same work in two runs.
 
-    The two were not measured in turns, so an interval here does not know of any difference
+    Unless both come from the same rounds, an interval here does not know of any difference
     between then and now: it is that of two independent samples (of their block values).
 
     Returns:
         Columns ``product``, ``x`` (lmax), ``problem``, ``ratio`` (time in A over time in B),
-        ``low``, ``high``, ``word`` (b against a).
+        ``low``, ``high``, ``word`` (b against a), ``paired``.
     """
     first = {_work(row): row for row in a}
     lines = []
@@ -137,16 +138,19 @@ def side_by_side(a: Sequence[Row], b: Sequence[Row]) -> pd.DataFrame:
         other = first.get(_work(row))
         if other is None:
             continue
-        estimate, low, high = unpaired(other["result"], row["result"])
+        paired = _in_turns(other, row)
+        between = _paired if paired else unpaired
+        center, low, high = between(other["result"], row["result"])
         lines.append(
             {
                 "product": row["product"],
                 "x": row["problem"]["lmax"],
                 "problem": _short(row["problem"]),
-                "ratio": exp(-estimate),
+                "ratio": exp(-center),
                 "low": exp(-high),
                 "high": exp(-low),
                 "word": _word(low, high),
+                "paired": paired,
             }
         )
     return pd.DataFrame(lines)
@@ -188,6 +192,20 @@ def unpaired(a: Mapping[str, Any], b: Mapping[str, Any]) -> tuple[float, float, 
     if "q25_s" in a and "q25_s" in b:
         return center, log(b["q25_s"] / a["q75_s"]), log(b["q75_s"] / a["q25_s"])
     return center, float("-inf"), float("inf")
+
+
+def _in_turns(a: Row, b: Row) -> bool:
+    """Whether two rows were timed in the same interleaved rounds."""
+    same = a.get("group") is not None and a.get("group") == b.get("group") and a["id"] != b["id"]
+    return same and len(a["result"].get("blocks_s", ())) == len(b["result"].get("blocks_s", ()))
+
+
+def _paired(a: Mapping[str, Any], b: Mapping[str, Any]) -> tuple[float, float, float]:
+    """Log ratio of times (b over a) and its 95 % interval from differences inside rounds."""
+    pairs = zip(a["blocks_s"], b["blocks_s"], strict=True)
+    differences_ = np.array([log(second / first) for first, second in pairs])
+    low, high = interval(differences_, 0.05)
+    return float(estimate(differences_)), float(low), float(high)
 
 
 def _median_error(values: list[float]) -> tuple[float, float]:

@@ -81,7 +81,7 @@ def test_a_missing_file_is_named(tmp_path):
         read_path(tmp_path / "gone.csv")
 
 
-def oeq(times: list[float], **changes: object) -> dict:
+def oeq(times: list[float], **changes: object) -> dict[str, object]:
     results = {
         "L1": "128x0e + 128x1o", "L2": "1x0e + 1x1o", "L3": "128x0e+256x1o",
         "batch_size": 5000, "rep_dtype": "<class 'numpy.float32'>", "time_millis": times,

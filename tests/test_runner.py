@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -36,7 +37,7 @@ def runner(store) -> Iterator[Runner]:
     made.close()
 
 
-def case(*products: str) -> dict:
+def case(*products: str) -> dict[str, Any]:
     return {"problem": MIMO.as_dict(), "products": list(products)}
 
 
@@ -182,8 +183,10 @@ def test_a_killed_application_finds_its_store_whole_and_leaves_no_worker(tmp_pat
     store.update_job(job, beat=time.time() - 2 * LOST_S)
     again = Runner(Store(path), devices=["cpu"], task=TASK)
     try:
-        assert again.status(job).state == "interrupted"
-        assert "what was measured until then is kept" in again.status(job).reason
+        status = again.status(job)
+        assert status is not None
+        assert status.state == "interrupted"
+        assert "what was measured until then is kept" in str(status.reason)
     finally:
         again.close()
 
