@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
-from typing import Any, ClassVar, NamedTuple, Self, TypeVar
+from typing import Any, ClassVar, NamedTuple, Self
 
 import torch
 from e3nn import o3
@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from typing_extensions import override
 
 from etp import irreps as irreps_module
-from etp.layout import as_filter, channel_index, distinct, output_index, slices, terms
+from etp.layout import as_filter, channel_index, distinct, output_index, terms
 
 
 class Path(NamedTuple):
@@ -291,21 +291,3 @@ class TensorProduct(nn.Module, ABC):
                 raise ValueError(f"{name} must have a floating point dtype, got {x.dtype}")
         if x1.dtype != x2.dtype:
             raise ValueError(f"x1 and x2 must have the same dtype, got {x1.dtype} and {x2.dtype}")
-
-
-__all__ = ["Cost", "Path", "TensorProduct", "register", "registry", "slices"]
-
-P = TypeVar("P", bound=TensorProduct)
-_REGISTRY: dict[str, type[TensorProduct]] = {}
-
-
-def register(cls: type[P]) -> type[P]:
-    """Class decorator: make ``cls`` available under ``cls.name``."""
-    if _REGISTRY.setdefault(cls.name, cls) is not cls:
-        raise ValueError(f"{cls.name!r} already names {_REGISTRY[cls.name].__qualname__}")
-    return cls
-
-
-def registry() -> dict[str, type[TensorProduct]]:
-    """Return the registered products by name, in the order of registration."""
-    return dict(_REGISTRY)

@@ -15,7 +15,8 @@ from e3nn import o3
 from torch import Tensor
 
 from etp import sphere
-from etp.product import TensorProduct, slices
+from etp.layout import slices
+from etp.product import TensorProduct
 
 DENSE_POINTS = 400
 """Up to this many grid points one dense matrix product beats two separable ones (measured)."""

@@ -7,7 +7,8 @@ import pkgutil
 from difflib import get_close_matches
 from functools import cache
 
-from etp.product import TensorProduct, registry
+from etp.product import TensorProduct
+from etp.registry import registry
 
 
 @cache

@@ -11,7 +11,9 @@ from typing_extensions import override
 
 from etp import so3
 from etp.kernels.sparse import SparseTable, sparse_bilinear
-from etp.product import Path, TensorProduct, register, slices
+from etp.layout import slices
+from etp.product import Path, TensorProduct
+from etp.registry import register
 
 
 class ClebschGordan(TensorProduct):

@@ -14,7 +14,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from etp import sphere
-from etp.product import register
+from etp.registry import register
 from etp.signal_product import (
     SignalProduct,
     SpectralProduct,

@@ -11,7 +11,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from etp import sphere
-from etp.product import register
+from etp.registry import register
 from etp.signal_product import SpectralProduct, fast_length, fft_dtype, fft_macs, sector_tag
 from etp.transform import ByOrder
 

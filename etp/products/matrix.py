@@ -15,7 +15,8 @@ from torch import Tensor
 from typing_extensions import override
 
 from etp import so3
-from etp.product import TensorProduct, register
+from etp.product import TensorProduct
+from etp.registry import register
 
 
 @register

@@ -1,0 +1,77 @@
+"""The house plan: a file imports only from lower layers, and the light parts stay light."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+LAYERS = (
+    {"irreps", "problem", "rows", "devices"},
+    {"sphere", "so3", "layout", "environment"},
+    {"product", "registry", "transform", "kernels", "signal_product"},
+    {"products", "measure"},
+    {"sweep", "store", "formats", "worker", "runner", "operation", "comparison", "runs",
+     "selftest", "reference", "catalog", "experiments"},
+    {"charts", "tables", "findings", "drift", "counts", "growth", "settings", "plans", "commands"},
+    {"ui", "cli", "__main__"},
+)  # fmt: skip
+PLACE = {name: number for number, names in enumerate(LAYERS) for name in names}
+FILES = sorted((ROOT / "etp").rglob("*.py"))
+
+
+def part(path: Path) -> str:
+    relative = path.relative_to(ROOT / "etp")
+    return relative.parts[0].removesuffix(".py")
+
+
+def imported(path: Path) -> set[str]:
+    """Parts of etp that a file imports, anywhere in it."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("etp"):
+            pieces = node.module.split(".")
+            found |= {pieces[1]} if len(pieces) > 1 else {alias.name for alias in node.names}
+        if isinstance(node, ast.Import):
+            found |= {a.name.split(".")[1] for a in node.names if a.name.startswith("etp.")}
+    return found & set(PLACE)
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_a_file_imports_only_from_its_own_layer_or_below(path):
+    own = part(path)
+    if own == "__init__":
+        pytest.skip("exports names on first use")
+    assert own in PLACE, f"{own} has no place in the plan: add it to LAYERS"
+    above = {name for name in imported(path) if PLACE[name] > PLACE[own]}
+    assert not above
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(ROOT)))
+def test_only_the_user_interface_knows_streamlit(path):
+    if part(path) != "ui":
+        assert "import streamlit" not in path.read_text()
+
+
+def test_no_product_imports_another():
+    for path in (ROOT / "etp" / "products").glob("*.py"):
+        assert "from etp.products" not in path.read_text(), path
+
+
+@pytest.mark.parametrize(
+    "module",
+    ["etp", "etp.irreps", "etp.problem", "etp.store", "etp.formats", "etp.runner", "etp.settings",
+     "etp.plans", "etp.charts", "etp.tables", "etp.findings", "etp.measure.verdict", "etp.runs",
+     "etp.ui.compare", "etp.ui.equivariance", "etp.ui.results", "etp.cli"],
+)  # fmt: skip
+def test_the_light_parts_import_neither_torch_nor_e3nn(module):
+    code = (
+        f"import sys, {module}; "
+        "sys.exit(','.join(m for m in ('torch', 'e3nn', 'distributed') if m in sys.modules) or 0)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
+    assert done.returncode == 0, done.stderr

@@ -1,0 +1,174 @@
+"""Every page by AppTest: alone (a cold deep link), with bad addresses, with a run in the store."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from streamlit.testing.v1 import AppTest
+
+from etp.problem import Problem
+from etp.store import Store, default_path
+from etp.sweep import Case
+from etp.sweep import run as run_case
+from etp.ui import jobs
+from tests.make import row, run_of
+
+ROOT = Path(__file__).resolve().parent.parent
+PAGES = sorted(path.stem for path in (ROOT / "pages").glob("*.py"))
+
+pytestmark = pytest.mark.filterwarnings("ignore")
+
+
+@pytest.fixture(autouse=True)
+def _fresh_server():
+    """No cache, runner or catalog of another test."""
+    for resource in (jobs.store, jobs.runner, jobs.catalog):
+        resource.clear()
+    yield
+    for resource in (jobs.store, jobs.runner, jobs.catalog):
+        resource.clear()
+
+
+def open_page(name: str, **query: str) -> AppTest:
+    page = AppTest.from_file(str(ROOT / "pages" / f"{name}.py"), default_timeout=60)
+    for key, value in query.items():
+        page.query_params[key] = value
+    return page.run()
+
+
+def text_of(page: AppTest) -> str:
+    parts = [*page.markdown, *page.caption, *page.error, *page.warning]
+    return "\n".join(str(part.value) for part in parts)
+
+
+def charts_of(page: AppTest) -> int:
+    return len(page.get("arrow_vega_lite_chart")) + len(page.get("vega_lite_chart"))
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_a_page_opens_alone_and_shows_something(name):
+    page = open_page(name)
+    assert not page.exception
+    assert not page.error
+    assert any(m.value.startswith("### ") for m in page.markdown)
+
+
+def test_the_application_opens_on_the_compare_page():
+    page = AppTest.from_file(str(ROOT / "app.py"), default_timeout=60).run()
+    assert not page.exception
+    assert "What a millisecond buys" in text_of(page)
+
+
+@pytest.mark.parametrize("name", PAGES)
+@pytest.mark.parametrize(
+    "query",
+    [
+        {"setting": "XIXO"}, {"lmax": "700"}, {"setting": "Custom", "irreps1": "1x + 2e"},
+        {"batch": "-5"}, {"job": "nothing", "checks": "nothing", "counts": "nothing"},
+        {"products": "no-such-product"}, {"devices": "cuda:9"}, {"at": "9"}, {"pick": "nobody"},
+        {"setting": "Custom", "irreps1": "1o", "irreps2": "1o", "keep": "1o"},
+        {"setting": "SISO", "outputs": "natural", "lmax": "1:1"},
+    ],
+    ids=str,
+)  # fmt: skip
+def test_a_bad_address_is_answered_in_words(name, query):
+    page = open_page(name, **query)
+    assert not page.exception
+    assert "could not be shown" not in text_of(page)
+    assert any(m.value.startswith("### ") for m in page.markdown)
+
+
+def test_typed_irreps_that_are_wrong_say_where_and_offer_the_mend():
+    page = open_page("compare", setting="Custom", irreps2="0e + 1x + 2e")
+    assert "Input 2: position 6" in text_of(page)
+    assert "Cannot run: input 2 is not valid" in text_of(page)
+    button = next(b for b in page.button if b.label.startswith("Use "))
+    button.click().run()
+    assert "position" not in text_of(page)
+    assert next(b for b in page.button if b.label == "Run here").disabled is False
+
+
+def test_an_impossible_filter_is_explained_and_can_be_removed():
+    page = open_page("compare", setting="Custom", irreps1="1o", irreps2="1o", keep="1o")
+    assert "odd times odd is even" in text_of(page)
+    next(b for b in page.button if b.label == "Keep all outputs").click().run()
+    assert not page.error
+
+
+def stored_run(lmax: int = 2) -> Store:
+    """A finished job with rows of a real comparison."""
+    store = Store(default_path())
+    case = Case(
+        Problem.of_setting("MIMO", lmax, batch=16), ("cg-sparse", "gaunt-grid"),
+        rounds=12, budget_s=0.5,
+    )  # fmt: skip
+    rows = [item | {"job": "job1"} for item in run_case(case.as_dict()) if "measure" in item]
+    store.add_job("job1", "Compare", [case.as_dict()])
+    store.update_job("job1", state="done", done=1, started=1.0, finished=2.0)
+    store.add_rows(rows)
+    return store
+
+
+def test_a_run_in_the_address_is_shown_with_its_table_and_verdict():
+    stored_run()
+    page = open_page("compare", job="job1")
+    assert not page.exception
+    assert "reference results" not in str(page)
+    assert list(page.dataframe[0].value["product"]) != []
+    assert "12 interleaved rounds" in text_of(page)
+    assert charts_of(page) >= 4
+
+
+def test_picking_a_product_shows_its_samples():
+    stored_run()
+    page = open_page("compare", job="job1", pick="gaunt-grid")
+    assert "gaunt-grid: every timed call" in text_of(page)
+
+
+def test_a_job_that_ended_early_says_why():
+    store = stored_run()
+    store.update_job("job1", state="interrupted", reason="the process that ran it ended")
+    assert "the process that ran it ended" in text_of(open_page("compare", job="job1"))
+
+
+def test_the_same_numbers_are_shown_for_another_baseline():
+    stored_run()
+    page = open_page("compare", job="job1", baseline="gaunt-grid", products="cg-sparse,gaunt-grid")
+    assert "time of gaunt-grid / time of product" in text_of(page)
+
+
+def test_results_list_runs_and_set_invalid_rows_apart():
+    store = Store(default_path())
+    empty = row(
+        "cg-dense", status="invalid", result=None, badges=["empty output"],
+        reason="odd times odd is even", environment={"source": "a paper", "device_name": "A100"},
+    )  # fmt: skip
+    store.add_rows([*run_of({"a": 1e-3}), empty])
+    page = open_page("results")
+    assert "1 row is not what they claim" in text_of(page)
+    shown = [frame.value for frame in page.dataframe]
+    assert any(
+        "reason" in frame and "odd times odd is even" in list(frame["reason"]) for frame in shown
+    )
+
+
+def test_the_filter_of_results_leaves_what_matches():
+    Store(default_path()).add_rows([*run_of({"alpha": 1e-3}), row("beta")])
+    page = open_page("results")
+    page.text_input(key="filter").input("beta").run()
+    every = next(f.value for f in page.dataframe if "measure" in f.value)
+    assert set(every["product"]) == {"beta"}
+
+
+def test_typed_irreps_show_their_paths_before_anything_is_counted():
+    page = open_page("expressivity", setting="Custom", irreps1="1o", irreps2="2e")
+    assert not page.exception
+    paths = [f.value for f in page.dataframe if "path" in f.value]
+    assert "1o ⊗ 2e → 3o" in list(paths[0]["path"])
+
+
+def test_the_sphere_view_offers_a_product_that_is_broken_on_purpose():
+    page = open_page("equivariance")
+    choice = next(g for g in page.get("button_group") if "gaunt-grid, one column short" in str(g))
+    assert choice is not None
