@@ -109,6 +109,11 @@ class Settings:
                 )
                 for d in devices
             ]
+        if not self.degrees():
+            raise ValueError(
+                "lmax: no path is left, because odd times odd is even; choose an even lmax or all "
+                "output parities"
+            )
         return [
             Problem.of_setting(
                 self.setting,  # type: ignore[arg-type]

@@ -5,9 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import streamlit as st
 from streamlit.testing.v1 import AppTest
 
 from etp.problem import Problem
+from etp.runner import Runner
 from etp.store import Store, default_path
 from etp.sweep import Case
 from etp.sweep import run as run_case
@@ -21,12 +23,14 @@ pytestmark = pytest.mark.filterwarnings("ignore")
 
 
 @pytest.fixture(autouse=True)
-def _fresh_server():
-    """No cache, runner or catalog of another test."""
-    for resource in (jobs.store, jobs.runner, jobs.catalog):
+def _fresh_server(monkeypatch):
+    """No store or runner of another test, and no worker process until a job needs one."""
+    monkeypatch.setattr(Runner, "warm", lambda self: None)
+    for resource in (jobs.runner, jobs.store):
         resource.clear()
+    st.cache_data.clear()
     yield
-    for resource in (jobs.store, jobs.runner, jobs.catalog):
+    for resource in (jobs.runner, jobs.store):
         resource.clear()
 
 
@@ -146,7 +150,7 @@ def test_results_list_runs_and_set_invalid_rows_apart():
     )  # fmt: skip
     store.add_rows([*run_of({"a": 1e-3}), empty])
     page = open_page("results")
-    assert "1 row is not what they claim" in text_of(page)
+    assert "1 row is not what it claims" in text_of(page)
     shown = [frame.value for frame in page.dataframe]
     assert any(
         "reason" in frame and "odd times odd is even" in list(frame["reason"]) for frame in shown

@@ -97,8 +97,8 @@ def finding(found: list[Run]) -> Finding:
     noun = "run is" if len(found) == 1 else "runs are"
     heading = f"{len(found)} {noun} stored."
     if invalid:
-        rows = "row is" if len(invalid) == 1 else "rows are"
-        heading += f" {len(invalid)} {rows} not what they claim and kept out of every ranking."
+        rows = "row is not what it claims" if len(invalid) == 1 else "rows are not what they claim"
+        heading += f" {len(invalid)} {rows}, kept out of every ranking."
     empty = any({"empty output", "identical zero"} & set(row["badges"]) for row in invalid)
     meaning = (
         "SISO at odd lmax with natural outputs: odd times odd is even, so nothing of the requested "
