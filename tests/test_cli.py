@@ -94,7 +94,7 @@ def test_what_cannot_fit_is_refused_with_the_estimate_and_a_batch_that_does(caps
 def test_a_sweep_writes_rows_resumes_and_says_verdicts(capsys, tmp_path):
     out = tmp_path / "x.jsonl"
     words = ["sweep", "--products", "cg-sparse,gaunt-grid", "--setting", "MIMO", "--lmax", "1:2"]
-    words += ["--batch", "8", "--rounds", "12", "--budget", "1", "--paired", "--out", str(out)]
+    words += ["--batch", "8", "--rounds", "12", "--budget", "60", "--paired", "--out", str(out)]
     assert main(words) == 0
     assert "gaunt-grid" in capsys.readouterr().out
     lines = out.read_text().splitlines()
