@@ -17,10 +17,10 @@ from etp.findings import pair_sentence, pair_words
 from etp.tables import frame, timed_frame
 from etp.ui import jobs, show
 from etp.ui.data import View
-from etp.ui.frame import mode
+from etp.ui.frame import mode, on_phone
 from etp.ui.session import choose, settings
 
-HERO_PX, RATIO_PX = 700, 560
+HERO_PX, RATIO_PX, PHONE_PX = 700, 560, 350
 
 
 def hero(view: View) -> None:
@@ -84,12 +84,16 @@ def _tradeoff(table: pd.DataFrame, baseline: str, colours: Mode) -> alt.LayerCha
     known = table[table["gamma"].notna()].copy()
     known["front"] = known["front"].fillna("dominated")
     known["paths"] = [f"{n} of {m}" for n, m in zip(known["paths"], known["allowed"], strict=True)]
-    return charts.tradeoff(known, colours, baseline, settings().pick, HERO_PX)
+    return charts.tradeoff(known, colours, baseline, settings().pick, _width(HERO_PX))
+
+
+def _width(pixels: int) -> int:
+    return PHONE_PX if on_phone() else pixels
 
 
 def _ratio(others: pd.DataFrame, found: Comparison, colours: Mode) -> alt.LayerChart:
     floor = found.judgement.floor
-    return charts.ratio(others, colours, found.baseline, floor, settings().pick, RATIO_PX)
+    return charts.ratio(others, colours, found.baseline, floor, settings().pick, _width(RATIO_PX))
 
 
 def multiples(view: View) -> None:

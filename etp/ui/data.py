@@ -55,12 +55,24 @@ def _view(source: str, found: list[Comparison], rows: list[Row], settings: Setti
     devices = list(dict.fromkeys(one.problem.device for one in shown))
     device = next((d for d in settings.devices if d in devices), devices[0])
     shown = [one for one in shown if one.problem.device == device]
-    shown.sort(key=lambda one: (one.problem.lmax, one.problem.batch))
-    timed = [one for one in shown if one.timed] or shown
+    shown = _one_for_each_degree([one for one in shown if one.timed] or shown, settings)
     # Without a choice, the largest lmax up to 4: what models use.
-    usual = [one for one in timed if one.problem.lmax <= 4] or timed
+    usual = [one for one in shown if one.problem.lmax <= 4] or shown
     chosen = next((one for one in shown if one.problem.lmax == settings.at), usual[-1])
     return View(source, shown, chosen, rows)
+
+
+def _one_for_each_degree(found: list[Comparison], settings: Settings) -> list[Comparison]:
+    """Comparisons that differ in lmax alone: of the size chosen where there is one."""
+
+    def size(one: Comparison) -> tuple[int, int]:
+        return one.problem.batch, one.problem.channels
+
+    sizes = [size(one) for one in found]
+    chosen = (settings.batch, settings.channels)
+    wanted = chosen if chosen in sizes else max(sizes, key=sizes.count)
+    by_degree = {one.problem.lmax: one for one in found if size(one) == wanted}
+    return [by_degree[lmax] for lmax in sorted(by_degree)]
 
 
 @dataclass
