@@ -15,7 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from etp.measure.flags import Flag, run_flags
+from etp.measure.flags import Flag, ratio_moved, run_flags
+from etp.measure.state import state_flags
 from etp.measure.verdict import Board, Floor, Verdict, front
 from etp.operation import Operation, same_operation
 from etp.problem import Problem
@@ -70,6 +71,7 @@ class Judgement:
         looks: Looks so far; the next one has this number.
         round_s: What one more round costs.
         flags: What was odd about the run.
+        moved: Products whose ratio was another one in the second half of the run.
     """
 
     verdicts: dict[str, Verdict] = field(default_factory=dict)
@@ -79,6 +81,7 @@ class Judgement:
     looks: int = 0
     round_s: float = 0.0
     flags: tuple[Flag, ...] = ()
+    moved: dict[str, Flag] = field(default_factory=dict)
 
     @property
     def needed(self) -> int | None:
@@ -204,8 +207,20 @@ def _judge(comparison: Comparison) -> Judgement:
         rounds=len(times),
         looks=len(looks),
         round_s=float(times.sum(axis=1).mean()) * _BLOCK_CALLS,
-        flags=run_flags(times, board.floor),
+        flags=run_flags(times, board.floor) + _state_flags(members),
+        moved={
+            name: flag
+            for number, name in enumerate(names)
+            if number != at and (flag := ratio_moved(times, (at, number))) is not None
+        },
     )
+
+
+def _state_flags(members: Sequence[Row]) -> tuple[Flag, ...]:
+    """What the device said before and after the last look; older rows and imports say nothing."""
+    states = [(r["result"].get("state_before"), r["result"].get("state_after")) for r in members]
+    known = [(before, after) for before, after in states if before and after]
+    return state_flags(*known[-1]) if known else ()
 
 
 def _bounded(floor: Floor | None) -> tuple[float, float] | None:

@@ -81,7 +81,9 @@ def pair_sentence(found: Comparison, product: str) -> str:
     note = (
         "" if found.same(product) else f" It is not the same operation: {_differs(found, product)}."
     )
-    return f"{text}.{note}"
+    moved = found.judgement.moved.get(product)
+    warning = "" if moved is None else f" With care: {moved.detail}."
+    return f"{text}.{note}{warning}"
 
 
 def _differs(found: Comparison, product: str) -> str:

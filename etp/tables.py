@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from math import exp
+from statistics import median
 from typing import Any
 
 import pandas as pd
 
 from etp.comparison import Comparison, Entry
-from etp.measure.flags import launch_bound
+from etp.measure.flags import coarse_clock, enqueue_bound, launch_bound
 
 NOISY = 0.25
 """Quartiles further apart than this share of the median are worth a badge."""
@@ -31,13 +32,18 @@ def frame(found: Comparison) -> pd.DataFrame:
 
 def _late_badges(found: Comparison, runtime: dict[str, Any]) -> list[str]:
     """Badges that follow from the numbers."""
-    median = runtime.get("median_s")
-    if median is None:
+    typical = runtime.get("median_s")
+    if typical is None:
         return []
     badges = []
-    if found.problem.device == "cpu" and launch_bound(runtime["median_s"]) is not None:
-        badges.append("launch-bound")
-    if "q75_s" in runtime and runtime["q75_s"] - runtime["q25_s"] > NOISY * median:
+    share, step = runtime.get("enqueue_share"), runtime.get("clock_step_s")
+    raised = (
+        launch_bound(typical) if found.problem.device == "cpu" else None,
+        None if share is None else enqueue_bound(share),
+        None if step is None else coarse_clock(typical * runtime["group"], step),
+    )
+    badges += [flag.name for flag in raised if flag is not None]
+    if "q75_s" in runtime and runtime["q75_s"] - runtime["q25_s"] > NOISY * typical:
         badges.append("noisy")
     return badges
 
@@ -49,7 +55,7 @@ def _line(found: Comparison, entry: Entry) -> dict[str, Any]:
     judged, same = found.judgement, found.same(entry.product)
     verdict = judged.verdicts.get(entry.product)
     row = entry.runtime or next(iter(entry.rows.values()))
-    median, rank = runtime.get("median_s"), gamma.get("rank")
+    typical, rank = runtime.get("median_s"), gamma.get("rank")
     return {
         "product": entry.product,
         "title": entry.title,
@@ -61,9 +67,9 @@ def _line(found: Comparison, entry: Entry) -> dict[str, Any]:
         "status": row["status"],
         "reason": row["reason"],
         "badges": [*row["badges"], *_late_badges(found, runtime)],
-        "median_s": median,
-        "q25_s": runtime.get("q25_s", median),
-        "q75_s": runtime.get("q75_s", median),
+        "median_s": typical,
+        "q25_s": runtime.get("q25_s", typical),
+        "q75_s": runtime.get("q75_s", typical),
         "ratio": exp(-verdict.estimate) if verdict else None,
         "low": exp(-verdict.high) if verdict else None,
         "high": exp(-verdict.low) if verdict else None,
@@ -77,12 +83,13 @@ def _line(found: Comparison, entry: Entry) -> dict[str, Any]:
         "outputs": reached.get("outputs"),
         "keeps_paths": reached.get("keeps_paths"),
         "weighted": reached.get("weighted"),
-        "s_per_gamma": median / rank if median and rank else None,
+        "s_per_gamma": typical / rank if typical and rank else None,
         "error_max": drift.get("max"),
         "error_median": drift.get("median"),
         "error_min": min(drift["per_element"]) if drift.get("per_element") else None,
         "gate": drift.get("gate"),
         "first_call_s": runtime.get("first_call_s"),
+        "wall_s": median(runtime["walls_s"]) if runtime.get("walls_s") else None,
         "setup_s": runtime.get("setup_s"),
         "peak_bytes": memory.get("peak_bytes"),
         "table_bytes": memory.get("table_bytes"),

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from math import ceil
-from typing import NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
@@ -27,6 +27,16 @@ WARMUP_CALLS = 5
 Clock = Callable[[], float]
 
 
+class Event(Protocol):
+    """A moment in the queue of a device, such as ``torch.cuda.Event(enable_timing=True)``."""
+
+    def record(self) -> Any:
+        """Put the moment at the end of the queue."""
+
+    def elapsed_time(self, end: Any) -> float:
+        """Milliseconds from here to ``end``, both passed."""
+
+
 @dataclass(frozen=True)
 class Call:
     """Something to time.
@@ -35,11 +45,27 @@ class Call:
         run: The call.
         sync: Waits until the device has finished.
         prepare: Runs untimed before every timed call, such as emptying the cache.
+        event: Makes an event of the device's queue; None where calls end when they return.
     """
 
     run: Callable[[], object]
     sync: Callable[[], object] = lambda: None
     prepare: Callable[[], object] | None = None
+    event: Callable[[], Event] | None = None
+
+
+class Timing(NamedTuple):
+    """One timed call or group.
+
+    Attributes:
+        device_s: Seconds between the events around it; as ``wall_s`` where there are none.
+        wall_s: Seconds until the device had finished, what a user waits for.
+        enqueue_s: Seconds until the host had handed the work over.
+    """
+
+    device_s: float
+    wall_s: float
+    enqueue_s: float
 
 
 class Block(NamedTuple):
@@ -47,11 +73,19 @@ class Block(NamedTuple):
 
     Attributes:
         start_s: When it started, on the clock of the run.
-        samples_s: Seconds per call, in time order; short calls are timed in groups.
+        samples_s: Seconds per call, in time order; short calls are timed in groups. On a device
+            with a queue, the time between events on that device.
+        wall_s: Seconds per call until the device had finished, lower quartile of the block.
+        enqueue_share: Share of the wall time that the host needed to hand the work over; None
+            where calls end when they return.
+        group: Calls timed together.
     """
 
     start_s: float
     samples_s: tuple[float, ...]
+    wall_s: float = 0.0
+    enqueue_share: float | None = None
+    group: int = 1
 
     @property
     def value(self) -> float:
@@ -74,10 +108,10 @@ def warm_up(
     calls: int = WARMUP_CALLS,
 ) -> WarmUp:
     """Call until ``calls`` calls and ``seconds`` have passed (2 calls if a call takes longer)."""
-    first = _timed(call, 1, clock)
+    first = _timed(call, 1, clock).wall_s
     spent, last, count = 0.0, first, 0
     while spent < seconds or (count < calls and spent < 4 * seconds):
-        last = _timed(call, 1, clock)
+        last = _timed(call, 1, clock).wall_s
         spent += last
         count += 1
     return WarmUp(first, last)
@@ -90,15 +124,23 @@ def group_size(call_s: float) -> int:
 
 def time_block(call: Call, group: int = 1, clock: Clock = time.perf_counter) -> Block:
     """Time one block: at least 4 ms and 12 calls, or 3 calls once 100 ms have passed."""
+    if call.prepare is not None:
+        # Only the first call of a group would meet what was prepared.
+        group = 1
     start = clock()
     _timed(call, 1, clock)
-    samples: list[float] = []
+    taken: list[Timing] = []
     spent = 0.0
-    while not _long_enough(spent, len(samples)):
-        seconds = _timed(call, group, clock)
-        samples.append(seconds / group)
-        spent += seconds
-    return Block(start, tuple(samples))
+    while not _long_enough(spent, len(taken)):
+        taken.append(_timed(call, group, clock))
+        spent += taken[-1].wall_s
+    return Block(
+        start,
+        tuple(timing.device_s / group for timing in taken),
+        float(np.quantile([timing.wall_s / group for timing in taken], 0.25)),
+        None if call.event is None else sum(timing.enqueue_s for timing in taken) / spent,
+        group,
+    )
 
 
 def _long_enough(spent: float, samples: int) -> bool:
@@ -107,16 +149,23 @@ def _long_enough(spent: float, samples: int) -> bool:
     return spent >= MIN_BLOCK_S and samples >= MIN_CALLS
 
 
-def _timed(call: Call, group: int, clock: Clock) -> float:
+def _timed(call: Call, group: int, clock: Clock) -> Timing:
     if call.prepare is not None:
         call.prepare()
-        group = 1
     call.sync()
+    marks = None if call.event is None else (call.event(), call.event())
     start = clock()
+    if marks is not None:
+        marks[0].record()
     for _ in range(group):
         call.run()
+    if marks is not None:
+        marks[1].record()
+    enqueued = clock()
     call.sync()
-    return clock() - start
+    wall_s = clock() - start
+    device_s = wall_s if marks is None else marks[0].elapsed_time(marks[1]) / 1e3
+    return Timing(device_s, wall_s, enqueued - start)
 
 
 class Round(NamedTuple):

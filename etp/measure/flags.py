@@ -24,7 +24,7 @@ _BUSY_BLOCK, _BUSY_SHARE = 1.10, 0.20
 _MOVED, _MOVED_ERRORS = log(1.02), 4.5
 # 1.4826 (MAD to standard deviation) times 1.2533 (standard error of a median) for normal noise.
 _MAD_TO_ERROR = 1.86
-_SHORT_CALL_S, _EMPTY_CALLS, _ENQUEUE_SHARE = 20e-6, 3.0, 0.80
+_SHORT_CALL_S, _ENQUEUE_SHARE = 20e-6, 0.80
 _CLOCK_STEPS = 200
 
 
@@ -133,32 +133,22 @@ def ratio_moved(times: ArrayLike, pair: Pair) -> Flag | None:
     )
 
 
-def launch_bound(call_s: float, empty_call_s: float | None = None) -> Flag | None:
-    """On a CPU: the time is mostly that of making the call, not of the work in it.
-
-    Args:
-        call_s: Seconds per call.
-        empty_call_s: Seconds of a call that does nothing through the same interface.
-    """
-    if call_s < _SHORT_CALL_S:
-        return Flag("launch-bound", f"a call takes {1e6 * call_s:.2g} us, less than 20 us")
-    if empty_call_s is not None and call_s < _EMPTY_CALLS * empty_call_s:
-        times = call_s / empty_call_s
-        return Flag("launch-bound", f"a call takes {times:.2g} times as long as an empty one")
-    return None
-
-
-def enqueue_bound(enqueue_s: float, block_s: float) -> Flag | None:
-    """On a GPU: the host needs at least 80 % of a block's time to hand over the work.
-
-    Args:
-        enqueue_s: Seconds the host needs to enqueue the calls of a block.
-        block_s: Seconds of the whole block.
-    """
-    if enqueue_s < _ENQUEUE_SHARE * block_s:
+def launch_bound(call_s: float) -> Flag | None:
+    """On a CPU: a call of less than 20 us is mostly the making of the call."""
+    if call_s >= _SHORT_CALL_S:
         return None
-    share = 100 * enqueue_s / block_s
-    return Flag("launch-bound", f"handing over the work takes {share:.0f} % of the time")
+    return Flag("launch-bound", f"a call takes {1e6 * call_s:.2g} us, less than 20 us")
+
+
+def enqueue_bound(share: float) -> Flag | None:
+    """On a GPU: the host needs at least 80 % of the time to hand over the work.
+
+    Args:
+        share: Time the host needs to enqueue the calls of a block over the time of the block.
+    """
+    if share < _ENQUEUE_SHARE:
+        return None
+    return Flag("launch-bound", f"handing over the work takes {100 * share:.0f} % of the time")
 
 
 def coarse_clock(timed_s: float, step_s: float) -> Flag | None:

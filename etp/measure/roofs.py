@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 
 from etp.measure.clock import Call, group_size, time_block, warm_up
-from etp.measure.runtime import _sync
+from etp.measure.runtime import device_sync
 
 DTYPES = {"float32": torch.float32, "float64": torch.float64, "bfloat16": torch.bfloat16}
 
@@ -45,6 +45,6 @@ def roofline(
 
 
 def _best(run: object, device: str, blocks: int) -> float:
-    call = Call(run, _sync(torch.device(device)))  # type: ignore[arg-type]
+    call = Call(run, device_sync(torch.device(device)))  # type: ignore[arg-type]
     group = group_size(warm_up(call).call_s)
     return min(time_block(call, group).value for _ in range(blocks))

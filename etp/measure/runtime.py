@@ -13,9 +13,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from etp.measure.clock import Block, Call, Clock, group_size, time_rounds, warm_up
+from etp.measure.clock import Block, Call, Clock, Event, group_size, time_rounds, warm_up
 from etp.problem import Cache, Direction
 from etp.product import TensorProduct
+
+CLOCK_STEP_S = time.get_clock_info("perf_counter").resolution
+EVENT_STEP_S = 0.5e-6
+"""Resolution of a CUDA event's time stamp, as CUDA's documentation gives it."""
 
 CPU_FLUSH_BYTES = 64 << 20
 """Written before each call of a cold measurement on a CPU: more than its last-level cache share."""
@@ -32,6 +36,10 @@ class Runtime:
         start_s: When each block started, from the start of the run.
         order: Place of this product within each round.
         first_call_s: The very first call: compilation, plans and page faults included.
+        walls_s: Seconds per call until the device had finished, one for each block; on a CPU the
+            same as ``blocks_s``.
+        enqueue_share: Share of that time that the host needed to hand the work over; None on a CPU.
+        group: Calls timed together.
     """
 
     samples_s: tuple[float, ...]
@@ -40,6 +48,9 @@ class Runtime:
     start_s: tuple[float, ...]
     order: tuple[int, ...]
     first_call_s: float
+    walls_s: tuple[float, ...]
+    enqueue_share: float | None
+    group: int
 
     @property
     def median_s(self) -> float:
@@ -61,6 +72,7 @@ class Runtime:
         cls, blocks: list[Block], order: list[int], first_call_s: float, origin: float
     ) -> Runtime:
         """Collect the blocks of one slot."""
+        shares = [block.enqueue_share for block in blocks if block.enqueue_share is not None]
         return cls(
             tuple(sample for block in blocks for sample in block.samples_s),
             tuple(block.value for block in blocks),
@@ -68,6 +80,9 @@ class Runtime:
             tuple(block.start_s - origin for block in blocks),
             tuple(order),
             first_call_s,
+            tuple(block.wall_s for block in blocks),
+            None if not shares else float(np.median(shares)),
+            blocks[0].group,
         )
 
     def as_result(self) -> dict[str, Any]:
@@ -82,6 +97,10 @@ class Runtime:
             "start_s": list(self.start_s),
             "order": list(self.order),
             "first_call_s": self.first_call_s,
+            "walls_s": list(self.walls_s),
+            "enqueue_share": self.enqueue_share,
+            "group": self.group,
+            "clock_step_s": CLOCK_STEP_S if self.enqueue_share is None else EVENT_STEP_S,
             "rounds": len(self.blocks_s),
         }
 
@@ -95,7 +114,8 @@ def make_call(
 ) -> Call:
     """What is timed: the product, or it together with its derivatives by both inputs."""
     run = _DIRECTIONS[direction](tp, x1, x2)
-    return Call(run, _sync(x1.device), _flush(x1.device) if cache == "cold" else None)
+    flush = _flush(x1.device) if cache == "cold" else None
+    return Call(run, device_sync(x1.device), flush, _event(x1.device))
 
 
 def _forward(tp: TensorProduct, x1: Tensor, x2: Tensor) -> Callable[[], object]:
@@ -131,10 +151,17 @@ _DIRECTIONS: dict[Direction, Callable[[TensorProduct, Tensor, Tensor], Callable[
 }
 
 
-def _sync(device: torch.device) -> Callable[[], object]:
+def device_sync(device: torch.device) -> Callable[[], object]:
+    """What waits until ``device`` has finished."""
     if device.type == "cuda":
         return lambda: torch.cuda.synchronize(device)
     return lambda: None
+
+
+def _event(device: torch.device) -> Callable[[], Event] | None:
+    if device.type != "cuda":
+        return None
+    return lambda: torch.cuda.Event(enable_timing=True)
 
 
 def _flush(device: torch.device) -> Callable[[], object]:

@@ -133,10 +133,12 @@ class _Run:
 
     def __init__(self, plan: Case, calls: Sequence[Call]) -> None:
         from etp.measure.clock import group_size, warm_up
+        from etp.measure.state import device_state
 
         self._plan, self._calls = plan, calls
         self._warm: list[WarmUp] = [warm_up(call) for call in calls]
         self._groups = [group_size(warm.call_s) for warm in self._warm]
+        self._before = self._after = device_state(plan.problem.device)
         self._origin = time.perf_counter()
         self.planned = plan.rounds
         self.taken: list[Round] = []
@@ -144,6 +146,7 @@ class _Run:
     def rounds(self, cancelled: Callable[[], bool]) -> Iterator[int]:
         """Time the rounds; now and then say how many are done."""
         from etp.measure.clock import time_rounds
+        from etp.measure.state import device_state
 
         # A new order for each look, the same one for the same look.
         rng = random.Random(f"{self._plan.problem.seed}-{self._plan.look}")
@@ -161,6 +164,7 @@ class _Run:
                 yield len(self.taken)
             if len(self.taken) >= self.planned:
                 break
+        self._after = device_state(self._plan.problem.device)
 
     def result(self, slot: int) -> dict[str, Any]:
         """Runtime of one slot."""
@@ -171,4 +175,7 @@ class _Run:
             [taken.order.index(slot) for taken in self.taken],
             self._warm[slot].first_call_s,
             self._origin,
-        ).as_result()
+        ).as_result() | {
+            "state_before": self._before.as_dict(),
+            "state_after": self._after.as_dict(),
+        }

@@ -14,6 +14,7 @@ from etp.charts.text import time_text
 from etp.charts.theme import Mode
 from etp.comparison import Comparison
 from etp.findings import pair_sentence, pair_words
+from etp.measure.state import state_text
 from etp.tables import frame, timed_frame
 from etp.ui import jobs, show
 from etp.ui.data import View
@@ -187,6 +188,10 @@ def samples(view: View) -> None:
         else:
             picture = charts.samples_over_time(_course(entry.product, kept), mode())
             show.chart(picture, "samples")
+        result = entry.result("runtime")
+        if "state_before" in result:
+            states = state_text(result["state_before"], result["state_after"])
+            st.caption(f"before and after the rounds: {states}")
         st.button("Close", on_click=choose, kwargs={"pick": None}, key="close_samples")
 
 
@@ -252,6 +257,7 @@ def _shown(lines: pd.DataFrame, baseline: str) -> pd.DataFrame:
             "us_per_gamma": lines["s_per_gamma"] * 1e6,
             "error": [f"{e:.1e}" if pd.notna(e) else "" for e in lines["error_max"]],
             "first": lines["first_call_s"] * 1e3,
+            "wall": lines["wall_s"] * 1e3,
             "memory": lines["peak_bytes"] / 1e6,
             "badges": [
                 (["baseline"] if p == baseline else []) + list(badges)
@@ -278,6 +284,10 @@ def _columns(found: Comparison, lines: pd.DataFrame) -> dict[str, Any]:
         "us_per_gamma": number("µs per γ", format="%.3g"),
         "error": "equiv. error, max",
         "first": number("first call, ms", format="%.3g"),
+        # Where calls end when they return, it is the time in the first column.
+        "wall": None
+        if found.problem.device == "cpu"
+        else number("wall, ms", format="%.4g", help="Until the device had finished, per call"),
         "memory": number("peak memory, MB", format="%.3g"),
         "badges": st.column_config.MultiselectColumn(
             "badges",

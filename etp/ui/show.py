@@ -43,6 +43,9 @@ BADGES = {
         "A call is so short that making it takes most of the time: choose a larger batch to "
         "compare the work itself.",
     ),
+    "clock too coarse": Badge(
+        "orange", "What is timed at once lasts less than 200 steps of the clock."
+    ),
     "noisy": Badge(
         "orange",
         "Quartiles are more than 25 % of the median apart; verdicts rest on pairs of the same "

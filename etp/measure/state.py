@@ -1,0 +1,130 @@
+"""State of the device before and after a run: clock, temperature, what slows it, other load.
+
+Nobody but an administrator can fix the clock of a card, so it is read and told instead.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from etp.measure.flags import Flag
+
+CLOCK_MOVED = 0.02
+SLOWED_BY = {
+    "nvmlClocksEventReasonSwPowerCap": "the power limit",
+    "nvmlClocksEventReasonSwThermalSlowdown": "the temperature",
+    "nvmlClocksEventReasonHwThermalSlowdown": "the temperature (hardware)",
+    "nvmlClocksEventReasonHwPowerBrakeSlowdown": "the power supply",
+    "nvmlClocksEventReasonHwSlowdown": "the hardware",
+}
+"""Names of NVML's reasons for a lower clock, and what they mean."""
+
+
+@dataclass(frozen=True)
+class State:
+    """What the driver and the system say at one moment; None where they say nothing.
+
+    Attributes:
+        clock_mhz: Clock of the multiprocessors of a GPU, mean clock of the cores of a CPU.
+        temperature_c: Temperature of a GPU.
+        slowed_by: What holds a GPU's clock down, in words.
+        load: Processes that wanted to run on this machine in the last minute, on average.
+    """
+
+    clock_mhz: float | None = None
+    temperature_c: float | None = None
+    slowed_by: tuple[str, ...] = ()
+    load: float | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values."""
+        return asdict(self) | {"slowed_by": list(self.slowed_by)}
+
+
+def device_state(device: str) -> State:
+    """State of ``device`` now; reading it takes well below a millisecond and no measured time."""
+    load = None
+    with suppress(OSError, AttributeError):
+        load = os.getloadavg()[0]
+    if not device.startswith("cuda"):
+        return State(clock_mhz=_cpu_clock(), load=load)
+    return _gpu_state(device, load)
+
+
+def _cpu_clock() -> float | None:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return None
+    clocks = [float(line.split(":")[1]) for line in lines if line.startswith("cpu MHz")]
+    return round(sum(clocks) / len(clocks), 1) if clocks else None
+
+
+def _gpu_state(device: str, load: float | None) -> State:
+    import torch
+
+    if find_spec("pynvml") is None:
+        return State(load=load)
+    nvml = import_module("pynvml")
+    uuid = torch.cuda.get_device_properties(device).uuid
+    try:
+        nvml.nvmlInit()
+        return nvml_state(nvml, nvml.nvmlDeviceGetHandleByUUID(f"GPU-{uuid}"), load)
+    except nvml.NVMLError:
+        # A card in a container or a virtual machine may not answer; that is no reason to fail.
+        return State(load=load)
+
+
+def nvml_state(nvml: Any, handle: Any, load: float | None) -> State:
+    """State of a card that NVML knows.
+
+    Args:
+        nvml: The module ``pynvml``.
+        handle: The card.
+        load: Load of the machine.
+    """
+    reasons = nvml.nvmlDeviceGetCurrentClocksEventReasons(handle)
+    held = [word for name, word in SLOWED_BY.items() if reasons & getattr(nvml, name, 0)]
+    return State(
+        float(nvml.nvmlDeviceGetClockInfo(handle, nvml.NVML_CLOCK_SM)),
+        float(nvml.nvmlDeviceGetTemperature(handle, nvml.NVML_TEMPERATURE_GPU)),
+        tuple(dict.fromkeys(held)),
+        load,
+    )
+
+
+def state_flags(before: Mapping[str, Any], after: Mapping[str, Any]) -> tuple[Flag, ...]:
+    """What the states before and after the rounds of a GPU give away.
+
+    The clock of a CPU moves with every pause, so only its rounds can tell (see ``flags.drift``).
+    """
+    found = []
+    slowed = list(dict.fromkeys([*before["slowed_by"], *after["slowed_by"]]))
+    if slowed:
+        found.append(Flag("throttled", f"the driver says the clock is held down by {slowed[0]}"))
+    clocks = before["clock_mhz"], after["clock_mhz"]
+    # Only a GPU reports a temperature here.
+    if before["temperature_c"] is not None and None not in clocks:
+        change = clocks[1] / clocks[0] - 1
+        if abs(change) > CLOCK_MOVED:
+            found.append(
+                Flag("clock moved", f"the clock went from {clocks[0]:g} to {clocks[1]:g} MHz")
+            )
+    return tuple(found)
+
+
+def state_text(before: Mapping[str, Any], after: Mapping[str, Any]) -> str:
+    """Both states in one line."""
+    parts = []
+    for key, unit in (("clock_mhz", "MHz"), ("temperature_c", "°C"), ("load", "load")):
+        if before.get(key) is not None and after.get(key) is not None:
+            parts.append(f"{before[key]:.4g} → {after[key]:.4g} {unit}")
+    slowed = after.get("slowed_by") or []
+    return ", ".join([*parts, *(f"held down by {word}" for word in slowed)])
