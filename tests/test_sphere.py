@@ -32,8 +32,9 @@ def test_harmonics_are_orthonormal_on_the_grid_of_their_square(lmax):
     assert torch.allclose(gram, torch.eye(len(gram), dtype=torch.float64), rtol=0, atol=1e-13)
 
 
-def integral(l1: int, l2: int, l3: int, rows: int, columns: int) -> torch.Tensor:
+def integral(ls: tuple[int, int, int], rows: int, columns: int) -> torch.Tensor:
     """Integrals of three harmonics by the given grid, divided by the Gaunt coefficient."""
+    l1, l2, l3 = ls
     nodes = sphere.grid(rows, columns)
     values = sphere.spherical_harmonics(max(l1, l2, l3), sphere.grid_points(nodes))
 
@@ -48,9 +49,9 @@ def integral(l1: int, l2: int, l3: int, rows: int, columns: int) -> torch.Tensor
 def test_the_smallest_exact_grid_is_exact_and_one_node_less_is_not(ls):
     rows, columns = sphere.exact_resolution(*ls)
     w = so3.clebsch_gordan(*ls)
-    assert torch.allclose(integral(*ls, rows, columns), w, rtol=0, atol=1e-13)
+    assert torch.allclose(integral(ls, rows, columns), w, rtol=0, atol=1e-13)
     for smaller in ((rows - 1, columns), (rows, columns - 1)):
-        assert (integral(*ls, *smaller) - w).norm() > 0.01
+        assert (integral(ls, *smaller) - w).norm() > 0.01
 
 
 def test_derivatives_of_the_tables_match_finite_differences():

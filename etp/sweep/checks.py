@@ -36,24 +36,34 @@ def checked(plan: Case, product: str, slots: list[Slot]) -> Iterator[Row]:
     # Before any check has compiled or planned anything.
     first_call_s = _first_call(problem, tp) if plan.timed else 0.0
     results: dict[str, dict[str, Any]] = {}
-    for question in plan.questions:
-        results[question] = QUESTIONS[question](tp, problem, plan.elements)
+    # The gates first: what does not pass them has no meaningful answer to the other questions.
+    for question in sorted(plan.questions, key=lambda asked: asked not in GATED):
+        try:
+            results[question] = QUESTIONS[question](tp, problem, plan.elements)
+        except ValueError as error:
+            yield _invalid(problem, product, question, str(error))
+            return
         yield make_row(problem, product, question, results[question])
+        if plan.timed and (reason := _wrong(results, problem)) is not None:
+            yield _invalid(problem, product, "runtime", reason)
+            return
     if not plan.timed:
-        return
-    if (reason := _wrong(results, problem)) is not None:
-        yield make_row(
-            problem, product, "runtime", None,
-            status="invalid", badges=["wrong answer"], reason=reason,
-        )  # fmt: skip
         return
     if plan.memory:
         yield make_row(problem, product, "memory", _memory(tp, problem))
     slots.append(Slot(product, tp, setup_s, first_call_s, _badges(tp, results)))
 
 
+def _invalid(problem: Problem, product: str, measure: str, reason: str) -> Row:
+    return make_row(
+        problem, product, measure, None, status="invalid", badges=["wrong answer"], reason=reason
+    )
+
+
 def _wrong(results: dict[str, dict[str, Any]], problem: Problem) -> str | None:
     for question in GATED:
+        if question not in results:
+            continue
         worst, gate = results[question]["max"], results[question]["gate"]
         if worst > gate:
             against = "the float64 oracle" if question == "agreement" else "its rotated self"

@@ -1,0 +1,143 @@
+"""Products that are wrong on purpose: every guard sees its kind of wrong, nothing is timed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import torch
+from e3nn import o3
+from torch import Tensor
+from typing_extensions import override
+
+from etp import measure, products, registry
+from etp.comparison import comparisons
+from etp.problem import Problem
+from etp.product import TensorProduct
+from etp.sweep import Case, run
+
+CgSparse = products.get("cg-sparse")
+
+
+class Inexact(CgSparse):  # type: ignore[misc, valid-type]
+    """One part in a million off: equivariant, but not what it claims."""
+
+    name = "wrong-inexact"
+
+    @override
+    def multiply(self, x1: Tensor, x2: Tensor) -> Tensor:
+        return super().multiply(x1, x2) * (1 + 1e-4)
+
+
+class Mislabelled(CgSparse):  # type: ignore[misc, valid-type]
+    """Right under rotations; its outputs carry the wrong parity."""
+
+    name = "wrong-parity"
+
+    @override
+    def couple(self, ir_in1: o3.Irrep, ir_in2: o3.Irrep) -> Iterator[o3.Irrep]:
+        for ir in ir_in1 * ir_in2:
+            yield o3.Irrep(ir.l, -ir.p)
+
+
+class Tilted(CgSparse):  # type: ignore[misc, valid-type]
+    """Prefers a direction."""
+
+    name = "wrong-tilted"
+
+    @override
+    def multiply(self, x1: Tensor, x2: Tensor) -> Tensor:
+        z = super().multiply(x1, x2)
+        return z * torch.linspace(0.9, 1.1, z.shape[-1], dtype=z.dtype)
+
+
+class NotFinite(CgSparse):  # type: ignore[misc, valid-type]
+    """Overflows on large inputs only: right where it is checked, wrong where it is timed."""
+
+    name = "wrong-not-finite"
+
+    @override
+    def multiply(self, x1: Tensor, x2: Tensor) -> Tensor:
+        z = super().multiply(x1, x2)
+        # The checks use 16 samples or fewer; the timed inputs are more.
+        return z / 0 if len(x1) > 40 else z
+
+
+WRONG = (Inexact, Mislabelled, Tilted, NotFinite)
+
+
+@pytest.fixture
+def _wrong_products(monkeypatch):
+    for cls in WRONG:
+        monkeypatch.setitem(registry._REGISTRY, cls.name, cls)
+
+
+def built(cls: type[TensorProduct]) -> TensorProduct:
+    return cls("0e+1o+2e", "0e+1o+2e")
+
+
+def test_the_oracle_sees_a_wrong_coefficient():
+    tp = built(Inexact)
+    assert measure.equivariance_error(tp).passed
+    found = measure.agreement(tp, dtype=torch.float64)
+    assert found.max == pytest.approx(1e-4, rel=0.01)
+    assert not found.passed
+
+
+def test_inversion_sees_a_wrong_parity_and_rotations_do_not():
+    found = measure.equivariance_error(built(Mislabelled), elements=8)
+    errors = dict(zip(found.inverted, found.per_element, strict=True))
+    assert errors[True] > 1
+    assert errors[False] < 1e-12
+    assert not found.passed
+
+
+def test_rotations_see_a_preferred_direction():
+    found = measure.equivariance_error(built(Tilted))
+    assert min(found.per_element) > 1e-3
+
+
+@pytest.mark.usefixtures("_wrong_products")
+def test_a_wrong_product_is_never_timed_and_never_ranked():
+    names = ("cg-sparse", *(cls.name for cls in WRONG), "gaunt-grid")
+    problem = Problem.of_setting("MIMO", 2, batch=64, dtype="float32")
+    case = Case(problem, names, rounds=12, budget_s=60.0, memory=False)
+    rows = [item for item in run(case.as_dict()) if "measure" in item]
+    runtimes = {r["product"]: r for r in rows if r["measure"] == "runtime"}
+    for cls in WRONG:
+        assert runtimes[cls.name]["status"] == "invalid"
+        assert runtimes[cls.name]["result"] is None
+        assert runtimes[cls.name]["badges"] == ["wrong answer"]
+    assert "not finite" in runtimes["wrong-not-finite"]["reason"]
+    assert "oracle" in runtimes["wrong-inexact"]["reason"]
+    (found,) = comparisons(rows)
+    assert {entry.product for entry in found.timed} == {"cg-sparse", "gaunt-grid"}
+    assert set(found.judgement.verdicts) == {"gaunt-grid"}
+    assert set(found.judgement.fronts) == {"cg-sparse", "gaunt-grid"}
+
+
+def test_a_grid_one_node_short_is_wrong_in_every_dtype():
+    cls = products.get("gaunt-grid")
+    exact: Any = cls("0e+1o+2e", "0e+1o+2e").resolution
+    for smaller in ((exact[0] - 1, exact[1]), (exact[0], exact[1] - 1)):
+        tp = cls("0e+1o+2e", "0e+1o+2e", resolution=smaller)  # type: ignore[call-arg]
+        for dtype in (torch.float64, torch.float32, torch.bfloat16):
+            assert not measure.equivariance_error(tp, dtype=dtype).passed
+
+
+def test_peak_memory_counts_at_least_what_must_be_there():
+    tp = products.get("cg-dense")("0e+1o+2e", "0e+1o+2e")
+    found = measure.peak_memory(tp, batch=1000, dtype=torch.float32, device="cpu")
+    assert found.peak_bytes >= 4 * 1000 * tp.irreps_out.dim
+    assert found.table_bytes > 0
+
+
+def test_counted_operations_agree_with_the_counter_of_torch():
+    from torch.utils.flop_counter import FlopCounterMode
+
+    tp = products.get("matrix")("0e+1o+2e", "0e+1o+2e")
+    x1, x2 = tp.random_inputs(10, torch.Generator().manual_seed(0), torch.float32)
+    with FlopCounterMode(display=False) as counter:
+        tp(x1, x2)
+    assert counter.get_total_flops() == tp.cost(10, 4).flops
