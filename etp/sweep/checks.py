@@ -96,6 +96,7 @@ def _badges(tp: TensorProduct, results: dict[str, dict[str, Any]]) -> list[str]:
     found = {
         "missing paths": reached is not None and reached["count"] < reached["allowed"],
         "sums paths": not tp.keeps_paths,
+        "own layout": tp.own_layout,
         f"{tp.group} only": tp.group != "O(3)",
     }
     return [badge for badge, worn in found.items() if worn]

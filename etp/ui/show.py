@@ -37,6 +37,11 @@ BADGES = {
         "blue",
         "Paths that lead to one irrep are added up; the full product keeps them apart.",
     ),
+    "own layout": Badge(
+        "blue",
+        "Timed in the layout of its own library: reordering and scaling its output to ours is "
+        "checked, but not counted, since its users would not pay for it.",
+    ),
     "SO(3) only": Badge("orange", "Right under rotations, wrong under inversion."),
     "launch-bound": Badge(
         "orange",
