@@ -16,8 +16,9 @@ from e3nn import o3
 from torch import Tensor, nn
 from typing_extensions import override
 
+from etp import so3
 from etp.layout import output_index
-from etp.product import Path, TensorProduct
+from etp.product import Cost, Path, TensorProduct
 
 LibraryCall = Callable[..., Tensor]
 
@@ -71,10 +72,6 @@ class LibraryProduct(TensorProduct):
     def more_inputs(self, like: Tensor) -> tuple[Tensor, ...]:
         """Further inputs of the library's call, such as weights, for a batch of ``len(like)``."""
         return ()
-
-    def own_scale(self) -> Sequence[float] | None:
-        """Factor from the library's output to the claimed one, for each path; None for 1."""
-        return None
 
     @override
     def coefficient(self, ir_in1: o3.Irrep, ir_in2: o3.Irrep, ir_out: o3.Irrep) -> float:
@@ -148,26 +145,61 @@ class LibraryProduct(TensorProduct):
         return first, second, *self.more_inputs(first)
 
     def _to_rows(self, z: Tensor) -> Tensor:
-        """The library's output (batch, C * dim) as rows of one channel, scaled."""
-        rows = self._selected(z, "own_out").reshape(-1, self._dims[2])
-        return rows * self.table("own_scale", z.dtype) if "own_scale" in self._tables else rows
+        """The library's output (batch, C * dim) as rows of one channel."""
+        return self._selected(z, "own_out").reshape(-1, self._dims[2])
 
     def _selected(self, x: Tensor, name: str) -> Tensor:
         index = self._buffers[name]
         return x if index is None else x.index_select(-1, index)
 
 
-def dense_macs(paths: Iterable[Path], *, shared_outer: bool) -> int:
-    """Multiply-adds of outer products contracted with dense blocks of coefficients.
+class WeightedLibraryProduct(LibraryProduct):
+    """With a weight for each sample, path and channel, an input of its own.
 
-    Args:
-        paths: Paths of one channel.
-        shared_outer: Whether paths of the same two inputs share their outer product.
+    Weights are 1 in :meth:`forward`. Timed is the call with its weights, (batch, paths * C), which
+    are derived by too in the backward directions, as they come from a network.
     """
+
+    weighted = True
+
+    @override
+    def more_inputs(self, like: Tensor) -> tuple[Tensor, ...]:
+        return (like.new_ones(len(like), self._weights()),)
+
+    @override
+    def cost(self, batch: int, itemsize: int) -> Cost:
+        found = super().cost(batch, itemsize)
+        return found._replace(bytes=found.bytes + self._weights() * batch * itemsize)
+
+    def _weights(self) -> int:
+        return len(self.paths) * self.channels
+
+
+Instructions = list[tuple[int, int, int, str, bool]]
+
+
+def instructions(product: TensorProduct, mode: str, *, weighted: bool) -> Instructions:
+    """Paths as e3nn writes them: blocks of the inputs and the output, and how channels meet."""
+    place1 = {ir: number for number, ir in enumerate(product.irs_in1)}
+    place2 = {ir: number for number, ir in enumerate(product.irs_in2)}
+    return [
+        (place1[path.ir_in1], place2[path.ir_in2], number, mode, weighted)
+        for number, path in enumerate(product.paths)
+    ]
+
+
+def dense_macs(paths: Iterable[Path]) -> int:
+    """Multiply-adds of an outer product for each pair of irreps, and dense coefficients."""
     paths = tuple(paths)
-    pairs = [(path.ir_in1, path.ir_in2) for path in paths]
-    outer = sum(a.dim * b.dim for a, b in (dict.fromkeys(pairs) if shared_outer else pairs))
+    pairs = {(path.ir_in1, path.ir_in2) for path in paths}
+    outer = sum(a.dim * b.dim for a, b in pairs)
     return outer + sum(p.ir_in1.dim * p.ir_in2.dim * p.ir_out.dim for p in paths)
+
+
+def nonzero_macs(paths: Iterable[Path]) -> int:
+    """Multiply-adds of ``c * x * y`` for each coefficient that is not zero."""
+    blocks = (so3.clebsch_gordan(p.ir_in1.l, p.ir_in2.l, p.ir_out.l) for p in paths)
+    return sum(2 * int((block.abs() > so3.ZERO).sum()) for block in blocks)
 
 
 def missing(*modules: str) -> str | None:

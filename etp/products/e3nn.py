@@ -8,14 +8,16 @@ from contextlib import contextmanager
 
 import torch
 from e3nn import o3
-from torch import Tensor
 from typing_extensions import override
 
-from etp.library_product import LibraryCall, LibraryProduct, dense_macs
-from etp.product import Cost
+from etp.library_product import (
+    LibraryCall,
+    LibraryProduct,
+    WeightedLibraryProduct,
+    dense_macs,
+    instructions,
+)
 from etp.registry import register
-
-Instructions = list[tuple[int, int, int, str, bool]]
 
 
 class _E3nn(LibraryProduct):
@@ -39,16 +41,7 @@ class _E3nn(LibraryProduct):
 
     @override
     def macs(self) -> int:
-        return dense_macs(self.paths, shared_outer=True)
-
-    def instructions(self, mode: str, weighted: bool) -> Instructions:
-        """Each path as e3nn writes it: blocks of the inputs and the output, and how they meet."""
-        place1 = {ir: number for number, ir in enumerate(self.irs_in1)}
-        place2 = {ir: number for number, ir in enumerate(self.irs_in2)}
-        return [
-            (place1[path.ir_in1], place2[path.ir_in2], number, mode, weighted)
-            for number, path in enumerate(self.paths)
-        ]
+        return dense_macs(self.paths)
 
 
 @register
@@ -68,50 +61,35 @@ class E3nn(_E3nn):
                 *self.own_irreps[:2], filter_ir_out=self.keep, irrep_normalization="none"
             )
         return o3.TensorProduct(
-            *self.own_irreps, self.instructions("uuu", False), irrep_normalization="none"
+            *self.own_irreps, instructions(self, "uuu", weighted=False), irrep_normalization="none"
         )
 
 
 @register
-class E3nnWeighted(_E3nn):
+class E3nnWeighted(_E3nn, WeightedLibraryProduct):
     """``o3.TensorProduct`` with a weight for each sample, path and channel, mode ``uuu``.
 
     What MACE and NequIP run on the edges of a graph is ``uvu`` with one channel in the second
     input (the spherical harmonics of an edge) and weights from a radial network. With one channel
     ``uvu`` and ``uuu`` are the same operation; with more, ``uuu`` pairs channel u of both inputs,
     as every product here does, and costs the same multiplications. Paths stay apart, as there.
-
-    Weights are 1 in :meth:`forward`; timed is the call with its (batch, paths * C) weights, whose
-    derivatives are part of the backward direction.
     """
 
     name, title = "e3nn-uuu", "e3nn (weighted, uuu)"
-    weighted = True
 
     @override
     def module(self) -> o3.TensorProduct:
         return o3.TensorProduct(
             *self.own_irreps,
-            self.instructions("uuu", True),
+            instructions(self, "uuu", weighted=True),
             irrep_normalization="none",
             shared_weights=False,
             internal_weights=False,
         )
 
     @override
-    def more_inputs(self, like: Tensor) -> tuple[Tensor, ...]:
-        return (like.new_ones(len(like), len(self.paths) * self.channels),)
-
-    @override
     def macs(self) -> int:
         return super().macs() + sum(path.ir_out.dim for path in self.paths)
-
-    @override
-    def cost(self, batch: int, itemsize: int) -> Cost:
-        found = super().cost(batch, itemsize)
-        return found._replace(
-            bytes=found.bytes + len(self.paths) * self.channels * batch * itemsize
-        )
 
 
 @contextmanager
