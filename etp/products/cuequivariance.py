@@ -60,8 +60,7 @@ class CuEquivariance(LibraryProduct):
         place1 = {ir: number for number, ir in enumerate(self.irs_in1)}
         place2 = {ir: number for number, ir in enumerate(self.irs_in2)}
         for number, path in enumerate(self.paths):
-            irs = (cue.O3(ir.l, ir.p) for ir in path[:3])
-            (block,) = cue.clebsch_gordan(*irs)
+            (block,) = cue.clebsch_gordan(*(cue.O3(ir.l, ir.p) for ir in path[:3]))
             # Their blocks have norm sqrt(2 l3 + 1), those of wigner_3j have norm 1.
             found.add_path(
                 place1[path.ir_in1], place2[path.ir_in2], number, c=block / sqrt(path.ir_out.dim)

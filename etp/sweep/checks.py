@@ -21,7 +21,25 @@ GATED = ("agreement", "equivariance")
 
 
 def checked(plan: Case, product: str, slots: list[Slot]) -> Iterator[Row]:
-    """Build one product, ask what the case wants to know; if it is right, add it to the slots."""
+    """Build one product, ask what the case wants to know; if it is right, add it to the slots.
+
+    A product that refuses a call, or breaks in it, has a row that says so; the others go on.
+    """
+    try:
+        yield from _checked(plan, product, slots)
+    except ValueError as error:
+        yield make_row(
+            plan.problem, product, "runtime", None,
+            status="invalid", reason=str(error), badges=["does not apply"],
+        )  # fmt: skip
+    except Exception as error:  # It may be the user's own code, which may raise anything.
+        yield make_row(
+            plan.problem, product, "runtime", None,
+            status="failed", reason=f"{type(error).__name__}: {error}", badges=["failed"],
+        )  # fmt: skip
+
+
+def _checked(plan: Case, product: str, slots: list[Slot]) -> Iterator[Row]:
     problem = plan.problem
     start = time.perf_counter()
     try:

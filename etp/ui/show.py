@@ -65,6 +65,7 @@ BADGES = {
     ),
     "does not apply": Badge("gray", "It cannot do this problem; the reason is given."),
     "unavailable": Badge("gray", "It cannot run here; the reason is given."),
+    "failed": Badge("red", "It broke while it was checked; the error is given."),
     "no quartiles": Badge("orange", "The file gives one number per case, without spread."),
     "missing": Badge("orange", "The file holds no time for this case."),
 }
