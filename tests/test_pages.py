@@ -101,7 +101,7 @@ def stored_run(lmax: int = 2) -> Store:
     store = Store(default_path())
     case = Case(
         Problem.of_setting("MIMO", lmax, batch=16), ("cg-sparse", "gaunt-grid"),
-        rounds=12, budget_s=0.5,
+        rounds=12, budget_s=60.0,
     )  # fmt: skip
     rows = [item | {"job": "job1"} for item in run_case(case.as_dict()) if "measure" in item]
     store.add_job("job1", "Compare", [case.as_dict()])
