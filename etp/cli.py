@@ -142,6 +142,7 @@ def _products(options: argparse.Namespace) -> None:
     from etp import products
 
     listed = [_described(products.get(name)) for name in products.names()]
+    listed += [_not_loaded(path, why) for path, why in products.not_loaded().items()]
     if options.json:
         print(json.dumps(listed))
         return
@@ -159,6 +160,19 @@ def _described(product: Any) -> dict[str, Any]:
         "weighted": product.weighted,
         "reference": product.reference,
         "unavailable": product.unavailable(),
+    }
+
+
+def _not_loaded(path: Path, why: str) -> dict[str, Any]:
+    """Entry of a file of the user's own that failed: listed, so that nobody looks for it."""
+    return {
+        "name": path.name,
+        "title": "not loaded",
+        "group": "",
+        "keeps_paths": False,
+        "weighted": False,
+        "reference": str(path),
+        "unavailable": f"{path} was not loaded: {why}",
     }
 
 

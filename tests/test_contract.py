@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import pickle
+from functools import cache
 from typing import NamedTuple
 
 import pytest
@@ -53,8 +54,9 @@ CASES = {
 RANDOM = st.lists(st.tuples(st.integers(0, 3), st.sampled_from("eo")), min_size=1, max_size=3)
 
 
+@cache
 def build(name: str, case: Case, dtype: torch.dtype = torch.float64) -> TensorProduct:
-    """Build, or skip where the product says that it does not apply."""
+    """Build once, or skip where the product says that it cannot do this or does not apply."""
     try:
         return products.get(name)(case.irreps1, case.irreps2, filter_ir_out=case.keep).to(dtype)
     except ValueError as error:
@@ -117,11 +119,19 @@ def test_lower_precision_stays_close_and_keeps_its_dtype(name, case, dtype, tole
 def test_random_irreps_agree_with_the_oracle(name, first, second):
     case = Case("+".join(f"{l}{p}" for l, p in first), "+".join(f"{l}{p}" for l, p in second))
     try:
-        tp = products.get(name)(case.irreps1, case.irreps2)
+        tp = products.get(name)(case.irreps1, case.irreps2).to(torch.float64)
     except ValueError:
         return
     assert measure.agreement(tp, dtype=torch.float64, batch=4).max < 1e-12
     assert measure.equivariance_error(tp, elements=2, batch=2).max < 1e-12
+
+
+@pytest.mark.parametrize("case", [SMALL, CASES["channels"], CASES["repeated"]], ids=str)
+def test_what_is_timed_gives_the_output_that_is_checked(name, case):
+    tp = build(name, case)
+    x1, x2 = draw(tp)
+    z = tp.timed_output(tp.timed_call(*tp.timed_inputs(x1, x2)))
+    torch.testing.assert_close(z, tp(x1, x2), rtol=1e-12, atol=1e-12)
 
 
 def test_leading_axes_broadcast_and_may_be_empty(name):

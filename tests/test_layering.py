@@ -13,7 +13,8 @@ ROOT = Path(__file__).resolve().parent.parent
 LAYERS = (
     {"irreps", "problem", "rows", "devices"},
     {"sphere", "so3", "layout", "environment"},
-    {"product", "registry", "transform", "kernels", "signal_product"},
+    {"product", "registry", "transform", "kernels", "signal_product", "library_product",
+     "own_files"},
     {"products", "measure"},
     {"sweep", "store", "formats", "worker", "runner", "operation", "comparison", "runs",
      "selftest", "reference", "catalog", "experiments"},

@@ -112,39 +112,48 @@ def make_call(
     direction: Direction = "forward",
     cache: Cache = "warm",
 ) -> Call:
-    """What is timed: the product, or it together with its derivatives by both inputs."""
-    run = _DIRECTIONS[direction](tp, x1, x2)
+    """What is timed: the product, or it together with its derivatives by all its inputs.
+
+    A library is called in its own layout, which the inputs are brought to beforehand.
+    """
+    with torch.no_grad():
+        inputs = tp.timed_inputs(x1, x2)
+    run = _DIRECTIONS[direction](tp.timed_call, inputs)
     flush = _flush(x1.device) if cache == "cold" else None
     return Call(run, device_sync(x1.device), flush, _event(x1.device))
 
 
-def _forward(tp: TensorProduct, x1: Tensor, x2: Tensor) -> Callable[[], object]:
+Function = Callable[..., Tensor]
+Inputs = tuple[Tensor, ...]
+
+
+def _forward(function: Function, inputs: Inputs) -> Callable[[], object]:
     def run() -> object:
         with torch.no_grad():
-            return tp(x1, x2)
+            return function(*inputs)
 
     return run
 
 
-def _backward(tp: TensorProduct, x1: Tensor, x2: Tensor) -> Callable[[], object]:
-    inputs = (x1.detach().requires_grad_(), x2.detach().requires_grad_())
-    grad = torch.randn_like(tp(*inputs).detach())
-    return lambda: torch.autograd.grad(tp(*inputs), inputs, grad)
+def _backward(function: Function, inputs: Inputs) -> Callable[[], object]:
+    inputs = tuple(x.detach().requires_grad_() for x in inputs)
+    grad = torch.randn_like(function(*inputs).detach())
+    return lambda: torch.autograd.grad(function(*inputs), inputs, grad)
 
 
-def _double_backward(tp: TensorProduct, x1: Tensor, x2: Tensor) -> Callable[[], object]:
-    inputs = (x1.detach().requires_grad_(), x2.detach().requires_grad_())
-    grad = torch.randn_like(tp(*inputs).detach()).requires_grad_()
+def _double_backward(function: Function, inputs: Inputs) -> Callable[[], object]:
+    inputs = tuple(x.detach().requires_grad_() for x in inputs)
+    grad = torch.randn_like(function(*inputs).detach()).requires_grad_()
     seconds = tuple(torch.randn_like(x) for x in inputs)
 
     def run() -> object:
-        firsts = torch.autograd.grad(tp(*inputs), inputs, grad, create_graph=True)
+        firsts = torch.autograd.grad(function(*inputs), inputs, grad, create_graph=True)
         return torch.autograd.grad(firsts, (*inputs, grad), seconds)
 
     return run
 
 
-_DIRECTIONS: dict[Direction, Callable[[TensorProduct, Tensor, Tensor], Callable[[], object]]] = {
+_DIRECTIONS: dict[Direction, Callable[[Function, Inputs], Callable[[], object]]] = {
     "forward": _forward,
     "backward": _backward,
     "double-backward": _double_backward,

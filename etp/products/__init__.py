@@ -6,15 +6,23 @@ import importlib
 import pkgutil
 from difflib import get_close_matches
 from functools import cache
+from pathlib import Path
 
+from etp import own_files
 from etp.product import TensorProduct
 from etp.registry import registry
 
 
 @cache
-def _discover() -> None:
+def _discover() -> dict[Path, str]:
     for module in pkgutil.iter_modules(__path__):
         importlib.import_module(f"{__name__}.{module.name}")
+    return own_files.load()
+
+
+def not_loaded() -> dict[Path, str]:
+    """Files of the user's own (``ETP_PRODUCTS``) that failed, and why."""
+    return dict(_discover())
 
 
 def names() -> list[str]:
@@ -34,7 +42,8 @@ def get(name: str) -> type[TensorProduct]:
     if name not in known:
         close = get_close_matches(name, known, n=1)
         hint = f"did you mean {close[0]!r}? " if close else ""
-        raise ValueError(f"no tensor product {name!r}; {hint}known: {', '.join(known)}")
+        failed = "".join(f"; {path} was not loaded: {why}" for path, why in not_loaded().items())
+        raise ValueError(f"no tensor product {name!r}; {hint}known: {', '.join(known)}{failed}")
     return known[name]
 
 

@@ -98,7 +98,8 @@ def measure_one(problem: Problem, product: str, measure: str) -> Row:
         tp, batch=problem.batch, dtype=getattr(torch, problem.dtype), device=problem.device,
         direction=problem.direction, cache=problem.cache, seed=problem.seed,
     )  # fmt: skip
-    extra = {"setup_s": setup_s, "compile_s": None, "cache": problem.cache, "role": "product"}
+    extra = {"setup_s": setup_s, "compile_s": None, "cache": problem.cache, "role": "product",
+             "own_layout": tp.own_layout}  # fmt: skip
     return make_row(problem, product, measure, runtime.as_result() | extra)
 
 

@@ -21,7 +21,25 @@ GATED = ("agreement", "equivariance")
 
 
 def checked(plan: Case, product: str, slots: list[Slot]) -> Iterator[Row]:
-    """Build one product, ask what the case wants to know; if it is right, add it to the slots."""
+    """Build one product, ask what the case wants to know; if it is right, add it to the slots.
+
+    A product that refuses a call, or breaks in it, has a row that says so; the others go on.
+    """
+    try:
+        yield from _checked(plan, product, slots)
+    except ValueError as error:
+        yield make_row(
+            plan.problem, product, "runtime", None,
+            status="invalid", reason=str(error), badges=["does not apply"],
+        )  # fmt: skip
+    except Exception as error:  # It may be the user's own code, which may raise anything.
+        yield make_row(
+            plan.problem, product, "runtime", None,
+            status="failed", reason=f"{type(error).__name__}: {error}", badges=["failed"],
+        )  # fmt: skip
+
+
+def _checked(plan: Case, product: str, slots: list[Slot]) -> Iterator[Row]:
     problem = plan.problem
     start = time.perf_counter()
     try:
@@ -38,26 +56,19 @@ def checked(plan: Case, product: str, slots: list[Slot]) -> Iterator[Row]:
     results: dict[str, dict[str, Any]] = {}
     # The gates first: what does not pass them has no meaningful answer to the other questions.
     for question in sorted(plan.questions, key=lambda asked: asked not in GATED):
-        try:
-            results[question] = QUESTIONS[question](tp, problem, plan.elements)
-        except ValueError as error:
-            yield _invalid(problem, product, question, str(error))
-            return
+        results[question] = QUESTIONS[question](tp, problem, plan.elements)
         yield make_row(problem, product, question, results[question])
         if plan.timed and (reason := _wrong(results, problem)) is not None:
-            yield _invalid(problem, product, "runtime", reason)
+            yield make_row(
+                problem, product, "runtime", None,
+                status="invalid", badges=["wrong answer"], reason=reason,
+            )  # fmt: skip
             return
     if not plan.timed:
         return
     if plan.memory:
         yield make_row(problem, product, "memory", _memory(tp, problem))
     slots.append(Slot(product, tp, setup_s, first_call_s, _badges(tp, results)))
-
-
-def _invalid(problem: Problem, product: str, measure: str, reason: str) -> Row:
-    return make_row(
-        problem, product, measure, None, status="invalid", badges=["wrong answer"], reason=reason
-    )
 
 
 def _wrong(results: dict[str, dict[str, Any]], problem: Problem) -> str | None:
@@ -106,6 +117,7 @@ def _badges(tp: TensorProduct, results: dict[str, dict[str, Any]]) -> list[str]:
     found = {
         "missing paths": reached is not None and reached["count"] < reached["allowed"],
         "sums paths": not tp.keeps_paths,
+        "own layout": tp.own_layout,
         f"{tp.group} only": tp.group != "O(3)",
     }
     return [badge for badge, worn in found.items() if worn]

@@ -74,6 +74,7 @@ def timed(
             "compile_s": None,
             "cache": plan.problem.cache,
             "role": slot.role,
+            "own_layout": slot.product.own_layout,
             "reference": reference.name,
             "look": plan.look,
         }
@@ -101,6 +102,7 @@ def _prepared(plan: Case, slot: Slot) -> tuple[str | None, Call]:
     """What to time, and why not: the very inputs that are timed give a sane output here."""
     import torch
 
+    from etp.measure.oracle import GATES, relative
     from etp.measure.runtime import make_call
 
     problem, tp = plan.problem, slot.product
@@ -108,13 +110,16 @@ def _prepared(plan: Case, slot: Slot) -> tuple[str | None, Call]:
     call = make_call(tp, x1, x2, problem.direction, problem.cache)
     few = min(problem.batch, 64)
     with torch.no_grad():
-        z = tp(x1[:few], x2[:few])
+        wanted = tp(x1[:few], x2[:few])
+        z = tp.timed_output(tp.timed_call(*tp.timed_inputs(x1[:few], x2[:few])))
     if z.device != x1.device:
         return f"its output is on {z.device}, asked for was {x1.device}", call
     if z.numel() == 0 or not bool(torch.isfinite(z).all()):
         return "its output is empty or not finite on the inputs to be timed", call
     if not bool(z.any()):
         return "its output is zero on the inputs to be timed", call
+    if (error := relative((z - wanted).double(), wanted.double())) > GATES[z.dtype]:
+        return f"the timed call differs from the one that was checked, by {error:.1e}", call
     return None, call
 
 

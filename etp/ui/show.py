@@ -37,6 +37,11 @@ BADGES = {
         "blue",
         "Paths that lead to one irrep are added up; the full product keeps them apart.",
     ),
+    "own layout": Badge(
+        "blue",
+        "Timed in the layout of its own library: reordering and scaling its output to ours is "
+        "checked, but not counted, since its users would not pay for it.",
+    ),
     "SO(3) only": Badge("orange", "Right under rotations, wrong under inversion."),
     "launch-bound": Badge(
         "orange",
@@ -63,6 +68,7 @@ BADGES = {
     ),
     "does not apply": Badge("gray", "It cannot do this problem; the reason is given."),
     "unavailable": Badge("gray", "It cannot run here; the reason is given."),
+    "failed": Badge("red", "It broke while it was checked; the error is given."),
     "no quartiles": Badge("orange", "The file gives one number per case, without spread."),
     "missing": Badge("orange", "The file holds no time for this case."),
 }

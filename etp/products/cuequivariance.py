@@ -1,0 +1,87 @@
+"""cuEquivariance (NVIDIA) by its PyTorch front end: CUDA kernels, and plain PyTorch on a CPU."""
+
+from __future__ import annotations
+
+from math import sqrt
+from typing import Any
+
+import torch
+from typing_extensions import override
+
+from etp.library_product import LibraryCall, LibraryProduct, dense_macs, missing, nonzero_macs
+from etp.registry import register
+
+
+@register
+class CuEquivariance(LibraryProduct):
+    """Every path channel by channel as one ``SegmentedPolynomial``, blocks (component, channel).
+
+    Its ready-made ``channelwise_tensor_product`` pairs every channel of input 1 with every channel
+    of input 2; the descriptor made here, ``iu,ju,ku+ijk``, pairs channel u with channel u. On a GPU
+    it is run by the ``uniform_1d`` kernels (one thread for each channel: fewer than 32 channels
+    leave threads idle), on a CPU by ``naive``, all that the library has there. Not run on a GPU by
+    this project yet.
+    """
+
+    name, title = "cuequivariance", "cuEquivariance"
+    reference = "NVIDIA, github.com/NVIDIA/cuEquivariance"
+    components_first = True
+
+    @classmethod
+    @override
+    def unavailable(cls) -> str | None:
+        if (name := missing("cuequivariance", "cuequivariance_torch")) is not None:
+            return f"{name} is not installed: pip install cuequivariance cuequivariance-torch"
+        return None
+
+    @override
+    def library_call(self, dtype: torch.dtype, device: torch.device) -> LibraryCall:
+        import cuequivariance_torch
+
+        method = "naive"
+        if device.type == "cuda":
+            if missing("cuequivariance_ops_torch"):
+                major = str(torch.version.cuda).partition(".")[0]
+                raise ValueError(
+                    "cuequivariance has no CUDA kernels here, only its slow fallback: "
+                    f"pip install cuequivariance-ops-torch-cu{major}"
+                )
+            method = "uniform_1d"
+        polynomial = cuequivariance_torch.SegmentedPolynomial(self._descriptor(), method=method)
+        return _Call(polynomial.to(device))
+
+    def _descriptor(self) -> Any:
+        import cuequivariance as cue
+
+        found = cue.SegmentedTensorProduct.from_subscripts("iu,ju,ku+ijk")
+        for operand, irs in enumerate((self.irs_in1, self.irs_in2, self.irs_out)):
+            for ir in irs:
+                found.add_segment(operand, (ir.dim, self.channels))
+        place1 = {ir: number for number, ir in enumerate(self.irs_in1)}
+        place2 = {ir: number for number, ir in enumerate(self.irs_in2)}
+        for number, path in enumerate(self.paths):
+            (block,) = cue.clebsch_gordan(*(cue.O3(ir.l, ir.p) for ir in path[:3]))
+            # Their blocks have norm sqrt(2 l3 + 1), those of wigner_3j have norm 1.
+            found.add_path(
+                place1[path.ir_in1], place2[path.ir_in2], number, c=block / sqrt(path.ir_out.dim)
+            )
+        return cue.SegmentedPolynomial.eval_last_operand(found)
+
+    @override
+    def macs(self) -> int:
+        count = nonzero_macs if self.device.type == "cuda" else dense_macs
+        return count(self.paths)
+
+
+class _Call(torch.nn.Module):
+    """A polynomial with one output as a function of its inputs."""
+
+    def __init__(self, polynomial: torch.nn.Module) -> None:
+        super().__init__()
+        self.polynomial = polynomial
+
+    @override
+    def forward(self, *inputs: torch.Tensor) -> torch.Tensor:
+        (found,) = self.polynomial(list(inputs))
+        output: torch.Tensor = found
+        return output
