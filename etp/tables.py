@@ -84,6 +84,7 @@ def _line(found: Comparison, entry: Entry) -> dict[str, Any]:
         "gate": drift.get("gate"),
         "first_call_s": runtime.get("first_call_s"),
         "setup_s": runtime.get("setup_s"),
+        "compile_s": runtime.get("compile_s"),
         "peak_bytes": memory.get("peak_bytes"),
         "table_bytes": memory.get("table_bytes"),
         "macs": cost.get("macs"),

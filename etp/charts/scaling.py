@@ -9,9 +9,10 @@ import altair as alt
 import pandas as pd
 
 from etp.charts import base, labels, theme
-from etp.charts.lines import TITLES, Axis, lines
+from etp.charts.lines import TITLES, lines
 from etp.charts.text import list_text, rate_text, superscript, time_text
 from etp.charts.theme import Mode
+from etp.problem import Axis
 
 HEIGHT = 430
 HEIGHT_ROOF = 360

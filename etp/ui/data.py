@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import streamlit as st
 
 from etp.comparison import Comparison, comparisons
+from etp.growth import Line, lines
 from etp.plans import shown_problem
 from etp.problem import Problem
 from etp.reference import reference_rows
@@ -55,12 +56,87 @@ def _view(source: str, found: list[Comparison], rows: list[Row], settings: Setti
     devices = list(dict.fromkeys(one.problem.device for one in shown))
     device = next((d for d in settings.devices if d in devices), devices[0])
     shown = [one for one in shown if one.problem.device == device]
-    shown.sort(key=lambda one: (one.problem.lmax, one.problem.batch))
+    shown = _one_size(shown, settings)
+    shown.sort(key=lambda one: one.problem.lmax)
     timed = [one for one in shown if one.timed] or shown
     # Without a choice, the largest lmax up to 4: what models use.
     usual = [one for one in timed if one.problem.lmax <= 4] or timed
     chosen = next((one for one in shown if one.problem.lmax == settings.at), usual[-1])
     return View(source, shown, chosen, rows)
+
+
+def _one_size(found: list[Comparison], settings: Settings) -> list[Comparison]:
+    """Of several batches or channels those chosen, or else the last: lmax tells the rest apart."""
+    present = [(one.problem.batch, one.problem.channels) for one in found]
+    chosen = (settings.batch, settings.channels)
+    kept = chosen if chosen in present else present[-1]
+    return [one for one, size in zip(found, present, strict=True) if size == kept]
+
+
+@dataclass
+class Swept:
+    """A line of comparisons along one axis.
+
+    Attributes:
+        source: ``"run"`` or ``"reference"``.
+        line: None where nothing was measured along this axis yet.
+        others: Lines that differ from it in lmax alone, itself included, by lmax.
+        rows: All rows behind it.
+    """
+
+    source: str
+    line: Line | None
+    others: dict[int, Line]
+    rows: list[Row]
+
+
+def swept(settings: Settings) -> Swept:
+    """The line to show along the axis chosen; of the reference results where the run has none."""
+    own = job_rows(settings.scaling) if settings.scaling is not None else []
+    for source, rows in (("run", own), ("reference", reference_rows())):
+        found = _compared(rows, settings.baseline)
+        long = [line for line in lines(found, settings.axis) if len(line.sizes) > 1]  # type: ignore[arg-type]
+        if long:
+            best = max(long, key=lambda line: _fit_for(line, settings))
+            return Swept(source, best, _by_lmax(best, long), rows)
+    return Swept("reference", None, {}, [])
+
+
+def _fit_for(line: Line, settings: Settings) -> tuple[object, ...]:
+    """What makes a line the one that was asked for, most important first."""
+    problem = line.last.problem
+    wanted = None if settings.setting == CUSTOM else settings.setting
+    alike = {
+        "lmax": settings.at is None or problem.lmax == settings.at,
+        "batch": problem.batch == settings.batch,
+        "channels": problem.channels == settings.channels,
+    }
+    return (
+        problem.setting == wanted,
+        problem.setting == "MIMO",
+        problem.device in settings.devices,
+        *(same for axis, same in alike.items() if axis != line.axis),
+        len(line.sizes),
+        problem.lmax <= USUAL_LMAX,
+        problem.lmax,
+    )
+
+
+def _by_lmax(shown: Line, found: list[Line]) -> dict[int, Line]:
+    if shown.axis == "lmax":
+        return {}
+
+    def rest(line: Line) -> tuple[object, ...]:
+        problem = line.last.problem
+        return (problem.setting, problem.device, problem.dtype, problem.direction, problem.cache,
+                problem.threads, line.device())  # fmt: skip
+
+    alike = {line.last.problem.lmax: line for line in found if rest(line) == rest(shown)}
+    return dict(sorted((alike | {shown.last.problem.lmax: shown}).items()))
+
+
+USUAL_LMAX = 4
+"""What models use, and what is shown where nothing was chosen."""
 
 
 @dataclass

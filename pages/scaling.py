@@ -1,0 +1,28 @@
+"""Scaling: how time and memory grow with lmax, batch or channels, and what limits them."""
+
+from __future__ import annotations
+
+from etp.growth import growth_finding
+from etp.plans import SCALING
+from etp.ui import data, jobs, scaling, show
+from etp.ui.bar import bar
+from etp.ui.frame import page
+from etp.ui.session import write_address
+
+with page("Scaling"):
+    chosen = bar(SCALING, scaling.axis_choice, scaling.SIZES)
+    write_address()
+    jobs.panel(chosen.scaling)
+    swept = data.swept(chosen)
+    if swept.line is None:
+        scaling.nothing_yet(chosen)
+    else:
+        show.verdict(growth_finding(swept.line))
+        scaling.provenance(swept.line, swept.source)
+        scaling.growth(swept, swept.line)
+        scaling.roofs(swept, swept.line)
+        scaling.costs(swept.line)
+        scaling.overtakings(swept.line)
+        scaling.table(swept, swept.line)
+        scaling.reproduce(swept.line, chosen)
+        scaling.left_out(swept.line)
