@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from etp.growth import growth_finding
 from etp.plans import SCALING
-from etp.ui import data, jobs, scaling, show
+from etp.ui import axis, data, jobs, scaling, scaling_table, show
 from etp.ui.bar import bar
 from etp.ui.frame import page
 from etp.ui.session import write_address
 
 with page("Scaling"):
-    chosen = bar(SCALING, scaling.axis_choice, scaling.SIZES)
+    chosen = bar(SCALING, axis.axis_choice, axis.SIZES)
     write_address()
     jobs.panel(chosen.scaling)
     swept = data.swept(chosen)
     if swept.line is None:
-        scaling.nothing_yet(chosen)
+        axis.nothing_yet(chosen)
     else:
         show.verdict(growth_finding(swept.line))
         scaling.provenance(swept.line, swept.source)
@@ -23,6 +23,6 @@ with page("Scaling"):
         scaling.roofs(swept, swept.line)
         scaling.costs(swept.line)
         scaling.overtakings(swept.line)
-        scaling.table(swept, swept.line)
-        scaling.reproduce(swept.line, chosen)
-        scaling.left_out(swept.line)
+        scaling_table.table(swept, swept.line)
+        scaling_table.reproduce(swept.line, chosen)
+        scaling_table.left_out(swept.line)

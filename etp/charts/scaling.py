@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from math import floor
 from typing import Any
 
 import altair as alt
@@ -98,7 +99,7 @@ def slopes(
     for bound in ("low", "high"):
         df[bound] = df[bound].fillna(df["fitted"])
     values = [*df["fitted"], *df["low"], *df["high"], *df["theory"].dropna()]
-    low, high = min(0, *map(int, values)), int(max(values)) + 1
+    low, high = min(0, floor(min(values))), floor(max(values)) + 1
     powers = [symbol + superscript(k) for k in range(low, high + 1)]
     written = f"{powers!r}[datum.value - ({low})]"
     scale = alt.Scale(domain=[low, high], nice=False)
