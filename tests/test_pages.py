@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 from streamlit.testing.v1 import AppTest
@@ -65,7 +66,10 @@ def test_the_application_opens_on_the_compare_page():
     "query",
     [
         {"setting": "XIXO"}, {"lmax": "700"}, {"setting": "Custom", "irreps1": "1x + 2e"},
-        {"batch": "-5"}, {"job": "nothing", "checks": "nothing", "counts": "nothing"},
+        {"batch": "-5"},
+        {"job": "nothing", "checks": "nothing", "counts": "nothing", "scaling": "nothing"},
+        {"axis": "colour"}, {"axis": "batch", "batches": "ten"}, {"channel_counts": "0"},
+        {"axis": "channels", "channel_counts": "3"}, {"axis": "batch", "batches": "10,10000000"},
         {"products": "no-such-product"}, {"devices": "cuda:9"}, {"at": "9"}, {"pick": "nobody"},
         {"setting": "Custom", "irreps1": "1o", "irreps2": "1o", "keep": "1o"},
         {"setting": "SISO", "outputs": "natural", "lmax": "1:1"},
@@ -159,6 +163,71 @@ def test_the_filter_of_results_leaves_what_matches():
     page.text_input(key="filter").input("beta").run()
     every = next(f.value for f in page.dataframe if "measure" in f.value)
     assert set(every["product"]) == {"beta"}
+
+
+SWEPT = {10: (1e-3, 5e-3), 100: (3e-3, 6e-3), 1000: (2e-2, 7e-3), 10000: (2e-1, 6e-2)}
+
+
+def stored_sweep(quartiles: bool = True) -> None:
+    """A finished sweep along batch in which gaunt-grid overtakes cg-sparse at 1000."""
+    store, rows = Store(default_path()), []
+    problem = Problem.of_setting("MIMO", 2)
+    for batch, (first, second) in SWEPT.items():
+        now = problem.at(batch=batch)
+        found = run_of({"cg-sparse": first, "gaunt-grid": second}, twin="cg-sparse", problem=now)
+        for name in ("cg-sparse", "gaunt-grid"):
+            found.append(row(name, "cost", {"macs": 9 * batch, "bytes": batch, "flops": 18 * batch},
+                             now))  # fmt: skip
+        rows += [one | {"group": f"g{batch}", "job": "swept"} if one["group"] else
+                 one | {"job": "swept"} for one in found]  # fmt: skip
+    if not quartiles:
+        for one in rows:
+            one["badges"] = ["no quartiles"]
+    roofs = {"copy_bytes_per_s": 1e10, "matmul_flops_per_s": {"float32": 1e11}}
+    rows.append(row("device", "roofline", roofs, problem, job="swept"))
+    store.add_job("swept", "Scaling", [{"problem": problem.as_dict(), "products": ["cg-sparse"]}])
+    store.update_job("swept", state="done", done=1, started=1.0, finished=2.0)
+    store.add_rows(rows)
+
+
+def test_a_sweep_is_shown_with_slopes_limits_and_who_overtakes_whom():
+    stored_sweep()
+    page = open_page("scaling", scaling="swept", axis="batch")
+    assert not page.exception
+    assert not page.error
+    text = text_of(page)
+    assert "### From batch 10 to 10\u202f000, gaunt-grid grows like B⁰·³ and cg-sparse like" in text
+    assert "gaunt-grid overtakes cg-sparse at batch 1\u202f000 for lmax 2 on a processor" in text
+    assert "30 interleaved rounds per size" in text
+    assert "no quartiles in this file" not in text
+    assert charts_of(page) >= 3
+    limits = next(f.value for f in page.dataframe if "limit" in f.value)
+    assert set(limits["limit"]) <= {"bytes", "neither", "cache", "launch", "arithmetic"}
+    every = next(f.value for f in page.dataframe if "slope" in f.value)
+    assert sorted(set(every["batch"])) == list(SWEPT)
+
+
+def test_rows_without_quartiles_wear_a_badge():
+    stored_sweep(quartiles=False)
+    page = open_page("scaling", scaling="swept", axis="batch")
+    assert "no quartiles in this file" in str(page)
+
+
+def test_an_axis_that_was_not_measured_is_said_and_can_be_run(monkeypatch):
+    from etp.ui import data
+
+    monkeypatch.setattr(data, "reference_rows", lambda: [])
+    page = open_page("scaling", axis="channels", channel_counts="1,2,8")
+    assert "### Nothing was measured along channels yet." in text_of(page)
+    assert [b.label for b in page.button if b.label.startswith("Run here: 3 sizes, about ")]
+
+
+def test_choosing_an_axis_changes_the_address():
+    page = open_page("scaling")
+    choice: Any = next(g for g in page.get("button_group") if "channels" in str(g))
+    choice.set_value("channels").run()
+    assert not page.exception
+    assert page.query_params["axis"] == ["channels"]
 
 
 def test_typed_irreps_show_their_paths_before_anything_is_counted():

@@ -24,6 +24,8 @@ MIN_INTERVAL = 4
 LARGER_SHARE = 0.6
 """The larger sizes are fitted (at least :data:`MIN_INTERVAL`): small ones time the call itself."""
 CONFIDENCE = 0.95
+CLEAR = 1.0
+"""An exponent known no better than by this much either way is not stated as a finding."""
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,11 @@ class Fit:
     low: float | None
     high: float | None
     sizes: tuple[int, ...]
+
+    @property
+    def clear(self) -> bool:
+        """Whether one power describes the sizes: its interval is narrow, or there is none."""
+        return self.low is None or self.high is None or self.high - self.low <= 2 * CLEAR
 
 
 @dataclass(frozen=True)

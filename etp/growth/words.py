@@ -8,11 +8,11 @@ from etp.charts.text import count_text, list_text, superscript, time_text
 from etp.comparison import Comparison
 from etp.findings import Finding
 from etp.growth.crossings import Crossing, PayOff, crossings
-from etp.growth.fits import MIN_FIT, Growth, growths, typical_s
+from etp.growth.fits import MIN_FIT, Growth, fitted_sizes, growths, typical_s
 from etp.growth.lines import Line
 
 SYMBOLS = {"lmax": "L", "batch": "B", "channels": "C"}
-CLEAR = 0.25
+BEYOND = 0.25
 """An exponent must be this far from that of the count to be worth a sentence."""
 
 
@@ -27,22 +27,32 @@ def growth_finding(line: Line) -> Finding:
         heading = f"{count} size{'s were' if count > 1 else ' was'} measured, too few for a slope."
         mend = f"A slope needs {MIN_FIT}: choose a wider range of {line.axis}."
         return Finding(heading, lead or mend, "")
-    shown = _shown(fitted, line)
-    first, *_, last = fitted[0].time.sizes  # type: ignore[union-attr]
+    first, *_, last = fitted_sizes(line.sizes)
+    between = f"From {line.named(first)} to {_bare(line, last)}"
+    shown = _shown([g for g in fitted if g.time and g.time.clear], line)
+    names = [growth.product for growth in shown] or [line.last.baseline]
     parts = [f"{g.product} grows like {_power(g, line)}" if g is shown[0]
              else f"{g.product} like {_power(g, line)}" for g in shown]  # fmt: skip
-    heading = f"From {line.named(first)} to {_bare(line, last)}, {list_text(parts)}."
-    names = [growth.product for growth in shown]
+    heading = f"{between}, {list_text(parts)}."
+    if not shown:
+        heading = f"{between}, no product grows like one power of {line.axis}."
     times = [(typical_s(entry), name) for name in names for entry in line.last.timed
              if entry.product == name]  # fmt: skip
-    meaning = f"At {largest} that is {_against([time_text(s) for s, _ in times])}. {lead}".rstrip()
-    return Finding(heading, meaning, _beyond_count(fitted, line))
+    told = _against([time_text(seconds) for seconds, _ in times])
+    what = "that is" if shown else f"{line.last.baseline} takes"
+    meaning = f"At {largest} {what} {told}. {lead}".rstrip()
+    doubt = _beyond_count(fitted, line)
+    if any(growth.time and growth.time.low is None for growth in shown):
+        doubt = "Three sizes: the slopes have no interval."
+    return Finding(heading, meaning, doubt)
 
 
 def _shown(fitted: Sequence[Growth], line: Line) -> list[Growth]:
     """The slowest growth, the baseline's, and the fastest; those still timed at the last size."""
     there = {entry.product for entry in line.last.timed}
-    kept = [growth for growth in fitted if growth.product in there] or list(fitted)
+    kept = [growth for growth in fitted if growth.product in there]
+    if not kept:
+        return []
     base = [growth for growth in kept if growth.product == line.last.baseline]
     chosen = [kept[0], *base, kept[-1]]
     return [growth for growth in kept if growth in chosen]
@@ -72,7 +82,7 @@ def _notable(found: Sequence[Crossing], line: Line) -> Crossing:
 def _beyond_count(fitted: Sequence[Growth], line: Line) -> str:
     """A product whose time certainly grows faster than its operations."""
     symbol = SYMBOLS[line.axis]
-    worst, by = None, CLEAR
+    worst, by = None, BEYOND
     for growth in fitted:
         if growth.time and growth.count and growth.time.low is not None:
             distance = growth.time.exponent - growth.count.exponent

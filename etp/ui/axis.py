@@ -23,9 +23,11 @@ CHANNELS = (1, 2, 4, 8, 16, 32, 64, 128)
 
 def axis_choice() -> None:
     """What changes along the page; the first control of its bar."""
+    st.session_state["axis_choice"] = settings().axis
     st.segmented_control(
-        "Along", get_args(Axis), required=True, label_visibility="collapsed", **bound("axis")
-    )
+        "Along", get_args(Axis), key="axis_choice", required=True, label_visibility="collapsed",
+        on_change=lambda: choose(axis=st.session_state["axis_choice"]),
+    )  # fmt: skip
 
 
 def _sizes_label(chosen: Settings) -> str:

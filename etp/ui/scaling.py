@@ -70,7 +70,7 @@ def growth(swept: Swept, line: Line) -> None:
         with st.container(horizontal=True, horizontal_alignment="distribute"):
             with st.container(gap=None, width="content"):
                 st.markdown(f"##### Time against {line.axis}")
-                st.caption("line: quartiles · label: fitted exponent")
+                st.caption("line: quartiles · label: fitted exponent, where one power fits")
             if len(swept.others) > 1:
                 axis.lmax_shown(swept, line)
         show.chart(time_chart(table, slopes, line.axis, mode()), "scaling")
@@ -103,6 +103,7 @@ def slopes_of(line: Line) -> pd.DataFrame:
                 "low": g.time.low,
                 "high": g.time.high,
                 "theory": g.count.exponent if g.count else None,
+                "clear": g.time.clear,
             }
             for g in growths(line)
             if g.time is not None
@@ -114,7 +115,8 @@ def time_chart(
     table: pd.DataFrame, slopes: pd.DataFrame, along: Axis, colours: Mode
 ) -> alt.LayerChart:
     """Log-log lines of the time, each with its fitted exponent."""
-    known = {} if slopes.empty else dict(zip(slopes["product"], slopes["fitted"], strict=True))
+    clear = slopes[slopes["clear"]] if not slopes.empty else slopes
+    known = {} if clear.empty else dict(zip(clear["product"], clear["fitted"], strict=True))
     return charts.scaling(table, colours, along, known, settings().pick)
 
 

@@ -64,7 +64,7 @@ def _shown(lines: pd.DataFrame, line: Line) -> pd.DataFrame:
             ],
             "slope": [growth.time.exponent if growth.time else None for growth in found],
             "interval": [
-                f"{growth.time.low:.2f} – {growth.time.high:.2f}"
+                f"{growth.time.low:.2f} to {growth.time.high:.2f}"
                 if growth.time and growth.time.low is not None and growth.time.high is not None
                 else ""
                 for growth in found
