@@ -293,7 +293,7 @@ def test_the_roof_over_a_product_and_its_share_follow_from_counts():
 @pytest.mark.parametrize(
     ("word", "arguments", "changes"),
     [
-        ("neither", (1e-3, 20_000_000, 200_000), {}),
+        ("neither roof", (1e-3, 20_000_000, 200_000), {}),
         ("cache", (1e-3, 15_000_000, 15_000_000), {}),
         ("launch", (1e-5, 800_000, 8_000), {}),
         ("page faults", (0.1, 6e8, 6e8), {"memory": 6e8, "fresh_bytes_per_s": 1e10}),

@@ -202,7 +202,7 @@ def test_a_sweep_is_shown_with_slopes_limits_and_who_overtakes_whom():
     assert "no quartiles in this file" not in text
     assert charts_of(page) >= 3
     limits = next(f.value for f in page.dataframe if "limit" in f.value)
-    assert set(limits["limit"]) <= {"bytes", "neither", "cache", "launch", "arithmetic"}
+    assert set(limits["limit"]) <= {"bytes", "neither roof", "cache", "launch", "arithmetic"}
     every = next(f.value for f in page.dataframe if "slope" in f.value)
     assert sorted(set(every["batch"])) == list(SWEPT)
 

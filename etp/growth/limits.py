@@ -15,7 +15,7 @@ from etp.growth.fits import typical_s
 from etp.measure.flags import launch_bound
 from etp.rows import Row
 
-Word = Literal["launch", "page faults", "cache", "bytes", "arithmetic", "neither"]
+Word = Literal["launch", "page faults", "cache", "bytes", "arithmetic", "neither roof"]
 LIMIT_WORDS: dict[Word, str] = {
     "launch": "a call takes less than 20 µs, or handing over the work takes most of the time",
     "page faults": "new memory of the size that the call allocates would take at least half of "
@@ -24,7 +24,7 @@ LIMIT_WORDS: dict[Word, str] = {
     "cache": "it moves bytes faster than a copy of main memory does: its data stay in the cache",
     "bytes": "at least half of the copy roof",
     "arithmetic": "at least half of the matrix-product roof",
-    "neither": "less than half of its roof: overhead, or more traffic than the least possible",
+    "neither roof": "less than half of its roof: overhead, or more traffic than the least possible",
 }
 """Each limit, and how it is told from the numbers; the first that holds is taken."""
 
@@ -104,7 +104,7 @@ def _limit(found: Comparison, entry: Entry, roofs: Mapping[str, float]) -> Limit
     copy, peak = roofs["copy_bytes_per_s"] * intensity, roofs["matmul_flops_per_s"]
     roof: Literal["bytes", "arithmetic"] = "bytes" if copy < peak else "arithmetic"
     share = rate / min(copy, peak)
-    word: Word = roof if share >= NEAR else "neither"
+    word: Word = roof if share >= NEAR else "neither roof"
     if roof == "bytes" and share > 1:
         word = "cache"
     if _faults(entry, seconds, roofs.get("fresh_bytes_per_s")):

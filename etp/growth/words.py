@@ -8,7 +8,7 @@ from etp.charts.text import count_text, list_text, superscript, time_text
 from etp.comparison import Comparison
 from etp.findings import Finding
 from etp.growth.crossings import Crossing, PayOff, crossings
-from etp.growth.fits import MIN_FIT, Growth, fitted_sizes, growths, typical_s
+from etp.growth.fits import MIN_FIT, Growth, fitted_sizes, growths
 from etp.growth.lines import Line
 
 SYMBOLS = {"lmax": "L", "batch": "B", "channels": "C"}
@@ -36,9 +36,9 @@ def growth_finding(line: Line) -> Finding:
     heading = f"{between}, {list_text(parts)}."
     if not shown:
         heading = f"{between}, no product grows like one power of {line.axis}."
-    times = [(typical_s(entry), name) for name in names for entry in line.last.timed
-             if entry.product == name]  # fmt: skip
-    told = _against([time_text(seconds) for seconds, _ in times])
+    # The medians that charts and tables show.
+    times = [line.last.entry(name).result("runtime")["median_s"] for name in names]
+    told = _against([time_text(seconds) for seconds in times])
     what = "that is" if shown else f"{line.last.baseline} takes"
     meaning = f"At {largest} {what} {told}. {lead}".rstrip()
     doubt = _beyond_count(fitted, line)

@@ -27,10 +27,11 @@ from etp.problem import Axis
 from etp.tables import timed_frame
 from etp.ui import axis, show
 from etp.ui.data import Swept
-from etp.ui.frame import mode
+from etp.ui.frame import mode, on_phone
 from etp.ui.session import settings
 
 SHOWN_CROSSINGS = 8
+WIDE_PX, PHONE_PX = 760, 340
 
 
 def provenance(line: Line, source: str) -> None:
@@ -140,7 +141,9 @@ def roofs(swept: Swept, line: Line) -> None:
         if points.empty:
             st.caption("Operations were not counted in these results.")
             return
-        show.chart(charts.roofline(points, measured, mode(), settings().pick), "roofline")
+        wide = PHONE_PX if on_phone() else WIDE_PX
+        picture = charts.roofline(points, measured, mode(), settings().pick, wide)
+        show.chart(picture, "roofline")
     with right:
         _limits(line, measured)
 
