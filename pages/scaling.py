@@ -12,8 +12,9 @@ from etp.ui.session import write_address
 with page("Scaling"):
     chosen = bar(SCALING, axis.axis_choice, axis.SIZES)
     write_address()
-    jobs.panel(chosen.scaling)
     swept = data.swept(chosen)
+    if swept.source != "imported":
+        jobs.panel(chosen.scaling)
     if swept.line is None:
         axis.nothing_yet(chosen)
     else:

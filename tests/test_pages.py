@@ -13,7 +13,7 @@ from etp.store import Store, default_path
 from etp.sweep import Case
 from etp.sweep import run as run_case
 from etp.ui import jobs
-from tests.make import row, run_of
+from tests.make import MIMO, row, run_of
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = sorted(path.stem for path in (ROOT / "pages").glob("*.py"))
@@ -168,7 +168,7 @@ def test_the_filter_of_results_leaves_what_matches():
 SWEPT = {10: (1e-3, 5e-3), 100: (3e-3, 6e-3), 1000: (2e-2, 7e-3), 10000: (2e-1, 6e-2)}
 
 
-def stored_sweep(quartiles: bool = True) -> None:
+def stored_sweep() -> None:
     """A finished sweep along batch in which gaunt-grid overtakes cg-sparse at 1000."""
     store, rows = Store(default_path()), []
     problem = Problem.of_setting("MIMO", 2)
@@ -180,9 +180,6 @@ def stored_sweep(quartiles: bool = True) -> None:
                              now))  # fmt: skip
         rows += [one | {"group": f"g{batch}", "job": "swept"} if one["group"] else
                  one | {"job": "swept"} for one in found]  # fmt: skip
-    if not quartiles:
-        for one in rows:
-            one["badges"] = ["no quartiles"]
     roofs = {"copy_bytes_per_s": 1e10, "matmul_flops_per_s": {"float32": 1e11}}
     rows.append(row("device", "roofline", roofs, problem, job="swept"))
     store.add_job("swept", "Scaling", [{"problem": problem.as_dict(), "products": ["cg-sparse"]}])
@@ -199,7 +196,7 @@ def test_a_sweep_is_shown_with_slopes_limits_and_who_overtakes_whom():
     assert "### From batch 10 to 10\u202f000, gaunt-grid grows like B⁰·³ and cg-sparse like" in text
     assert "gaunt-grid overtakes cg-sparse at batch 1\u202f000 for lmax 2 on a processor" in text
     assert "30 interleaved rounds per size" in text
-    assert "no quartiles in this file" not in text
+    assert "no quartiles in this file" not in text_of(page)
     assert charts_of(page) >= 3
     limits = next(f.value for f in page.dataframe if "limit" in f.value)
     assert set(limits["limit"]) <= {"bytes", "neither roof", "cache", "launch", "arithmetic"}
@@ -207,10 +204,22 @@ def test_a_sweep_is_shown_with_slopes_limits_and_who_overtakes_whom():
     assert sorted(set(every["batch"])) == list(SWEPT)
 
 
-def test_rows_without_quartiles_wear_a_badge():
-    stored_sweep(quartiles=False)
-    page = open_page("scaling", scaling="swept", axis="batch")
-    assert "no quartiles in this file" in str(page)
+def test_imported_rows_without_quartiles_are_shown_from_results_with_a_badge():
+    Store(default_path()).add_rows(
+        [
+            row(name, result={"median_s": law * batch}, problem=MIMO.at(batch=batch),
+                badges=["no quartiles"], environment={"source": "a file", "device_name": "A100"})
+            for batch in (10, 100, 1000, 10000)
+            for name, law in (("cg-dense", 1e-6), ("e3nn", 3e-6))
+        ]
+    )  # fmt: skip
+    links = next(f.value for f in open_page("results").dataframe if "growth" in f.value)
+    assert links["growth"][0] == "/scaling?scaling=a%20file%3A%20A100&axis=batch"
+    page = open_page("scaling", scaling="a file: A100", axis="batch")
+    assert not page.warning
+    assert "cg-dense grows like B¹·⁰" in text_of(page)
+    assert "no pair can be judged" in text_of(page)
+    assert "no quartiles in this file" in text_of(page)
 
 
 def test_an_axis_that_was_not_measured_is_said_and_can_be_run(monkeypatch):

@@ -3,7 +3,7 @@
 from etp.growth.crossings import Crossing, PayOff, crossings, pay_offs
 from etp.growth.fits import Fit, Growth, fit, fitted_sizes, growths
 from etp.growth.limits import LIMIT_WORDS, Limit, limits, roofs_of
-from etp.growth.lines import AXES, Line, lines
+from etp.growth.lines import AXES, Line, lines, swept_axis
 from etp.growth.words import crossing_sentence, growth_finding, pay_off_sentence
 
 __all__ = [
@@ -26,4 +26,5 @@ __all__ = [
     "pay_off_sentence",
     "pay_offs",
     "roofs_of",
+    "swept_axis",
 ]

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import get_args
 
 from etp.charts.text import count_text
 from etp.comparison import Comparison
 from etp.problem import Axis, Problem
+from etp.rows import Row
 
 AXES: tuple[Axis, ...] = get_args(Axis)
 _FOLLOW = {"lmax": ("lmax", "irreps1", "irreps2", "filter_out")}
@@ -95,6 +96,13 @@ def lines(found: Iterable[Comparison], axis: Axis) -> list[Line]:
         Line(axis, tuple(sorted(group, key=lambda one: int(getattr(one.problem, axis)))))
         for group in groups.values()
     ]
+
+
+def swept_axis(rows: Sequence[Row]) -> Axis | None:
+    """The axis with most sizes among runtimes; None where every size is the only one."""
+    sizes = {axis: len({row["problem"][axis] for row in rows}) for axis in AXES}
+    most = max(AXES, key=lambda axis: sizes[axis])
+    return most if sizes[most] > 1 else None
 
 
 def _fixed(one: Comparison, axis: Axis) -> str:

@@ -12,6 +12,7 @@ from etp.plans import shown_problem
 from etp.problem import Problem
 from etp.reference import reference_rows
 from etp.rows import Row
+from etp.runs import runs
 from etp.settings import CUSTOM, Settings
 from etp.ui.jobs import store
 
@@ -78,7 +79,7 @@ class Swept:
     """A line of comparisons along one axis.
 
     Attributes:
-        source: ``"run"`` or ``"reference"``.
+        source: ``"run"``, ``"imported"`` or ``"reference"``.
         line: None where nothing was measured along this axis yet.
         others: Lines that differ from it in lmax alone, itself included, by lmax.
         rows: All rows behind it.
@@ -92,8 +93,12 @@ class Swept:
 
 def swept(settings: Settings) -> Swept:
     """The line to show along the axis chosen; of the reference results where the run has none."""
-    own = job_rows(settings.scaling) if settings.scaling is not None else []
-    for source, rows in (("run", own), ("reference", reference_rows())):
+    key = settings.scaling
+    for source, rows in (
+        ("run", job_rows(key) if key else []),
+        ("imported", imported_rows(key) if key else []),
+        ("reference", reference_rows()),
+    ):
         found = _compared(rows, settings.baseline)
         long = [line for line in lines(found, settings.axis) if len(line.sizes) > 1]  # type: ignore[arg-type]
         if long:
@@ -210,6 +215,17 @@ def job_rows(job_id: str) -> list[Row]:
 @st.cache_data(show_spinner=False, max_entries=50)
 def _stored(job_id: str, revision: int) -> list[Row]:
     return store().rows(job=job_id)
+
+
+def imported_rows(source: str) -> list[Row]:
+    """Rows without a job that came from a source, as the results page names it."""
+    return _imported(source, store().revision())
+
+
+@st.cache_data(show_spinner=False, max_entries=10)
+def _imported(source: str, revision: int) -> list[Row]:
+    without = [row for row in store().rows() if row["job"] is None]
+    return next((run.rows for run in runs(without, {}) if run.key == source), [])
 
 
 @st.cache_resource(show_spinner=False, max_entries=20)
