@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import streamlit as st
 from streamlit.testing.v1 import AppTest
 
 from etp.problem import Problem
@@ -26,6 +27,8 @@ def _fresh_server():
     """No cache, runner or catalog of another test."""
     for resource in (jobs.store, jobs.runner, jobs.catalog):
         resource.clear()
+    # Rows are cached by the number of changes of the one store that a server has.
+    st.cache_data.clear()
     yield
     for resource in (jobs.store, jobs.runner, jobs.catalog):
         resource.clear()
