@@ -21,6 +21,8 @@ from etp.rows import SAMPLE_KEYS, Row
 from etp.settings import Settings
 
 SETTINGS = ("MIMO", "SIMO", "SISO")
+SWEPT_LMAX = (2, 4)
+AXES = {"batch": (10, 100, 1000, 10_000), "channels": (1, 4, 16, 64)}
 
 
 def main() -> None:
@@ -38,13 +40,14 @@ def main() -> None:
         for setting in SETTINGS
         for lmax in range(1, options.lmax + 1)
     ]
+    problems += [problem for problem in swept(options.batch) if problem not in problems]
     for number, problem in enumerate(problems, 1):
         last = number == len(problems)
         case = sweep.Case(
             problem, names, reference="cg-dense", budget_s=options.budget, rounds=40, roofs=last
         )
         rows += [light(row) for row in sweep.run(case.as_dict()) if "measure" in row]
-        at = f"{problem.setting} lmax {problem.lmax}"
+        at = f"{problem.setting} lmax {problem.lmax} batch {problem.batch} x {problem.channels}"
         print(f"{number} of {len(problems)}: {at}", file=sys.stderr)
     chosen = Settings(lmax=(1, options.lmax), products=names)
     for case in CHECKS.cases(chosen):
@@ -53,6 +56,17 @@ def main() -> None:
     with gzip.open(options.out, "wt", encoding="utf-8", compresslevel=9) as file:
         file.writelines(json.dumps(row) + "\n" for row in rows)
     print(f"{options.out}: {len(rows)} rows")
+
+
+def swept(batch: int) -> list[Problem]:
+    """Problems along batch and along channels, each once."""
+    found = [
+        Problem.of_setting("MIMO", lmax, batch=batch).at(**{axis: size})
+        for axis, along in AXES.items()
+        for lmax in SWEPT_LMAX
+        for size in along
+    ]
+    return list(dict.fromkeys(found))
 
 
 def light(row: Row) -> Row:

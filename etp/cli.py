@@ -66,16 +66,19 @@ def parser() -> argparse.ArgumentParser:
     measured.add_argument("--lmax", type=int)
     _problem_options(measured)
     measured.add_argument("--batch", type=int, default=1000)
+    measured.add_argument("--channels", type=int, default=1)
     measured.add_argument("--json", action="store_true")
     measured.set_defaults(run=_measure)
 
     swept = commands.add_parser("sweep", help="measure several products on several problems")
     swept.add_argument("--products", required=True, metavar="A,B,...")
-    swept.add_argument("--lmax", metavar="L or FROM:TO")
+    swept.add_argument("--lmax", metavar="L, FROM:TO or FROM:TO:STEP")
     _problem_options(swept)
     swept.add_argument("--batch", type=int, nargs="+", default=[1000])
+    swept.add_argument("--channels", type=int, nargs="+", default=[1])
     swept.add_argument("--rounds", type=int, default=30)
     swept.add_argument("--budget", type=float, default=4.0, help="seconds of rounds per problem")
+    swept.add_argument("--roofs", action="store_true", help="measure the device's limits, last")
     swept.add_argument("--paired", action="store_true", help="print a verdict for every pair")
     swept.add_argument("--processes", type=int, default=1, help="fresh processes for each problem")
     swept.add_argument("--out", type=Path, required=True, metavar="FILE.jsonl")
@@ -107,7 +110,6 @@ def _problem_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--irreps2", metavar="IRREPS")
     parser.add_argument("--filter-out", metavar="IRREPS")
     parser.add_argument("--outputs", choices=OUTPUTS, default="all")
-    parser.add_argument("--channels", type=int, default=1)
     parser.add_argument("--dtype", choices=get_args(DType), default="float32")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--direction", choices=get_args(Direction), default="forward")
@@ -122,11 +124,11 @@ def _store_option(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _problem(options: argparse.Namespace, lmax: int | None, batch: int) -> Problem:
+def _problem(options: argparse.Namespace, lmax: int | None, batch: int, channels: int) -> Problem:
     common = {
         name: getattr(options, name)
-        for name in ("channels", "dtype", "device", "direction", "cache", "threads", "seed")
-    } | {"batch": batch}
+        for name in ("dtype", "device", "direction", "cache", "threads", "seed")
+    } | {"batch": batch, "channels": channels}
     if options.setting is not None:
         if options.irreps1 or options.irreps2 or options.filter_out:
             raise ValueError("give either --setting with --lmax, or --irreps1 and --irreps2")
@@ -179,7 +181,7 @@ def _not_loaded(path: Path, why: str) -> dict[str, Any]:
 def _measure(options: argparse.Namespace) -> None:
     from etp import sweep
 
-    problem = _problem(options, options.lmax, options.batch)
+    problem = _problem(options, options.lmax, options.batch, options.channels)
     row = sweep.measure_one(problem, options.product, options.measure)
     if row["status"] != "ok":
         raise FailedError(row["reason"])
@@ -201,11 +203,19 @@ def _sweep(options: argparse.Namespace) -> None:
         products.get(name)
     _at_least("--rounds", options.rounds, 1)
     _at_least("--processes", options.processes, 1)
-    cases = [
-        Case(_problem(options, lmax, batch), names, None, options.rounds, options.budget)
+    problems = [
+        _problem(options, lmax, batch, channels)
+        for channels in options.channels
         for batch in options.batch
         for lmax in _degrees(options.lmax)
     ]
+    cases = [
+        Case(
+            problem, names, None, options.rounds, options.budget,
+            roofs=options.roofs and number == len(problems),
+        )
+        for number, problem in enumerate(problems, 1)
+    ]  # fmt: skip
     commands.sweep(cases, options.out, processes=options.processes, paired=options.paired)
 
 
@@ -235,11 +245,17 @@ def _selftest(options: argparse.Namespace) -> None:
 def _degrees(text: str | None) -> Iterable[int | None]:
     if text is None:
         return [None]
-    low, _, high = text.partition(":")
     try:
-        return range(int(low), int(high or low) + 1)
-    except ValueError as error:
-        raise ValueError(f"--lmax must be a number or FROM:TO such as 1:6, got {text!r}") from error
+        match [int(part) for part in text.split(":")]:
+            case [only]:
+                return [only]
+            case [low, high]:
+                return range(low, high + 1)
+            case [low, high, step]:
+                return range(low, high + 1, step)
+    except ValueError:
+        pass
+    raise ValueError(f"--lmax must be a number, FROM:TO or FROM:TO:STEP such as 1:6, got {text!r}")
 
 
 def _import(options: argparse.Namespace) -> None:

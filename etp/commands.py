@@ -38,6 +38,8 @@ def sweep(cases: Sequence[Case], out: Path, *, processes: int, paired: bool) -> 
     for number, case in enumerate(cases, 1):
         problem = case.problem
         where = f"{number} of {len(cases)}: lmax {problem.lmax}, batch {problem.batch}"
+        if problem.channels > 1:
+            where += f", {problem.channels} channels"
         if all(_key(problem.as_dict(), name) in done for name in case.products):
             print(f"{where} is in {out} already", file=sys.stderr)
             continue

@@ -65,6 +65,7 @@ class Judgement:
 
     Attributes:
         verdicts: For each product its verdict against the baseline; without the baseline.
+        pairs: Verdicts of all pairs, each once: what the second product is against the first.
         fronts: Place of each product against time and expressivity.
         floor: Interval of the twin's ratio, None without a twin.
         rounds: Rounds behind the verdicts.
@@ -75,6 +76,7 @@ class Judgement:
     """
 
     verdicts: dict[str, Verdict] = field(default_factory=dict)
+    pairs: dict[tuple[str, str], Verdict] = field(default_factory=dict)
     fronts: dict[str, str | None] = field(default_factory=dict)
     floor: tuple[float, float] | None = None
     rounds: int = 0
@@ -202,6 +204,7 @@ def _judge(comparison: Comparison) -> Judgement:
         verdicts={
             names[v.b if v.a == at else v.a]: _against(v, at) for v in verdicts if at in (v.a, v.b)
         },
+        pairs={(names[v.a], names[v.b]): v for v in verdicts},
         fronts=dict(zip(names, front(verdicts, gammas), strict=True)),
         floor=_bounded(board.floor),
         rounds=len(times),

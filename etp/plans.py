@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, get_args
 
-from etp.problem import DType, Problem
+from etp.problem import DType, Problem, Size
 from etp.settings import CUSTOM, Settings
+from etp.sweep.case import check_fits
 from etp.sweep.grids import BROKEN
 
 Cases = list[dict[str, Any]]
@@ -34,6 +35,15 @@ class Plan(NamedTuple):
     seconds: Callable[[Settings], float]
     timed: bool
 
+    def size(self, settings: Settings) -> Size:
+        """Size of the largest problem.
+
+        Raises:
+            ValueError: As :attr:`cases`.
+        """
+        problems = [Problem.from_dict(case["problem"]) for case in self.cases(settings)]
+        return max((problem.size() for problem in problems), key=lambda size: size.bytes)
+
 
 def shown_problem(settings: Settings) -> Problem:
     """The one problem of a page that shows a single lmax.
@@ -53,7 +63,11 @@ def _products(settings: Settings) -> list[str]:
 
 
 def _compare(settings: Settings) -> Cases:
-    products, problems = _products(settings), settings.problems()
+    return _timed(settings, settings.problems())
+
+
+def _timed(settings: Settings, problems: Sequence[Problem]) -> Cases:
+    products = _products(settings)
     # The limits of a device are measured once, last: first results come first.
     last = {problem.device: number for number, problem in enumerate(problems)}
     return [
@@ -70,10 +84,97 @@ def _compare(settings: Settings) -> Cases:
 
 
 def _compare_seconds(settings: Settings) -> float:
+    return _timed_seconds(settings, settings.problems())
+
+
+def _timed_seconds(settings: Settings, problems: Sequence[Problem]) -> float:
     count = len(settings.products)
     return sum(
         min(BUDGET_S, 0.15 * ROUNDS * count) + count * (0.15 + 0.002 * problem.lmax**3)
-        for problem in settings.problems()
+        for problem in problems
+    )
+
+
+def sizes(settings: Settings) -> tuple[int, ...]:
+    """Sizes along the axis of the scaling page, smallest first.
+
+    Raises:
+        ValueError: If they make no line.
+    """
+    if settings.axis == "lmax":
+        if settings.setting == CUSTOM:
+            raise ValueError(
+                "axis: typed irreps have one lmax only; choose batch or channels as the axis, or "
+                "one of SISO, SIMO and MIMO"
+            )
+        field, found = "lmax", tuple(settings.degrees())
+    elif settings.axis == "batch":
+        field, found = "batches", tuple(sorted(set(settings.batches)))
+    else:
+        field, found = "channel_counts", tuple(sorted(set(settings.channel_counts)))
+    if len(found) < 2:
+        raise ValueError(f"{field}: choose at least two sizes to see growth, got {len(found)}")
+    return found
+
+
+def scaling_problems(settings: Settings) -> list[Problem]:
+    """Problems of the scaling page, smallest first.
+
+    Raises:
+        ValueError: Naming the field that is wrong and the mend, also where one cannot fit.
+    """
+    along = sizes(settings)
+    if settings.axis == "lmax":
+        problems = settings.problems()
+    elif not settings.devices:
+        raise ValueError("devices: choose at least one")
+    else:
+        problems = [
+            shown_problem(settings.with_(**{settings.axis: size})).at(device=device)
+            for size in along
+            for device in settings.devices
+        ]
+    for problem in problems:
+        check_fits(problem)
+    return problems
+
+
+def scaling_command(settings: Settings) -> str:
+    """Command line that measures what the scaling page does.
+
+    Raises:
+        ValueError: As :func:`scaling_problems`.
+    """
+    problems = scaling_problems(settings)
+    first = problems[0]
+    along = list(dict.fromkeys(getattr(problem, settings.axis) for problem in problems))
+    if settings.axis == "lmax":
+        # Odd degrees may be left out: then the step is two.
+        step = "" if along[1] - along[0] == 1 else f":{along[1] - along[0]}"
+        shown = f"--lmax {along[0]}:{along[-1]}{step}"
+        words = first.command().replace(f"--lmax {first.lmax}", shown, 1)
+    else:
+        plain = first.at(**{settings.axis: getattr(Problem, settings.axis)})
+        words = f"{plain.command()} --{settings.axis} {' '.join(map(str, along))}"
+    names = ",".join(settings.products)
+    return f"python -m etp sweep --products {names} {words} --roofs --out results.jsonl"
+
+
+def _scaling(settings: Settings) -> Cases:
+    return _timed(settings, scaling_problems(settings))
+
+
+SECONDS_PER_BYTE = 2e-8
+"""Checks, warm-up and calls over the bytes of a problem, for each product (a rough measurement)."""
+
+
+def _scaling_seconds(settings: Settings) -> float:
+    problems = scaling_problems(settings)
+    moved = sum(problem.size().bytes for problem in problems)
+    return (
+        _timed_seconds(settings, problems)
+        + SECONDS_PER_BYTE * moved * len(settings.products)
+        + 3 * len(settings.devices)
     )
 
 
@@ -129,5 +230,6 @@ def _counts_seconds(settings: Settings) -> float:
 
 
 COMPARE = Plan("Compare", "job", _compare, _compare_seconds, timed=True)
+SCALING = Plan("Scaling", "scaling", _scaling, _scaling_seconds, timed=True)
 CHECKS = Plan("Equivariance", "checks", _checks, _checks_seconds, timed=False)
 COUNTS = Plan("Expressivity", "counts", _counts, _counts_seconds, timed=False)

@@ -28,6 +28,8 @@ from etp.irreps import (
 DType = Literal["float32", "float64", "bfloat16"]
 Direction = Literal["forward", "backward", "double-backward"]
 Cache = Literal["warm", "cold"]
+Axis = Literal["lmax", "batch", "channels"]
+"""Sizes that a sweep can go along."""
 ITEMSIZE: dict[DType, int] = {"float32": 4, "float64": 8, "bfloat16": 2}
 MAX_BATCH = 10_000_000
 MAX_CHANNELS = 4096

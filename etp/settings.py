@@ -11,10 +11,11 @@ from dataclasses import dataclass, fields, replace
 from typing import Any, get_args
 
 from etp.irreps import OUTPUTS, SETTINGS
-from etp.problem import MAX_BATCH, MAX_CHANNELS, Cache, Direction, DType, Problem, Size
+from etp.problem import MAX_BATCH, MAX_CHANNELS, Axis, Cache, Direction, DType, Problem
 
 CUSTOM = "Custom"
 MAX_LMAX = 10
+MAX_SIZES = 12
 QUICK = ("cg-sparse", "gaunt-grid", "matrix", "e3nn")
 
 
@@ -35,6 +36,9 @@ class Settings:
         checks: Run of equivariance checks that is shown.
         counts: Run of expressivity counts that is shown.
         scaling: Run of the scaling page that is shown.
+        axis: What changes along the scaling page.
+        batches: Batches of a run along that axis.
+        channel_counts: Channels of a run along that axis.
     """
 
     setting: str = "MIMO"
@@ -58,6 +62,9 @@ class Settings:
     checks: str | None = None
     counts: str | None = None
     scaling: str | None = None
+    axis: str = "lmax"
+    batches: tuple[int, ...] = (10, 100, 1000, 10000)
+    channel_counts: tuple[int, ...] = (1, 4, 16, 64)
 
     @classmethod
     def from_query(cls, query: Mapping[str, str]) -> tuple[Settings, list[str]]:
@@ -76,7 +83,7 @@ class Settings:
     def to_query(self) -> dict[str, str]:
         """What an address needs to bring these settings back; defaults are left out."""
         return {
-            field.name: _written(getattr(self, field.name))
+            field.name: _written(getattr(self, field.name), _MARKS.get(field.name, ","))
             for field in fields(self)
             if getattr(self, field.name) != field.default
         }
@@ -134,14 +141,6 @@ class Settings:
             return [lmax for lmax in found if lmax % 2 == 0]
         return list(found)
 
-    def size(self) -> Size:
-        """Size of the largest problem.
-
-        Raises:
-            ValueError: As :meth:`problems`.
-        """
-        return max((problem.size() for problem in self.problems()), key=lambda size: size.bytes)
-
     def command(self) -> str:
         """Command line that measures the same.
 
@@ -188,11 +187,13 @@ def _widened(text: str, channels: int) -> str:
     return "+".join(f"{channels}x{term}" for term in text.split("+"))
 
 
-def _written(value: Any) -> str:
+_MARKS = {"lmax": ":"}
+
+
+def _written(value: Any, mark: str) -> str:
     if value is None:
         return ""
     if isinstance(value, tuple):
-        mark = ":" if all(isinstance(v, int) for v in value) and value else ","
         return mark.join(str(v) for v in value)
     return str(value)
 
@@ -217,6 +218,18 @@ def _number(low: int, high: int) -> Callable[[str, str], int]:
                 f"{name} must be a whole number from {low} to {high}, got {text[:40]!r}"
             )
         return value
+
+    return read
+
+
+def _counts(low: int, high: int) -> Callable[[str, str], tuple[int, ...]]:
+    read_one = _number(low, high)
+
+    def read(name: str, text: str) -> tuple[int, ...]:
+        found = sorted({read_one(name, part) for part in text.split(",")})
+        if len(found) > MAX_SIZES:
+            raise ValueError(f"{name} must be at most {MAX_SIZES} numbers, got {len(found)}")
+        return tuple(found)
 
     return read
 
@@ -265,4 +278,7 @@ _READERS: dict[str, Callable[[str, str], Any]] = {
     "checks": _text,
     "counts": _text,
     "scaling": _text,
+    "axis": _choice(*get_args(Axis)),
+    "batches": _counts(1, MAX_BATCH),
+    "channel_counts": _counts(1, MAX_CHANNELS),
 }

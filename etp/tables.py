@@ -91,6 +91,7 @@ def _line(found: Comparison, entry: Entry) -> dict[str, Any]:
         "first_call_s": runtime.get("first_call_s"),
         "wall_s": median(runtime["walls_s"]) if runtime.get("walls_s") else None,
         "setup_s": runtime.get("setup_s"),
+        "compile_s": runtime.get("compile_s"),
         "peak_bytes": memory.get("peak_bytes"),
         "table_bytes": memory.get("table_bytes"),
         "macs": cost.get("macs"),

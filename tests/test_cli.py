@@ -105,6 +105,27 @@ def test_a_sweep_writes_rows_resumes_and_says_verdicts(capsys, tmp_path):
     assert out.read_text().splitlines() == lines
 
 
+def test_a_sweep_goes_along_batch_and_channels_and_measures_the_device_once(capsys, tmp_path):
+    out = tmp_path / "x.jsonl"
+    words = ["sweep", "--products", "cg-sparse", "--setting", "MIMO", "--lmax", "1", "--roofs"]
+    words += ["--batch", "4", "8", "--channels", "1", "3", "--rounds", "1", "--budget", "0"]
+    assert main([*words, "--out", str(out)]) == 0
+    assert "4 of 4: lmax 1, batch 8, 3 channels" in capsys.readouterr().err
+    rows = [json.loads(line) for line in out.read_text().splitlines()]
+    assert {(r["problem"]["batch"], r["problem"]["channels"]) for r in rows} == {
+        (4, 1), (8, 1), (4, 3), (8, 3)
+    }  # fmt: skip
+    (roofs,) = [r["result"] for r in rows if r["measure"] == "roofline"]
+    assert min(roofs["copy_bytes_per_s"], roofs["fresh_bytes_per_s"]) > 0
+
+
+@pytest.mark.parametrize("text", ["1:2:3:4", "2:4:0", "x", ""])
+def test_a_range_of_lmax_that_makes_no_sense_is_refused(capsys, text, tmp_path):
+    words = ["sweep", "--products", "cg-sparse", "--setting", "MIMO", "--out", "x"]
+    assert main([*words, "--lmax", text]) == 2
+    assert "FROM:TO:STEP" in capsys.readouterr().err
+
+
 def test_compare_leads_with_the_environment_and_says_unpaired(capsys, tmp_path):
     a, b = run_of({"x": 1e-3}), run_of({"x": 2e-3}, group="h", seed=3)
     b[0]["environment"] = a[0]["environment"] | {"threads": 4}

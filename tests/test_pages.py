@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import streamlit as st
@@ -14,7 +15,7 @@ from etp.store import Store, default_path
 from etp.sweep import Case
 from etp.sweep import run as run_case
 from etp.ui import jobs
-from tests.make import row, run_of
+from tests.make import MIMO, row, run_of
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = sorted(path.stem for path in (ROOT / "pages").glob("*.py"))
@@ -28,6 +29,7 @@ def _fresh_server(monkeypatch):
     monkeypatch.setattr(Runner, "warm", lambda self: None)
     for resource in (jobs.runner, jobs.store):
         resource.clear()
+    # Rows are cached by the number of changes of the one store that a server has.
     st.cache_data.clear()
     yield
     for resource in (jobs.runner, jobs.store):
@@ -69,7 +71,10 @@ def test_the_application_opens_on_the_compare_page():
     "query",
     [
         {"setting": "XIXO"}, {"lmax": "700"}, {"setting": "Custom", "irreps1": "1x + 2e"},
-        {"batch": "-5"}, {"job": "nothing", "checks": "nothing", "counts": "nothing"},
+        {"batch": "-5"},
+        {"job": "nothing", "checks": "nothing", "counts": "nothing", "scaling": "nothing"},
+        {"axis": "colour"}, {"axis": "batch", "batches": "ten"}, {"channel_counts": "0"},
+        {"axis": "channels", "channel_counts": "3"}, {"axis": "batch", "batches": "10,10000000"},
         {"products": "no-such-product"}, {"devices": "cuda:9"}, {"at": "9"}, {"pick": "nobody"},
         {"setting": "Custom", "irreps1": "1o", "irreps2": "1o", "keep": "1o"},
         {"setting": "SISO", "outputs": "natural", "lmax": "1:1"},
@@ -163,6 +168,80 @@ def test_the_filter_of_results_leaves_what_matches():
     page.text_input(key="filter").input("beta").run()
     every = next(f.value for f in page.dataframe if "measure" in f.value)
     assert set(every["product"]) == {"beta"}
+
+
+SWEPT = {10: (1e-3, 5e-3), 100: (3e-3, 6e-3), 1000: (2e-2, 7e-3), 10000: (2e-1, 6e-2)}
+
+
+def stored_sweep() -> None:
+    """A finished sweep along batch in which gaunt-grid overtakes cg-sparse at 1000."""
+    store, rows = Store(default_path()), []
+    problem = Problem.of_setting("MIMO", 2)
+    for batch, (first, second) in SWEPT.items():
+        now = problem.at(batch=batch)
+        found = run_of({"cg-sparse": first, "gaunt-grid": second}, twin="cg-sparse", problem=now)
+        for name in ("cg-sparse", "gaunt-grid"):
+            found.append(row(name, "cost", {"macs": 9 * batch, "bytes": batch, "flops": 18 * batch},
+                             now))  # fmt: skip
+        rows += [one | {"group": f"g{batch}", "job": "swept"} if one["group"] else
+                 one | {"job": "swept"} for one in found]  # fmt: skip
+    roofs = {"copy_bytes_per_s": 1e10, "matmul_flops_per_s": {"float32": 1e11}}
+    rows.append(row("device", "roofline", roofs, problem, job="swept"))
+    store.add_job("swept", "Scaling", [{"problem": problem.as_dict(), "products": ["cg-sparse"]}])
+    store.update_job("swept", state="done", done=1, started=1.0, finished=2.0)
+    store.add_rows(rows)
+
+
+def test_a_sweep_is_shown_with_slopes_limits_and_who_overtakes_whom():
+    stored_sweep()
+    page = open_page("scaling", scaling="swept", axis="batch")
+    assert not page.exception
+    assert not page.error
+    text = text_of(page)
+    assert "### From batch 10 to 10\u202f000, gaunt-grid grows like B⁰·³ and cg-sparse like" in text
+    assert "gaunt-grid overtakes cg-sparse at batch 1\u202f000 for lmax 2 on a processor" in text
+    assert "30 interleaved rounds per size" in text
+    assert "no quartiles in this file" not in text_of(page)
+    assert charts_of(page) >= 3
+    limits = next(f.value for f in page.dataframe if "limit" in f.value)
+    assert set(limits["limit"]) <= {"bytes", "neither roof", "cache", "launch", "arithmetic"}
+    every = next(f.value for f in page.dataframe if "slope" in f.value)
+    assert sorted(set(every["batch"])) == list(SWEPT)
+
+
+def test_imported_rows_without_quartiles_are_shown_from_results_with_a_badge():
+    Store(default_path()).add_rows(
+        [
+            row(name, result={"median_s": law * batch}, problem=MIMO.at(batch=batch),
+                badges=["no quartiles"], environment={"source": "a file", "device_name": "A100"})
+            for batch in (10, 100, 1000, 10000)
+            for name, law in (("cg-dense", 1e-6), ("e3nn", 3e-6))
+        ]
+    )  # fmt: skip
+    links = next(f.value for f in open_page("results").dataframe if "growth" in f.value)
+    assert links["growth"][0] == "/scaling?scaling=a%20file%3A%20A100&axis=batch"
+    page = open_page("scaling", scaling="a file: A100", axis="batch")
+    assert not page.warning
+    assert "cg-dense grows like B¹·⁰" in text_of(page)
+    assert "no pair can be judged" in text_of(page)
+    assert "no quartiles in this file" in text_of(page)
+
+
+def test_an_axis_that_was_not_measured_is_said_and_can_be_run(monkeypatch):
+    from etp.ui import data
+
+    monkeypatch.setattr(data, "reference_rows", lambda: [])
+    page = open_page("scaling", axis="channels", channel_counts="1,2,8")
+    assert "### Nothing was measured along channels yet." in text_of(page)
+    assert [b.label for b in page.button if b.label.startswith("Run here: 3 sizes, about ")]
+
+
+def test_choosing_an_axis_changes_the_address():
+    page = open_page("scaling")
+    choice: Any = next(g for g in page.get("button_group") if "channels" in str(g))
+    choice.set_value("channels").run()
+    assert not page.exception
+    assert "channels" in page.query_params["axis"]
 
 
 def test_typed_irreps_show_their_paths_before_anything_is_counted():

@@ -3,7 +3,7 @@
 from etp.charts.base import PICK, alt_text, export
 from etp.charts.equivariance import cliff, equivariance_dots, equivariance_strip, per_degree
 from etp.charts.expressivity import gamma_bars, interactability_panels
-from etp.charts.lines import per_gamma_lines, runtime_lines
+from etp.charts.lines import per_gamma_lines, runtime_lines, size_lines
 from etp.charts.progress import progress_grid
 from etp.charts.ratio import machines, ratio
 from etp.charts.samples import samples_over_time
@@ -28,6 +28,7 @@ __all__ = [
     "runtime_lines",
     "samples_over_time",
     "scaling",
+    "size_lines",
     "slope_text",
     "slopes",
     "tradeoff",

@@ -126,6 +126,14 @@ TIME_LABELS = (
 )
 """Vega expression: a tick in seconds, written in the unit that suits it."""
 
+BYTES_LABELS = (
+    "datum.value >= 0.99e9 ? format(datum.value / 1e9, '.3~r') + ' GB'"
+    " : datum.value >= 0.99e6 ? format(datum.value / 1e6, '.3~r') + ' MB'"
+    " : datum.value >= 0.99e3 ? format(datum.value / 1e3, '.3~r') + ' kB'"
+    " : format(datum.value, '~r') + ' B'"
+)
+"""Vega expression: a tick in bytes, written in the decimal unit that suits it."""
+
 RATIO_LABELS = "format(datum.value, '~r') + '×'"
 
 _POWERS = [power_text(1.0, 1) if e == 0 else f"10{superscript(e)}" for e in range(-20, 21)]
@@ -136,6 +144,12 @@ POWER_LABELS = f"{json.dumps(_POWERS, ensure_ascii=False)}[round(log(datum.value
 def time_axis(domain: Sequence[float], title: str) -> alt.Y:
     """Return a log axis for seconds over ``domain``, field to be set by the caller."""
     axis = alt.Axis(values=log_ticks(domain), labelExpr=TIME_LABELS)
+    return alt.Y(title=title, axis=axis, scale=log_scale(domain))
+
+
+def bytes_axis(domain: Sequence[float], title: str) -> alt.Y:
+    """Return a log axis for bytes over ``domain``, field to be set by the caller."""
+    axis = alt.Axis(values=log_ticks(domain), labelExpr=BYTES_LABELS)
     return alt.Y(title=title, axis=axis, scale=log_scale(domain))
 
 

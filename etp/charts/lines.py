@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Literal
+from typing import Any
 
 import altair as alt
 import pandas as pd
 
 from etp.charts import base, labels, theme
-from etp.charts.text import count_text, list_text, time_text
+from etp.charts.text import bytes_text, count_text, list_text, time_text
 from etp.charts.theme import Mode
+from etp.problem import Axis
 
-Axis = Literal["lmax", "batch", "channels"]
 HEIGHT = 270
 TITLES: dict[str, str] = {
     "lmax": "lmax of each input",
@@ -72,6 +72,35 @@ def per_gamma_lines(
     return _lines(df, mode, x, highlight_x, selected, "time per call and unit of γ")
 
 
+def size_lines(
+    df: pd.DataFrame,
+    mode: Mode,
+    title: str,
+    x: Axis = "lmax",
+    selected: str | None = None,
+    *,
+    in_bytes: bool = False,
+) -> alt.LayerChart:
+    """Seconds or bytes measured once for each size: points and lines without spread.
+
+    Args:
+        df: Columns ``product``, ``x``, ``value``; values that are missing or 0 are left out.
+        mode: "light" or "dark".
+        title: What the values are.
+        x: What the column ``x`` holds.
+        selected: A product to keep bright while the others fade.
+        in_bytes: Whether values are bytes instead of seconds.
+
+    Raises:
+        ValueError: If a column is missing or no valid value is left.
+    """
+    df = base.checked(df, "product", "x", "value")
+    df = base.checked(df[df["value"].fillna(0) > 0], "product")
+    df["median_s"], df["q25_s"], df["q75_s"] = df["value"], None, None
+    written, axis = (bytes_text, base.bytes_axis) if in_bytes else (time_text, base.time_axis)
+    return _lines(df, mode, x, None, selected, title, written, axis)
+
+
 def _lines(
     df: pd.DataFrame,
     mode: Mode,
@@ -79,10 +108,12 @@ def _lines(
     highlight_x: float | None,
     selected: str | None,
     title: str,
+    written: Callable[[float], str] = time_text,
+    y_axis: Callable[[list[float], str], alt.Y] = base.time_axis,
 ) -> alt.LayerChart:
     df = base.faded(df, selected)
     df["time"] = [
-        f"{time_text(m)} [{time_text(a)} – {time_text(b)}]"
+        written(m) if pd.isna(a) or pd.isna(b) else f"{written(m)} [{written(a)} – {written(b)}]"
         for m, a, b in zip(df["median_s"], df["q25_s"], df["q75_s"], strict=True)
     ]
     sizes = sorted(set(df["x"]))
@@ -93,13 +124,13 @@ def _lines(
         scale = base.log_scale([sizes[0] * 0.93, sizes[-1] if len(sizes) > 1 else sizes[0] * 1.07])
     x_axis = alt.X("x:Q").title(TITLES[x]).scale(scale)
     x_axis = x_axis.axis(values=sizes, format="d" if x == "lmax" else "~s", grid=False)
-    finding = f"{title.capitalize()} at {x} {count_text(sizes[-1])}, slowest first: "
+    finding = f"{title.capitalize()} at {x} {count_text(sizes[-1])}, largest first: "
     last = df[df["x"] == sizes[-1]].sort_values("median_s", ascending=False)
     finding += list_text(
-        [f"{p} {time_text(m)}" for p, m in zip(last["product"], last["median_s"], strict=True)],
+        [f"{p} {written(m)}" for p, m in zip(last["product"], last["median_s"], strict=True)],
         20,
     )
-    layers = lines(df, mode, x_axis, title, HEIGHT, str)
+    layers = lines(df, mode, x_axis, title, HEIGHT, str, y_axis)
     if highlight_x in sizes:
         stripe = alt.Chart(pd.DataFrame({"x": [highlight_x]}))
         stripe = stripe.mark_rule(strokeWidth=12, color=theme.tokens(mode).band)
@@ -114,6 +145,7 @@ def lines(
     title: str,
     height: int,
     label: Callable[[str], str],
+    y_axis: Callable[[list[float], str], alt.Y] = base.time_axis,
 ) -> list[Any]:
     """Return the layers of a line chart of times: quartile rules, lines, points, end labels.
 
@@ -125,13 +157,14 @@ def lines(
         title: Title of the time axis.
         height: Height of the whole chart in pixels.
         label: From a product to the text at the end of its line.
+        y_axis: From the limits and the title to the axis; times by default.
     """
     t = theme.tokens(mode)
     quartiles = df.dropna(subset=["q25_s", "q75_s"])
     domain = base.log_domain(
         [*df["median_s"], *quartiles["q25_s"], *quartiles["q75_s"]], 0.04, 0.06
     )
-    y = base.time_axis(domain, title)
+    y = y_axis(domain, title)
     names = list(df["product"])
     hue, seen, stroke = base.colour(names, mode), base.opacity(), base.dash(names)
     outline = base.shape(names)
@@ -140,7 +173,7 @@ def lines(
     tooltip = [
         alt.Tooltip("product:N"),
         alt.Tooltip("x:Q", title=str(x["title"])),
-        alt.Tooltip("time:N", title="median [quartiles]"),
+        alt.Tooltip("time:N", title=title),
     ]
     chart = alt.Chart(df).encode(x=x, y=base.with_field(y, "median_s"), color=hue, opacity=seen)
     layers: list[Any] = []

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from math import floor
 from typing import Any
 
 import altair as alt
 import pandas as pd
 
 from etp.charts import base, labels, theme
-from etp.charts.lines import TITLES, Axis, lines
+from etp.charts.lines import TITLES, lines
 from etp.charts.text import list_text, rate_text, superscript, time_text
 from etp.charts.theme import Mode
+from etp.problem import Axis
 
 HEIGHT = 430
 HEIGHT_ROOF = 360
@@ -97,7 +99,7 @@ def slopes(
     for bound in ("low", "high"):
         df[bound] = df[bound].fillna(df["fitted"])
     values = [*df["fitted"], *df["low"], *df["high"], *df["theory"].dropna()]
-    low, high = min(0, *map(int, values)), int(max(values)) + 1
+    low, high = min(0, floor(min(values))), floor(max(values)) + 1
     powers = [symbol + superscript(k) for k in range(low, high + 1)]
     written = f"{powers!r}[datum.value - ({low})]"
     scale = alt.Scale(domain=[low, high], nice=False)

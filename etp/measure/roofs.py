@@ -19,10 +19,13 @@ class Roofline:
     Attributes:
         copy_bytes_per_s: Bytes read and written per second by a large copy.
         matmul_flops_per_s: Operations per second of a large matrix product, by dtype.
+        fresh_bytes_per_s: Bytes written per second to memory that was allocated for it, page
+            faults included; None on a GPU, whose allocator keeps its memory.
     """
 
     copy_bytes_per_s: float
     matmul_flops_per_s: dict[str, float]
+    fresh_bytes_per_s: float | None = None
 
 
 def roofline(
@@ -41,7 +44,10 @@ def roofline(
         rates[name] = (
             2 * side**3 / _best(lambda a=a, out=out: torch.mm(a, a, out=out), device, blocks)
         )
-    return Roofline(2 * 4 * numbers / copy, rates)
+    if on_gpu:
+        return Roofline(2 * 4 * numbers / copy, rates)
+    fresh = _best(lambda: torch.ones(numbers), device, blocks)
+    return Roofline(2 * 4 * numbers / copy, rates, 4 * numbers / fresh)
 
 
 def _best(run: object, device: str, blocks: int) -> float:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import get_args
+from collections.abc import Callable
+from typing import NamedTuple, get_args
 
 import streamlit as st
 
@@ -22,17 +23,33 @@ _DIRECTIONS = {
 }
 
 
-def bar(plan: Plan) -> Settings:
-    """Show the controls of a page's run; return what is chosen."""
+class Sizes(NamedTuple):
+    """The control of batch and channels: its label and its content."""
+
+    label: Callable[[Settings], str]
+    content: Callable[[], None]
+
+
+def bar(plan: Plan, lead: Callable[[], None] | None = None, sizes: Sizes | None = None) -> Settings:
+    """Show the controls of a page's run; return what is chosen.
+
+    Args:
+        plan: What the page runs.
+        lead: A control of the page's own that comes first.
+        sizes: In place of one batch and one number of channels.
+    """
+    sizes = sizes or Sizes(_sizes_label, _sizes)
     with st.container(horizontal=True, gap="xsmall", vertical_alignment="center"):
+        if lead is not None:
+            lead()
         chosen = settings()
         with _popover(_problem_label(chosen), "grid_view", "problem"):
             _problem(chosen)
         with _popover(_products_label(chosen), "category", "products"):
             _products(chosen)
         if plan.timed:
-            with _popover(_sizes_label(chosen), "layers", "sizes"):
-                _sizes()
+            with _popover(sizes.label(chosen), "layers", "sizes"):
+                sizes.content()
             with _popover(f"{chosen.dtype}, {_DIRECTIONS[chosen.direction]}", "tune", "numbers"):
                 _numbers()
             with _popover(_device_label(chosen), "memory", "devices"):
@@ -213,7 +230,7 @@ def _run_button(plan: Plan, chosen: Settings) -> None:
     if error is not None:
         st.caption(f":red[Cannot run: {_field(error)} is not valid]")
         return
-    size, seconds = chosen.size(), time_text(plan.seconds(chosen), 2)
+    size, seconds = plan.size(chosen), time_text(plan.seconds(chosen), 2)
     memory = f", {bytes_text(size.bytes)} at most" if plan.timed else ""
     st.caption(
         f"{count_text(size.paths)} paths, {count_text(size.outputs)} outputs{memory} · "

@@ -7,10 +7,12 @@ from dataclasses import dataclass
 import streamlit as st
 
 from etp.comparison import Comparison, comparisons
+from etp.growth import Line, lines
 from etp.plans import shown_problem
 from etp.problem import Problem
 from etp.reference import reference_rows
 from etp.rows import Row
+from etp.runs import runs
 from etp.settings import CUSTOM, Settings
 from etp.ui.jobs import store
 
@@ -73,6 +75,76 @@ def _one_for_each_degree(found: list[Comparison], settings: Settings) -> list[Co
     wanted = chosen if chosen in sizes else max(sizes, key=sizes.count)
     by_degree = {one.problem.lmax: one for one in found if size(one) == wanted}
     return [by_degree[lmax] for lmax in sorted(by_degree)]
+
+
+@dataclass
+class Swept:
+    """A line of comparisons along one axis.
+
+    Attributes:
+        source: ``"run"``, ``"imported"`` or ``"reference"``.
+        line: None where nothing was measured along this axis yet.
+        others: Lines that differ from it in lmax alone, itself included, by lmax.
+        rows: All rows behind it.
+    """
+
+    source: str
+    line: Line | None
+    others: dict[int, Line]
+    rows: list[Row]
+
+
+def swept(settings: Settings) -> Swept:
+    """The line to show along the axis chosen; of the reference results where the run has none."""
+    key = settings.scaling
+    for source, rows in (
+        ("run", job_rows(key) if key else []),
+        ("imported", imported_rows(key) if key else []),
+        ("reference", reference_rows()),
+    ):
+        found = _compared(rows, settings.baseline)
+        long = [line for line in lines(found, settings.axis) if len(line.sizes) > 1]  # type: ignore[arg-type]
+        if long:
+            best = max(long, key=lambda line: _fit_for(line, settings))
+            return Swept(source, best, _by_lmax(best, long), rows)
+    return Swept("reference", None, {}, [])
+
+
+def _fit_for(line: Line, settings: Settings) -> tuple[object, ...]:
+    """What makes a line the one that was asked for, most important first."""
+    problem = line.last.problem
+    wanted = None if settings.setting == CUSTOM else settings.setting
+    alike = {
+        "lmax": settings.at is None or problem.lmax == settings.at,
+        "batch": problem.batch == settings.batch,
+        "channels": problem.channels == settings.channels,
+    }
+    return (
+        problem.setting == wanted,
+        problem.setting == "MIMO",
+        problem.device in settings.devices,
+        *(same for axis, same in alike.items() if axis != line.axis),
+        len(line.sizes),
+        problem.lmax <= USUAL_LMAX,
+        problem.lmax,
+    )
+
+
+def _by_lmax(shown: Line, found: list[Line]) -> dict[int, Line]:
+    if shown.axis == "lmax":
+        return {}
+
+    def rest(line: Line) -> tuple[object, ...]:
+        problem = line.last.problem
+        return (problem.setting, problem.device, problem.dtype, problem.direction, problem.cache,
+                problem.threads, line.device())  # fmt: skip
+
+    alike = {line.last.problem.lmax: line for line in found if rest(line) == rest(shown)}
+    return dict(sorted((alike | {shown.last.problem.lmax: shown}).items()))
+
+
+USUAL_LMAX = 4
+"""What models use, and what is shown where nothing was chosen."""
 
 
 @dataclass
@@ -146,6 +218,17 @@ def job_rows(job_id: str) -> list[Row]:
 @st.cache_data(show_spinner=False, max_entries=50)
 def _stored(job_id: str, revision: int) -> list[Row]:
     return store().rows(job=job_id)
+
+
+def imported_rows(source: str) -> list[Row]:
+    """Rows without a job that came from a source, as the results page names it."""
+    return _imported(source, store().revision())
+
+
+@st.cache_data(show_spinner=False, max_entries=10)
+def _imported(source: str, revision: int) -> list[Row]:
+    without = [row for row in store().rows() if row["job"] is None]
+    return next((run.rows for run in runs(without, {}) if run.key == source), [])
 
 
 @st.cache_resource(show_spinner=False, max_entries=20)

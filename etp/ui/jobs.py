@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
 import pandas as pd
 import streamlit as st
 
 from etp import charts
 from etp.catalog import Catalog
-from etp.charts.text import time_text
+from etp.charts.text import count_text, time_text
 from etp.plans import Plan
 from etp.runner import Runner, Status
 from etp.settings import Settings
@@ -130,15 +133,20 @@ def _now(found: Status) -> str:
 
 def _grid(job: Job, found: Status) -> pd.DataFrame:
     """Cells of products by case: done, running, queued."""
+    several = [
+        field
+        for field in ("lmax", "batch", "channels", "device")
+        if len({case["problem"][field] for case in job.cases}) > 1
+    ] or ["lmax"]
     times = {
-        (row["product"], _label(row["problem"])): row
+        (row["product"], _label(row["problem"], several)): row
         for row in store().rows(job=job.id, measure="runtime")
     }
     index = (found.now or {}).get("index", -1)
     cells = []
     for number, case in enumerate(job.cases):
         for product in case["products"]:
-            label = _label(case["problem"])
+            label = _label(case["problem"], several)
             row = times.get((product, label))
             state, text = "queued", ""
             if row is not None and row["status"] == "ok":
@@ -151,6 +159,9 @@ def _grid(job: Job, found: Status) -> pd.DataFrame:
     return pd.DataFrame(cells)
 
 
-def _label(problem: dict[str, object]) -> str:
-    device = "" if problem["device"] == "cpu" else f" {problem['device']}"
-    return f"{problem['lmax']}{device}"
+def _label(problem: dict[str, Any], several: Sequence[str]) -> str:
+    """Head of a column: what tells its case from the others."""
+    return " ".join(
+        count_text(problem[field]) if field in ("batch", "channels") else str(problem[field])
+        for field in several
+    )

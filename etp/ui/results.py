@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from typing import Any
+from urllib.parse import quote
 
 import pandas as pd
 import streamlit as st
@@ -11,6 +12,7 @@ import streamlit as st
 from etp import charts, formats
 from etp.charts.text import count_text, time_text
 from etp.findings import Finding
+from etp.growth import swept_axis
 from etp.reference import reference_rows
 from etp.rows import STATUSES, Row, RowError
 from etp.runs import Run, differences, matching, name_of, side_by_side
@@ -117,6 +119,9 @@ def listing(found: list[Run]) -> None:
     lines = [
         {
             "open": f"/?job={run.key}" if len(run.key) == 12 and run.timed else None,
+            "growth": f"/scaling?scaling={quote(run.key)}&axis={axis}"
+            if (axis := swept_axis(run.timed))
+            else None,
             "run": run.title,
             "machine": run.machine,
             "software": f"torch {run.environment['torch']}" if "torch" in run.environment else "",
@@ -133,6 +138,7 @@ def listing(found: list[Run]) -> None:
         key="runs",
         column_config={
             "open": st.column_config.LinkColumn("open", display_text="Compare", width="small"),
+            "growth": st.column_config.LinkColumn("growth", display_text="Scaling", width="small"),
             "status": st.column_config.MultiselectColumn(
                 "status", options=list(STATUSES), color=["green", "red", "orange", "gray"]
             ),

@@ -103,11 +103,22 @@ def provenance(comparison: Comparison, source: str) -> None:
         st.caption(provenance_text(comparison))
 
 
-def provenance_rows(rows: Sequence[Row], source: str, note: str) -> None:
-    """One line that says where rows come from that no time was measured for."""
+def provenance_rows(
+    rows: Sequence[Row], source: str, note: str, flags: Sequence[tuple[str, str]] = ()
+) -> None:
+    """One line that says where rows of several problems come from.
+
+    Args:
+        rows: Of one machine.
+        source: ``"run"``, or ``"reference"`` for a badge that says so.
+        note: What else they have in common.
+        flags: Badges of their own, each with what it means.
+    """
     with st.container(horizontal=True, gap="xsmall", vertical_alignment="center"):
         if source == "reference":
             st.badge("reference results", icon=":material/inventory_2:")
+        for name, meaning in flags:
+            st.badge(name, color="orange", help=meaning)
         found = rows[-1]["environment"] if rows else {}
         parts = [
             found.get("device_name"),
@@ -214,12 +225,14 @@ def pick_row(names: Sequence[str], key: str) -> Callable[[], None]:
     return picked
 
 
-def reproduce(comparison: Comparison, chosen: Settings) -> None:
-    """Manifest, command and Python for what is shown."""
+def reproduce(
+    comparison: Comparison, chosen: Settings, written: Callable[[], str] | None = None
+) -> None:
+    """Manifest, command (unless ``written`` gives another) and Python for what is shown."""
     with st.expander("Reproduce this: manifest, command, Python", icon=":material/terminal:"):
         try:
             command, snippet = (
-                chosen.command(),
+                (written or chosen.command)(),
                 chosen.snippet(settings().pick or comparison.baseline),
             )
         except ValueError as error:

@@ -1,0 +1,276 @@
+"""Charts and sentences of the scaling page."""
+
+from __future__ import annotations
+
+import altair as alt
+import pandas as pd
+import streamlit as st
+
+from etp import charts
+from etp.charts.text import count_text, list_text, rate_text
+from etp.charts.theme import Mode
+from etp.growth import (
+    LIMIT_WORDS,
+    Line,
+    crossing_sentence,
+    crossings,
+    fitted_sizes,
+    growths,
+    limits,
+    pay_off_sentence,
+    pay_offs,
+    roofs_of,
+)
+from etp.growth.lines import size_text
+from etp.growth.words import SYMBOLS
+from etp.problem import Axis
+from etp.tables import timed_frame
+from etp.ui import axis, show
+from etp.ui.data import Swept
+from etp.ui.frame import mode, on_phone
+from etp.ui.session import settings
+
+SHOWN_CROSSINGS = 8
+WIDE_PX, PHONE_PX = 760, 340
+
+
+def provenance(line: Line, source: str) -> None:
+    """Where the numbers come from, and what they lack."""
+    problem, table = line.last.problem, timed_frame(line.found)
+    rounds = [one.judgement.rounds for one in line.found]
+    fixed = [name for along, name in (
+        ("lmax", f"{problem.setting or 'typed irreps'}, lmax {problem.lmax}"),
+        ("batch", size_text("batch", problem.batch)),
+        ("channels", size_text("channels", problem.channels)),
+    ) if along != line.axis]  # fmt: skip
+    if line.axis == "lmax":
+        fixed.insert(0, str(problem.setting))
+    few, many = min(rounds), max(rounds)
+    note = " · ".join(
+        [
+            *fixed,
+            problem.dtype,
+            f"{problem.direction}, {problem.cache}",
+            f"{few if few == many else f'{few} – {many}'} interleaved rounds per size"
+            if few
+            else "not timed in interleaved rounds",
+        ]
+    )
+    worn = {badge for badges in table["badges"] for badge in badges}
+    flags = [("no quartiles in this file", show.BADGES["no quartiles"].meaning)]
+    rows = [row for one in line.found for entry in one.timed for row in entry.rows.values()]
+    show.provenance_rows(rows, source, note, flags if "no quartiles" in worn else [])
+
+
+def growth(swept: Swept, line: Line) -> None:
+    """Time against the size, beside fitted slopes and those of the operation count."""
+    table, slopes = timed_frame(line.found, line.axis), slopes_of(line)
+    wanted = fitted_sizes(line.sizes)
+    left, right = st.columns([6, 4], gap="medium")
+    with left:
+        with st.container(horizontal=True, horizontal_alignment="distribute"):
+            with st.container(gap=None, width="content"):
+                st.markdown(f"##### Time against {line.axis}")
+                st.caption("line: quartiles · label: fitted exponent, where one power fits")
+            if len(swept.others) > 1:
+                axis.lmax_shown(swept, line)
+        show.chart(time_chart(table, slopes, line.axis, mode()), "scaling")
+    with right:
+        base = "lmax + 1" if line.axis == "lmax" else line.axis
+        show.head(
+            "Fitted slope beside theory",
+            f"point: fitted, with 95 % interval; bar: operation count · {line.named(wanted[0])} "
+            f"to {count_text(wanted[-1])}",
+        )
+        if slopes.empty:
+            st.caption("Too few sizes for a slope: it needs three.")
+            return
+        symbol = SYMBOLS[line.axis]
+        show.chart(charts.slopes(slopes, mode(), symbol, settings().pick), "slopes")
+        st.caption(
+            f"Least squares of log time on log({base}), over the larger sizes; three sizes give no "
+            "interval. The interval says how well one power describes these sizes. The bar is the "
+            "same fit to the counted operations."
+        )
+
+
+def slopes_of(line: Line) -> pd.DataFrame:
+    """Columns of :func:`charts.slopes`, without products that have too few sizes."""
+    return pd.DataFrame(
+        [
+            {
+                "product": g.product,
+                "fitted": g.time.exponent,
+                "low": g.time.low,
+                "high": g.time.high,
+                "theory": g.count.exponent if g.count else None,
+                "clear": g.time.clear,
+            }
+            for g in growths(line)
+            if g.time is not None
+        ]
+    )
+
+
+def time_chart(
+    table: pd.DataFrame, slopes: pd.DataFrame, along: Axis, colours: Mode
+) -> alt.LayerChart:
+    """Log-log lines of the time, each with its fitted exponent."""
+    clear = slopes[slopes["clear"]] if not slopes.empty else slopes
+    known = {} if clear.empty else dict(zip(clear["product"], clear["fitted"], strict=True))
+    return charts.scaling(table, colours, along, known, settings().pick)
+
+
+def roofs(swept: Swept, line: Line) -> None:
+    """Roofline of the device beside what limits each product at the largest size."""
+    left, right = st.columns([6, 4], gap="medium")
+    measured = roofs_of(swept.rows, line.last)
+    with left:
+        show.head(
+            "Roofline of this device",
+            "roofs measured in the same job; operations and bytes are counted, not read from "
+            f"counters; larger point: larger {line.axis}",
+        )
+        if line.last.problem.direction != "forward":
+            st.caption("Operations are counted for the forward call only.")
+            return
+        if measured is None:
+            st.caption("The limits of this device were not measured in this run. Run here to see.")
+            return
+        points = _points(line, measured)
+        if points.empty:
+            st.caption("Operations were not counted in these results.")
+            return
+        wide = PHONE_PX if on_phone() else WIDE_PX
+        picture = charts.roofline(points, measured, mode(), settings().pick, wide)
+        show.chart(picture, "roofline")
+    with right:
+        _limits(line, measured)
+
+
+def _points(line: Line, measured: dict[str, float]) -> pd.DataFrame:
+    return pd.DataFrame(
+        [
+            {
+                "product": limit.product,
+                "x": line.size(one),
+                "intensity": limit.intensity,
+                "flops_per_s": limit.flops_per_s,
+            }
+            for one in line.found
+            for limit in limits(one, measured)
+        ]
+    )
+
+
+def _limits(line: Line, measured: dict[str, float]) -> None:
+    at = line.named(line.size(line.last))
+    show.head(f"What limits each product at {at}", "share: of the roof above it")
+    found = limits(line.last, measured)
+    st.dataframe(
+        pd.DataFrame(
+            {
+                "product": [limit.product for limit in found],
+                "limit": [limit.word for limit in found],
+                "share": [100 * limit.share for limit in found],
+                "roof": [limit.roof for limit in found],
+                "intensity": [limit.intensity for limit in found],
+                "rate": [limit.flops_per_s / 1e9 for limit in found],
+            }
+        ),
+        hide_index=True,
+        key="limits",
+        column_config={
+            "product": st.column_config.TextColumn("product", pinned=True),
+            "limit": st.column_config.TextColumn("limited by"),
+            "share": st.column_config.ProgressColumn(
+                "share of roof, %", format="%.0f", min_value=0, max_value=100, color="gray"
+            ),
+            "intensity": st.column_config.NumberColumn("FLOP/byte", format="%.3g"),
+            "rate": st.column_config.NumberColumn("GFLOP/s", format="%.3g"),
+        },
+        alt=f"What limits each of {len(found)} products at {at}",
+    )
+    st.caption("A low share means overhead or more traffic than the least, not a slow device.")
+    with st.expander("How each limit is told", icon=":material/help:"):
+        for word, meaning in LIMIT_WORDS.items():
+            st.markdown(f"**{word}**: {meaning}")
+        fresh = measured.get("fresh_bytes_per_s")
+        st.caption(
+            "The rate of touching new memory was not measured here, so page faults are not told."
+            if fresh is None
+            else f"New memory is touched at {rate_text(fresh, 'B/s')} on this device."
+        )
+
+
+COSTS = (
+    ("peak_bytes", "Memory", "peak of one call beyond its inputs", True),
+    (
+        "setup_s",
+        "Set-up time",
+        "building the product, once; caches of earlier products help",
+        False,
+    ),
+    ("first_call_s", "First call", "plans, compilation and page faults included", False),
+    ("compile_s", "Compile time", "apart from the first call", False),
+)
+
+
+def costs(line: Line) -> None:
+    """Memory and what is paid once, against the size."""
+    table = timed_frame(line.found, line.axis)
+    there = [cost for cost in COSTS if table[cost[0]].fillna(0).gt(0).any()]
+    if not there:
+        return
+    for column, (field, title, caption, in_bytes) in zip(
+        st.columns(len(there), gap="medium"), there, strict=True
+    ):
+        with column:
+            show.head(title, caption)
+            lines = table.assign(value=table[field].astype(float))
+            picture = charts.size_lines(
+                lines, mode(), title.lower(), line.axis, settings().pick, in_bytes=in_bytes
+            )
+            show.chart(picture, f"cost_{field}")
+    missing = [cost[1].lower() for cost in COSTS if cost not in there]
+    if missing:
+        st.caption(
+            f"No {list_text(missing)} of its own: nothing here is compiled apart from its first "
+            "call."
+            if missing == ["compile time"]
+            else f"Not measured in these results: {list_text(missing)}."
+        )
+
+
+def overtakings(line: Line) -> None:
+    """Who overtakes whom, and when a larger set-up pays off, in sentences."""
+    found = crossings(line)
+    left, right = st.columns([1, 1], gap="medium")
+    with left:
+        show.head(
+            "Who overtakes whom", "from paired verdicts at every size; where open, a tie stays one"
+        )
+        if not any(one.judgement.pairs for one in line.found):
+            st.caption("Nothing was timed in the same rounds, so no pair can be judged.")
+        elif not found:
+            st.caption("No product overtakes another between these sizes.")
+        first = sorted(found, key=lambda crossing: not crossing.same)
+        for crossing in first[:SHOWN_CROSSINGS]:
+            st.markdown(f"- {crossing_sentence(crossing, line)}")
+        if rest := first[SHOWN_CROSSINGS:]:
+            with st.expander(f"{len(rest)} more"):
+                for crossing in rest:
+                    st.markdown(f"- {crossing_sentence(crossing, line)}")
+    with right:
+        at = line.named(line.size(line.last))
+        show.head(
+            "When a larger set-up pays off",
+            f"at {at}, against {line.last.baseline}; set-up and first call were each measured once",
+        )
+        earned = pay_offs(line.last)
+        for one in earned:
+            st.markdown(f"- {pay_off_sentence(one, line.last)}")
+        if not earned:
+            st.caption(
+                f"No product is both faster than {line.last.baseline} and slower to get going."
+            )

@@ -1,0 +1,128 @@
+"""The table of the scaling page, how to reproduce it, and what was left out."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import pandas as pd
+import streamlit as st
+
+from etp import charts
+from etp.charts.text import bytes_text, count_text, list_text
+from etp.growth import Line, growths
+from etp.growth.words import SYMBOLS
+from etp.plans import scaling_command
+from etp.settings import Settings
+from etp.tables import frame, timed_frame
+from etp.ui import show
+from etp.ui.data import Swept
+from etp.ui.scaling import slopes_of, time_chart
+
+
+def table(swept: Swept, line: Line) -> None:
+    """Everything in one table."""
+    lines = timed_frame(line.found, line.axis).sort_values(["product", "x"])
+    slopes = slopes_of(line)
+    with st.container(horizontal=True, horizontal_alignment="distribute"):
+        st.markdown(f"##### Everything along {line.axis}")
+        pictures = {"scaling": partial(time_chart, lines, slopes, line.axis, "light")}
+        if not slopes.empty:
+            symbol = SYMBOLS[line.axis]
+            pictures["slopes"] = partial(charts.slopes, slopes, "light", symbol)
+        show.downloads(lines, [row for row in swept.rows if _belongs(row, line)], pictures)
+    names = list(lines["product"])
+    st.dataframe(
+        _shown(lines, line),
+        hide_index=True,
+        key="everything",
+        on_select=show.pick_row(names, "everything"),
+        selection_mode="single-row",
+        column_config=_columns(),
+        alt=f"All measures of {len(set(names))} products at {len(line.sizes)} sizes",
+    )
+
+
+def _belongs(row: dict[str, Any], line: Line) -> bool:
+    """Whether a row is behind the line, or says what its device can do."""
+    if row["measure"] == "roofline":
+        return True
+    return any(row["problem"] == one.problem.as_dict() for one in line.found)
+
+
+def _shown(lines: pd.DataFrame, line: Line) -> pd.DataFrame:
+    fits = {growth.product: growth for growth in growths(line)}
+    found = [fits[product] for product in lines["product"]]
+    return pd.DataFrame(
+        {
+            "product": lines["product"],
+            line.axis: lines["x"],
+            "median": lines["median_s"] * 1e3,
+            "quartiles": [
+                f"{a * 1e3:.3g} – {b * 1e3:.3g}" if b > a else ""
+                for a, b in zip(lines["q25_s"], lines["q75_s"], strict=True)
+            ],
+            "slope": [growth.time.exponent if growth.time else None for growth in found],
+            "interval": [
+                f"{growth.time.low:.2f} to {growth.time.high:.2f}"
+                if growth.time and growth.time.low is not None and growth.time.high is not None
+                else ""
+                for growth in found
+            ],
+            "theory": [growth.count.exponent if growth.count else None for growth in found],
+            "macs": lines["macs"],
+            "bytes": lines["bytes"],
+            "memory": [_bytes(size) for size in lines["peak_bytes"]],
+            "tables": [_bytes(size) for size in lines["table_bytes"]],
+            "setup": lines["setup_s"].astype(float) * 1e3,
+            "first": lines["first_call_s"].astype(float) * 1e3,
+            "compile": lines["compile_s"].astype(float) * 1e3,
+            "badges": lines["badges"],
+        }
+    )
+
+
+def _bytes(size: float | None) -> str:
+    return "" if size is None or pd.isna(size) else bytes_text(size)
+
+
+def _columns() -> dict[str, Any]:
+    number = st.column_config.NumberColumn
+    return {
+        "product": st.column_config.TextColumn("product", pinned=True),
+        "median": number("median, ms", format="%.4g"),
+        "quartiles": "quartiles, ms",
+        "slope": number("fitted slope", format="%.2f"),
+        "interval": "95 % interval",
+        "theory": number("slope of count", format="%.2f"),
+        "macs": number("multiply-adds", format="compact"),
+        "bytes": number("least bytes", format="bytes"),
+        "memory": "peak memory",
+        "setup": number("set-up, ms", format="%.3g"),
+        "first": number("first call, ms", format="%.3g"),
+        "compile": number("compile, ms", format="%.3g"),
+        "badges": st.column_config.MultiselectColumn(
+            "badges",
+            width="large",
+            options=list(show.BADGES),
+            color=[badge.colour for badge in show.BADGES.values()],
+        ),
+    }
+
+
+def reproduce(line: Line, chosen: Settings) -> None:
+    """Manifest, command and Python for what would be measured."""
+    show.reproduce(line.last, chosen, partial(scaling_command, chosen))
+
+
+def left_out(line: Line) -> None:
+    """Products that were not timed at some size, each with its reason."""
+    reasons: dict[tuple[str, str], list[int]] = {}
+    for one in line.found:
+        lines = frame(one)
+        for _, refused in lines[~lines["valid"]].iterrows():
+            reason = refused["reason"] or "was not timed"
+            reasons.setdefault((refused["product"], reason), []).append(line.size(one))
+    for (product, reason), found in reasons.items():
+        sizes_ = list_text([count_text(size) for size in found], 8)
+        st.markdown(f"**{product}** :red-badge[{line.axis} {sizes_}] {reason}")

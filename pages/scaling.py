@@ -1,0 +1,29 @@
+"""Scaling: how time and memory grow with lmax, batch or channels, and what limits them."""
+
+from __future__ import annotations
+
+from etp.growth import growth_finding
+from etp.plans import SCALING
+from etp.ui import axis, data, jobs, scaling, scaling_table, show
+from etp.ui.bar import bar
+from etp.ui.frame import page
+from etp.ui.session import write_address
+
+with page("Scaling"):
+    chosen = bar(SCALING, axis.axis_choice, axis.SIZES)
+    write_address()
+    swept = data.swept(chosen)
+    if swept.source != "imported":
+        jobs.panel(chosen.scaling)
+    if swept.line is None:
+        axis.nothing_yet(chosen)
+    else:
+        show.verdict(growth_finding(swept.line))
+        scaling.provenance(swept.line, swept.source)
+        scaling.growth(swept, swept.line)
+        scaling.roofs(swept, swept.line)
+        scaling.costs(swept.line)
+        scaling.overtakings(swept.line)
+        scaling_table.table(swept, swept.line)
+        scaling_table.reproduce(swept.line, chosen)
+        scaling_table.left_out(swept.line)
