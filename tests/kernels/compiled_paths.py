@@ -12,7 +12,8 @@ from triton.compiler import ASTSource
 
 from etp import products
 from etp.kernels.multilinear import PRODUCT, Evaluation
-from etp.kernels.triton_paths import PathForm, _build, sources
+from etp.kernels.path_source import sources
+from etp.kernels.triton_paths import PathForm, _build
 from etp.kernels.triton_source import Source, compiled
 
 HOPPER = GPUTarget("cuda", 90, 32)

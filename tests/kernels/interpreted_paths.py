@@ -13,9 +13,10 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from etp import measure, products
-from etp.kernels import triton_paths
+from etp.kernels import path_source, triton_paths
 from etp.kernels.multilinear import PRODUCT, WEIGHTED, Evaluation, evaluate, intern
-from etp.kernels.triton_paths import Block, Coupling, PathForm, path_form, sources
+from etp.kernels.path_source import sources
+from etp.kernels.triton_paths import Block, Coupling, PathForm, path_form
 from etp.kernels.triton_source import interpreted
 from etp.product import TensorProduct
 
@@ -130,7 +131,7 @@ def test_first_and_second_derivatives_are_right():
 @pytest.mark.parametrize("weighted", [False, True], ids=["plain", "weighted"])
 @pytest.mark.parametrize("terms", [2000, 30], ids=["one kernel", "several kernels"])
 def test_every_derivative_is_that_of_the_sum_over_paths(weighted, terms, monkeypatch):
-    monkeypatch.setattr(triton_paths, "MAX_TERMS", terms)
+    monkeypatch.setattr(path_source, "MAX_TERMS", terms)
     form = form_of(weighted=weighted)
     first = WEIGHTED if weighted else PRODUCT
     second = first.derivative(range(len(first.inputs)), [0])
@@ -138,14 +139,14 @@ def test_every_derivative_is_that_of_the_sum_over_paths(weighted, terms, monkeyp
     form._kernels.clear()
     for evaluation in (first, second, third):
         assert (len(sources(form, evaluation)) > 1) == (terms == 30)
-        inputs = draw(*((70, form.widths[side]) for side in evaluation.inputs))
+        inputs = draw(*((40, form.widths[side]) for side in evaluation.inputs))
         wanted = reference(form, evaluation, inputs)
         for found, value in zip(form.run(evaluation, inputs), wanted, strict=True):
             assert (found - value).norm() / value.norm() < 1e-14
 
 
 def test_a_sum_cut_into_kernels_is_rounded_once(monkeypatch):
-    monkeypatch.setattr(triton_paths, "MAX_TERMS", 30)
+    monkeypatch.setattr(path_source, "MAX_TERMS", 30)
     form = form_of(weighted=False)
     assert len(sources(form, PRODUCT)) > 1
     inputs = draw((70, form.widths[0]), (70, form.widths[1]), dtype=torch.bfloat16)

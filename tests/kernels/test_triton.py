@@ -1,6 +1,6 @@
 """GPU kernels on the CPU: in Triton's interpreter, and through its compiler without a GPU.
 
-Triton decides at its import whether it interprets, so each file runs in a process of its own.
+Triton decides at its import whether it interprets, so each way runs in a process of its own.
 """
 
 from __future__ import annotations
@@ -19,23 +19,22 @@ ROOT = HERE.parent.parent
 pytestmark = pytest.mark.skipif(triton_missing() is not None, reason=str(triton_missing()))
 
 
-def run(interpret: bool, tmp_path: Path, *arguments: str) -> None:
+def run(pattern: str, tmp_path: Path, *, interpret: bool) -> None:
     environment = os.environ | {
         "TRITON_INTERPRET": str(int(interpret)),
         "TRITON_CACHE_DIR": str(tmp_path),
     }
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *arguments]
+    files = [str(path) for path in sorted(HERE.glob(pattern))]
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *files]
     done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=environment)
     assert done.returncode == 0, done.stdout + done.stderr
     assert " passed" in done.stdout
     assert "skipped" not in done.stdout
 
 
-@pytest.mark.parametrize("path", sorted(HERE.glob("interpreted_*.py")), ids=lambda p: p.stem)
-def test_kernels_are_right_in_the_interpreter(path, tmp_path):
-    run(True, tmp_path, str(path))
+def test_kernels_are_right_in_the_interpreter(tmp_path):
+    run("interpreted_*.py", tmp_path, interpret=True)
 
 
-@pytest.mark.parametrize("path", sorted(HERE.glob("compiled_*.py")), ids=lambda p: p.stem)
-def test_kernels_compile_for_a_gpu_that_is_not_there(path, tmp_path):
-    run(False, tmp_path, str(path))
+def test_kernels_compile_for_a_gpu_that_is_not_there(tmp_path):
+    run("compiled_*.py", tmp_path, interpret=False)
