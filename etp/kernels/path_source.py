@@ -18,7 +18,7 @@ from etp.kernels.triton_source import Source
 if TYPE_CHECKING:
     from etp.kernels.triton_paths import Block, Coupling, PathForm
 
-MAX_TERMS = 2000
+MAX_TERMS = 5000
 """Multiply-adds in one kernel: a longer sum is cut, for the compiler's and the registers' sake."""
 RESULT, WEIGHT = 2, 3
 """Sides of the result and of the weights; these have one block of one component for each path."""

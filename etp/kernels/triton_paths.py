@@ -29,8 +29,8 @@ from etp.product import TensorProduct
 WARP = 32
 MAX_ROWS = 128
 """Rows of a program at the most, one for each thread. Not tuned: no GPU was at hand."""
-MAX_ENTRIES = 20000
-"""Coefficients of the largest form worth compiling: about a minute. Larger ones are refused."""
+MAX_ENTRIES = 10000
+"""Coefficients of the largest form worth compiling, about lmax 5: minutes, once for a machine."""
 
 
 class Block(NamedTuple):
