@@ -11,7 +11,7 @@ from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
 from etp import products
-from etp.kernels.multilinear import PRODUCT, Evaluation
+from etp.kernels.multilinear import PRODUCT, WEIGHTED, Evaluation
 from etp.kernels.path_source import sources
 from etp.kernels.triton_paths import PathForm, _build
 from etp.kernels.triton_source import Source, compiled
@@ -20,14 +20,14 @@ HOPPER = GPUTarget("cuda", 90, 32)
 BACKWARD = PRODUCT.derivative([0, 1], [0])
 
 
-def compile_for_hopper(source: Source, form: PathForm, evaluation: Evaluation):
+def compile_for_hopper(source: Source, form: PathForm, evaluation: Evaluation, dtype: str = "fp32"):
     inputs, outputs = len(evaluation.inputs), len(evaluation.outputs)
     pointers = [f"a{n}" for n in range(inputs)] + [f"o{n}" for n in range(outputs)]
     numbers = [f"s{n}" for n in range(inputs)] + ["rows"]
-    signature = dict.fromkeys(pointers, "*fp32") | dict.fromkeys(numbers, "i32")
+    signature = dict.fromkeys(pointers, f"*{dtype}") | dict.fromkeys(numbers, "i32")
     kernel = compiled(source)
     ordered = {name: signature.get(name, "constexpr") for name in kernel.arg_names}
-    constants = {"BLOCK": form.rows, "ACC": tl.float32}
+    constants = {"BLOCK": form.rows, "ACC": tl.float64 if dtype == "fp64" else tl.float32}
     return triton.compile(
         ASTSource(kernel, signature=ordered, constexprs=constants),
         target=HOPPER,
@@ -49,9 +49,12 @@ def test_each_tile_goes_through_shared_memory_once(evaluation):
     assert ".local" not in found["ptx"]
 
 
-def test_ragged_tiles_compile():
+@pytest.mark.parametrize("dtype", ["fp32", "fp64", "bf16", "fp16"])
+def test_ragged_tiles_with_weights_compile_in_every_dtype(dtype):
     tp = products.get("cg-sparse")("3x0e+3x1o", "3x1o")
-    form = _build(tp, weighted=False)
+    form = _build(tp, weighted=True)
     assert form is not None
-    (source,) = sources(form, PRODUCT)
-    assert "st.global" in compile_for_hopper(source, form, PRODUCT).asm["ptx"]
+    (source,) = sources(form, WEIGHTED)
+    found = compile_for_hopper(source, form, WEIGHTED, dtype).asm["ptx"]
+    assert ("fma.rn.f64" in found) == (dtype == "fp64")
+    assert "st.global" in found

@@ -18,7 +18,9 @@ from etp.kernels.multilinear import PRODUCT, WEIGHTED, Evaluation, evaluate, int
 from etp.kernels.path_source import sources
 from etp.kernels.triton_paths import Block, Coupling, PathForm, path_form
 from etp.kernels.triton_source import interpreted
+from etp.measure import oracle
 from etp.product import TensorProduct
+from etp.products.clebsch_gordan import ClebschGordan
 
 assert interpreted(), "this file is run by test_triton.py"
 
@@ -174,6 +176,40 @@ def test_weighted_sums_of_paths_and_all_their_gradients(shared):
     found = derivatives(lambda at: evaluate(form.key, WEIGHTED, at))
     wanted = derivatives(lambda at: reference(form, WEIGHTED, at))
     torch.testing.assert_close(found, wanted, rtol=1e-12, atol=1e-12)
+
+
+class Summed(ClebschGordan):
+    """Paths to one irrep added up: not registered, here for its paths and layout."""
+
+    name, title, reference = "summed", "Summed", "test"
+    keeps_paths = False
+
+    def multiply(self, x1: torch.Tensor, x2: torch.Tensor) -> torch.Tensor:
+        raise NotImplementedError
+
+    def macs(self) -> int:
+        raise NotImplementedError
+
+
+@pytest.mark.parametrize("shared", [False, True], ids=["per sample", "shared"])
+def test_a_product_that_sums_weighted_paths_has_a_kernel(shared):
+    tp = Summed("2x0e+2x1o", "2x0e+2x1o")
+    form = path_form(tp, weighted=True)
+    assert form is not None
+    assert form != path_form(tp)
+    (weights,) = draw((1 if shared else 6, 2 * len(tp.paths)), seed=4)
+    x1, x2 = draw((6, 8), (6, 8))
+    (found,) = evaluate(form, WEIGHTED, [x1, x2, weights.expand(6, -1)])
+    first, second = oracle.by_irrep(x1, tp.irreps_in1), oracle.by_irrep(x2, tp.irreps_in2)
+    blocks = {ir: torch.zeros(6, 2, ir.dim, dtype=torch.float64) for ir in tp.irs_out}
+    for path, w in zip(tp.paths, weights.expand(6, -1).split(2, dim=1), strict=True):
+        w3j = oracle.wigner_3j(path.ir_in1.l, path.ir_in2.l, path.ir_out.l)
+        factors = first[path.ir_in1], second[path.ir_in2], w3j
+        blocks[path.ir_out] += torch.einsum("nc,nci,ncj,ijk->nck", w, *factors)
+    wanted = torch.cat([block.flatten(1) for block in blocks.values()], dim=1)
+    torch.testing.assert_close(found, wanted, rtol=1e-12, atol=1e-12)
+    (unweighted,) = evaluate(str(path_form(tp)), PRODUCT, [x1, x2])
+    torch.testing.assert_close(unweighted, oracle.evaluate(tp, x1, x2), rtol=1e-12, atol=1e-12)
 
 
 def test_third_derivatives_are_right():
