@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import pytest
 import torch
+import triton.language as tl
 
 from etp import measure, products
 from etp.kernels import triton_grid
 from etp.kernels.multilinear import PRODUCT
-from etp.kernels.triton_grid import GridForm, grid_form, point_matrices
+from etp.kernels.triton_grid import GridForm, _places, grid_form, point_matrices
 from etp.kernels.triton_source import interpreted
 from etp.product import TensorProduct
 
@@ -79,6 +80,20 @@ def test_the_kernel_computes_what_the_plain_form_computes():
     x1, x2 = tp.random_inputs(5, torch.Generator().manual_seed(1))
     plain = TensorProduct.multiply_channels(tp, x1, x2)
     torch.testing.assert_close(tp.multiply_channels(x1, x2), plain, rtol=1e-12, atol=1e-12)
+
+
+def test_nothing_is_written_beyond_the_last_row():
+    tp = build("channels")
+    form = GridForm(_places(tp), point_matrices(tp))  # type: ignore[arg-type]
+    x, y = tp.random_inputs(5, torch.Generator().manual_seed(1))
+    (z,) = form.run(PRODUCT, [x, y])
+    room = torch.full((8, form.widths[2]), torch.nan, dtype=torch.float64)
+    form._kernels[PRODUCT][(1,)](
+        *(x, y, x.stride(0), y.stride(0), room, *form._on(x.device, x.dtype)),
+        5 * form.channels, BLOCK=64, ACC=tl.float64, POINTS=triton_grid.POINTS, PRECISION="ieee",
+    )  # fmt: skip
+    torch.testing.assert_close(room[:5], z, rtol=0, atol=0)
+    assert room[5:].isnan().all()
 
 
 def test_a_coarse_grid_stays_as_wrong_as_it_was_asked_to_be():
