@@ -160,11 +160,20 @@ class TensorProduct(nn.Module, ABC):
         if 0 in batch:
             # Transforms refuse empty batches; the sums keep the result differentiable.
             return x1.new_zeros(*batch, self._dims[2] * self.channels) + x1.sum() + x2.sum()
+        rows = (x.expand(*batch, -1).reshape(-1, x.shape[-1]) for x in (x1, x2))
+        return self.multiply_channels(*rows).reshape(*batch, self._dims[2] * self.channels)
+
+    def multiply_channels(self, x1: Tensor, x2: Tensor) -> Tensor:
+        """Multiply (N, irreps_in1.dim) and (N, irreps_in2.dim) to (N, irreps_out.dim).
+
+        By default :meth:`multiply` on each channel's components, gathered and put back. A kernel
+        that reads features as they lie saves both copies.
+        """
         z = self.multiply(
-            self._to_channels(x1.expand(*batch, -1), "layout1", self._dims[0]),
-            self._to_channels(x2.expand(*batch, -1), "layout2", self._dims[1]),
+            self._to_channels(x1, "layout1", self._dims[0]),
+            self._to_channels(x2, "layout2", self._dims[1]),
         )
-        return self._from_channels(z).reshape(*batch, self._dims[2] * self.channels)
+        return self._from_channels(z).reshape(len(x1), -1)
 
     def timed_inputs(self, x1: Tensor, x2: Tensor) -> tuple[Tensor, ...]:
         """Inputs of :meth:`timed_call`, made before the clock starts."""

@@ -10,7 +10,10 @@ from torch import Tensor
 from typing_extensions import override
 
 from etp import so3
+from etp.kernels.multilinear import PRODUCT, evaluate
 from etp.kernels.sparse import SparseTable, sparse_bilinear
+from etp.kernels.triton_paths import path_form
+from etp.kernels.triton_source import serves
 from etp.layout import slices
 from etp.product import Path, TensorProduct
 from etp.registry import register
@@ -97,6 +100,16 @@ class ClebschGordanSparse(ClebschGordan):
         self._entries = torch.cat(entries, dim=1)
         dims = (len_of(self.irs_in1), len_of(self.irs_in2), len_of(self.irs_out))
         self._sparse = SparseTable(self, "coefficients", self._entries, torch.cat(values), dims)
+
+    @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
+    def _fused(self) -> str | None:
+        return path_form(self)
+
+    @override
+    def multiply_channels(self, x1: Tensor, x2: Tensor) -> Tensor:
+        if serves(x1.device.type) and (form := self._fused()) is not None:
+            return evaluate(form, PRODUCT, [x1, x2])[0]
+        return super().multiply_channels(x1, x2)
 
     @override
     def multiply(self, x1: Tensor, x2: Tensor) -> Tensor:

@@ -14,6 +14,9 @@ from torch import Tensor
 from typing_extensions import override
 
 from etp import sphere
+from etp.kernels.multilinear import PRODUCT, evaluate
+from etp.kernels.triton_grid import grid_form
+from etp.kernels.triton_source import serves
 from etp.registry import register
 from etp.signal_product import (
     SignalProduct,
@@ -63,6 +66,16 @@ class GauntGrid(SignalProduct):
             s: GridTransform(self, f"from{sector_tag(s)}", part, nodes, back=True)
             for s, part in self.sectors_out.items()
         }
+
+    @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
+    def _fused(self) -> str | None:
+        return grid_form(self)
+
+    @override
+    def multiply_channels(self, x1: Tensor, x2: Tensor) -> Tensor:
+        if serves(x1.device.type) and (form := self._fused()) is not None:
+            return evaluate(form, PRODUCT, [x1, x2])[0]
+        return super().multiply_channels(x1, x2)
 
     @override
     def to_signal(self, x: Tensor, which: int, sector: int) -> Tensor:
