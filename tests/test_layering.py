@@ -11,9 +11,9 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 LAYERS = (
-    {"irreps", "problem", "rows", "devices"},
-    {"sphere", "so3", "layout", "environment"},
-    {"product", "registry", "transform", "kernels", "signal_product"},
+    {"irreps", "problem", "rows", "devices", "applicability"},
+    {"sphere", "so3", "layout", "environment", "table_module"},
+    {"product", "registry", "transform", "kernels", "signal_product", "weighting"},
     {"products", "measure"},
     {"sweep", "store", "formats", "worker", "runner", "operation", "comparison", "runs",
      "selftest", "reference", "catalog", "experiments"},

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from etp.measure.clock import Block, Call, Clock, group_size, time_rounds, warm_up
-from etp.problem import Cache, Direction
+from etp.problem import Cache, Direction, Weights
 from etp.product import TensorProduct
 
 CPU_FLUSH_BYTES = 64 << 20
@@ -86,45 +86,69 @@ class Runtime:
         }
 
 
+def draw(
+    tp: TensorProduct,
+    batch: int,
+    dtype: torch.dtype,
+    device: str,
+    weights: Weights = "none",
+    seed: int = 0,
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Random inputs and weights, on a device."""
+    generator = torch.Generator().manual_seed(seed)
+    x1, x2 = tp.random_inputs(batch, generator, dtype)
+    free = tp.random_weights(weights, batch, generator, dtype)
+    return x1.to(device), x2.to(device), None if free is None else free.to(device)
+
+
 def make_call(
     tp: TensorProduct,
     x1: Tensor,
     x2: Tensor,
     direction: Direction = "forward",
     cache: Cache = "warm",
+    weights: Tensor | None = None,
 ) -> Call:
-    """What is timed: the product, or it together with its derivatives by both inputs."""
-    run = _DIRECTIONS[direction](tp, x1, x2)
+    """What is timed: the product, or it together with its derivatives by inputs and weights."""
+    inputs = (x1, x2) if weights is None else (x1, x2, weights)
+    run = _DIRECTIONS[direction](tp, inputs)
     return Call(run, _sync(x1.device), _flush(x1.device) if cache == "cold" else None)
 
 
-def _forward(tp: TensorProduct, x1: Tensor, x2: Tensor) -> Callable[[], object]:
+Inputs = tuple[Tensor, ...]
+
+
+def _forward(tp: TensorProduct, inputs: Inputs) -> Callable[[], object]:
     def run() -> object:
         with torch.no_grad():
-            return tp(x1, x2)
+            return tp(*inputs)
 
     return run
 
 
-def _backward(tp: TensorProduct, x1: Tensor, x2: Tensor) -> Callable[[], object]:
-    inputs = (x1.detach().requires_grad_(), x2.detach().requires_grad_())
-    grad = torch.randn_like(tp(*inputs).detach())
-    return lambda: torch.autograd.grad(tp(*inputs), inputs, grad)
+def _free(inputs: Inputs) -> Inputs:
+    return tuple(x.detach().requires_grad_() for x in inputs)
 
 
-def _double_backward(tp: TensorProduct, x1: Tensor, x2: Tensor) -> Callable[[], object]:
-    inputs = (x1.detach().requires_grad_(), x2.detach().requires_grad_())
-    grad = torch.randn_like(tp(*inputs).detach()).requires_grad_()
-    seconds = tuple(torch.randn_like(x) for x in inputs)
+def _backward(tp: TensorProduct, inputs: Inputs) -> Callable[[], object]:
+    free = _free(inputs)
+    grad = torch.randn_like(tp(*free).detach())
+    return lambda: torch.autograd.grad(tp(*free), free, grad)
+
+
+def _double_backward(tp: TensorProduct, inputs: Inputs) -> Callable[[], object]:
+    free = _free(inputs)
+    grad = torch.randn_like(tp(*free).detach()).requires_grad_()
+    seconds = tuple(torch.randn_like(x) for x in free)
 
     def run() -> object:
-        firsts = torch.autograd.grad(tp(*inputs), inputs, grad, create_graph=True)
-        return torch.autograd.grad(firsts, (*inputs, grad), seconds)
+        firsts = torch.autograd.grad(tp(*free), free, grad, create_graph=True)
+        return torch.autograd.grad(firsts, (*free, grad), seconds)
 
     return run
 
 
-_DIRECTIONS: dict[Direction, Callable[[TensorProduct, Tensor, Tensor], Callable[[], object]]] = {
+_DIRECTIONS: dict[Direction, Callable[[TensorProduct, Inputs], Callable[[], object]]] = {
     "forward": _forward,
     "backward": _backward,
     "double-backward": _double_backward,
@@ -154,6 +178,7 @@ def measure_runtime(
     device: str = "cpu",
     direction: Direction = "forward",
     cache: Cache = "warm",
+    weights: Weights = "none",
     rounds: int = 30,
     seed: int = 0,
     clock: Clock = time.perf_counter,
@@ -168,8 +193,8 @@ def measure_runtime(
     """
     if batch < 1 or rounds < 1:
         raise ValueError(f"batch and rounds must be at least 1, got {batch} and {rounds}")
-    x1, x2 = tp.random_inputs(batch, torch.Generator().manual_seed(seed), dtype)
-    call = make_call(tp.to(device), x1.to(device), x2.to(device), direction, cache)
+    x1, x2, free = draw(tp, batch, dtype, device, weights, seed)
+    call = make_call(tp.to(device), x1, x2, direction, cache, free)
     origin = clock()
     warm = warm_up(call, clock)
     group = group_size(warm.call_s)

@@ -20,6 +20,7 @@ class ClebschGordan(TensorProduct):
     """``z[l3] = x[l1] . y[l2] . wigner_3j(l1, l2, l3)`` for every path, kept apart."""
 
     keeps_paths = True
+    weights_per = "path"
 
     @override
     def coefficient(self, ir_in1: o3.Irrep, ir_in2: o3.Irrep, ir_out: o3.Irrep) -> float:

@@ -9,7 +9,7 @@ import streamlit as st
 from etp.charts.text import bytes_text, count_text, time_text
 from etp.irreps import OUTPUTS, SETTINGS, IrrepsError
 from etp.plans import Plan
-from etp.problem import MAX_BATCH, MAX_CHANNELS, Cache, Direction, DType
+from etp.problem import MAX_BATCH, MAX_CHANNELS, Cache, Direction, DType, Weights
 from etp.settings import CUSTOM, MAX_LMAX, Settings
 from etp.ui import jobs
 from etp.ui.session import bound, choose, settings
@@ -19,6 +19,13 @@ _DIRECTIONS = {
     "forward": "forward",
     "backward": "forward + backward",
     "double-backward": "with second derivative",
+}
+
+
+_WEIGHTS = {
+    "none": "no weights",
+    "shared": "shared weights",
+    "per-sample": "weights per sample",
 }
 
 
@@ -33,7 +40,7 @@ def bar(plan: Plan) -> Settings:
         if plan.timed:
             with _popover(_sizes_label(chosen), "layers", "sizes"):
                 _sizes()
-            with _popover(f"{chosen.dtype}, {_DIRECTIONS[chosen.direction]}", "tune", "numbers"):
+            with _popover(_numbers_label(chosen), "tune", "numbers"):
                 _numbers()
             with _popover(_device_label(chosen), "memory", "devices"):
                 _devices()
@@ -150,6 +157,11 @@ def _sizes() -> None:
     st.number_input("Channels", 1, MAX_CHANNELS, **bound("channels"))
 
 
+def _numbers_label(chosen: Settings) -> str:
+    weights = "" if chosen.weights == "none" else f", {_WEIGHTS[chosen.weights]}"
+    return f"{chosen.dtype}, {_DIRECTIONS[chosen.direction]}{weights}"
+
+
 def _numbers() -> None:
     st.segmented_control("Number type", get_args(DType), required=True, **bound("dtype"))
     st.segmented_control(
@@ -158,6 +170,15 @@ def _numbers() -> None:
         required=True,
         format_func=lambda name: _DIRECTIONS[name],
         **bound("direction"),
+    )
+    st.segmented_control(
+        "Weights",
+        get_args(Weights),
+        required=True,
+        format_func=lambda name: _WEIGHTS[name],
+        help="Free weights of the product: one for each path where it weighs paths, else factors "
+        "for each degree of its inputs and output.",
+        **bound("weights"),
     )
     st.segmented_control(
         "Cache",
