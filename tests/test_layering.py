@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parent.parent
 LAYERS = (
     {"irreps", "problem", "rows", "devices", "applicability"},
     {"sphere", "so3", "layout", "environment", "table_module"},
-    {"product", "registry", "transform", "kernels", "signal_product", "weighting"},
+    {"product", "registry", "transform", "kernels", "signal_product", "weighting", "fields"},
     {"products", "measure"},
     {"sweep", "store", "formats", "worker", "runner", "operation", "comparison", "runs",
      "selftest", "reference", "catalog", "experiments"},
