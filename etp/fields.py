@@ -8,6 +8,7 @@ point, but products of vectors do not depend on it, and Gauss-Legendre nodes avo
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import sqrt
 from typing import NamedTuple
 
 import torch
@@ -50,6 +51,39 @@ def gradient(lmax: int, nodes: sphere.Grid) -> tuple[Field, Field]:
     )
 
 
+POTENTIALS = {"value": ("v",), "radial": ("r",), "gradient": ("b", "a"), "curl": ("b", "a")}
+"""Fields made from one scalar potential each: components v value, r radial, b beta, a alpha."""
+
+
+def potential(kind: str, lmax: int, nodes: sphere.Grid) -> tuple[Field, ...]:
+    r"""Fields of a potential: Y, n Y, :math:`\nabla Y` or :math:`n \times \nabla Y` of norm 1."""
+    if kind in ("value", "radial"):
+        return (value(lmax, nodes),)
+    degrees = torch.arange(lmax + 1, dtype=torch.float64)
+    norm = (degrees * (degrees + 1)).clamp(min=1).rsqrt()
+    along_beta, along_alpha = (field.times(norm) for field in gradient(lmax, nodes))
+    if kind == "gradient":
+        return along_beta, along_alpha
+    return along_alpha.times(-torch.ones(lmax + 1, dtype=torch.float64)), along_beta
+
+
+def components(j: int, spin: int) -> list[int]:
+    """The l - j of the harmonics of a field of some spin with total degree j."""
+    return [number for number in range(-spin, spin + 1) if j + number >= abs(j - spin)]
+
+
+def share(kind: str, j: int, number: int) -> float:
+    """How much of a potential the vector harmonic of degree j, component l = j + number, takes."""
+    below, above = sqrt(j / (2 * j + 1)), sqrt((j + 1) / (2 * j + 1))
+    shares = {
+        "value": {0: 1.0},
+        "radial": {-1: below, 1: above},
+        "gradient": {-1: above, 1: -below},
+        "curl": {0: -1.0},
+    }
+    return shares[kind][number]
+
+
 class FieldTransform:
     """Components of one sector to several fields on a grid, or the adjoint with quadrature.
 
@@ -63,6 +97,7 @@ class FieldTransform:
         nodes: The grid.
         fields: Of degrees up to those of the sector.
         back: From fields to components, with the weights of the grid.
+        dense_points: Largest grid for which one dense matrix is used.
     """
 
     def __init__(
@@ -74,13 +109,14 @@ class FieldTransform:
         fields: Sequence[Field],
         *,
         back: bool,
+        dense_points: int = DENSE_POINTS,
     ) -> None:
         self._owner, self._name, self._back = owner, name, back
         self._shape, self._count = nodes.shape, len(fields)
         points = nodes.shape[0] * nodes.shape[1]
         weights = nodes.weights if back else torch.ones_like(nodes.weights)
         self._by_order: ByOrder | None = None
-        if points <= DENSE_POINTS:
+        if points <= dense_points:
             matrices = [
                 torch.einsum(
                     "cb,ca->cba",
