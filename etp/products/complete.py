@@ -34,9 +34,12 @@ _Pair = tuple[o3.Irrep, o3.Irrep]
 
 
 class _Group(NamedTuple):
-    """Pairs of one irrep of input 1 with neighbours in input 2 of equal parity of the degree."""
+    """Pairs of one irrep of input 1 with neighbours in input 2 of equal parity of the degree.
 
-    ir_in1: o3.Irrep
+    Irreps by number: the compiler cannot guard e3nn's.
+    """
+
+    first: int
     partners: slice
     even: bool
     odd: bool
@@ -71,7 +74,7 @@ class _Level:
         odd_pairs = {path[:2] for path in owner.paths if sum(ir.l for ir in path[:3]) % 2}
         even_pairs = {path[:2] for path in owner.paths if not sum(ir.l for ir in path[:3]) % 2}
         self.groups = []
-        for ir1 in self.irs_in1:
+        for number, ir1 in enumerate(self.irs_in1):
             for q in (0, 1):
                 found = [i for i, ir2 in enumerate(self.irs_in2)
                          if ir2.l % 2 == q and (ir1, ir2) in set(pairs)]  # fmt: skip
@@ -79,7 +82,7 @@ class _Level:
                     block = slice(found[0], found[-1] + 1)
                     met = {(ir1, ir2) for ir2 in self.irs_in2[block]}
                     self.groups.append(
-                        _Group(ir1, block, bool(met & even_pairs), bool(met & odd_pairs),
+                        _Group(number, block, bool(met & even_pairs), bool(met & odd_pairs),
                                (ir1.l + q) % 2)
                     )  # fmt: skip
 
@@ -102,11 +105,11 @@ class _Level:
 
     def multiply(self, x1: Tensor, x2: Tensor) -> Iterator[Tensor]:
         """Signals read off, in the order of :meth:`blocks`: (N, partners x components)."""
-        first = {ir: t.to_grid(x1) for ir, t in zip(self.irs_in1, self._to[0], strict=True)}
+        first = [t.to_grid(x1) for t in self._to[0]]
         second = [t.to_grid(x2) for t in self._to[1]]
         f2, b2, a2 = (torch.stack(found, dim=1) for found in zip(*second, strict=True))
         for group in self.groups:
-            f1, b1, a1 = (field[:, None] for field in first[group.ir_in1])
+            f1, b1, a1 = (field[:, None] for field in first[group.first])
             k = group.partners
             if group.even:
                 yield self._read(f1 * f2[:, k], group.parity)
@@ -122,7 +125,7 @@ class _Level:
             wanted = [group.parity] * group.even + [1 - group.parity] * group.odd
             for q in wanted:
                 for ir2 in self.irs_in2[group.partners]:
-                    yield group.ir_in1, ir2, q
+                    yield self.irs_in1[group.first], ir2, q
 
     def width(self, parity: int) -> int:
         """Components of all l3 <= top of one parity."""
