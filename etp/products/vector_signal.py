@@ -118,7 +118,9 @@ class VectorSignal(TensorProduct):
             }
             for side in _SIDES
         ]
-        tops = [max(ir.l + number for ir, number in found) for found in used]
+        # A triple product of fields is a polynomial of degree j1 + j2 + j3: one derivative too
+        # many is paid for by the cross product with n.
+        tops = [max(ir.l for ir, _ in found) for found in used]
         self.resolution = sphere.exact_resolution(*tops)
         self._meetings = self._find_meetings()
         self._maps: dict[tuple[int, str, int], fields.FieldTransform] = {}

@@ -6,6 +6,8 @@ from typing import get_args
 
 import streamlit as st
 
+from etp import applicability
+from etp.catalog import Entry
 from etp.charts.text import bytes_text, count_text, time_text
 from etp.irreps import OUTPUTS, SETTINGS, IrrepsError
 from etp.plans import Plan
@@ -128,19 +130,36 @@ def _products_label(chosen: Settings) -> str:
 def _products(chosen: Settings) -> None:
     entries = {entry.name: entry for entry in jobs.catalog().entries(wait_s=0.05)}
     names = list(dict.fromkeys([*entries, *chosen.products])) if entries else list(chosen.products)
-    there = [n for n in names if n not in entries or entries[n].unavailable is None]
+    refused = {name: _why_not(entry, chosen) for name, entry in entries.items()}
+    there = [
+        n for n in names
+        if n not in entries
+        or (entries[n].unavailable is None and (refused[n] is None or n in chosen.products))
+    ]  # fmt: skip
     st.pills("Products", there, selection_mode="multi", **bound("products"))
     if not entries:
         st.caption(jobs.catalog().error or "Looking for all products …")
     for name, entry in entries.items():
         if entry.unavailable is not None:
             st.caption(f"{name}: not here, {entry.unavailable}")
+        elif refused[name] is not None:
+            st.caption(f"{name}: not for these irreps, {refused[name]}")
     unknown = [n for n in chosen.products if entries and n not in entries]
     if unknown:
         st.caption(f":red[There is no product {', '.join(unknown)}; it cannot be run.]")
     st.selectbox(
         "Compare against", [None, *chosen.products], format_func=_baseline_name, **bound("baseline")
     )
+
+
+def _why_not(entry: Entry, chosen: Settings) -> str | None:
+    """Why a product applies to none of the chosen problems."""
+    try:
+        problems = chosen.problems()
+    except ValueError:
+        return None
+    reasons = [applicability.reason(entry.rule, p.irreps1, p.irreps2) for p in problems]
+    return reasons[-1] if reasons and all(reasons) else None
 
 
 def _baseline_name(name: str | None) -> str:
