@@ -6,16 +6,19 @@ import pytest
 import torch
 from e3nn import o3
 
-from etp import applicability, measure, products, so3, sphere
+from etp import applicability, measure, products, so3, sphere, sweep
+from etp.comparison import comparisons
+from etp.findings import pair_sentence
 from etp.problem import Problem
+from etp.products.vector_signal import VectorSignal
 
 
 def natural(lmax: int) -> str:
     return "+".join(f"{l}{'eo'[l % 2]}" for l in range(lmax + 1))
 
 
-def mimo(name: str, lmax: int, **options):
-    return products.get(name)(natural(lmax), natural(lmax), **options)
+def mimo(name: str, lmax: int):
+    return products.get(name)(natural(lmax), natural(lmax))
 
 
 def relative(found: torch.Tensor, wanted: torch.Tensor) -> float:
@@ -114,7 +117,7 @@ def test_a_grid_one_line_short_is_wrong_by_percents(name, short, monkeypatch):
     "irreps", [("0e+1o+2e", "0e+1o+2e"), ("0e+0o+1e+1o", "1o+2e+2o"), ("2e", "1o+3o")], ids=str
 )
 def test_every_coupling_of_vector_signals_computes_its_9j_coefficients(coupling, irreps):
-    tp = products.get("vector-signal")(*irreps, coupling=coupling)
+    tp = VectorSignal(*irreps, coupling=coupling)
     assert measure.agreement(tp).max < 1e-12
     assert measure.agreement(tp, weights="per-sample").max < 1e-12
     assert measure.equivariance_error(tp, elements=4).max < 1e-12
@@ -123,7 +126,7 @@ def test_every_coupling_of_vector_signals_computes_its_9j_coefficients(coupling,
 
 def test_vector_signals_refuse_an_unknown_coupling():
     with pytest.raises(ValueError, match="coupling must be one of cross"):
-        products.get("vector-signal")("1o", "1o", coupling="triple")
+        VectorSignal("1o", "1o", coupling="triple")  # type: ignore[arg-type]
 
 
 def test_no_path_of_a_vector_product_cancels_by_accident():
@@ -256,3 +259,35 @@ def test_the_turning_matrices_of_so2_are_exact():
     for matrix in d:
         third = torch.linalg.matrix_power(matrix[0], 3)
         assert float((third - torch.eye(len(third))).abs().max()) < 1e-13
+
+
+@pytest.mark.parametrize("name", products.available())
+@pytest.mark.parametrize(("setting", "weights"), [("MIMO", "per-sample"), ("SISO", "none")])
+def test_the_memory_estimate_of_a_case_is_an_upper_one(name, setting, weights):
+    problem = Problem.of_setting(setting, 4, batch=100, weights=weights, direction="backward")
+    try:
+        tp = sweep.build(problem, name)
+    except ValueError as error:
+        pytest.skip(str(error))
+    found = measure.peak_memory(tp, batch=100, weights=weights, direction="backward")
+    assert 0 < found.peak_bytes < sweep.needed_bytes(problem)
+
+
+def test_a_comparison_is_checked_and_timed_with_its_weights():
+    problem = Problem.of_setting("MIMO", 2, batch=8, dtype="float64", weights="per-sample")
+    names = ("cg-summed", "gaunt-bracket")
+    case = sweep.Case(problem, names, rounds=1, budget_s=0.0, memory=False)
+    rows = [row for row in sweep.run(case.as_dict()) if "measure" in row]
+    timed = [row for row in rows if row["measure"] == "runtime"]
+    assert [row["status"] for row in timed] == ["ok"] * 3
+    costs = {row["product"]: row["result"] for row in rows if row["measure"] == "cost"}
+    reached = {row["product"]: row["result"] for row in rows if row["measure"] == "interactions"}
+    for name in names:
+        tp = sweep.build(problem, name)
+        numbers = tp.irreps_in1.dim + tp.irreps_in2.dim + tp.irreps_out.dim + tp.weight_numel
+        assert costs[name]["bytes"] == 8 * 8 * numbers
+        assert reached[name]["weights_per"] == tp.weights_per
+    (found,) = comparisons(rows)
+    assert not found.same("gaunt-bracket")
+    assert "a free weight for each path" not in pair_sentence(found, "gaunt-bracket")
+    assert "no weights for paths" in pair_sentence(found, "gaunt-bracket")

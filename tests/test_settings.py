@@ -14,6 +14,7 @@ def test_an_address_brings_settings_back():
     made = Settings(
         setting="Custom", irreps1="0e+1o", irreps2="2e", keep="1o+2o", lmax=(2, 5), channels=8,
         products=("cg-sparse", "matrix"), dtype="float64", devices=("cuda:0",), at=3, job="abc",
+        weights="per-sample",
     )  # fmt: skip
     assert Settings.from_query(made.to_query()) == (made, [])
 
@@ -30,6 +31,7 @@ def test_defaults_leave_the_address_empty():
         ({"batch": "-1"}, "batch"),
         ({"batch": "many"}, "batch"),
         ({"dtype": "int8"}, "dtype"),
+        ({"weights": "many"}, "weights"),
         ({"setting": "<script>"}, "setting"),
         ({"products": ""}, "products"),
         ({"irreps1": "x" * 2000}, "irreps1"),
