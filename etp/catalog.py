@@ -20,7 +20,8 @@ class Entry:
     title: str
     group: str
     keeps_paths: bool
-    weighted: bool
+    weights_per: str
+    rule: str | None
     reference: str
     unavailable: str | None
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, NoReturn, get_args
 
 from etp.irreps import OUTPUTS, SETTINGS
-from etp.problem import Cache, Direction, DType, Problem
+from etp.problem import Cache, Direction, DType, Problem, Weights
 
 MEASURES = ("equivariance", "expressivity", "interactions", "agreement", "runtime")
 
@@ -114,6 +114,7 @@ def _problem_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--direction", choices=get_args(Direction), default="forward")
     parser.add_argument("--cache", choices=get_args(Cache), default="warm")
+    parser.add_argument("--weights", choices=get_args(Weights), default="none")
     parser.add_argument("--threads", type=int)
     parser.add_argument("--seed", type=int, default=0)
 
@@ -127,7 +128,7 @@ def _store_option(parser: argparse.ArgumentParser) -> None:
 def _problem(options: argparse.Namespace, lmax: int | None, batch: int, channels: int) -> Problem:
     common = {
         name: getattr(options, name)
-        for name in ("dtype", "device", "direction", "cache", "threads", "seed")
+        for name in ("dtype", "device", "direction", "cache", "weights", "threads", "seed")
     } | {"batch": batch, "channels": channels}
     if options.setting is not None:
         if options.irreps1 or options.irreps2 or options.filter_out:
@@ -159,7 +160,8 @@ def _described(product: Any) -> dict[str, Any]:
         "title": product.title,
         "group": product.group,
         "keeps_paths": product.keeps_paths,
-        "weighted": product.weighted,
+        "weights_per": product.weights_per,
+        "rule": product.rule,
         "reference": product.reference,
         "unavailable": product.unavailable(),
     }
@@ -172,7 +174,8 @@ def _not_loaded(path: Path, why: str) -> dict[str, Any]:
         "title": "not loaded",
         "group": "",
         "keeps_paths": False,
-        "weighted": False,
+        "weights_per": "",
+        "rule": None,
         "reference": str(path),
         "unavailable": f"{path} was not loaded: {why}",
     }

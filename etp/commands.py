@@ -101,7 +101,8 @@ def _done(path: Path) -> set[str]:
     if not path.exists() or not path.stat().st_size:
         return set()
     return {
-        _key(row["problem"], row["product"])
+        # Rows of earlier versions do not say that they had no weights.
+        _key({"weights": "none"} | row["problem"], row["product"])
         for row in formats.read_path(path)
         if row["measure"] == "runtime" and row["status"] in ("ok", "invalid")
     }

@@ -97,7 +97,12 @@ def _differs(found: Comparison, product: str) -> str:
         return "it adds up paths that the other keeps apart" if a["keeps_paths"] else (
             "it keeps paths apart that the other adds up"
         )  # fmt: skip
-    return "its paths have other weights"
+    per_path = [row.get("weights_per") == "path" for row in (a, b)]
+    if per_path[0] != per_path[1]:
+        return (
+            "it has a free weight for each path" if per_path[1] else "it has no weights for paths"
+        )
+    return "its paths have other coefficients"
 
 
 def _price(entry: Entry) -> str:

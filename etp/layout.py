@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from itertools import pairwise
 
 import torch
@@ -24,6 +24,54 @@ def slices(irs: Iterable[o3.Irrep]) -> list[slice]:
 def terms(irreps: o3.Irreps) -> list[Term]:
     """Irreps as plain terms."""
     return [Term(mul, Ir(ir.l, ir.p)) for mul, ir in irreps]
+
+
+def common_channels(irreps_in1: o3.Irreps, irreps_in2: o3.Irreps) -> int:
+    """Multiplicity of every irrep of both inputs.
+
+    Raises:
+        ValueError: If multiplicities differ.
+    """
+    counts = [
+        irreps_module.channels(terms(irreps), field)
+        for irreps, field in ((irreps_in1, "irreps_in1"), (irreps_in2, "irreps_in2"))
+    ]
+    if counts[0] != counts[1]:
+        raise ValueError(
+            "irreps_in1 and irreps_in2 must have the same multiplicity, got "
+            f"{counts[0]} and {counts[1]}: channel u of input 1 meets channel u of input 2"
+        )
+    return counts[0]
+
+
+def check_inputs(
+    inputs: Sequence[Tensor],
+    irreps: Sequence[o3.Irreps],
+    widths: Sequence[int],
+    device: torch.device,
+) -> None:
+    """Refuse features that do not fit; ``widths`` are the dimensions of ``irreps``.
+
+    Raises:
+        ValueError: Saying what must hold.
+    """
+    for number, x in enumerate(inputs):
+        name = f"x{number + 1}"
+        if x.ndim == 0 or x.shape[-1] != widths[number]:
+            raise ValueError(
+                f"{name} must have shape (..., {widths[number]}) for irreps {irreps[number]}, "
+                f"got {tuple(x.shape)}"
+            )
+        if x.device != device:
+            raise ValueError(
+                f"{name} must be on {device}, where the product is, got {x.device}; "
+                f"move the product with .to('{x.device}')"
+            )
+        if not x.dtype.is_floating_point:
+            raise ValueError(f"{name} must have a floating point dtype, got {x.dtype}")
+    x1, x2 = inputs
+    if x1.dtype != x2.dtype:
+        raise ValueError(f"x1 and x2 must have the same dtype, got {x1.dtype} and {x2.dtype}")
 
 
 def distinct(irreps: o3.Irreps) -> tuple[o3.Irrep, ...]:

@@ -18,6 +18,7 @@ from typing_extensions import override
 
 from etp import so3
 from etp.layout import output_index
+from etp.problem import Weights
 from etp.product import Cost, Path, TensorProduct
 
 LibraryCall = Callable[..., Tensor]
@@ -35,6 +36,7 @@ class LibraryProduct(TensorProduct):
     """
 
     keeps_paths = True
+    weights_per = "path"
     own_layout = True
     components_first: ClassVar[bool] = False
     runs_on: ClassVar[tuple[str, ...]] = ("cpu", "cuda")
@@ -69,8 +71,16 @@ class LibraryProduct(TensorProduct):
             ValueError: If the library cannot do it; the message says why.
         """
 
-    def more_inputs(self, like: Tensor) -> tuple[Tensor, ...]:
-        """Further inputs of the library's call, such as weights, for a batch of ``len(like)``."""
+    def more_inputs(self, like: Tensor, weights: Tensor | None = None) -> tuple[Tensor, ...]:
+        """Further inputs of the library's call, such as weights, for a batch of ``len(like)``.
+
+        Raises:
+            ValueError: If there are weights and the library's call takes none.
+        """
+        if weights is not None:
+            raise ValueError(
+                f"{self.name} takes no weights: time it without, or a product that has them"
+            )
         return ()
 
     @override
@@ -79,14 +89,18 @@ class LibraryProduct(TensorProduct):
 
     @override
     def multiply(self, x1: Tensor, x2: Tensor) -> Tensor:
-        return self._to_rows(self._call(x1.dtype)(*self._own_inputs(x1, x2)))
+        first, second = self._own_inputs(x1, x2)
+        return self._to_rows(self._call(x1.dtype)(first, second, *self.more_inputs(first)))
 
     @override
-    def timed_inputs(self, x1: Tensor, x2: Tensor) -> tuple[Tensor, ...]:
-        return self._own_inputs(
+    def timed_inputs(
+        self, x1: Tensor, x2: Tensor, weights: Tensor | None = None
+    ) -> tuple[Tensor, ...]:
+        first, second = self._own_inputs(
             self._to_channels(x1, "layout1", self._dims[0]),
             self._to_channels(x2, "layout2", self._dims[1]),
         )
+        return first, second, *self.more_inputs(first, weights)
 
     @override
     def timed_call(self, *inputs: Tensor) -> Tensor:
@@ -136,13 +150,13 @@ class LibraryProduct(TensorProduct):
         blocks = index.split([self.channels * ir.dim for ir in irs])
         return torch.cat([block.reshape(self.channels, -1).T.flatten() for block in blocks])
 
-    def _own_inputs(self, x1: Tensor, x2: Tensor) -> tuple[Tensor, ...]:
+    def _own_inputs(self, x1: Tensor, x2: Tensor) -> tuple[Tensor, Tensor]:
         """Rows of one channel, (batch * C, dim), in the library's layout: (batch, C * dim)."""
         first, second = (
             self._selected(x.reshape(-1, self.channels * x.shape[1]), name)
             for x, name in ((x1, "own1"), (x2, "own2"))
         )
-        return first, second, *self.more_inputs(first)
+        return first, second
 
     def _to_rows(self, z: Tensor) -> Tensor:
         """The library's output (batch, C * dim) as rows of one channel."""
@@ -156,23 +170,23 @@ class LibraryProduct(TensorProduct):
 class WeightedLibraryProduct(LibraryProduct):
     """With a weight for each sample, path and channel, an input of its own.
 
-    Weights are 1 in :meth:`forward`. Timed is the call with its weights, (batch, paths * C), which
-    are derived by too in the backward directions, as they come from a network.
+    Where none are given they are ones. Timed is always the call with its weights, (batch,
+    paths * C), which are derived by too in the backward directions, as they come from a network.
     """
 
-    weighted = True
+    @override
+    def more_inputs(self, like: Tensor, weights: Tensor | None = None) -> tuple[Tensor, ...]:
+        if weights is None:
+            return (like.new_ones(len(like), self.weight_numel),)
+        return (weights.expand(len(like), -1).contiguous(),)
 
     @override
-    def more_inputs(self, like: Tensor) -> tuple[Tensor, ...]:
-        return (like.new_ones(len(like), self._weights()),)
+    def cost(self, batch: int, itemsize: int, weights: Weights = "none") -> Cost:
+        return super().cost(batch, itemsize, "per-sample")
 
     @override
-    def cost(self, batch: int, itemsize: int) -> Cost:
-        found = super().cost(batch, itemsize)
-        return found._replace(bytes=found.bytes + self._weights() * batch * itemsize)
-
-    def _weights(self) -> int:
-        return len(self.paths) * self.channels
+    def weight_macs(self) -> int:
+        return 0
 
 
 Instructions = list[tuple[int, int, int, str, bool]]

@@ -2,7 +2,8 @@
 
 Every product here is a sum of weighted paths. Two are the same operation when they have the same
 outputs and their coefficients agree up to a factor for each degree of an input or output: such
-factors are a choice of normalisation, which any linear layer before or after absorbs.
+factors are a choice of normalisation, which any linear layer before or after absorbs. Free weights
+are part of the operation: one for each path is more than one for each degree.
 """
 
 from __future__ import annotations
@@ -25,24 +26,30 @@ class Operation:
 
     Attributes:
         keeps_paths: Whether each path has an output of its own.
+        weights_per: What its free weights scale, ``path`` or ``degree``.
         coefficients: For each path (irreps of both inputs and the output) its coefficient.
     """
 
     keeps_paths: bool
+    weights_per: str
     coefficients: Mapping[Labels, float]
 
     @classmethod
     def of_result(cls, result: Mapping[str, Any]) -> Operation:
         """Read the result of an ``interactions`` row."""
         triples = [(a, b, c) for a, b, c in result["triples"]]
+        keeps_paths = bool(result["keeps_paths"])
         return cls(
-            bool(result["keeps_paths"]), dict(zip(triples, result["coefficients"], strict=True))
+            keeps_paths,
+            # Rows of earlier versions hold no product with weights of another kind.
+            str(result.get("weights_per", "path" if keeps_paths else "degree")),
+            dict(zip(triples, result["coefficients"], strict=True)),
         )
 
 
 def same_operation(first: Operation, second: Operation) -> bool:
     """Whether both have the same outputs and the same paths up to factors for each degree."""
-    if first.keeps_paths != second.keeps_paths:
+    if (first.keeps_paths, first.weights_per) != (second.keeps_paths, second.weights_per):
         return False
     if first.coefficients.keys() != second.coefficients.keys():
         return False

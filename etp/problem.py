@@ -28,6 +28,7 @@ from etp.irreps import (
 DType = Literal["float32", "float64", "bfloat16"]
 Direction = Literal["forward", "backward", "double-backward"]
 Cache = Literal["warm", "cold"]
+Weights = Literal["none", "shared", "per-sample"]
 Axis = Literal["lmax", "batch", "channels"]
 """Sizes that a sweep can go along."""
 ITEMSIZE: dict[DType, int] = {"float32": 4, "float64": 8, "bfloat16": 2}
@@ -56,7 +57,8 @@ class Problem:
     """Irreps of both inputs, what to keep, and how to run; see the README for the words.
 
     ``direction="backward"`` is forward and backward together, ``"double-backward"`` adds the
-    derivative of the gradient. Raises ``ValueError`` naming the field for any bad value.
+    derivative of the gradient. ``weights`` says whether the product is called with free weights,
+    one set or one for each sample. Raises ``ValueError`` naming the field for any bad value.
     """
 
     irreps1: str
@@ -72,12 +74,14 @@ class Problem:
     device: str = "cpu"
     threads: int | None = None
     cache: Cache = "warm"
+    weights: Weights = "none"
     seed: int = 0
 
     def __post_init__(self) -> None:
         _check_choice("dtype", self.dtype, get_args(DType))
         _check_choice("direction", self.direction, get_args(Direction))
         _check_choice("cache", self.cache, get_args(Cache))
+        _check_choice("weights", self.weights, get_args(Weights))
         _check_range("batch", self.batch, 1, MAX_BATCH)
         _check_range("channels", self.channels, 1, MAX_CHANNELS)
         _check_range("seed", self.seed, 0, 2**31 - 1)
@@ -175,7 +179,8 @@ class Problem:
 
 
 _OPTIONS = (
-    "outputs", "batch", "channels", "dtype", "direction", "device", "threads", "cache", "seed",
+    "outputs", "batch", "channels", "dtype", "direction", "device", "threads", "cache", "weights",
+    "seed",
 )  # fmt: skip
 
 

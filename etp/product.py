@@ -8,16 +8,27 @@ measures in :mod:`etp.measure` hold the two against each other.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator
-from typing import Any, ClassVar, NamedTuple, Self
+from collections.abc import Iterable, Iterator
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from e3nn import o3
-from torch import Tensor, nn
+from torch import Tensor
 from typing_extensions import override
 
+from etp import applicability, weighting
 from etp import irreps as irreps_module
-from etp.layout import as_filter, channel_index, distinct, output_index, terms
+from etp.layout import (
+    as_filter,
+    channel_index,
+    check_inputs,
+    common_channels,
+    distinct,
+    output_index,
+)
+from etp.problem import Weights
+from etp.table_module import TableModule
+from etp.weighting import Per, Split, Weighting, scaled
 
 
 class Path(NamedTuple):
@@ -44,7 +55,7 @@ class Cost(NamedTuple):
         return 2 * self.macs
 
 
-class TensorProduct(nn.Module, ABC):
+class TensorProduct(TableModule, ABC):
     """Bilinear equivariant map of two sets of irreps; base class of every product.
 
     Multiplicities are channels: channel u of input 1 meets channel u of input 2. The product works
@@ -58,9 +69,11 @@ class TensorProduct(nn.Module, ABC):
     Attributes:
         channels: The common multiplicity C.
         keep: Output irreps asked for, None for all.
-        weighted: Whether each path has a free weight (class attribute).
+        weights_per: What its free weights scale, each path or each degree (class attribute).
+        rule: Name in :mod:`etp.applicability` of what the irreps must satisfy (class attribute).
         bilinear: Whether both inputs are free; False where one is made from a direction.
         own_layout: Whether what is timed is a library's own call in its own layout.
+        weighting: Its free weights: what each scales and how coefficients depend on them.
         paths: Claimed paths of one channel, in the order of the output.
         irreps_out: One copy per path where ``keeps_paths``, one per irrep where not; times C.
 
@@ -74,7 +87,8 @@ class TensorProduct(nn.Module, ABC):
     reference: ClassVar[str]
     group: ClassVar[str] = "O(3)"
     keeps_paths: ClassVar[bool] = False
-    weighted: ClassVar[bool] = False
+    weights_per: ClassVar[Per] = "degree"
+    rule: ClassVar[str | None] = None
     bilinear: ClassVar[bool] = True
     own_layout: ClassVar[bool] = False
 
@@ -88,7 +102,9 @@ class TensorProduct(nn.Module, ABC):
         super().__init__()
         self.irreps_in1 = irreps_module.parse(irreps_in1, "irreps_in1")
         self.irreps_in2 = irreps_module.parse(irreps_in2, "irreps_in2")
-        self.channels = self._common_channels()
+        self.channels = common_channels(self.irreps_in1, self.irreps_in2)
+        if (reason := self.applies(self.irreps_in1, self.irreps_in2)) is not None:
+            raise ValueError(f"{self.name} does not apply to these irreps: {reason}")
         self.irs_in1 = distinct(self.irreps_in1)
         self.irs_in2 = distinct(self.irreps_in2)
         self.keep = None if filter_ir_out is None else as_filter(filter_ir_out)
@@ -114,10 +130,8 @@ class TensorProduct(nn.Module, ABC):
             else tuple(sorted({path.ir_out for path in self.paths}))
         )
         self.irreps_out = o3.Irreps([(self.channels, ir) for ir in self.irs_out]).simplify()
-        self._device = torch.device("cpu")
-        self._tables: dict[str, Tensor] = {}
-        self._cast: dict[tuple[str, torch.dtype], Tensor] = {}
         self._register_layouts()
+        self.weighting = Weighting(self, [list(self.split(*path[:3])) for path in self.paths])
 
     @abstractmethod
     def coefficient(self, ir_in1: o3.Irrep, ir_in2: o3.Irrep, ir_out: o3.Irrep) -> float:
@@ -137,6 +151,30 @@ class TensorProduct(nn.Module, ABC):
     def macs(self) -> int:
         """Exact number of multiply-adds of :meth:`multiply` for one sample."""
 
+    def split(self, ir_in1: o3.Irrep, ir_in2: o3.Irrep, ir_out: o3.Irrep) -> Iterator[Split]:
+        """Pieces of a path's coefficient that have factors of their own; by default there is one.
+
+        Only for products whose weights are per degree.
+        """
+        yield Split(0, 0, 0, self.coefficient(ir_in1, ir_in2, ir_out))
+
+    def multiply_weighted(self, x1: Tensor, x2: Tensor, weights: Tensor) -> Tensor:
+        """:meth:`multiply` with weights (G, factors), row n of the inputs using row n mod G."""
+        spread = self.weighting.spread
+        if self.weights_per == "degree":
+            x1 = scaled(x1, spread(weights, "in1"))
+            x2 = scaled(x2, spread(weights, "in2"))
+        return scaled(self.multiply(x1, x2), spread(weights, "out"))
+
+    def weight_macs(self) -> int:
+        """Multiply-adds that weights add for one sample and channel."""
+        return sum(self._dims) if self.weights_per == "degree" else self._dims[2]
+
+    @classmethod
+    def applies(cls, irreps_in1: str | o3.Irreps, irreps_in2: str | o3.Irreps) -> str | None:
+        """Why this product cannot multiply these irreps; None if it can."""
+        return applicability.reason(cls.rule, str(irreps_in1), str(irreps_in2))
+
     @classmethod
     def unavailable(cls) -> str | None:
         """Why this product cannot run here, with the mend; None if it can."""
@@ -147,37 +185,59 @@ class TensorProduct(nn.Module, ABC):
         yield from ir_in1 * ir_in2
 
     @override
-    def forward(self, x1: Tensor, x2: Tensor) -> Tensor:
+    def forward(self, x1: Tensor, x2: Tensor, weights: Tensor | None = None) -> Tensor:
         """Multiply features of shape (..., irreps_in1.dim) and (..., irreps_in2.dim).
+
+        Args:
+            x1: First input.
+            x2: Second input.
+            weights: Shape (weight_numel,) where shared, (..., weight_numel) where each sample has
+                its own: a number for each of ``weighting.factors`` and channel, channels fastest.
+                None is all ones.
 
         Leading axes broadcast. Returns shape (..., irreps_out.dim).
 
         Raises:
             ValueError: If a shape, dtype or device does not fit; the message says what must hold.
         """
-        self._check(x1, x2)
-        batch = torch.broadcast_shapes(x1.shape[:-1], x2.shape[:-1])
+        irreps = (self.irreps_in1, self.irreps_in2)
+        check_inputs((x1, x2), irreps, self._widths, self._device)
+        shapes = [x1.shape[:-1], x2.shape[:-1]]
+        if weights is not None:
+            weighting.check(weights, x1, self.weight_numel)
+            shapes.append(weights.shape[:-1])
+        batch = torch.broadcast_shapes(*shapes)
         if 0 in batch:
             # Transforms refuse empty batches; the sums keep the result differentiable.
-            return x1.new_zeros(*batch, self._dims[2] * self.channels) + x1.sum() + x2.sum()
-        rows = (x.expand(*batch, -1).reshape(-1, x.shape[-1]) for x in (x1, x2))
-        return self.multiply_channels(*rows).reshape(*batch, self._dims[2] * self.channels)
+            empty = x1.new_zeros(*batch, self._dims[2] * self.channels) + x1.sum() + x2.sum()
+            return empty if weights is None else empty + weights.sum()
+        x1, x2 = (x.expand(*batch, -1).reshape(-1, x.shape[-1]) for x in (x1, x2))
+        if weights is not None and weights.numel() > self.weight_numel:
+            weights = weights.expand(*batch, -1).reshape(-1, self.weight_numel)
+        z = self.multiply_channels(x1, x2, weights)
+        return z.reshape(*batch, self._dims[2] * self.channels)
 
-    def multiply_channels(self, x1: Tensor, x2: Tensor) -> Tensor:
+    def multiply_channels(self, x1: Tensor, x2: Tensor, weights: Tensor | None = None) -> Tensor:
         """Multiply (N, irreps_in1.dim) and (N, irreps_in2.dim) to (N, irreps_out.dim).
 
         By default :meth:`multiply` on each channel's components, gathered and put back. A kernel
-        that reads features as they lie saves both copies.
+        that reads features as they lie saves both copies. Weights are (N, weight_numel), or any
+        shape of weight_numel numbers for all samples.
         """
-        z = self.multiply(
-            self._to_channels(x1, "layout1", self._dims[0]),
-            self._to_channels(x2, "layout2", self._dims[1]),
+        rows1 = self._to_channels(x1, "layout1", self._dims[0])
+        rows2 = self._to_channels(x2, "layout2", self._dims[1])
+        z = (
+            self.multiply(rows1, rows2)
+            if weights is None
+            else self.multiply_weighted(rows1, rows2, self.weighting.rows(weights, x1.shape[:1]))
         )
         return self._from_channels(z).reshape(len(x1), -1)
 
-    def timed_inputs(self, x1: Tensor, x2: Tensor) -> tuple[Tensor, ...]:
+    def timed_inputs(
+        self, x1: Tensor, x2: Tensor, weights: Tensor | None = None
+    ) -> tuple[Tensor, ...]:
         """Inputs of :meth:`timed_call`, made before the clock starts."""
-        return x1, x2
+        return (x1, x2) if weights is None else (x1, x2, weights)
 
     def timed_call(self, *inputs: Tensor) -> Tensor:
         """What is timed; with ``own_layout`` without the reordering that users would not pay."""
@@ -188,21 +248,19 @@ class TensorProduct(nn.Module, ABC):
         """Output of :meth:`timed_call` as :meth:`forward` gives it; to check it, never timed."""
         return z
 
-    def cost(self, batch: int, itemsize: int) -> Cost:
+    def cost(self, batch: int, itemsize: int, weights: Weights = "none") -> Cost:
         """Multiply-adds and minimal bytes of one call on ``batch`` samples."""
-        numbers = self.irreps_in1.dim + self.irreps_in2.dim + self.irreps_out.dim
-        return Cost(self.macs() * batch * self.channels, numbers * batch * itemsize)
+        numbers = (self.irreps_in1.dim + self.irreps_in2.dim + self.irreps_out.dim) * batch
+        macs = self.macs()
+        if weights != "none":
+            macs += self.weight_macs()
+            numbers += self.weight_numel * (batch if weights == "per-sample" else 1)
+        return Cost(macs * batch * self.channels, numbers * itemsize)
 
     @property
-    def table_bytes(self) -> int:
-        """Memory of the tables in the dtypes in use, and of their float64 originals."""
-        tables = [*self._tables.values(), *self._cast.values(), *self.buffers()]
-        return sum(t.numel() * t.element_size() for t in tables)
-
-    @property
-    def device(self) -> torch.device:
-        """Where the tables are, and the inputs must be."""
-        return self._device
+    def weight_numel(self) -> int:
+        """Weights of all channels."""
+        return len(self.weighting.factors) * self.channels
 
     def random_inputs(
         self, batch: int, generator: torch.Generator, dtype: torch.dtype = torch.float64
@@ -212,49 +270,22 @@ class TensorProduct(nn.Module, ABC):
         x1, x2 = (torch.randn(batch, dim, dtype=torch.float64, generator=generator) for dim in dims)
         return x1.to(dtype), x2.to(dtype)
 
-    def register_table(self, name: str, values: Tensor) -> None:
-        """Keep a float64 table, cast on use to the dtype of the inputs by :meth:`table`."""
-        self._tables[name] = values.to(torch.float64)
-        self._cast_table(name, torch.get_default_dtype())
-
-    def table(self, name: str, dtype: torch.dtype) -> Tensor:
-        """Return a registered table in ``dtype``, cast once from float64. Read-only."""
-        cast = self._cast.get((name, dtype))
-        return cast if cast is not None else self._cast_table(name, dtype)
-
-    def _cast_table(self, name: str, dtype: torch.dtype) -> Tensor:
-        # A table made in inference mode could not be used by autograd later.
-        with torch.inference_mode(False):
-            cast = self._tables[name].to(dtype).contiguous()
-        self._cast[name, dtype] = cast
-        return cast
-
-    @override
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
-        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
-        probe = fn(torch.empty(0, device=self._device))
-        self._device = probe.device
-        self._tables = {name: table.to(probe.device) for name, table in self._tables.items()}
-        self._cast = {}
-        for name in self._tables:
-            self._cast_table(name, probe.dtype)
-        return self
+    def random_weights(
+        self,
+        weights: Weights,
+        batch: int,
+        generator: torch.Generator,
+        dtype: torch.dtype = torch.float64,
+    ) -> Tensor | None:
+        """Draw standard normal weights on the CPU, one set or one for each sample."""
+        if weights == "none":
+            return None
+        shape = (self.weight_numel,) if weights == "shared" else (batch, self.weight_numel)
+        return torch.randn(shape, dtype=torch.float64, generator=generator).to(dtype)
 
     def extra_repr(self) -> str:
         """Shown by ``print``."""
         return f"{self.irreps_in1} x {self.irreps_in2} -> {self.irreps_out}"
-
-    def _common_channels(self) -> int:
-        counts = [
-            irreps_module.channels(terms(irreps), field)
-            for irreps, field in ((self.irreps_in1, "irreps_in1"), (self.irreps_in2, "irreps_in2"))
-        ]
-        if counts[0] != counts[1]:
-            raise ValueError(
-                "irreps_in1 and irreps_in2 must have the same multiplicity, got "
-                f"{counts[0]} and {counts[1]}: channel u of input 1 meets channel u of input 2"
-            )
-        return counts[0]
 
     def _why_empty(self, candidates: list[Any]) -> str:
         if candidates:
@@ -275,6 +306,7 @@ class TensorProduct(nn.Module, ABC):
         self._dims = tuple(
             sum(ir.dim for ir in irs) for irs in (self.irs_in1, self.irs_in2, self.irs_out)
         )
+        self._widths = tuple(dim * self.channels for dim in self._dims[:2])
         for name, irreps, irs in (
             ("layout1", self.irreps_in1, self.irs_in1),
             ("layout2", self.irreps_in2, self.irs_in2),
@@ -296,22 +328,3 @@ class TensorProduct(nn.Module, ABC):
         if index is None:
             return z
         return z.reshape(-1, len(index)).index_select(-1, index)
-
-    def _check(self, x1: Tensor, x2: Tensor) -> None:
-        for number, x in enumerate((x1, x2)):
-            name = f"x{number + 1}"
-            if x.ndim == 0 or x.shape[-1] != self._dims[number] * self.channels:
-                irreps = (self.irreps_in1, self.irreps_in2)[number]
-                raise ValueError(
-                    f"{name} must have shape (..., {irreps.dim}) for irreps {irreps}, "
-                    f"got {tuple(x.shape)}"
-                )
-            if x.device != self._device:
-                raise ValueError(
-                    f"{name} must be on {self._device}, where the product is, got {x.device}; "
-                    f"move the product with .to('{x.device}')"
-                )
-            if not x.dtype.is_floating_point:
-                raise ValueError(f"{name} must have a floating point dtype, got {x.dtype}")
-        if x1.dtype != x2.dtype:
-            raise ValueError(f"x1 and x2 must have the same dtype, got {x1.dtype} and {x2.dtype}")

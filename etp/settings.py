@@ -11,7 +11,7 @@ from dataclasses import dataclass, fields, replace
 from typing import Any, get_args
 
 from etp.irreps import OUTPUTS, SETTINGS
-from etp.problem import MAX_BATCH, MAX_CHANNELS, Axis, Cache, Direction, DType, Problem
+from etp.problem import MAX_BATCH, MAX_CHANNELS, Axis, Cache, Direction, DType, Problem, Weights
 
 CUSTOM = "Custom"
 MAX_LMAX = 10
@@ -54,6 +54,7 @@ class Settings:
     dtype: str = "float32"
     direction: str = "forward"
     cache: str = "warm"
+    weights: str = "none"
     devices: tuple[str, ...] = ("cpu",)
     threads: int | None = None
     at: int | None = None
@@ -104,6 +105,7 @@ class Settings:
             "dtype": self.dtype,
             "direction": self.direction,
             "cache": self.cache,
+            "weights": self.weights,
             "threads": self.threads,
         }
         devices = (device,) if device else self.devices
@@ -176,7 +178,7 @@ class Settings:
             "measure.measure_runtime(\n"
             f"    tp, batch={problem.batch}, dtype=torch.{problem.dtype},"
             f' device="{problem.device}",'
-            f' direction="{problem.direction}"\n'
+            f' direction="{problem.direction}", weights="{problem.weights}"\n'
             ").median_s\n"
         )
 
@@ -270,6 +272,7 @@ _READERS: dict[str, Callable[[str, str], Any]] = {
     "dtype": _choice(*get_args(DType)),
     "direction": _choice(*get_args(Direction)),
     "cache": _choice(*get_args(Cache)),
+    "weights": _choice(*get_args(Weights)),
     "devices": _names,
     "threads": _number(1, 1024),
     "at": _number(0, MAX_LMAX),

@@ -30,6 +30,37 @@ def frame(found: Comparison) -> pd.DataFrame:
     return pd.DataFrame([_line(found, entry) for entry in found.entries])
 
 
+def shown(lines: pd.DataFrame, baseline: str) -> pd.DataFrame:
+    """The table of a comparison as people read it: units, words, badges."""
+    return pd.DataFrame(
+        {
+            "product": lines["product"],
+            "median": lines["median_s"] * 1e3,
+            "quartiles": [
+                f"{a * 1e3:.3g} – {b * 1e3:.3g}" if pd.notna(a) and pd.notna(b) else ""
+                for a, b in zip(lines["q25_s"], lines["q75_s"], strict=True)
+            ],
+            "ratio": [
+                "1.00×" if p == baseline else f"{r:.2f}×" if pd.notna(r) else ""
+                for p, r in zip(lines["product"], lines["ratio"], strict=True)
+            ],
+            "outputs": lines["keeps_paths"].map({True: "per path", False: "per irrep"}),
+            "weights": lines["weights_per"].map({"path": "per path", "degree": "per degree"}),
+            "paths": lines["paths"],
+            "gamma": lines["gamma"],
+            "us_per_gamma": lines["s_per_gamma"] * 1e6,
+            "error": [f"{e:.1e}" if pd.notna(e) else "" for e in lines["error_max"]],
+            "first": lines["first_call_s"] * 1e3,
+            "wall": lines["wall_s"] * 1e3,
+            "memory": lines["peak_bytes"] / 1e6,
+            "badges": [
+                (["baseline"] if p == baseline else []) + list(badges)
+                for p, badges in zip(lines["product"], lines["badges"], strict=True)
+            ],
+        }
+    )
+
+
 def _late_badges(found: Comparison, runtime: dict[str, Any]) -> list[str]:
     """Badges that follow from the numbers."""
     typical = runtime.get("median_s")
@@ -78,11 +109,12 @@ def _line(found: Comparison, entry: Entry) -> dict[str, Any]:
         "front": judged.fronts.get(entry.product),
         "gamma": rank,
         "closed_form": gamma.get("closed_form"),
+        "fixed_gamma": gamma.get("fixed_rank"),
         "paths": reached.get("count"),
         "allowed": reached.get("allowed"),
         "outputs": reached.get("outputs"),
         "keeps_paths": reached.get("keeps_paths"),
-        "weighted": reached.get("weighted"),
+        "weights_per": reached.get("weights_per"),
         "s_per_gamma": typical / rank if typical and rank else None,
         "error_max": drift.get("max"),
         "error_median": drift.get("median"),

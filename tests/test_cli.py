@@ -50,6 +50,13 @@ def test_typed_irreps_with_channels_are_measured(capsys):
     assert found["result"]["paths"] == [[1, 1, 0], [1, 1, 1]]
 
 
+def test_weights_are_part_of_what_is_measured(capsys):
+    words = [*SMALL, "--dtype", "float64", "--weights", "per-sample", "--json"]
+    found = json_of(capsys, "measure", "agreement", "--product", "cg-summed", *words)
+    assert found["problem"]["weights"] == "per-sample"
+    assert found["result"]["max"] < 1e-12
+
+
 @pytest.mark.parametrize(
     ("words", "part"),
     [

@@ -77,10 +77,19 @@ def test_the_front_holds_what_is_faster_than_everything_as_expressive():
 @pytest.mark.parametrize(
     ("first", "second", "same"),
     [
-        (Operation(True, ALL), Operation(True, {p: 3 * c for p, c in ALL.items()}), True),
-        (Operation(True, ALL), Operation(False, ALL), False),
-        (Operation(True, ALL), Operation(True, EVEN), False),
-        (Operation(False, ALL), Operation(False, {p: -2 * c for p, c in ALL.items()}), True),
+        (
+            Operation(True, "path", ALL),
+            Operation(True, "path", {p: 3 * c for p, c in ALL.items()}),
+            True,
+        ),
+        (Operation(True, "path", ALL), Operation(False, "degree", ALL), False),
+        (Operation(False, "path", ALL), Operation(False, "degree", ALL), False),
+        (Operation(True, "path", ALL), Operation(True, "path", EVEN), False),
+        (
+            Operation(False, "degree", ALL),
+            Operation(False, "degree", {p: -2 * c for p, c in ALL.items()}),
+            True,
+        ),
     ],
 )
 def test_the_same_operation_has_the_same_outputs_and_paths(first, second, same):
@@ -101,10 +110,10 @@ def test_factors_by_degree_are_a_normalisation_and_anything_else_is_another_oper
     other["1e", "1e", "1e"] *= 1.5
     flipped = dict(full)
     flipped["1e", "1e", "1e"] *= -1
-    base = Operation(False, full)
-    assert same_operation(base, Operation(False, scaled))
-    assert not same_operation(base, Operation(False, other))
-    assert not same_operation(base, Operation(False, flipped))
+    base = Operation(False, "degree", full)
+    assert same_operation(base, Operation(False, "degree", scaled))
+    assert not same_operation(base, Operation(False, "degree", other))
+    assert not same_operation(base, Operation(False, "degree", flipped))
 
 
 def test_the_finding_leads_with_the_same_operation_and_says_the_price_of_others():

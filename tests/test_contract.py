@@ -51,6 +51,7 @@ CASES = {
     "filter": Case("0e+1o+2e", "0e+1o+2e", "0e+2e"),
     "one odd path": Case("1o", "1o", "1e"),
 }
+WEIGHTED = [CASES[label] for label in ("MIMO 3", "mixed parities", "channels", "gaps")]
 RANDOM = st.lists(st.tuples(st.integers(0, 3), st.sampled_from("eo")), min_size=1, max_size=3)
 
 
@@ -78,6 +79,36 @@ def test_a_product_computes_what_it_claims_to_1e_12(name, case):
     assert measure.agreement(tp, dtype=torch.float64).max < 1e-12
 
 
+@pytest.mark.parametrize("weights", ["shared", "per-sample"])
+@pytest.mark.parametrize("case", WEIGHTED, ids=lambda case: case.irreps1)
+def test_weights_scale_what_the_product_says(name, case, weights):
+    tp = build(name, case)
+    assert measure.agreement(tp, weights=weights).max < 1e-12
+
+
+def test_no_weights_are_weights_of_one(name):
+    tp = build(name, CASES["channels"])
+    x1, x2 = draw(tp)
+    ones = torch.ones(tp.weight_numel, dtype=torch.float64)
+    torch.testing.assert_close(tp(x1, x2, ones), tp(x1, x2), rtol=1e-11, atol=1e-11)
+    assert tp.weight_numel == tp.channels * len(tp.weighting.factors)
+    with pytest.raises(ValueError, match="weights must have shape"):
+        tp(x1, x2, ones[1:])
+    with pytest.raises(ValueError, match="weights must have dtype"):
+        tp(x1, x2, ones.float())
+
+
+def test_weights_broadcast_with_the_batch(name):
+    tp = build(name, CASES["channels"])
+    x1, x2 = draw(tp, 6)
+    weights = torch.randn(3, tp.weight_numel, dtype=torch.float64)
+    whole = tp(x1.reshape(2, 3, -1), x2.reshape(2, 3, -1), weights)
+    for b in range(3):
+        one = tp(x1.reshape(2, 3, -1)[:, b], x2.reshape(2, 3, -1)[:, b], weights[b])
+        torch.testing.assert_close(whole[:, b], one, rtol=1e-11, atol=1e-11)
+    assert tp(x1[:0], x2[:0], weights[:1]).shape == (0, tp.irreps_out.dim)
+
+
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 def test_a_product_is_equivariant_under_rotations_and_inversion(name, case):
     tp = build(name, case)
@@ -89,8 +120,6 @@ def test_a_product_is_equivariant_under_rotations_and_inversion(name, case):
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 def test_measured_interactions_are_the_claimed_paths_and_no_others(name, case):
     tp = build(name, case)
-    if not tp.bilinear:
-        pytest.skip("inputs are not free: coefficients cannot be fitted one by one")
     assert measure.interactions(tp) == {path[:3] for path in tp.paths}
 
 
@@ -163,6 +192,15 @@ def test_first_and_second_derivatives_are_right(name, case):
     assert torch.autograd.gradgradcheck(tp, (x1, x2))
 
 
+@pytest.mark.parametrize("weights", ["shared", "per-sample"])
+def test_first_and_second_derivatives_by_weights_are_right(name, weights):
+    tp = build(name, Case("2x0e+2x1o", "2x0e+2x1o", "0e+1e"))
+    free = tp.random_weights(weights, 2, torch.Generator().manual_seed(1))
+    inputs = tuple(x.requires_grad_() for x in (*draw(tp, 2), free))
+    assert torch.autograd.gradcheck(tp, inputs)
+    assert torch.autograd.gradgradcheck(tp, inputs)
+
+
 def test_gradients_exist_in_float32_with_channels(name):
     tp = build(name, CASES["channels"], torch.float32)
     x1, x2 = (x.requires_grad_() for x in draw(tp, 4, torch.float32))
@@ -192,6 +230,8 @@ def test_a_compiled_product_computes_the_same(name):
     x1, x2 = draw(tp, 3, torch.float32)
     compiled = torch.compile(tp, backend="aot_eager", fullgraph=False)
     torch.testing.assert_close(compiled(x1, x2), tp(x1, x2))
+    weights = tp.random_weights("per-sample", 3, torch.Generator().manual_seed(1), torch.float32)
+    torch.testing.assert_close(compiled(x1, x2, weights), tp(x1, x2, weights))
     torch._dynamo.reset()
 
 
@@ -240,3 +280,11 @@ def test_cost_counts_every_sample_and_channel(name):
     assert many.macs == 6 * one.macs
     assert many.bytes == 6 * one.bytes
     assert one.flops == 2 * one.macs
+
+
+def test_cost_counts_weights(name):
+    tp = build(name, CASES["channels"])
+    none, shared, own = (tp.cost(10, 4, weights) for weights in ("none", "shared", "per-sample"))
+    assert own.macs == shared.macs >= none.macs
+    assert shared.bytes == none.bytes + 4 * tp.weight_numel
+    assert own.bytes == none.bytes + 10 * 4 * tp.weight_numel

@@ -11,10 +11,10 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 LAYERS = (
-    {"irreps", "problem", "rows", "devices"},
-    {"sphere", "so3", "layout", "environment"},
+    {"irreps", "problem", "rows", "devices", "applicability"},
+    {"sphere", "so3", "layout", "environment", "table_module"},
     {"product", "registry", "transform", "kernels", "signal_product", "library_product",
-     "own_files"},
+     "own_files", "weighting", "fields"},
     {"products", "measure"},
     {"sweep", "store", "formats", "worker", "runner", "operation", "comparison", "runs",
      "selftest", "reference", "catalog", "experiments"},

@@ -15,6 +15,7 @@ def test_an_address_brings_settings_back():
         setting="Custom", irreps1="0e+1o", irreps2="2e", keep="1o+2o", lmax=(2, 5), channels=8,
         products=("cg-sparse", "matrix"), dtype="float64", devices=("cuda:0",), at=3, job="abc",
         axis="batch", batches=(3, 70), channel_counts=(2, 5, 9),
+        weights="per-sample",
     )  # fmt: skip
     assert Settings.from_query(made.to_query()) == (made, [])
 
@@ -31,6 +32,7 @@ def test_defaults_leave_the_address_empty():
         ({"batch": "-1"}, "batch"),
         ({"batch": "many"}, "batch"),
         ({"dtype": "int8"}, "dtype"),
+        ({"weights": "many"}, "weights"),
         ({"setting": "<script>"}, "setting"),
         ({"products": ""}, "products"),
         ({"irreps1": "x" * 2000}, "irreps1"),

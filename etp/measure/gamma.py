@@ -2,12 +2,16 @@ r"""Expressivity: how many independent bilinear maps a product can be made to co
 
 :math:`\gamma(T)` is the generic dimension of :math:`\{W_3 \circ T \circ (W_1 \times W_2)\}`, W
 equivariant linear maps (Xie et al. 2025, arXiv:2506.13523, sec. 3). It equals the rank of the
-Jacobian of (W1, W2, W3) -> bilinear map, computed here from *measured* path coefficients.
+Jacobian of (W1, W2, W3) -> bilinear map, computed here from *measured* path coefficients. Where a
+product has weights that the W cannot stand in for, they are part of the family, as it claims them
+(:func:`etp.measure.agreement` with weights holds it to that).
 """
 
 from __future__ import annotations
 
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
+from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -20,6 +24,8 @@ from etp.product import TensorProduct
 THRESHOLD = 1e-9
 """Singular values below this fraction of the largest count as zero."""
 
+Group = Literal["O(3)", "SO(3)"]
+
 
 @dataclass(frozen=True)
 class Expressivity:
@@ -27,10 +33,12 @@ class Expressivity:
 
     Attributes:
         closed_form: Value of the formula where one is proved, else None.
-        rank: Numerical rank of the Jacobian at a random point.
+        rank: Numerical rank of the Jacobian at a random point, the product's own weights free.
         paths: Number of triples (ir1, ir2, ir3) reached.
         allowed: Number of triples the selection rules allow for these inputs.
         condition: When the closed form holds, or why there is none.
+        fixed_rank: Rank where the product's own weights are all one; below ``rank`` only where
+            they do what no linear layer before or after can do.
     """
 
     closed_form: int | None
@@ -38,6 +46,7 @@ class Expressivity:
     paths: int
     allowed: int
     condition: str
+    fixed_rank: int
 
     @property
     def agree(self) -> bool | None:
@@ -45,64 +54,101 @@ class Expressivity:
         return None if self.closed_form is None else self.closed_form == self.rank
 
 
+class _Piece(NamedTuple):
+    """A number times weights: part of the coefficient of a triple in one output copy."""
+
+    triple: Triple
+    copy: Hashable
+    factors: tuple[Hashable, ...]
+    value: float
+
+
 def expressivity(
     tp: TensorProduct,
     *,
     copies: tuple[int, int, int] = (1, 1, 1),
     channels: int = 1,
+    group: Group = "O(3)",
     seed: int = 0,
 ) -> Expressivity:
-    """Expressivity of ``tp`` used channel by channel.
-
-    Natural and pseudo copies of an output degree count apart. Free path weights, where the product
-    has them, are part of the family.
+    """Expressivity of ``tp`` used channel by channel, its free weights part of the family.
 
     Args:
         tp: The product; its own multiplicity does not matter.
         copies: Copies (n, m, k) of each irrep in the spaces of input 1, input 2 and output.
         channels: Channels C in which the product is applied, mixed by the W.
+        group: Labels of the outputs: natural and pseudo copies of a degree count apart under
+            O(3); under SO(3) they are one output, as in most published counts.
         seed: Of the point at which the Jacobian is taken.
     """
     measured = measured_coefficients(tp, seed=seed)
-    if tp.weighted:
-        measured = _split_paths(measured)
-    triples = _triples(measured)
-    closed, condition = _closed_form(tp, triples, copies, channels)
+    fixed = _fixed(tp, measured, group)
+    family = fixed if _absorbed(tp) else _weighted(tp, {piece.triple for piece in fixed}, group)
+    closed, condition = _closed_form(tp, family, copies, channels)
+    fixed_rank = _numerical_rank(fixed, copies, channels, seed)
     return Expressivity(
         closed,
-        _numerical_rank(measured, copies, channels, seed),
-        len(triples),
+        fixed_rank if family is fixed else _numerical_rank(family, copies, channels, seed),
+        len({piece.triple for piece in fixed}),
         len(allowed_paths(tp)),
         condition,
+        fixed_rank,
     )
 
 
-def _triples(measured: Measured) -> list[Triple]:
-    found = {(a, b, ir): None for ir, pairs in measured.copies for a, b in pairs}
-    return list(found)
+def _absorbed(tp: TensorProduct) -> bool:
+    """Whether linear layers before and after do all that the product's weights do."""
+    per_degree = tp.weights_per == "degree"
+    return tp.keeps_paths or (per_degree and all(f.number == 0 for f in tp.weighting.factors))
 
 
-def _split_paths(measured: Measured) -> Measured:
-    """One copy per path: a free weight on each path is a weight on its own copy."""
-    apart = tuple((ir, {pair: c}) for ir, pairs in measured.copies for pair, c in pairs.items())
-    return Measured(apart, measured.residual)
+def _label(ir: o3.Irrep, group: Group) -> Hashable:
+    return ir if group == "O(3)" else ir.l
+
+
+def _fixed(tp: TensorProduct, measured: Measured, group: Group) -> list[_Piece]:
+    """Measured coefficients, no weights."""
+    return [
+        _Piece((a, b, ir), number if tp.keeps_paths else _label(ir, group), (), c)
+        for number, (ir, pairs) in enumerate(measured.copies)
+        for (a, b), c in pairs.items()
+    ]
+
+
+def _weighted(tp: TensorProduct, reached: set[Triple], group: Group) -> list[_Piece]:
+    """Claimed terms of the triples that are reached; each weight is one factor."""
+    names: list[Hashable] = [
+        (f.side, _label(f.target, group), f.number)
+        if f.side == "out" and isinstance(f.target, o3.Irrep)
+        else f
+        for f in tp.weighting.factors
+    ]
+    return [
+        _Piece(triple, _label(triple[2], group), tuple(names[f] for f in term.factors),
+               term.coefficient)
+        for term in tp.weighting.terms
+        if (triple := tuple(tp.paths[term.path][:3])) in reached
+    ]  # fmt: skip
 
 
 def _closed_form(
-    tp: TensorProduct,
-    triples: list[Triple],
-    copies: tuple[int, int, int],
-    channels: int,
+    tp: TensorProduct, family: Sequence[_Piece], copies: tuple[int, int, int], channels: int
 ) -> tuple[int | None, str]:
     n, m, k = copies
+    triples = {piece.triple for piece in family}
     everything = len(triples) * n * m * k
-    if (tp.keeps_paths or tp.weighted) and channels == 1 and max(copies) == 1:
+    single = channels == 1 and max(copies) == 1
+    if (tp.keeps_paths or tp.weights_per == "path") and single:
         return everything, "one free weight per path"
     if tp.keeps_paths and channels >= n * m:
         return everything, "every path of every pair of copies: dim Hom(X x Y, Z)"
-    n1, n2, n3 = (len({triple[axis] for triple in triples}) for axis in range(3))
-    if channels == 1 and max(copies) == 1:
-        rank = _incidence_rank(triples)
+    if len(family) > len(triples):
+        return None, "no closed form is proved where weights add up inside a path"
+    n1, n2, n3 = (len({_key(piece)[axis] for piece in family}) for axis in range(3))
+    if single:
+        rank = _incidence_rank(family)
+        if not _absorbed(tp):
+            return rank, "each path has one product of weights: rank of their incidence"
         if rank == n1 + n2 + n3 - 2:
             return rank, f"reachable irreps {n1} + {n2} + {n3} - 2"
         extra = n1 + n2 + n3 - 2 - rank
@@ -110,60 +156,80 @@ def _closed_form(
             f"reachable irreps {n1} + {n2} + {n3} - 2, less {extra}: paths that share too few "
             "irreps leave further weights redundant (rank of the path-irrep incidence)"
         )
-    feeding: dict[o3.Irrep, int] = {}
-    for _, _, ir in triples:
-        feeding[ir] = feeding.get(ir, 0) + 1
+    feeding: dict[Hashable, int] = {}
+    for piece in family:
+        feeding[piece.copy] = feeding.get(piece.copy, 0) + 1
     fed = sum(min(channels * k, count * n * m * k) for count in feeding.values())
     bound = min(everything, channels * (n * n1 + m * n2 - 2) + fed)
     return None, f"no closed form is proved for these channels; at most {bound}"
 
 
-def _incidence_rank(triples: list[Triple]) -> int:
-    """Rank of the 0/1 matrix with a row per path and a column per irrep of each space."""
-    columns = {(axis, ir): None for triple in triples for axis, ir in enumerate(triple)}
-    index = {key: number for number, key in enumerate(columns)}
-    matrix = np.zeros((len(triples), len(index)))
-    for row, triple in enumerate(triples):
-        for axis, ir in enumerate(triple):
-            matrix[row, index[axis, ir]] = 1.0
+def _key(piece: _Piece) -> tuple[Hashable, Hashable, Hashable]:
+    """What W1, W2 and W3 scale."""
+    return piece.triple[0], piece.triple[1], piece.copy
+
+
+def _places(pieces: Sequence[_Piece]) -> tuple[dict[Hashable, int], ...]:
+    """Number of each irrep of input 1 and 2, of each output copy, and of each weight."""
+    keys: list[dict[Hashable, int]] = [{}, {}, {}, {}]
+    for piece in pieces:
+        for axis, key in enumerate(_key(piece)):
+            keys[axis].setdefault(key, len(keys[axis]))
+        for factor in piece.factors:
+            keys[3].setdefault(factor, len(keys[3]))
+    return tuple(keys)
+
+
+def _incidence_rank(family: Sequence[_Piece]) -> int:
+    """Rank of the 0/1 matrix with a row per path and a column for each factor it carries."""
+    places = _places(family)
+    starts = np.cumsum([0, *map(len, places)])
+    matrix = np.zeros((len(family), starts[-1]))
+    for row, piece in enumerate(family):
+        for axis, key in enumerate(_key(piece)):
+            matrix[row, starts[axis] + places[axis][key]] = 1.0
+        for factor in piece.factors:
+            matrix[row, starts[3] + places[3][factor]] = 1.0
     return int(np.linalg.matrix_rank(matrix))
 
 
 def _numerical_rank(
-    measured: Measured, copies: tuple[int, int, int], channels: int, seed: int
+    pieces: Sequence[_Piece], copies: tuple[int, int, int], channels: int, seed: int
 ) -> int:
-    """Rank of the Jacobian of the bilinear map by the entries of W1, W2 and W3."""
+    """Rank of the Jacobian of the bilinear map by the entries of W1, W2, W3 and the weights."""
     n, m, k = copies
-    triples = _triples(measured)
-    entries = [
-        (triples.index((a, b, ir)), a, b, number, c)
-        for number, (ir, pairs) in enumerate(measured.copies)
-        for (a, b), c in pairs.items()
+    places = _places(pieces)
+    triples = {triple: i for i, triple in enumerate(dict.fromkeys(p.triple for p in pieces))}
+    rows = torch.tensor([triples[piece.triple] for piece in pieces])
+    first, second, third = (
+        torch.tensor([places[axis][_key(piece)[axis]] for piece in pieces]) for axis in range(3)
+    )
+    used = [
+        torch.tensor([places[3][f] for f in column])
+        for column in zip(*(piece.factors for piece in pieces), strict=True)
     ]
-    index1 = {ir: i for i, ir in enumerate(dict.fromkeys(a for _, a, _, _, _ in entries))}
-    index2 = {ir: i for i, ir in enumerate(dict.fromkeys(b for _, _, b, _, _ in entries))}
-    rows = torch.tensor([row for row, *_ in entries])
-    first = torch.tensor([index1[a] for _, a, _, _, _ in entries])
-    second = torch.tensor([index2[b] for _, _, b, _, _ in entries])
-    third = torch.tensor([number for _, _, _, number, _ in entries])
-    strength = torch.tensor([c for *_, c in entries], dtype=torch.float64)
+    values = torch.tensor([piece.value for piece in pieces], dtype=torch.float64)
 
-    def bilinear_map(w1: Tensor, w2: Tensor, w3: Tensor) -> Tensor:
-        terms = torch.einsum("eca,ecb,edc,e->eabd", w1[first], w2[second], w3[third], strength)
+    def bilinear_map(w1: Tensor, w2: Tensor, w3: Tensor, weights: Tensor) -> Tensor:
+        strength = values.expand(channels, -1)
+        for column in used:
+            strength = strength * weights[:, column]
+        terms = torch.einsum("eca,ecb,edc,ce->eabd", w1[first], w2[second], w3[third], strength)
         return torch.zeros(len(triples), n, m, k, dtype=torch.float64).index_add(0, rows, terms)
 
     generator = torch.Generator().manual_seed(seed)
     point = tuple(
         torch.randn(shape, dtype=torch.float64, generator=generator)
         for shape in (
-            (len(index1), channels, n),
-            (len(index2), channels, m),
-            (len(measured.copies), k, channels),
+            (len(places[0]), channels, n),
+            (len(places[1]), channels, m),
+            (len(places[2]), k, channels),
+            (channels, len(places[3])),
         )
     )
     parts = torch.autograd.functional.jacobian(bilinear_map, point, vectorize=True)
     jacobian = torch.cat([part.flatten(0, 3).flatten(1) for part in parts], dim=1)
     # Scaling rows leaves the rank alone and keeps paths with small coefficients visible.
     row_norms = jacobian.norm(dim=1, keepdim=True)
-    values = torch.linalg.svdvals(jacobian / row_norms)
-    return int((values > THRESHOLD * values[0]).sum())
+    values_found = torch.linalg.svdvals(jacobian / row_norms)
+    return int((values_found > THRESHOLD * values_found[0]).sum())

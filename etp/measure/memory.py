@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from torch.profiler import ProfilerActivity, profile
 
-from etp.measure.runtime import make_call
-from etp.problem import Direction
+from etp.measure.runtime import draw, make_call
+from etp.problem import Direction, Weights
 from etp.product import TensorProduct
 
 
@@ -33,11 +33,12 @@ def peak_memory(
     dtype: torch.dtype = torch.float32,
     device: str = "cpu",
     direction: Direction = "forward",
+    weights: Weights = "none",
     seed: int = 0,
 ) -> Memory:
     """Follow the allocations of one untimed call, after a first one that builds what is cached."""
-    x1, x2 = tp.random_inputs(batch, torch.Generator().manual_seed(seed), dtype)
-    call = make_call(tp.to(device), x1.to(device), x2.to(device), direction)
+    x1, x2, free = draw(tp, batch, dtype, device, weights, seed)
+    call = make_call(tp.to(device), x1, x2, direction, weights=free)
     call.run()
     call.sync()
     if torch.device(device).type == "cuda":

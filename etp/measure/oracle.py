@@ -10,6 +10,7 @@ import torch
 from e3nn import o3
 from torch import Tensor
 
+from etp.problem import Weights
 from etp.product import TensorProduct
 
 
@@ -28,13 +29,14 @@ def by_irrep(x: Tensor, irreps: o3.Irreps) -> dict[o3.Irrep, Tensor]:
     return {ir: torch.cat(parts, dim=1) for ir, parts in found.items()}
 
 
-def evaluate(tp: TensorProduct, x1: Tensor, x2: Tensor) -> Tensor:
+def evaluate(tp: TensorProduct, x1: Tensor, x2: Tensor, weights: Tensor | None = None) -> Tensor:
     """What ``tp`` claims to compute, float64 on the CPU.
 
     Args:
         tp: The product; only its irreps and claimed paths are used.
         x1: First input, shape (N, irreps_in1.dim).
         x2: Second input, shape (N, irreps_in2.dim).
+        weights: As the product takes them, shape (weight_numel,) or (N, weight_numel).
 
     Returns:
         Shape (N, irreps_out.dim): a copy per path where paths are kept, else a copy per irrep.
@@ -42,12 +44,26 @@ def evaluate(tp: TensorProduct, x1: Tensor, x2: Tensor) -> Tensor:
     first = by_irrep(x1.double().cpu(), tp.irreps_in1)
     second = by_irrep(x2.double().cpu(), tp.irreps_in2)
     blocks: dict[object, Tensor] = {}
+    strengths = _strengths(tp, weights)
     for number, path in enumerate(tp.paths):
-        w = path.coefficient * wigner_3j(path.ir_in1.l, path.ir_in2.l, path.ir_out.l)
+        w = wigner_3j(path.ir_in1.l, path.ir_in2.l, path.ir_out.l)
         z = torch.einsum("nci,ncj,ijk->nck", first[path.ir_in1], second[path.ir_in2], w)
+        z = z * strengths[..., number, None]
         key = number if tp.keeps_paths else path.ir_out
         blocks[key] = blocks[key] + z if key in blocks else z
     return torch.cat([block.flatten(1) for block in blocks.values()], dim=1)
+
+
+def _strengths(tp: TensorProduct, weights: Tensor | None) -> Tensor:
+    """Claimed coefficients (paths,), or under weights (N or 1, channels, paths)."""
+    if weights is None:
+        return torch.tensor([path.coefficient for path in tp.paths], dtype=torch.float64)
+    # Channels are the last axis of the weights, for each factor.
+    factors = weights.double().cpu().reshape(-1, len(tp.weighting.factors), tp.channels).mT
+    found = torch.zeros(*factors.shape[:2], len(tp.paths), dtype=torch.float64)
+    for term in tp.weighting.terms:
+        found[..., term.path] += term.coefficient * factors[..., list(term.factors)].prod(-1)
+    return found
 
 
 def degrees_of(irreps: o3.Irreps) -> Tensor:
@@ -97,20 +113,24 @@ class Agreement:
 
 def agreement(
     tp: TensorProduct,
-    reference: Callable[[TensorProduct, Tensor, Tensor], Tensor] = evaluate,
+    reference: Callable[[TensorProduct, Tensor, Tensor, Tensor | None], Tensor] = evaluate,
     *,
     dtype: torch.dtype = torch.float64,
+    weights: Weights = "none",
     batch: int = 16,
     seed: int = 0,
 ) -> Agreement:
-    """Compare ``tp`` with an oracle built from ``e3nn.o3.wigner_3j``.
+    """Compare ``tp`` with an oracle built from ``e3nn.o3.wigner_3j``, with or without weights.
 
     Inputs are cast to ``dtype`` first: the error is that of the product, not of its inputs.
     """
-    x1, x2 = tp.random_inputs(batch, torch.Generator().manual_seed(seed), dtype)
+    generator = torch.Generator().manual_seed(seed)
+    x1, x2 = tp.random_inputs(batch, generator, dtype)
+    free = tp.random_weights(weights, batch, generator, dtype)
     with torch.no_grad():
-        z = tp(x1.to(tp.device), x2.to(tp.device)).double().cpu()
-    wanted = reference(tp, x1, x2)
+        moved = None if free is None else free.to(tp.device)
+        z = tp(x1.to(tp.device), x2.to(tp.device), moved).double().cpu()
+    wanted = reference(tp, x1, x2, free)
     error = z - wanted
     by_sample = error.norm(dim=1) / wanted.norm(dim=1)
     return Agreement(

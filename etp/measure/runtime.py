@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from etp.measure.clock import Block, Call, Clock, Event, group_size, time_rounds, warm_up
-from etp.problem import Cache, Direction
+from etp.problem import Cache, Direction, Weights
 from etp.product import TensorProduct
 
 CLOCK_STEP_S = time.get_clock_info("perf_counter").resolution
@@ -105,19 +105,35 @@ class Runtime:
         }
 
 
+def draw(
+    tp: TensorProduct,
+    batch: int,
+    dtype: torch.dtype,
+    device: str,
+    weights: Weights = "none",
+    seed: int = 0,
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Random inputs and weights, on a device."""
+    generator = torch.Generator().manual_seed(seed)
+    x1, x2 = tp.random_inputs(batch, generator, dtype)
+    free = tp.random_weights(weights, batch, generator, dtype)
+    return x1.to(device), x2.to(device), None if free is None else free.to(device)
+
+
 def make_call(
     tp: TensorProduct,
     x1: Tensor,
     x2: Tensor,
     direction: Direction = "forward",
     cache: Cache = "warm",
+    weights: Tensor | None = None,
 ) -> Call:
-    """What is timed: the product, or it together with its derivatives by all its inputs.
+    """What is timed: the product, or it together with its derivatives by inputs and weights.
 
     A library is called in its own layout, which the inputs are brought to beforehand.
     """
     with torch.no_grad():
-        inputs = tp.timed_inputs(x1, x2)
+        inputs = tp.timed_inputs(x1, x2, weights)
     run = _DIRECTIONS[direction](tp.timed_call, inputs)
     flush = _flush(x1.device) if cache == "cold" else None
     return Call(run, device_sync(x1.device), flush, _event(x1.device))
@@ -190,6 +206,7 @@ def measure_runtime(
     device: str = "cpu",
     direction: Direction = "forward",
     cache: Cache = "warm",
+    weights: Weights = "none",
     rounds: int = 30,
     seed: int = 0,
     clock: Clock = time.perf_counter,
@@ -204,8 +221,8 @@ def measure_runtime(
     """
     if batch < 1 or rounds < 1:
         raise ValueError(f"batch and rounds must be at least 1, got {batch} and {rounds}")
-    x1, x2 = tp.random_inputs(batch, torch.Generator().manual_seed(seed), dtype)
-    call = make_call(tp.to(device), x1.to(device), x2.to(device), direction, cache)
+    x1, x2, free = draw(tp, batch, dtype, device, weights, seed)
+    call = make_call(tp.to(device), x1, x2, direction, cache, free)
     origin = clock()
     warm = warm_up(call, clock)
     group = group_size(warm.call_s)

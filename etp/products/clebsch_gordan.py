@@ -1,4 +1,4 @@
-"""The full Clebsch-Gordan tensor product: every path, one output copy per path."""
+"""The full Clebsch-Gordan tensor product: every path, kept apart or weighted and added up."""
 
 from __future__ import annotations
 
@@ -10,19 +10,21 @@ from torch import Tensor
 from typing_extensions import override
 
 from etp import so3
-from etp.kernels.multilinear import PRODUCT, evaluate
+from etp.kernels.multilinear import PRODUCT, WEIGHTED, evaluate
 from etp.kernels.sparse import SparseTable, sparse_bilinear
 from etp.kernels.triton_paths import path_form
 from etp.kernels.triton_source import serves
 from etp.layout import slices
 from etp.product import Path, TensorProduct
 from etp.registry import register
+from etp.weighting import scaled
 
 
 class ClebschGordan(TensorProduct):
     """``z[l3] = x[l1] . y[l2] . wigner_3j(l1, l2, l3)`` for every path, kept apart."""
 
     keeps_paths = True
+    weights_per = "path"
 
     @override
     def coefficient(self, ir_in1: o3.Irrep, ir_in2: o3.Irrep, ir_out: o3.Irrep) -> float:
@@ -73,8 +75,25 @@ class ClebschGordanDense(ClebschGordan):
         return outer + dense
 
 
+class FusedPaths(TensorProduct):
+    """Products whose paths one GPU kernel computes on features as they lie."""
+
+    @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
+    def _fused(self, weighted: bool) -> str | None:
+        return path_form(self, weighted=weighted)
+
+    @override
+    def multiply_channels(self, x1: Tensor, x2: Tensor, weights: Tensor | None = None) -> Tensor:
+        if serves(x1.device.type) and (form := self._fused(weights is not None)) is not None:
+            if weights is None:
+                return evaluate(form, PRODUCT, [x1, x2])[0]
+            each = weights.reshape(-1, self.weight_numel).expand(len(x1), -1)
+            return evaluate(form, WEIGHTED, [x1, x2, each])[0]
+        return super().multiply_channels(x1, x2, weights)
+
+
 @register
-class ClebschGordanSparse(ClebschGordan):
+class ClebschGordanSparse(FusedPaths, ClebschGordan):
     """Only the non-zero coefficients, walked as a table over tiles of samples."""
 
     name, title = "cg-sparse", "Clebsch-Gordan (sparse)"
@@ -88,28 +107,15 @@ class ClebschGordanSparse(ClebschGordan):
         filter_ir_out: str | o3.Irreps | Sequence[o3.Irrep] | None = None,
     ) -> None:
         super().__init__(irreps_in1, irreps_in2, filter_ir_out=filter_ir_out)
-        starts1 = {ir: s.start for ir, s in zip(self.irs_in1, slices(self.irs_in1), strict=True)}
-        starts2 = {ir: s.start for ir, s in zip(self.irs_in2, slices(self.irs_in2), strict=True)}
-        entries, values = [], []
-        for path, part in zip(self.paths, slices(self.irs_out), strict=True):
-            block = so3.clebsch_gordan(*_degrees(path))
-            i, j, k = (block.abs() > so3.ZERO).nonzero(as_tuple=True)
-            values.append(block[i, j, k])
-            offsets = (starts1[path.ir_in1] + i, starts2[path.ir_in2] + j, part.start + k)
-            entries.append(torch.stack(offsets))
-        self._entries = torch.cat(entries, dim=1)
+        starts1, starts2 = _starts(self.irs_in1), _starts(self.irs_in2)
+        blocks = [
+            _block(path, starts1[path.ir_in1], starts2[path.ir_in2], part.start)
+            for path, part in zip(self.paths, slices(self.irs_out), strict=True)
+        ]
+        self._entries = torch.cat([entries for entries, _ in blocks], dim=1)
         dims = (len_of(self.irs_in1), len_of(self.irs_in2), len_of(self.irs_out))
-        self._sparse = SparseTable(self, "coefficients", self._entries, torch.cat(values), dims)
-
-    @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
-    def _fused(self) -> str | None:
-        return path_form(self)
-
-    @override
-    def multiply_channels(self, x1: Tensor, x2: Tensor) -> Tensor:
-        if serves(x1.device.type) and (form := self._fused()) is not None:
-            return evaluate(form, PRODUCT, [x1, x2])[0]
-        return super().multiply_channels(x1, x2)
+        values = torch.cat([values for _, values in blocks])
+        self._sparse = SparseTable(self, "coefficients", self._entries, values, dims)
 
     @override
     def multiply(self, x1: Tensor, x2: Tensor) -> Tensor:
@@ -117,8 +123,99 @@ class ClebschGordanSparse(ClebschGordan):
 
     @override
     def macs(self) -> int:
-        pairs = torch.unique(self._entries[0] * len_of(self.irs_in2) + self._entries[1])
-        return self._entries.shape[1] + len(pairs)
+        return _table_macs(self._entries)
+
+
+@register
+class ClebschGordanSummed(FusedPaths):
+    """``z[l3] = sum over l1, l2 of w[path] x[l1] . y[l2] . wigner_3j``: what models run.
+
+    Every path has a free weight and they add up to one copy of each output irrep. A weight scales
+    the components of one input that its path reads, so that the sum stays one table walk.
+    """
+
+    name, title = "cg-summed", "Clebsch-Gordan (weighted sum)"
+    reference = "Batzner et al. 2022, arXiv:2101.03164, eq. 4; Geiger and Smidt 2022, 2207.09453"
+    weights_per = "path"
+
+    def __init__(
+        self,
+        irreps_in1: str | o3.Irreps,
+        irreps_in2: str | o3.Irreps,
+        *,
+        filter_ir_out: str | o3.Irreps | Sequence[o3.Irrep] | None = None,
+    ) -> None:
+        super().__init__(irreps_in1, irreps_in2, filter_ir_out=filter_ir_out)
+        starts1, starts2 = _starts(self.irs_in1), _starts(self.irs_in2)
+        starts_out = _starts(self.irs_out)
+        dims = (len_of(self.irs_in1), len_of(self.irs_in2), len_of(self.irs_out))
+        blocks = [
+            _block(path, starts1[path.ir_in1], starts2[path.ir_in2], starts_out[path.ir_out])
+            for path in self.paths
+        ]
+        self._entries = torch.cat([entries for entries, _ in blocks], dim=1)
+        values = torch.cat([values for _, values in blocks])
+        self._sparse = SparseTable(self, "coefficients", self._entries, values, dims)
+        # The input with fewer components to scale, each path its own copy.
+        read = [[path.ir_in1 for path in self.paths], [path.ir_in2 for path in self.paths]]
+        self._side = int(len_of(read[0]) > len_of(read[1]))
+        starts = (starts1, starts2)[self._side]
+        copies = slices(read[self._side])
+        apart = [entries.clone() for entries, _ in blocks]
+        for entries, ir, part in zip(apart, read[self._side], copies, strict=True):
+            entries[self._side] += part.start - starts[ir]
+        self._apart = torch.cat(apart, dim=1)
+        wide = copies[-1].stop
+        dims = (dims[0], wide, dims[2]) if self._side else (wide, *dims[1:])
+        self._weighted = SparseTable(self, "weighted", self._apart, values, dims)
+        source = [torch.arange(ir.dim) + starts[ir] for ir in read[self._side]]
+        self.register_buffer("source", torch.cat(source), persistent=False)
+        dims_read = torch.tensor([ir.dim for ir in read[self._side]])
+        of_path = torch.repeat_interleave(torch.arange(len(self.paths)), dims_read)
+        self.register_buffer("of_path", of_path, persistent=False)
+
+    @override
+    def coefficient(self, ir_in1: o3.Irrep, ir_in2: o3.Irrep, ir_out: o3.Irrep) -> float:
+        return 1.0
+
+    @override
+    def multiply(self, x1: Tensor, x2: Tensor) -> Tensor:
+        return sparse_bilinear(x1, x2, self._sparse.forms(x1.dtype))
+
+    @override
+    def multiply_weighted(self, x1: Tensor, x2: Tensor, weights: Tensor) -> Tensor:
+        factors = weights.index_select(-1, self.get_buffer("of_path"))
+        source = self.get_buffer("source")
+        if self._side:
+            x2 = scaled(x2.index_select(-1, source), factors)
+        else:
+            x1 = scaled(x1.index_select(-1, source), factors)
+        return sparse_bilinear(x1, x2, self._weighted.forms(x1.dtype))
+
+    @override
+    def macs(self) -> int:
+        return _table_macs(self._entries)
+
+    @override
+    def weight_macs(self) -> int:
+        more = _table_macs(self._apart) - _table_macs(self._entries)
+        return more + len(self.get_buffer("source"))
+
+
+def _table_macs(entries: Tensor) -> int:
+    """One for each entry, and one for each product of two components that occurs."""
+    return entries.shape[1] + torch.unique(entries[:2], dim=1).shape[1]
+
+
+def _starts(irs: Sequence[o3.Irrep]) -> dict[o3.Irrep, int]:
+    return {ir: part.start for ir, part in zip(irs, slices(irs), strict=True)}
+
+
+def _block(path: Path, start1: int, start2: int, start_out: int) -> tuple[Tensor, Tensor]:
+    """Entries (3, n) of one path, at these places, and their values."""
+    block = so3.clebsch_gordan(*_degrees(path))
+    i, j, k = (block.abs() > so3.ZERO).nonzero(as_tuple=True)
+    return torch.stack([start1 + i, start2 + j, start_out + k]), block[i, j, k]
 
 
 def len_of(irs: Sequence[o3.Irrep]) -> int:

@@ -72,10 +72,11 @@ class GauntGrid(SignalProduct):
         return grid_form(self)
 
     @override
-    def multiply_channels(self, x1: Tensor, x2: Tensor) -> Tensor:
-        if serves(x1.device.type) and (form := self._fused()) is not None:
+    def multiply_channels(self, x1: Tensor, x2: Tensor, weights: Tensor | None = None) -> Tensor:
+        fused = weights is None and serves(x1.device.type)
+        if fused and (form := self._fused()) is not None:
             return evaluate(form, PRODUCT, [x1, x2])[0]
-        return super().multiply_channels(x1, x2)
+        return super().multiply_channels(x1, x2, weights)
 
     @override
     def to_signal(self, x: Tensor, which: int, sector: int) -> Tensor:

@@ -90,13 +90,16 @@ def measure_one(problem: Problem, product: str, measure: str) -> Row:
     setup_s = time.perf_counter() - start
     if measure != "runtime":
         return make_row(problem, product, measure, QUESTIONS[measure](tp, problem, ELEMENTS))
-    agreement = measures.agreement(tp, dtype=getattr(torch, problem.dtype), seed=problem.seed)
+    agreement = measures.agreement(
+        tp, dtype=getattr(torch, problem.dtype), weights=problem.weights, seed=problem.seed
+    )
     if not agreement.passed:
         reason = f"{product} is off by {agreement.max:.1e} from the oracle: not timed"
         return make_row(problem, product, measure, None, status="invalid", reason=reason)
     runtime = measures.measure_runtime(
         tp, batch=problem.batch, dtype=getattr(torch, problem.dtype), device=problem.device,
-        direction=problem.direction, cache=problem.cache, seed=problem.seed,
+        direction=problem.direction, cache=problem.cache, weights=problem.weights,
+        seed=problem.seed,
     )  # fmt: skip
     extra = {"setup_s": setup_s, "compile_s": None, "cache": problem.cache, "role": "product",
              "own_layout": tp.own_layout}  # fmt: skip

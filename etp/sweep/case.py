@@ -6,14 +6,16 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from etp.irreps import Term, parse_terms, to_text
-from etp.problem import Problem
+from etp.problem import ITEMSIZE, Problem
 
 DEFAULT_ROUNDS = 30
 DEFAULT_BUDGET_S = 4.0
 ELEMENTS = 16
 ASKED = ("agreement", "equivariance", "expressivity", "interactions", "cost")
 MEMORY_FACTOR = {"forward": 4, "backward": 8, "double-backward": 16}
-"""Peak memory over the bytes of inputs and outputs, at most, for any product (measured)."""
+"""Peak memory over the bytes of inputs, outputs and grids, at most, for any product (measured)."""
+GRIDS = 8
+"""Fields on a grid that count beside inputs and outputs: what vector signals hold (measured)."""
 
 
 @dataclass(frozen=True)
@@ -69,7 +71,13 @@ class Case:
 
 def needed_bytes(problem: Problem) -> int:
     """Upper estimate of the memory a case takes while it runs."""
-    return MEMORY_FACTOR[problem.direction] * problem.size().bytes
+    size = problem.size()
+    degrees = [max(ir.l for ir in irs) for irs in zip(*problem.triples(), strict=True)]
+    total = sum(degrees)
+    points = problem.batch * problem.channels * (total // 2 + 1) * (total + 1)
+    weights = problem.batch * problem.channels * size.paths if problem.weights != "none" else 0
+    numbers = GRIDS * points + weights
+    return MEMORY_FACTOR[problem.direction] * (size.bytes + numbers * ITEMSIZE[problem.dtype])
 
 
 def check_fits(problem: Problem) -> None:

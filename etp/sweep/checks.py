@@ -97,6 +97,7 @@ def _memory(tp: TensorProduct, problem: Problem) -> dict[str, Any]:
             dtype=getattr(torch, problem.dtype),
             device=problem.device,
             direction=problem.direction,
+            weights=problem.weights,
         )
     )
 
@@ -104,7 +105,8 @@ def _memory(tp: TensorProduct, problem: Problem) -> dict[str, Any]:
 def _first_call(problem: Problem, tp: TensorProduct) -> float:
     from etp.measure.runtime import make_call
 
-    call = make_call(tp, *inputs(problem, tp), problem.direction)
+    x1, x2, weights = inputs(problem, tp)
+    call = make_call(tp, x1, x2, problem.direction, weights=weights)
     call.sync()
     start = time.perf_counter()
     call.run()

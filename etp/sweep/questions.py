@@ -51,7 +51,10 @@ def _ask_agreement(tp: TensorProduct, problem: Problem, elements: int) -> dict[s
 
     from etp import measure
 
-    return plain(measure.agreement(tp, dtype=getattr(torch, problem.dtype), seed=problem.seed))
+    found = measure.agreement(
+        tp, dtype=getattr(torch, problem.dtype), weights=problem.weights, seed=problem.seed
+    )
+    return plain(found)
 
 
 def _ask_equivariance(tp: TensorProduct, problem: Problem, elements: int) -> dict[str, Any]:
@@ -74,7 +77,7 @@ def _ask_expressivity(tp: TensorProduct, problem: Problem, elements: int) -> dic
 def _ask_cost(tp: TensorProduct, problem: Problem, elements: int) -> dict[str, Any]:
     import torch
 
-    cost = tp.cost(problem.batch, getattr(torch, problem.dtype).itemsize)
+    cost = tp.cost(problem.batch, getattr(torch, problem.dtype).itemsize, problem.weights)
     return cost._asdict() | {"flops": cost.flops}
 
 
@@ -107,7 +110,8 @@ def interaction_result(tp: TensorProduct) -> dict[str, Any]:
         "coefficients": [path[3] for path in found],
         "count": len(triples),
         "allowed": len(measure.allowed_paths(tp)),
-        "weighted": tp.weighted,
+        "weights_per": tp.weights_per,
+        "weights": len(tp.weighting.factors),
         "keeps_paths": tp.keeps_paths,
         "outputs": tp.irreps_out.dim,
         "group": tp.group,

@@ -89,13 +89,14 @@ def unmeasured(plan: Case, products: Sequence[str], reason: str) -> Iterator[Row
         yield make_row(plan.problem, product, "runtime", None, status="cancelled", reason=reason)
 
 
-def inputs(problem: Problem, tp: TensorProduct) -> tuple[Tensor, Tensor]:
-    """Random inputs of a problem, on its device."""
+def inputs(problem: Problem, tp: TensorProduct) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Random inputs and weights of a problem, on its device."""
     import torch
 
-    generator = torch.Generator().manual_seed(problem.seed)
-    x1, x2 = tp.random_inputs(problem.batch, generator, getattr(torch, problem.dtype))
-    return x1.to(problem.device), x2.to(problem.device)
+    from etp.measure.runtime import draw
+
+    dtype = getattr(torch, problem.dtype)
+    return draw(tp, problem.batch, dtype, problem.device, problem.weights, problem.seed)
 
 
 def _prepared(plan: Case, slot: Slot) -> tuple[str | None, Call]:
@@ -106,12 +107,13 @@ def _prepared(plan: Case, slot: Slot) -> tuple[str | None, Call]:
     from etp.measure.runtime import make_call
 
     problem, tp = plan.problem, slot.product
-    x1, x2 = inputs(problem, tp)
-    call = make_call(tp, x1, x2, problem.direction, problem.cache)
+    x1, x2, weights = inputs(problem, tp)
+    call = make_call(tp, x1, x2, problem.direction, problem.cache, weights)
     few = min(problem.batch, 64)
+    fewer = weights if weights is None or weights.ndim == 1 else weights[:few]
     with torch.no_grad():
-        wanted = tp(x1[:few], x2[:few])
-        z = tp.timed_output(tp.timed_call(*tp.timed_inputs(x1[:few], x2[:few])))
+        wanted = tp(x1[:few], x2[:few], fewer)
+        z = tp.timed_output(tp.timed_call(*tp.timed_inputs(x1[:few], x2[:few], fewer)))
     if z.device != x1.device:
         return f"its output is on {z.device}, asked for was {x1.device}", call
     if z.numel() == 0 or not bool(torch.isfinite(z).all()):

@@ -7,10 +7,12 @@ from typing import NamedTuple, get_args
 
 import streamlit as st
 
+from etp import applicability
+from etp.catalog import Entry
 from etp.charts.text import bytes_text, count_text, time_text
 from etp.irreps import OUTPUTS, SETTINGS, IrrepsError
 from etp.plans import Plan
-from etp.problem import MAX_BATCH, MAX_CHANNELS, Cache, Direction, DType
+from etp.problem import MAX_BATCH, MAX_CHANNELS, Cache, Direction, DType, Weights
 from etp.settings import CUSTOM, MAX_LMAX, Settings
 from etp.ui import jobs
 from etp.ui.session import bound, choose, settings
@@ -20,6 +22,13 @@ _DIRECTIONS = {
     "forward": "forward",
     "backward": "forward + backward",
     "double-backward": "with second derivative",
+}
+
+
+_WEIGHTS = {
+    "none": "no weights",
+    "shared": "shared weights",
+    "per-sample": "weights per sample",
 }
 
 
@@ -50,7 +59,7 @@ def bar(plan: Plan, lead: Callable[[], None] | None = None, sizes: Sizes | None 
         if plan.timed:
             with _popover(sizes.label(chosen), "layers", "sizes"):
                 sizes.content()
-            with _popover(f"{chosen.dtype}, {_DIRECTIONS[chosen.direction]}", "tune", "numbers"):
+            with _popover(_numbers_label(chosen), "tune", "numbers"):
                 _numbers()
             with _popover(_device_label(chosen), "memory", "devices"):
                 _devices()
@@ -138,19 +147,36 @@ def _products_label(chosen: Settings) -> str:
 def _products(chosen: Settings) -> None:
     entries = {entry.name: entry for entry in jobs.catalog().entries(wait_s=0.05)}
     names = list(dict.fromkeys([*entries, *chosen.products])) if entries else list(chosen.products)
-    there = [n for n in names if n not in entries or entries[n].unavailable is None]
+    refused = {name: _why_not(entry, chosen) for name, entry in entries.items()}
+    there = [
+        n for n in names
+        if n not in entries
+        or (entries[n].unavailable is None and (refused[n] is None or n in chosen.products))
+    ]  # fmt: skip
     st.pills("Products", there, selection_mode="multi", **bound("products"))
     if not entries:
         st.caption(jobs.catalog().error or "Looking for all products …")
     for name, entry in entries.items():
         if entry.unavailable is not None:
             st.caption(f"{name}: not here, {entry.unavailable}")
+        elif refused[name] is not None:
+            st.caption(f"{name}: not for these irreps, {refused[name]}")
     unknown = [n for n in chosen.products if entries and n not in entries]
     if unknown:
         st.caption(f":red[There is no product {', '.join(unknown)}; it cannot be run.]")
     st.selectbox(
         "Compare against", [None, *chosen.products], format_func=_baseline_name, **bound("baseline")
     )
+
+
+def _why_not(entry: Entry, chosen: Settings) -> str | None:
+    """Why a product applies to none of the chosen problems."""
+    try:
+        problems = chosen.problems()
+    except ValueError:
+        return None
+    reasons = [applicability.reason(entry.rule, p.irreps1, p.irreps2) for p in problems]
+    return reasons[-1] if reasons and all(reasons) else None
 
 
 def _baseline_name(name: str | None) -> str:
@@ -167,6 +193,11 @@ def _sizes() -> None:
     st.number_input("Channels", 1, MAX_CHANNELS, **bound("channels"))
 
 
+def _numbers_label(chosen: Settings) -> str:
+    weights = "" if chosen.weights == "none" else f", {_WEIGHTS[chosen.weights]}"
+    return f"{chosen.dtype}, {_DIRECTIONS[chosen.direction]}{weights}"
+
+
 def _numbers() -> None:
     st.segmented_control("Number type", get_args(DType), required=True, **bound("dtype"))
     st.segmented_control(
@@ -175,6 +206,15 @@ def _numbers() -> None:
         required=True,
         format_func=lambda name: _DIRECTIONS[name],
         **bound("direction"),
+    )
+    st.segmented_control(
+        "Weights",
+        get_args(Weights),
+        required=True,
+        format_func=lambda name: _WEIGHTS[name],
+        help="Free weights of the product: one for each path where it weighs paths, else factors "
+        "for each degree of its inputs and output.",
+        **bound("weights"),
     )
     st.segmented_control(
         "Cache",

@@ -15,7 +15,7 @@ from etp.charts.theme import Mode
 from etp.comparison import Comparison
 from etp.findings import pair_sentence, pair_words
 from etp.measure.state import state_text
-from etp.tables import frame, timed_frame
+from etp.tables import frame, shown, timed_frame
 from etp.ui import jobs, show
 from etp.ui.data import View
 from etp.ui.frame import mode, on_phone
@@ -218,7 +218,7 @@ def table(view: View) -> None:
     names = list(lines["product"])
     event = show.pick_row(names, "everything")
     st.dataframe(
-        _shown(lines, found.baseline),
+        shown(lines, found.baseline),
         hide_index=True,
         key="everything",
         on_select=event,
@@ -239,34 +239,6 @@ def _pictures(found: Comparison) -> dict[str, partial[alt.LayerChart]]:
     return pictures
 
 
-def _shown(lines: pd.DataFrame, baseline: str) -> pd.DataFrame:
-    return pd.DataFrame(
-        {
-            "product": lines["product"],
-            "median": lines["median_s"] * 1e3,
-            "quartiles": [
-                f"{a * 1e3:.3g} – {b * 1e3:.3g}" if pd.notna(a) and pd.notna(b) else ""
-                for a, b in zip(lines["q25_s"], lines["q75_s"], strict=True)
-            ],
-            "ratio": [
-                "1.00×" if p == baseline else f"{r:.2f}×" if pd.notna(r) else ""
-                for p, r in zip(lines["product"], lines["ratio"], strict=True)
-            ],
-            "paths": lines["paths"],
-            "gamma": lines["gamma"],
-            "us_per_gamma": lines["s_per_gamma"] * 1e6,
-            "error": [f"{e:.1e}" if pd.notna(e) else "" for e in lines["error_max"]],
-            "first": lines["first_call_s"] * 1e3,
-            "wall": lines["wall_s"] * 1e3,
-            "memory": lines["peak_bytes"] / 1e6,
-            "badges": [
-                (["baseline"] if p == baseline else []) + list(badges)
-                for p, badges in zip(lines["product"], lines["badges"], strict=True)
-            ],
-        }
-    )
-
-
 def _columns(found: Comparison, lines: pd.DataFrame) -> dict[str, Any]:
     allowed = int(lines["allowed"].max()) if lines["allowed"].notna().any() else 0
     number = st.column_config.NumberColumn
@@ -275,12 +247,14 @@ def _columns(found: Comparison, lines: pd.DataFrame) -> dict[str, Any]:
         "median": number("median, ms", format="%.4g"),
         "quartiles": "quartiles, ms",
         "ratio": st.column_config.TextColumn(
-            f"× {found.baseline}", help="Time of the baseline over the time of the product"
+            f"× {found.baseline}", help="Time over the baseline's"
         ),
         "paths": st.column_config.ProgressColumn(
             f"paths of {allowed}", format="%d", min_value=0, max_value=allowed or 1, color="gray"
         ),
-        "gamma": number("γ", help="Number of independent bilinear maps (numerical rank)"),
+        "outputs": st.column_config.TextColumn("outputs", help="What has an output of its own"),
+        "weights": st.column_config.TextColumn("weights", help="What a free weight scales"),
+        "gamma": number("γ", help="Independent bilinear maps (numerical rank), weights free"),
         "us_per_gamma": number("µs per γ", format="%.3g"),
         "error": "equiv. error, max",
         "first": number("first call, ms", format="%.3g"),

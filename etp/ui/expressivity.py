@@ -77,7 +77,11 @@ def _paths(problem: Problem, reached: set[tuple[str, str, str]] | None) -> None:
 
 def gammas(found: Counts, lmax: int) -> None:
     """γ at each lmax, and γ beside the paths reached."""
-    show.head("γ at each lmax", "numerical rank; in brackets the closed form where it differs")
+    show.head(
+        "γ at each lmax",
+        "numerical rank with the product's free weights / without them where that is less; in "
+        "brackets the closed form where it differs",
+    )
     table = found.table()
     if table.empty:
         st.caption("Nothing was counted yet.")

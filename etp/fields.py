@@ -1,0 +1,164 @@
+r"""Values and derivatives of signals on the grid: what brackets and vector signals are made of.
+
+A signal :math:`f = \sum x Y` has the surface gradient :math:`(\partial_\beta f,\;
+\partial_\alpha f / \sin\beta)` in the local frame of the two angles. That frame turns from point to
+point, but products of vectors do not depend on it, and Gauss-Legendre nodes avoid its poles.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import sqrt
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from etp import sphere
+from etp.product import TensorProduct
+from etp.transform import DENSE_POINTS, ByOrder, Sector
+
+
+class Field(NamedTuple):
+    """A linear image of a signal on a grid, separable for each component (l, m).
+
+    Attributes:
+        table: Float64, shape (lmax + 1, lmax + 1, res_beta), indexed (l, |m|, row).
+        waves: Float64, shape (2 lmax + 1, res_alpha), indexed (m, column).
+    """
+
+    table: Tensor
+    waves: Tensor
+
+    def times(self, factors: Tensor) -> Field:
+        """The field with each degree l multiplied by ``factors[l]``."""
+        return self._replace(table=self.table * factors[:, None, None])
+
+
+def value(lmax: int, nodes: sphere.Grid) -> Field:
+    """The signal itself."""
+    return Field(sphere.legendre(lmax, nodes.beta), sphere.azimuth(lmax, nodes.alpha))
+
+
+def gradient(lmax: int, nodes: sphere.Grid) -> tuple[Field, Field]:
+    """Derivative by beta, and by alpha over sin beta."""
+    return (
+        Field(sphere.legendre_derivative(lmax, nodes.beta), sphere.azimuth(lmax, nodes.alpha)),
+        Field(
+            sphere.legendre(lmax, nodes.beta) / torch.sin(nodes.beta),
+            sphere.azimuth_derivative(lmax, nodes.alpha),
+        ),
+    )
+
+
+POTENTIALS = {"value": ("v",), "radial": ("r",), "gradient": ("b", "a"), "curl": ("b", "a")}
+"""Fields made from one scalar potential each: components v value, r radial, b beta, a alpha."""
+
+
+def potential(kind: str, lmax: int, nodes: sphere.Grid) -> tuple[Field, ...]:
+    r"""Fields of a potential: Y, n Y, :math:`\nabla Y` or :math:`n \times \nabla Y` of norm 1."""
+    if kind in ("value", "radial"):
+        return (value(lmax, nodes),)
+    degrees = torch.arange(lmax + 1, dtype=torch.float64)
+    norm = (degrees * (degrees + 1)).clamp(min=1).rsqrt()
+    along_beta, along_alpha = (field.times(norm) for field in gradient(lmax, nodes))
+    if kind == "gradient":
+        return along_beta, along_alpha
+    return along_alpha.times(-torch.ones(lmax + 1, dtype=torch.float64)), along_beta
+
+
+def components(j: int, spin: int) -> list[int]:
+    """The l - j of the harmonics of a field of some spin with total degree j."""
+    return [number for number in range(-spin, spin + 1) if j + number >= abs(j - spin)]
+
+
+def share(kind: str, j: int, number: int) -> float:
+    """How much of a potential the vector harmonic of degree j, component l = j + number, takes."""
+    below, above = sqrt(j / (2 * j + 1)), sqrt((j + 1) / (2 * j + 1))
+    shares = {
+        "value": {0: 1.0},
+        "radial": {-1: below, 1: above},
+        "gradient": {-1: above, 1: -below},
+        "curl": {0: -1.0},
+    }
+    return shares[kind][number]
+
+
+class FieldTransform:
+    """Components of one sector to several fields on a grid, or the adjoint with quadrature.
+
+    One dense matrix on a small grid, Legendre functions order by order and then a Fourier matrix
+    for each field on a larger one.
+
+    Args:
+        owner: Product that keeps the tables.
+        name: Prefix of the names of the tables.
+        sector: Components on the features' side.
+        nodes: The grid.
+        fields: Of degrees up to those of the sector.
+        back: From fields to components, with the weights of the grid.
+        dense_points: Largest grid for which one dense matrix is used.
+    """
+
+    def __init__(
+        self,
+        owner: TensorProduct,
+        name: str,
+        sector: Sector,
+        nodes: sphere.Grid,
+        fields: Sequence[Field],
+        *,
+        back: bool,
+        dense_points: int = DENSE_POINTS,
+    ) -> None:
+        self._owner, self._name, self._back = owner, name, back
+        self._shape, self._count = nodes.shape, len(fields)
+        points = nodes.shape[0] * nodes.shape[1]
+        weights = nodes.weights if back else torch.ones_like(nodes.weights)
+        self._by_order: ByOrder | None = None
+        if points <= dense_points:
+            matrices = [
+                torch.einsum(
+                    "cb,ca->cba",
+                    (field.table * weights)[sector.degrees, sector.orders.abs()],
+                    field.waves[sector.orders + sector.lmax],
+                ).flatten(1)
+                for field in fields
+            ]
+            matrix = torch.cat(matrices, dim=1)
+            owner.register_table(f"{name}_dense", matrix.T if back else matrix)
+            index = None if back or sector.alone else sector.positions
+            owner.register_buffer(f"{name}_positions", index, persistent=False)
+            self.macs = matrix.numel()
+        else:
+            tables = [sphere.legendre_by_order(sector.lmax, f.table * weights) for f in fields]
+            self._by_order = ByOrder(owner, name, sector, torch.cat(tables, dim=2))
+            for number, field in enumerate(fields):
+                owner.register_table(f"{name}_waves{number}", field.waves)
+            fourier = len(fields) * (2 * sector.lmax + 1) * points
+            self.macs = self._by_order.macs + fourier
+
+    def to_grid(self, x: Tensor) -> tuple[Tensor, ...]:
+        """(N, features) to one (N, res_beta * res_alpha) for each field."""
+        if self._by_order is None:
+            index = self._owner._buffers[f"{self._name}_positions"]
+            columns = x if index is None else x.index_select(-1, index)
+            return (columns @ self._owner.table(f"{self._name}_dense", x.dtype)).chunk(
+                self._count, dim=1
+            )
+        rows = self._by_order.to_rows(x).permute(1, 2, 0).chunk(self._count, dim=1)
+        return tuple((part @ self._waves(i, x.dtype)).flatten(1) for i, part in enumerate(rows))
+
+    def from_grid(self, fields: Sequence[Tensor]) -> Tensor:
+        """One (N, res_beta * res_alpha) for each field to (N, components), the fields added up."""
+        dtype = fields[0].dtype
+        if self._by_order is None:
+            return torch.cat(list(fields), dim=1) @ self._owner.table(f"{self._name}_dense", dtype)
+        rows = [
+            field.unflatten(1, self._shape) @ self._waves(i, dtype).T
+            for i, field in enumerate(fields)
+        ]
+        return self._by_order.from_rows(torch.cat(rows, dim=1).permute(2, 0, 1))
+
+    def _waves(self, number: int, dtype: torch.dtype) -> Tensor:
+        return self._owner.table(f"{self._name}_waves{number}", dtype)

@@ -1,0 +1,219 @@
+r"""The complete fast product: every Clebsch-Gordan path from pointwise products on the sphere.
+
+For each pair of degrees the values of two signals multiply to their even paths and their Poisson
+bracket holds all odd ones,
+
+.. math::
+    \int Y_{l_1} Y_{l_2} Y_{l_3} = g\, w, \qquad \int \{Y_{l_1}, Y_{l_2}\} Y_{l_3} = k\, w,
+
+with :math:`g, k > 0` on every path that symmetry allows, so that dividing by them leaves c = 1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from math import ceil
+from typing import NamedTuple
+
+import torch
+from e3nn import o3
+from torch import Tensor
+from typing_extensions import override
+
+from etp import fields, so3, sphere
+from etp.layout import slices
+from etp.product import TensorProduct
+from etp.registry import register
+from etp.transform import Sector
+
+SHRINK = 0.9
+"""Each grid serves pairs down to this fraction of its largest l1 + l2 (measured)."""
+
+
+_Pair = tuple[o3.Irrep, o3.Irrep]
+
+
+class _Group(NamedTuple):
+    """Pairs of one irrep of input 1 with neighbours in input 2 of equal parity of the degree.
+
+    Irreps by number: the compiler cannot guard e3nn's.
+    """
+
+    first: int
+    partners: slice
+    even: bool
+    odd: bool
+    parity: int
+
+
+class _Level:
+    """One grid: exact for every pair with l1 + l2 <= top, whatever the output."""
+
+    def __init__(self, owner: TensorProduct, top: int, pairs: Sequence[_Pair]) -> None:
+        self.top = top
+        self._name = f"level{top}"
+        nodes = sphere.grid(top + 1, 2 * top + 1)
+        self.points = (top + 1) * (2 * top + 1)
+        self.irs_in1 = sorted({ir1 for ir1, _ in pairs})
+        # Neighbours in this order are the partners of one irrep: no copy is made of them.
+        self.irs_in2 = sorted({ir2 for _, ir2 in pairs}, key=lambda ir: (ir.l % 2, ir))
+        self._to = [
+            [self._field(owner, which, ir, irs, nodes) for ir in used]
+            for which, used, irs in (
+                (1, self.irs_in1, owner.irs_in1),
+                (2, self.irs_in2, owner.irs_in2),
+            )
+        ]
+        self._from = {
+            q: fields.FieldTransform(
+                owner, f"{self._name}_out{q}", _degrees(q, top), nodes,
+                [fields.value(top - (top - q) % 2, nodes)], back=True,
+            )
+            for q in ((0, 1) if top else (0,))
+        }  # fmt: skip
+        odd_pairs = {path[:2] for path in owner.paths if sum(ir.l for ir in path[:3]) % 2}
+        even_pairs = {path[:2] for path in owner.paths if not sum(ir.l for ir in path[:3]) % 2}
+        self.groups = []
+        for number, ir1 in enumerate(self.irs_in1):
+            for q in (0, 1):
+                found = [i for i, ir2 in enumerate(self.irs_in2)
+                         if ir2.l % 2 == q and (ir1, ir2) in set(pairs)]  # fmt: skip
+                if found:
+                    block = slice(found[0], found[-1] + 1)
+                    met = {(ir1, ir2) for ir2 in self.irs_in2[block]}
+                    self.groups.append(
+                        _Group(number, block, bool(met & even_pairs), bool(met & odd_pairs),
+                               (ir1.l + q) % 2)
+                    )  # fmt: skip
+
+    def _field(
+        self,
+        owner: TensorProduct,
+        which: int,
+        ir: o3.Irrep,
+        irs: Sequence[o3.Irrep],
+        nodes: sphere.Grid,
+    ) -> fields.FieldTransform:
+        start = slices(irs)[irs.index(ir)].start
+        m = torch.arange(-ir.l, ir.l + 1)
+        sector = Sector(torch.full_like(m, ir.l), m, start + torch.arange(ir.dim), False)
+        made = (fields.value(ir.l, nodes), *fields.gradient(ir.l, nodes))
+        name = f"{self._name}_in{which}_{ir}"
+        return fields.FieldTransform(
+            owner, name, sector, nodes, made, back=False, dense_points=int(1e9)
+        )
+
+    def multiply(self, x1: Tensor, x2: Tensor) -> Iterator[Tensor]:
+        """Signals read off, in the order of :meth:`blocks`: (N, partners x components)."""
+        first = [t.to_grid(x1) for t in self._to[0]]
+        second = [t.to_grid(x2) for t in self._to[1]]
+        f2, b2, a2 = (torch.stack(found, dim=1) for found in zip(*second, strict=True))
+        for group in self.groups:
+            f1, b1, a1 = (field[:, None] for field in first[group.first])
+            k = group.partners
+            if group.even:
+                yield self._read(f1 * f2[:, k], group.parity)
+            if group.odd:
+                yield self._read(b1 * a2[:, k] - a1 * b2[:, k], 1 - group.parity)
+
+    def _read(self, signals: Tensor, parity: int) -> Tensor:
+        return self._from[parity].from_grid([signals.flatten(0, 1)]).reshape(len(signals), -1)
+
+    def blocks(self) -> Iterator[tuple[o3.Irrep, o3.Irrep, int]]:
+        """What :meth:`multiply` yields: pair and parity of l3 of each run of components."""
+        for group in self.groups:
+            wanted = [group.parity] * group.even + [1 - group.parity] * group.odd
+            for q in wanted:
+                for ir2 in self.irs_in2[group.partners]:
+                    yield self.irs_in1[group.first], ir2, q
+
+    def width(self, parity: int) -> int:
+        """Components of all l3 <= top of one parity."""
+        return len(_degrees(parity, self.top).degrees)
+
+    def macs(self) -> int:
+        """Transforms, products on the grid, and readings."""
+        total = sum(t.macs for side in self._to for t in side)
+        for group in self.groups:
+            partners = group.partners.stop - group.partners.start
+            even = self.points + self._from[group.parity].macs if group.even else 0
+            odd = 2 * self.points + self._from[1 - group.parity].macs if group.odd else 0
+            total += partners * (even + odd)
+        return total
+
+
+@register
+class Complete(TensorProduct):
+    r"""Clebsch-Gordan product, path by path, on a few grids that are tight for their pairs.
+
+    :math:`f_{l_1} h_{l_2}` and :math:`\{f_{l_1}, h_{l_2}\}` are polynomials of degree l1 + l2, so a
+    grid of l1 + l2 + 1 by 2 (l1 + l2) + 1 points serves every l3. Fields of an input are shared by
+    all pairs of a grid. Multiply-adds grow like L^5 where signals are read row by row, and like L^6
+    while grids are small enough that one dense matrix is faster; the output alone is L^4.
+    """
+
+    name, title = "complete", "Complete (products and brackets)"
+    reference = "arXiv:2602.21466; Elsasser integrals (James 1973)"
+    keeps_paths = True
+    weights_per = "path"
+
+    def __init__(
+        self,
+        irreps_in1: str | o3.Irreps,
+        irreps_in2: str | o3.Irreps,
+        *,
+        filter_ir_out: str | o3.Irreps | Sequence[o3.Irrep] | None = None,
+    ) -> None:
+        super().__init__(irreps_in1, irreps_in2, filter_ir_out=filter_ir_out)
+        pairs = {path[:2] for path in self.paths}
+        self._levels = []
+        top, below = max(a.l + b.l for a, b in pairs), -1
+        while below is not None and top >= 0:
+            below = min(top - 1, ceil(SHRINK * top) - 1)
+            here = sorted(pair for pair in pairs if below < pair[0].l + pair[1].l <= top)
+            if here:
+                self._levels.append(_Level(self, max(a.l + b.l for a, b in here), here))
+            top = below
+        self._arrange()
+
+    def _arrange(self) -> None:
+        """Where each output component lies among what the levels yield, and its factor."""
+        starts: dict[tuple[o3.Irrep, o3.Irrep, int], int] = {}
+        start = 0
+        for level in self._levels:
+            for ir1, ir2, q in level.blocks():
+                starts[ir1, ir2, q] = start
+                start += level.width(q)
+        index, factors = [], []
+        for path in self.paths:
+            l1, l2, l3 = (ir.l for ir in path[:3])
+            q = l3 % 2
+            # Degrees q, q + 2, .., l3 - 2 come first: l3 (l3 - 1) / 2 components in all.
+            first = starts[path.ir_in1, path.ir_in2, q] + l3 * (l3 - 1) // 2
+            index.append(torch.arange(first, first + path.ir_out.dim))
+            form = so3.bracket_coefficient if (l1 + l2 + l3) % 2 else so3.gaunt_coefficient
+            factor = 1 / form(l1, l2, l3)
+            factors.append(torch.full((path.ir_out.dim,), factor, dtype=torch.float64))
+        self.register_buffer("places", torch.cat(index), persistent=False)
+        self.register_table("factors", torch.cat(factors))
+
+    @override
+    def coefficient(self, ir_in1: o3.Irrep, ir_in2: o3.Irrep, ir_out: o3.Irrep) -> float:
+        return 1.0
+
+    @override
+    def multiply(self, x1: Tensor, x2: Tensor) -> Tensor:
+        parts = [part for level in self._levels for part in level.multiply(x1, x2)]
+        read = torch.cat(parts, dim=1).index_select(1, self.get_buffer("places"))
+        return read * self.table("factors", x1.dtype)
+
+    @override
+    def macs(self) -> int:
+        return sum(level.macs() for level in self._levels) + self._dims[2]
+
+
+def _degrees(parity: int, top: int) -> Sector:
+    """All (l, m) with l <= top of one parity."""
+    l, m = sphere.degrees_orders(top)
+    kept = l % 2 == parity
+    return Sector(l[kept], m[kept], torch.arange(int(kept.sum())), True)

@@ -1,0 +1,301 @@
+r"""Products of vector signals on the sphere: the simplest pointwise product that is antisymmetric.
+
+A feature of degree j enters as :math:`\sum_l x_j \cdot Y^{(j,l)}` with the vector spherical
+harmonics :math:`Y^{(j,l)}_m = \sqrt{2j+1} \sum w(l,1,j) Y_{l\mu} e_k`, l = j - 1, j, j + 1. A
+coefficient (j, l) of a field with value parity :math:`\sigma` (-1 polar, +1 axial) has parity
+:math:`\sigma (-1)^l`: an irrep feeds both a polar and an axial field, which are kept apart.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import product
+from math import prod, sqrt
+from typing import Literal, NamedTuple
+
+import torch
+from e3nn import o3
+from torch import Tensor
+from typing_extensions import override
+
+from etp import fields, so3, sphere
+from etp.product import TensorProduct
+from etp.registry import register
+from etp.transform import Assembly, sectors
+from etp.weighting import Side, Split, scaled
+
+Coupling = Literal["cross", "dot", "scalar-vector"]
+Vector = dict[str, Tensor]
+"""Components on the grid: r, b, a along the point, beta and alpha; v the value of a scalar."""
+
+
+class _Rule(NamedTuple):
+    """How two fields are multiplied.
+
+    Attributes:
+        spins: Of both inputs and the output, 0 for a scalar signal and 1 for a vector one.
+        square: Square of the product's size relative to ``wigner_3j`` of the spins.
+        flipped: (side, l - j) of components that enter with -1. With equal signs the cross product
+            of two equal degrees would lose its even paths by antisymmetry; with these no path is
+            lost for degrees up to 14 (checked), (0, 0, 0) of the cross product apart.
+        products: Components (first, second, result) and sign.
+    """
+
+    spins: tuple[int, int, int]
+    square: int
+    flipped: frozenset[tuple[int, int]]
+    products: tuple[tuple[str, str, str, int], ...]
+
+
+_RULES: dict[Coupling, _Rule] = {
+    "cross": _Rule(
+        (1, 1, 1),
+        6,
+        frozenset({(1, 1), (2, 0)}),
+        (
+            ("b", "a", "r", 1),
+            ("a", "b", "r", -1),
+            ("a", "r", "b", 1),
+            ("r", "a", "b", -1),
+            ("r", "b", "a", 1),
+            ("b", "r", "a", -1),
+        ),
+    ),
+    "dot": _Rule(
+        (1, 1, 0),
+        3,
+        frozenset({(0, 0)}),
+        (("r", "r", "v", 1), ("b", "b", "v", 1), ("a", "a", "v", 1)),
+    ),
+    "scalar-vector": _Rule(
+        (0, 1, 1),
+        3,
+        frozenset({(1, 0)}),
+        (("v", "r", "r", 1), ("v", "b", "b", 1), ("v", "a", "a", 1)),
+    ),
+}
+_SIDES: tuple[Side, Side, Side] = ("in1", "in2", "out")
+
+
+@register
+class VectorSignal(TensorProduct):
+    r"""Pointwise product of two vector signals, read with vector harmonics; smallest exact grid.
+
+    :math:`c = \kappa \sum \pm \sqrt{(2j_1+1)(2j_2+1)(2j_3+1)}\, g(l_1,l_2,l_3)\,
+    \{l_1\,l_2\,l_3;\, s_1\,s_2\,s_3;\, j_1\,j_2\,j_3\}` (9j symbol, Gaunt coefficient g), summed
+    over the components l of each j. Without weights component l = j + 1 of input 2 and l = j of
+    the output of the cross product enter with -1 (l = j of input 1 for ``dot``, of input 2 for
+    ``scalar-vector``), all others with +1. Weights are a factor for each (irrep, l): they
+    make a family of dimension min(paths - 1, 12 L - 3) in MIMO where natural and pseudo outputs of
+    a degree are one, and a larger one where they are apart.
+
+    Args:
+        coupling: ``cross`` (:math:`\kappa^2 = 6`), which reaches odd paths; ``dot`` to a scalar
+            signal or ``scalar-vector``, a scalar signal times a vector one (both 3).
+    """
+
+    name, title = "vector-signal", "Vector signals (cross product)"
+    reference = "Xie et al. 2025, arXiv:2506.13523, sec. 6; Varshalovich et al. 1988, 7.3"
+
+    def __init__(
+        self,
+        irreps_in1: str | o3.Irreps,
+        irreps_in2: str | o3.Irreps,
+        *,
+        filter_ir_out: str | o3.Irreps | Sequence[o3.Irrep] | None = None,
+        coupling: Coupling = "cross",
+    ) -> None:
+        if coupling not in _RULES:
+            raise ValueError(f"coupling must be one of {', '.join(_RULES)}, got {coupling!r}")
+        self._rule = _RULES[coupling]
+        super().__init__(irreps_in1, irreps_in2, filter_ir_out=filter_ir_out)
+        self._irs = (self.irs_in1, self.irs_in2, self.irs_out)
+        used = [
+            {
+                (f.target, f.number)
+                for f in self.weighting.factors
+                if f.side == side and isinstance(f.target, o3.Irrep)
+            }
+            for side in _SIDES
+        ]
+        # A triple product of fields is a polynomial of degree j1 + j2 + j3: one derivative too
+        # many is paid for by the cross product with n.
+        tops = [max(ir.l for ir, _ in found) for found in used]
+        self.resolution = sphere.exact_resolution(*tops)
+        self._meetings = self._find_meetings()
+        self._maps: dict[tuple[int, str, int], fields.FieldTransform] = {}
+        self._sectors = [sectors(irs) for irs in self._irs]
+        nodes = sphere.grid(*self.resolution)
+        for side, found in enumerate(used):
+            kinds = {(kind, _sector(ir, 0)) for ir, n in found for kind in self._kinds(side, n)}
+            for kind, s in sorted(kinds):
+                sector = self._sectors[side][s]
+                name = f"{_SIDES[side]}_{kind}_{'natural' if s == 1 else 'pseudo'}"
+                wanted = fields.potential(kind, sector.lmax, nodes)
+                self._maps[side, kind, s] = fields.FieldTransform(
+                    self, name, sector, nodes, wanted, back=side == 2
+                )
+            self._numbers = [sorted({n for _, n in found}) for found in used]
+            for kind in sorted({kind for kind, _ in kinds}):
+                self._register_shares(side, kind)
+        made = {(s1 * s2, c3) for s1, s2, _, _, c3, _ in self._steps()}
+        for side, kind, s in list(self._maps):
+            components = {(_value_parity(kind, s), c) for c in fields.POTENTIALS[kind]}
+            if side == 2 and not components <= made:
+                # No product of the inputs' fields has such a part.
+                del self._maps[side, kind, s]
+        for s, sector in self._sectors[2].items():
+            self.register_buffer(f"places_{s}", sector.positions, persistent=False)
+        self._assembly = Assembly(self, "output_order", self._sectors[2])
+
+    def _kinds(self, side: int, number: int) -> tuple[str, ...]:
+        """Potentials that component l = j + number of a side is made of."""
+        if self._rule.spins[side] == 0:
+            return ("value",)
+        return ("curl",) if number == 0 else ("radial", "gradient")
+
+    def _sign(self, side: int, number: int) -> int:
+        return -1 if (side, number) in self._rule.flipped else 1
+
+    def _find_meetings(self) -> list[tuple[int, int]]:
+        """Value parities of the fields that meet on some path."""
+        parities = [
+            _sector(f.target, f.number) if isinstance(f.target, o3.Irrep) else 0
+            for f in self.weighting.factors
+        ]
+        pairs = {term.factors[:2] for term in self.weighting.terms}
+        return sorted({(parities[first], parities[second]) for first, second in pairs})
+
+    def _register_shares(self, side: int, kind: str) -> None:
+        """How much of each component (j, l) a potential takes; and of all, without weights."""
+        total = torch.zeros(sum(ir.dim for ir in self._irs[side]), dtype=torch.float64)
+        for number in self._numbers[side]:
+            if kind not in self._kinds(side, number):
+                continue
+            sign = self._sign(side, number)
+            shares = [
+                torch.full((ir.dim,), sign * fields.share(kind, ir.l, number), dtype=torch.float64)
+                for ir in self._irs[side]
+            ]
+            self.register_table(f"share_{side}_{kind}_{number}", torch.cat(shares))
+            total += torch.cat(shares)
+        self.register_table(f"share_{side}_{kind}", total)
+
+    def _factors(self, side: int, kind: str, weights: Tensor | None, dtype: torch.dtype) -> Tensor:
+        """Factors of the components of a side in a potential: (1 or G, dim)."""
+        if weights is None:
+            return self.table(f"share_{side}_{kind}", dtype)[None]
+        parts = [
+            self.weighting.spread(weights, _SIDES[side], number)
+            * self.table(f"share_{side}_{kind}_{number}", dtype)
+            for number in self._numbers[side]
+            if kind in self._kinds(side, number)
+        ]
+        return sum(parts[1:], start=parts[0])
+
+    @override
+    def split(self, ir_in1: o3.Irrep, ir_in2: o3.Irrep, ir_out: o3.Irrep) -> Iterator[Split]:
+        irs = (ir_in1, ir_in2, ir_out)
+        degrees = tuple(ir.l for ir in irs)
+        size = sqrt(self._rule.square * prod(2 * j + 1 for j in degrees))
+        choices = [
+            fields.components(j, spin) for j, spin in zip(degrees, self._rule.spins, strict=True)
+        ]
+        for first, second, third in product(*choices):
+            numbers = (first, second, third)
+            ls = tuple(j + n for j, n in zip(degrees, numbers, strict=True))
+            if sum(ls) % 2 or not abs(ls[0] - ls[1]) <= ls[2] <= ls[0] + ls[1]:
+                continue
+            sign = prod(self._sign(side, number) for side, number in enumerate(numbers))
+            nine = so3.wigner_9j(*ls, *self._rule.spins, *degrees)
+            value = sign * size * so3.gaunt_coefficient(*ls) * nine
+            if abs(value) > so3.ZERO:
+                yield Split(*numbers, value)
+
+    @override
+    def coefficient(self, ir_in1: o3.Irrep, ir_in2: o3.Irrep, ir_out: o3.Irrep) -> float:
+        total = sum(piece.coefficient for piece in self.split(ir_in1, ir_in2, ir_out))
+        return total if abs(total) > so3.ZERO else 0.0
+
+    @override
+    def multiply(self, x1: Tensor, x2: Tensor) -> Tensor:
+        return self._multiply(x1, x2, None)
+
+    @override
+    def multiply_weighted(self, x1: Tensor, x2: Tensor, weights: Tensor) -> Tensor:
+        return self._multiply(x1, x2, weights)
+
+    def _multiply(self, x1: Tensor, x2: Tensor, weights: Tensor | None) -> Tensor:
+        first, second = self._signals(x1, 0, weights), self._signals(x2, 1, weights)
+        products = self._products(first, second)
+        parts: dict[int, Tensor] = {}
+        for (side, kind, s), transform in self._maps.items():
+            if side != 2:
+                continue
+            field = products[_value_parity(kind, s)]
+            read = transform.from_grid([field[c] for c in fields.POTENTIALS[kind]])
+            factors = self._factors(2, kind, weights, x1.dtype)
+            own = scaled(read, factors.index_select(-1, self.get_buffer(f"places_{s}")))
+            parts[s] = parts[s] + own if s in parts else own
+        return self._assembly.join([parts[s] for s in self._sectors[2]])
+
+    def _signals(self, x: Tensor, side: int, weights: Tensor | None) -> dict[int, Vector]:
+        """Fields of one input by value parity."""
+        out: dict[int, Vector] = {}
+        for (where, kind, s), transform in self._maps.items():
+            if where != side:
+                continue
+            field = out.setdefault(_value_parity(kind, s), {})
+            made = transform.to_grid(scaled(x, self._factors(side, kind, weights, x.dtype)))
+            for c, values in zip(fields.POTENTIALS[kind], made, strict=True):
+                field[c] = field[c] + values if c in field else values
+        return out
+
+    def _products(
+        self, first: Mapping[int, Vector], second: Mapping[int, Vector]
+    ) -> dict[int, Vector]:
+        """Pointwise products of the fields that meet, by value parity, only what is read."""
+        out: dict[int, Vector] = {}
+        for s1, s2, c1, c2, c3, sign in self._steps():
+            target = out.setdefault(s1 * s2, {})
+            term = first[s1][c1] * second[s2][c2]
+            term = term if sign == 1 else -term
+            target[c3] = target[c3] + term if c3 in target else term
+        return out
+
+    def _steps(self) -> Iterator[tuple[int, int, str, str, str, int]]:
+        """(value parities, components, sign) of every pointwise product."""
+        has = [{}, {}, {}]  # type: list[dict[int, set[str]]]
+        for side, kind, s in self._maps:
+            has[side].setdefault(_value_parity(kind, s), set()).update(fields.POTENTIALS[kind])
+        for s1, s2 in self._meetings:
+            for c1, c2, c3, sign in self._rule.products:
+                made = c1 in has[0][s1] and c2 in has[1][s2]
+                if made and c3 in has[2].get(s1 * s2, ()):
+                    yield s1, s2, c1, c2, c3, sign
+
+    @override
+    def macs(self) -> int:
+        products = self.resolution[0] * self.resolution[1] * sum(1 for _ in self._steps())
+        scales = sum(self._dims[side] for side, kind in {key[:2] for key in self._maps})
+        return sum(transform.macs for transform in self._maps.values()) + products + scales
+
+    @override
+    def weight_macs(self) -> int:
+        # Making the factors of each potential from those of its components.
+        return sum(
+            self._dims[side]
+            for side, kind in {key[:2] for key in self._maps}
+            for number in self._numbers[side]
+            if kind in self._kinds(side, number)
+        )
+
+
+def _sector(ir: o3.Irrep, number: int) -> int:
+    """Value parity of the field that holds component l = j + number of an irrep."""
+    return ir.p * (-1) ** (ir.l + number)
+
+
+def _value_parity(kind: str, sector: int) -> int:
+    """Of the field made from a potential: n and the gradient change sign, n x gradient does not."""
+    return -sector if kind in ("radial", "gradient") else sector
