@@ -7,7 +7,7 @@ and cast last, once for each precision.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import accumulate
 from typing import NamedTuple, Self
 
@@ -18,6 +18,8 @@ DENSE, SPARSE, OUTER, SPREAD, MULTIPLY, MATRIX, ZERO = range(7)
 """Codes of the steps, as in ``tile.c``."""
 
 Rows = NDArray[np.int32]
+NEGLIGIBLE = 1e-14
+"""Entries below this are rounding errors of zero; coefficients have sizes near 1."""
 
 
 class Block(NamedTuple):
@@ -112,6 +114,16 @@ class Program:
         index = self._keep_index(rows, target, source)
         table = self._keep_table(weights)
         return self._step(SPARSE, len(target), index=index, table=table, other=int(add))
+
+    def sparse_matrix(
+        self, source: int, target: int, matrix: ArrayLike, *, add: bool = False
+    ) -> Self:
+        """Apply a matrix, inputs by outputs, by its non-zeros."""
+        values = np.asarray(matrix, dtype=np.float64).T
+        out, inner = (np.abs(values) > NEGLIGIBLE).nonzero()
+        rows = np.searchsorted(out, np.arange(len(values) + 1)).astype(np.int32)
+        to = np.arange(target, target + len(values), dtype=np.int32)
+        return self.sparse(rows, to, (inner + source).astype(np.int32), values[out, inner], add=add)
 
     def outer(self, pairs: Rows, target: int) -> Self:
         """Products of pairs of rows, ``pairs`` of shape (n, 2)."""
@@ -320,4 +332,90 @@ def of_dense(
         forward.linear(products, forward.out_rows[0], LinearMap(widths, ((block,),)))
         gradient.linear(g, back, LinearMap(widths, ((block,),)).transposed())
         gradient.spread((columns + [gx_in, gy_in]).astype(np.int32), back, to_x, to_y)
+    return both
+
+
+def of_signals(
+    first: Mapping[int, LinearMap],
+    second: Mapping[int, LinearMap],
+    out: Mapping[int, LinearMap],
+    dims: tuple[int, int, int],
+) -> Bilinear:
+    """Programs of the pointwise product of signals by sector (value parity).
+
+    Args:
+        first: Features 1 to values, by sector.
+        second: Features 2 to values.
+        out: Values to output features, by sector.
+        dims: Numbers of components (dim1, dim2, dim_out).
+    """
+    both = Bilinear.of_dims(dims)
+    products = [(a, b) for a in first for b in second if a * b in out]
+    forward, gradient = both
+    f, h = ({s: forward.take(m.widths[-1]) for s, m in maps.items()} for maps in (first, second))
+    for row, maps, place in zip(forward.in_rows, (first, second), (f, h), strict=True):
+        for s, chain in maps.items():
+            forward.linear(row, place[s], chain)
+    fh = {s: forward.take(m.widths[0]) for s, m in out.items()}
+    written: set[int] = set()
+    for a, b in products:
+        count = out[a * b].widths[0]
+        forward.multiply(fh[a * b], f[a], h[b], count, add=a * b in written)
+        written.add(a * b)
+    for s, chain in out.items():
+        forward.linear(fh[s], forward.out_rows[0], chain)
+
+    back = {s: gradient.take(m.widths[0]) for s, m in out.items()}
+    for s, chain in out.items():
+        gradient.linear(gradient.in_rows[0], back[s], chain.transposed())
+    pairs = (products, [(b, a) for a, b in products])
+    for which, (mine, others) in enumerate(((first, second), (second, first))):
+        target, other_row = gradient.out_rows[which], gradient.in_rows[2 - which]
+        gradient.zero(target, dims[which])
+        values = {s: gradient.take(m.widths[-1]) for s, m in others.items()}
+        for s, chain in others.items():
+            gradient.linear(other_row, values[s], chain)
+        for s, chain in mine.items():
+            total = gradient.take(chain.widths[-1])
+            met = [b for a, b in pairs[which] if a == s]
+            for number, b in enumerate(met):
+                count = chain.widths[-1]
+                gradient.multiply(total, back[s * b], values[b], count, add=number > 0)
+            if met:
+                gradient.linear(total, target, chain.transposed())
+    return both
+
+
+class Graded(NamedTuple):
+    """Tables of one product of square matrices: features to matrices, twice, and back."""
+
+    first: NDArray[np.float64]
+    second: NDArray[np.float64]
+    out: NDArray[np.float64]
+
+
+def of_matrices(grades: Sequence[Graded], side: int) -> Bilinear:
+    """Programs of a sum of matrix products, ``z = sum ((x @ first) (y @ second)) @ out``.
+
+    Args:
+        grades: Tables of each product: (dim1, side^2), (dim2, side^2) and (side^2, dim_out).
+        side: Rows of a matrix.
+    """
+    dims = len(grades[0].first), len(grades[0].second), grades[0].out.shape[1]
+    both = Bilinear.of_dims(dims)
+    for program in both:
+        a, b, c, d, e = (program.take(side * side) for _ in range(5))
+        x, y = program.in_rows[-2:]
+        for number, tables in enumerate(grades):
+            add = number > 0
+            program.sparse_matrix(x, a, tables.first).sparse_matrix(y, b, tables.second)
+            if program is both.forward:
+                program.matrix(c, a, b, side)
+                program.sparse_matrix(c, program.out_rows[0], tables.out, add=add)
+            else:
+                gx, gy = program.out_rows
+                program.sparse_matrix(program.in_rows[0], c, tables.out.T)
+                program.matrix(d, c, b, side, turned=2).matrix(e, a, c, side, turned=1)
+                program.sparse_matrix(d, gx, tables.first.T, add=add)
+                program.sparse_matrix(e, gy, tables.second.T, add=add)
     return both

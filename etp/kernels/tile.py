@@ -59,8 +59,8 @@ class _Ready:
         )  # fmt: skip
         self._address = ctypes.addressof(self._struct)
         self._run = _library(dtype).run
-        self._in = (ctypes.c_void_p * len(program.inputs))
-        self._out = (ctypes.c_void_p * len(program.outputs))
+        self._in = ctypes.c_void_p * len(program.inputs)
+        self._out = ctypes.c_void_p * len(program.outputs)
         self._dims = program.outputs
         self._macs = program.macs
 

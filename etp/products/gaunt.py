@@ -7,6 +7,7 @@ compute the same numbers (see :mod:`etp.signal_product`).
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 
 import torch
 from e3nn import o3
@@ -14,6 +15,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from etp import sphere
+from etp.kernels import program, tile
 from etp.registry import register
 from etp.signal_product import (
     SignalProduct,
@@ -23,7 +25,7 @@ from etp.signal_product import (
     fft_macs,
     sector_tag,
 )
-from etp.transform import ByOrder, GridTransform, Sector
+from etp.transform import ByOrder, GridTransform, Sector, grid_map
 
 
 @register
@@ -63,6 +65,25 @@ class GauntGrid(SignalProduct):
             s: GridTransform(self, f"from{sector_tag(s)}", part, nodes, back=True)
             for s, part in self.sectors_out.items()
         }
+
+    @override
+    def multiply(self, x1: Tensor, x2: Tensor) -> Tensor:
+        if tile.applies(x1):
+            return tile.bilinear(x1, x2, self._programs)
+        return super().multiply(x1, x2)
+
+    @cached_property
+    def _programs(self) -> program.Bilinear:
+        nodes = sphere.grid(*self.resolution)
+        first, second = (
+            {s: grid_map(part, nodes, dim) for s, part in parts.items()}
+            for parts, dim in zip((self.sectors1, self.sectors2), self._dims, strict=False)
+        )
+        out = {
+            s: grid_map(part, nodes, self._dims[2], weighted=True).transposed()
+            for s, part in self.sectors_out.items()
+        }
+        return program.of_signals(first, second, out, self._dims)
 
     @override
     def to_signal(self, x: Tensor, which: int, sector: int) -> Tensor:
