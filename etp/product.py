@@ -154,15 +154,21 @@ class TensorProduct(nn.Module, ABC):
             ValueError: If a shape, dtype or device does not fit; the message says what must hold.
         """
         self._check(x1, x2)
-        batch = torch.broadcast_shapes(x1.shape[:-1], x2.shape[:-1])
+        batch = x1.shape[:-1]
+        if x2.shape[:-1] != batch:
+            batch = torch.broadcast_shapes(batch, x2.shape[:-1])
         if 0 in batch:
             # Transforms refuse empty batches; the sums keep the result differentiable.
             return x1.new_zeros(*batch, self._dims[2] * self.channels) + x1.sum() + x2.sum()
-        z = self.multiply(
-            self._to_channels(x1.expand(*batch, -1), "layout1", self._dims[0]),
-            self._to_channels(x2.expand(*batch, -1), "layout2", self._dims[1]),
+        # Views that change nothing still cost autograd a node each, so they are left out.
+        x1, x2 = (x if x.shape[:-1] == batch else x.expand(*batch, -1) for x in (x1, x2))
+        z = self._from_channels(
+            self.multiply(
+                self._to_channels(x1, "layout1", self._dims[0]),
+                self._to_channels(x2, "layout2", self._dims[1]),
+            )
         )
-        return self._from_channels(z).reshape(*batch, self._dims[2] * self.channels)
+        return z if len(batch) == 1 else z.reshape(*batch, self._dims[2] * self.channels)
 
     def cost(self, batch: int, itemsize: int) -> Cost:
         """Multiply-adds and minimal bytes of one call on ``batch`` samples."""
@@ -265,7 +271,7 @@ class TensorProduct(nn.Module, ABC):
         index = self._buffers[layout]
         if index is not None:
             x = x.index_select(-1, index)
-        return x.reshape(-1, dim)
+        return x if x.ndim == 2 and x.shape[1] == dim else x.reshape(-1, dim)
 
     def _from_channels(self, z: Tensor) -> Tensor:
         index = self._buffers["layout_out"]

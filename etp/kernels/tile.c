@@ -265,9 +265,12 @@ static void advise(void *start, int64_t bytes) {
 #endif
 }
 
-/* Run a program on n samples. `in` and `out` hold one contiguous array per input and output.
+/* Run a program on n samples; inputs and outputs are contiguous, those that are not used null.
  * Returns 0, or 1 where memory for the tile cannot be had. */
-int run(const Program *p, const REAL *const *in, REAL *const *out, int64_t n, int threads) {
+int run(const Program *p, const REAL *in0, const REAL *in1, const REAL *in2, REAL *out0,
+        REAL *out1, int64_t n, int threads) {
+    const REAL *const in[] = {in0, in1, in2};
+    REAL *const out[] = {out0, out1};
     const int64_t tiles = (n + TILE - 1) / TILE;
     int failed = 0;
     for (int k = 0; k < p->n_out; k++) advise(out[k], sizeof(REAL) * n * p->out_dim[k]);

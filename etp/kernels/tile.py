@@ -59,19 +59,21 @@ class _Ready:
         )  # fmt: skip
         self._address = ctypes.addressof(self._struct)
         self._run = _library(dtype).run
-        self._in = ctypes.c_void_p * len(program.inputs)
-        self._out = ctypes.c_void_p * len(program.outputs)
         self._dims = program.outputs
         self._macs = program.macs
+        self._no_in = (None,) * (3 - len(program.inputs))
+        self._no_out = (None,) * (2 - len(program.outputs))
 
     def __call__(self, inputs: Sequence[Tensor]) -> list[Tensor]:
-        samples = len(inputs[0])
+        samples = inputs[0].shape[0]
         outputs = [inputs[0].new_empty(samples, dim) for dim in self._dims]
         threads = min(torch.get_num_threads(), 1 + samples * self._macs // _THREAD_MACS)
         failed = self._run(
             self._address,
-            self._in(*(x.data_ptr() for x in inputs)),
-            self._out(*(z.data_ptr() for z in outputs)),
+            *[x.data_ptr() for x in inputs],
+            *self._no_in,
+            *[z.data_ptr() for z in outputs],
+            *self._no_out,
             samples,
             threads,
         )
@@ -192,8 +194,7 @@ def _library(dtype: torch.dtype) -> ctypes.CDLL:
     if not path.exists():
         _build(compiler, flags, path)
     library = ctypes.CDLL(str(path))
-    pointer = ctypes.c_void_p
-    library.run.argtypes = (pointer, pointer, pointer, ctypes.c_int64, ctypes.c_int)
+    library.run.argtypes = (*(ctypes.c_void_p,) * 6, ctypes.c_int64, ctypes.c_int)
     library.run.restype = ctypes.c_int
     return library
 
