@@ -247,7 +247,7 @@ def of_entries(
         mine = order[low:high]
         local, out, weight = place[pair[mine]], k[mine], values[mine]
         columns = np.stack([pairs[members] // dims[1], pairs[members] % dims[1]], axis=1)
-        forward.outer(([*columns, x, y]).astype(np.int32), products)
+        forward.outer((columns + np.array([x, y], np.int32)).astype(np.int32), products)
         for again in (False, True):
             part = seen[out] == again
             _compressed(
@@ -256,7 +256,7 @@ def of_entries(
             )  # fmt: skip
         seen[out] = True
         _compressed(gradient, local, out + g, weight, back)
-        gradient.spread(([*columns, gx_in, gy_in]).astype(np.int32), back, to_x, to_y)
+        gradient.spread((columns + np.array([gx_in, gy_in], np.int32)).astype(np.int32), back, to_x, to_y)
     return both
 
 
@@ -328,10 +328,10 @@ def of_dense(
         local = np.arange(len(matrix), dtype=np.int32)
         block = Block(local, target, matrix)
         widths = (len(matrix), dims[2])
-        forward.outer(([*columns, x, y]).astype(np.int32), products)
+        forward.outer((columns + np.array([x, y], np.int32)).astype(np.int32), products)
         forward.linear(products, forward.out_rows[0], LinearMap(widths, ((block,),)))
         gradient.linear(g, back, LinearMap(widths, ((block,),)).transposed())
-        gradient.spread(([*columns, gx_in, gy_in]).astype(np.int32), back, to_x, to_y)
+        gradient.spread((columns + np.array([gx_in, gy_in], np.int32)).astype(np.int32), back, to_x, to_y)
     return both
 
 

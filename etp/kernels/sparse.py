@@ -112,7 +112,7 @@ def sparse_bilinear(x: Tensor, y: Tensor, forms: Forms) -> Tensor:
     ``forms.product.values`` lives: make forms once, not for every call.
     """
     if tile.applies(x):
-        return tile.bilinear(x, y, _programs(*forms.product, x.shape[1], y.shape[1]))
+        return tile.bilinear(x, y, programs(*forms.product, x.shape[1], y.shape[1]))
     result: Tensor = _Bilinear.apply(x, y, forms)  # type: ignore[no-untyped-call]
     return result
 
@@ -150,7 +150,7 @@ def apply_form(
 ) -> Tensor:
     """Evaluate one form, shape (N, len(rows) - 1). An operator, so that torch.compile keeps it."""
     if tile.applies(x):
-        both = _programs(rows, first, second, values, x.shape[1], y.shape[1])
+        both = programs(rows, first, second, values, x.shape[1], y.shape[1])
         return tile.run(both.forward, (x, y))[0]
     out = x.new_empty(len(x), len(rows) - 1)
     if x.device.type == "cpu" and cpu_kernel_missing() is None:
@@ -170,7 +170,7 @@ def _(x: Tensor, y: Tensor, rows: Tensor, first: Tensor, second: Tensor, values:
 _PROGRAMS: dict[int, tuple[weakref.ref[Tensor], Tensor, program.Bilinear]] = {}
 
 
-def _programs(
+def programs(
     rows: Tensor, first: Tensor, second: Tensor, values: Tensor, dim1: int, dim2: int
 ) -> program.Bilinear:
     """Tile programs of a form, made once for each tensor of coefficients."""

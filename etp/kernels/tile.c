@@ -17,12 +17,9 @@
 #if defined(__AVX512F__)
 #define VECTOR_BYTES 64
 #define STRIP 12 /* rows of a dense step summed at once, as many as the registers hold */
-#elif defined(__AVX__)
+#else
 #define VECTOR_BYTES 32
 #define STRIP 3
-#else
-#define VECTOR_BYTES 16
-#define STRIP 2
 #endif
 #define LANES ((int)(VECTOR_BYTES / sizeof(REAL)))
 #define WIDTH (128 / VECTOR_BYTES) /* vectors in a row */
@@ -33,6 +30,8 @@
 
 typedef REAL vector __attribute__((vector_size(VECTOR_BYTES), aligned(VECTOR_BYTES)));
 typedef REAL loose __attribute__((vector_size(VECTOR_BYTES), aligned(sizeof(REAL)), may_alias));
+typedef REAL quad __attribute__((vector_size(4 * sizeof(REAL)), aligned(sizeof(REAL)), may_alias));
+typedef REAL octet __attribute__((vector_size(8 * sizeof(REAL)), aligned(sizeof(REAL))));
 
 typedef struct {
     int32_t code, size, to, first, second, index, table, other;
@@ -76,10 +75,7 @@ static void dense(REAL *rows, const Step *s, const int32_t *index, const REAL *t
         dense_strip(rows, table + s->table + m, from, inner, outer, to + m, n); \
         break;
     switch (outer - m) {
-        REST(1)
-#if STRIP > 2
-        REST(2)
-#endif
+        REST(1) REST(2)
 #if STRIP > 3
         REST(3) REST(4) REST(5) REST(6) REST(7) REST(8) REST(9) REST(10) REST(11)
 #endif
@@ -189,71 +185,137 @@ static void run_tile(REAL *rows, const Program *p) {
         }
 }
 
-#define LOW16 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23
-#define HIGH16 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31
-#define LOW8 0, 8, 1, 9, 2, 10, 3, 11
-#define HIGH8 4, 12, 5, 13, 6, 14, 7, 15
-#define LOW4 0, 4, 1, 5
-#define HIGH4 2, 6, 3, 7
-#define LOW2 0, 2
-#define HIGH2 1, 3
-#define ZIP(n) \
-    for (int r = 0; r < n / 2; r++) { \
-        next[2 * r] = __builtin_shufflevector(block[r], block[r + n / 2], LOW##n); \
-        next[2 * r + 1] = __builtin_shufflevector(block[r], block[r + n / 2], HIGH##n); \
-    } \
-    memcpy(block, next, sizeof next)
-
-/* Transpose a LANES x LANES block in registers: log2(LANES) perfect shuffles. */
-INLINE void transpose(vector *block) {
-    vector next[LANES];
+/* Interleave within groups of four lanes; g is the group, n the lanes of a vector. */
+#define LOW(g, n) 4 * g, n + 4 * g, 4 * g + 1, n + 4 * g + 1
+#define HIGH(g, n) 4 * g + 2, n + 4 * g + 2, 4 * g + 3, n + 4 * g + 3
+#define FRONT(g, n) 4 * g, 4 * g + 1, n + 4 * g, n + 4 * g + 1
+#define BACK(g, n) 4 * g + 2, 4 * g + 3, n + 4 * g + 2, n + 4 * g + 3
+#define QUAD(g) 4 * g, 4 * g + 1, 4 * g + 2, 4 * g + 3
 #if VECTOR_BYTES == 64 && defined(SINGLE)
-    ZIP(16); ZIP(16); ZIP(16); ZIP(16);
-#elif VECTOR_BYTES == 64 || (VECTOR_BYTES == 32 && defined(SINGLE))
-    ZIP(8); ZIP(8); ZIP(8);
-#elif VECTOR_BYTES == 32 || defined(SINGLE)
-    ZIP(4); ZIP(4);
+#define EACH(P) P(0, 16), P(1, 16), P(2, 16), P(3, 16)
+#define QUADS(Q) Q(0) Q(1) Q(2) Q(3)
+#elif VECTOR_BYTES == 64 || defined(SINGLE)
+#define EACH(P) P(0, 8), P(1, 8)
+#define QUADS(Q) Q(0) Q(1)
 #else
-    ZIP(2);
+#define EACH(P) P(0, 4)
+#define QUADS(Q) Q(0)
+#endif
+
+/* Transpose the 4 x 4 matrices that lie side by side in four vectors. */
+INLINE void transpose(vector *v) {
+    const vector a = __builtin_shufflevector(v[0], v[1], EACH(LOW));
+    const vector b = __builtin_shufflevector(v[2], v[3], EACH(LOW));
+    const vector c = __builtin_shufflevector(v[0], v[1], EACH(HIGH));
+    const vector d = __builtin_shufflevector(v[2], v[3], EACH(HIGH));
+    v[0] = __builtin_shufflevector(a, b, EACH(FRONT));
+    v[1] = __builtin_shufflevector(a, b, EACH(BACK));
+    v[2] = __builtin_shufflevector(c, d, EACH(FRONT));
+    v[3] = __builtin_shufflevector(c, d, EACH(BACK));
+}
+
+INLINE vector join(const REAL *x, int64_t stride) {
+#if VECTOR_BYTES == 64 && defined(SINGLE)
+    const quad a = *(const quad *)x, b = *(const quad *)(x + 4 * stride);
+    const quad c = *(const quad *)(x + 8 * stride), d = *(const quad *)(x + 12 * stride);
+    const octet low = __builtin_shufflevector(a, b, 0, 1, 2, 3, 4, 5, 6, 7);
+    const octet high = __builtin_shufflevector(c, d, 0, 1, 2, 3, 4, 5, 6, 7);
+    return __builtin_shufflevector(low, high, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+#elif VECTOR_BYTES == 64 || defined(SINGLE)
+    const quad a = *(const quad *)x, b = *(const quad *)(x + 4 * stride);
+    return __builtin_shufflevector(a, b, 0, 1, 2, 3, 4, 5, 6, 7);
+#else
+    (void)stride;
+    return *(const loose *)x;
 #endif
 }
 
-/* `count` samples of `dim` components to rows; missing samples are zeros. Vector reads may run on
- * into the next samples, but never past `end`. */
-static void load(const REAL *x, int dim, int count, const REAL *end, REAL *rows) {
-    for (int low = 0; low < TILE; low += LANES)
-        for (int c = 0; c < dim; c += LANES) {
-            vector block[LANES];
-            for (int s = 0; s < LANES; s++) {
-                const REAL *at = x + (int64_t)(low + s) * dim + c;
-                block[s] = (vector){0};
-                if (low + s >= count) continue;
-                if (at + LANES <= end) block[s] = *(const loose *)at;
-                else memcpy(&block[s], at, sizeof(REAL) * (end - at));
-            }
-            transpose(block);
-            for (int r = 0; r < LANES && c + r < dim; r++)
-                *(vector *)(rows + (int64_t)(c + r) * TILE + low) = block[r];
-        }
+#if VECTOR_BYTES == 64 && defined(SINGLE)
+#define FOUR(a, b, c, d) \
+    4 * a, 4 * a + 1, 4 * a + 2, 4 * a + 3, 4 * b, 4 * b + 1, 4 * b + 2, 4 * b + 3, \
+        4 * c, 4 * c + 1, 4 * c + 2, 4 * c + 3, 4 * d, 4 * d + 1, 4 * d + 2, 4 * d + 3
+#define MIX(a, b, ...) __builtin_shufflevector(a, b, FOUR(__VA_ARGS__))
+
+/* Sixteen components of sixteen samples, a whole vector for each sample. */
+INLINE void store_square(const REAL *rows, int dim, REAL *z) {
+    vector v[4][4];
+    for (int b = 0; b < 4; b++) {
+        for (int k = 0; k < 4; k++) v[b][k] = *(const vector *)(rows + (int64_t)(4 * b + k) * TILE);
+        transpose(v[b]);
+    }
+    for (int k = 0; k < 4; k++) {
+        const vector a = MIX(v[0][k], v[1][k], 0, 1, 4, 5), b = MIX(v[2][k], v[3][k], 0, 1, 4, 5);
+        const vector c = MIX(v[0][k], v[1][k], 2, 3, 6, 7), d = MIX(v[2][k], v[3][k], 2, 3, 6, 7);
+        *(loose *)(z + (int64_t)k * dim) = MIX(a, b, 0, 2, 4, 6);
+        *(loose *)(z + (int64_t)(k + 4) * dim) = MIX(a, b, 1, 3, 5, 7);
+        *(loose *)(z + (int64_t)(k + 8) * dim) = MIX(c, d, 0, 2, 4, 6);
+        *(loose *)(z + (int64_t)(k + 12) * dim) = MIX(c, d, 1, 3, 5, 7);
+    }
 }
 
-/* Rows to `count` samples. Vectors may run on into the next sample, which is written later: blocks
- * of components go from the last to the first, samples from the first to the last. */
-static void store(const REAL *rows, int dim, int count, REAL *z) {
-    const REAL *end = z + (int64_t)count * dim;
-    for (int low = 0; low < count; low += LANES)
-        for (int c = (dim - 1) / LANES * LANES; c >= 0; c -= LANES) {
-            vector block[LANES];
-            for (int r = 0; r < LANES; r++)
-                block[r] = c + r < dim ? *(const vector *)(rows + (int64_t)(c + r) * TILE + low)
-                                       : (vector){0};
-            transpose(block);
-            for (int s = 0; s < LANES && low + s < count; s++) {
-                REAL *at = z + (int64_t)(low + s) * dim + c;
-                if (at + LANES <= end) *(loose *)at = block[s];
-                else memcpy(at, &block[s], sizeof(REAL) * (dim - c < LANES ? dim - c : LANES));
-            }
+/* The reverse. */
+INLINE void load_square(const REAL *x, int dim, REAL *rows) {
+    vector v[4][4];
+    for (int k = 0; k < 4; k++) {
+        vector w[4];
+        for (int g = 0; g < 4; g++) w[g] = *(const loose *)(x + (int64_t)(k + 4 * g) * dim);
+        const vector a = MIX(w[0], w[1], 0, 1, 4, 5), b = MIX(w[2], w[3], 0, 1, 4, 5);
+        const vector c = MIX(w[0], w[1], 2, 3, 6, 7), d = MIX(w[2], w[3], 2, 3, 6, 7);
+        v[0][k] = MIX(a, b, 0, 2, 4, 6), v[1][k] = MIX(a, b, 1, 3, 5, 7);
+        v[2][k] = MIX(c, d, 0, 2, 4, 6), v[3][k] = MIX(c, d, 1, 3, 5, 7);
+    }
+    for (int b = 0; b < 4; b++) {
+        transpose(v[b]);
+        for (int k = 0; k < 4; k++) *(vector *)(rows + (int64_t)(4 * b + k) * TILE) = v[b][k];
+    }
+}
+#define SQUARE 16
+#else
+#define store_square(rows, dim, z)
+#define load_square(x, dim, rows)
+#define SQUARE 0
+#endif
+
+/* A tile of samples to rows, four components of LANES samples at once. Reads run on over the end
+ * of the tile by up to three numbers. */
+static void load(const REAL *x, int dim, REAL *rows) {
+    const int squares = SQUARE ? dim / 16 * 16 : 0;
+    for (int low = 0; low < TILE; low += LANES) {
+        for (int c = 0; c < squares; c += 16)
+            load_square(x + (int64_t)low * dim + c, dim, rows + (int64_t)c * TILE + low);
+        for (int c = squares; c < dim; c += 4) {
+            vector v[4];
+            for (int k = 0; k < 4; k++) v[k] = join(x + (int64_t)(low + k) * dim + c, dim);
+            transpose(v);
+            for (int k = 0; k < 4 && c + k < dim; k++)
+                *(vector *)(rows + (int64_t)(c + k) * TILE + low) = v[k];
         }
+    }
+}
+
+/* Rows to a tile of samples. Four numbers may run on into the next sample, which is written later:
+ * components go from the last to the first, samples from the first to the last. */
+static void store(const REAL *rows, int dim, REAL *z) {
+    const REAL *end = z + (int64_t)TILE * dim;
+    const int squares = SQUARE ? dim / 16 * 16 : 0;
+    for (int low = 0; low < TILE; low += LANES) {
+        for (int c = (dim - 1) / 4 * 4; c >= squares; c -= 4) {
+            vector v[4];
+            for (int k = 0; k < 4; k++)
+                v[k] = *(const vector *)(rows + (int64_t)(c + k) * TILE + low);
+            transpose(v);
+            REAL *at = z + (int64_t)low * dim + c;
+#define PUT(g) \
+    for (int k = 0; k < 4; k++, at += dim) { \
+        const quad q = __builtin_shufflevector(v[k], v[k], QUAD(g)); \
+        if (at + 4 <= end) *(quad *)at = q; \
+        else memcpy(at, &q, sizeof(REAL) * (dim - c)); \
+    }
+            QUADS(PUT)
+        }
+        for (int c = 0; c < squares; c += 16)
+            store_square(rows + (int64_t)c * TILE + low, dim, z + (int64_t)low * dim + c);
+    }
 }
 
 /* Fresh memory comes page by page, which costs more than filling it: ask for large pages. */
@@ -272,31 +334,45 @@ int run(const Program *p, const REAL *in0, const REAL *in1, const REAL *in2, REA
     const REAL *const in[] = {in0, in1, in2};
     REAL *const out[] = {out0, out1};
     const int64_t tiles = (n + TILE - 1) / TILE;
-    int failed = 0;
+    int failed = 0, widest = 0;
+    for (int k = 0; k < p->n_in; k++) widest = p->in_dim[k] > widest ? p->in_dim[k] : widest;
+    for (int k = 0; k < p->n_out; k++) widest = p->out_dim[k] > widest ? p->out_dim[k] : widest;
     for (int k = 0; k < p->n_out; k++) advise(out[k], sizeof(REAL) * n * p->out_dim[k]);
 #pragma omp parallel num_threads(threads) if (threads > 1) reduction(| : failed)
     {
-        /* A thread keeps its rows for the next call. */
+        /* A thread keeps its rows for the next call, and a tile of samples behind them. */
         static __thread REAL *rows;
-        static __thread int32_t held;
-        if (held < p->rows) {
+        static __thread int64_t held;
+        const int64_t needed = (int64_t)TILE * (p->rows + widest) + 4;
+        if (held < needed) {
             free(rows);
-            rows = aligned_alloc(4096, (sizeof(REAL) * TILE * p->rows + 4095) & ~(size_t)4095);
-            held = rows ? p->rows : 0;
+            rows = aligned_alloc(4096, (sizeof(REAL) * needed + 4095) & ~(size_t)4095);
+            held = rows ? needed : 0;
         }
-        failed = held < p->rows;
+        failed = held < needed;
 #pragma omp for schedule(static)
         for (int64_t tile = 0; tile < tiles; tile++) {
             if (failed) continue;
+            /* The last tile is read and written through the spare one. */
             const int64_t low = tile * TILE;
-            const int count = n - low < TILE ? (int)(n - low) : TILE;
-            for (int k = 0; k < p->n_in; k++)
-                load(in[k] + low * p->in_dim[k], p->in_dim[k], count, in[k] + n * p->in_dim[k],
-                     (REAL *)ROW(p->in_row[k]));
+            const int count = tile + 1 == tiles ? (int)(n - low) : TILE;
+            REAL *spare = tile + 1 == tiles ? rows + (int64_t)TILE * p->rows : NULL;
+            for (int k = 0; k < p->n_in; k++) {
+                const int dim = p->in_dim[k];
+                const REAL *x = in[k] + low * dim;
+                if (spare) {
+                    memset(spare, 0, sizeof(REAL) * (TILE * dim + 4));
+                    x = memcpy(spare, x, sizeof(REAL) * count * dim);
+                }
+                load(x, dim, (REAL *)ROW(p->in_row[k]));
+            }
             run_tile(rows, p);
-            for (int k = 0; k < p->n_out; k++)
-                store((REAL *)ROW(p->out_row[k]), p->out_dim[k], count,
-                      out[k] + low * p->out_dim[k]);
+            for (int k = 0; k < p->n_out; k++) {
+                const int dim = p->out_dim[k];
+                REAL *z = out[k] + low * dim;
+                store((REAL *)ROW(p->out_row[k]), dim, spare ? spare : z);
+                if (spare) memcpy(z, spare, sizeof(REAL) * count * dim);
+            }
         }
     }
     return failed;

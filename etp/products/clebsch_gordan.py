@@ -12,7 +12,7 @@ from typing_extensions import override
 
 from etp import so3
 from etp.kernels import program, tile
-from etp.kernels.sparse import SparseTable, sparse_bilinear
+from etp.kernels.sparse import SparseTable, programs, sparse_bilinear
 from etp.layout import slices
 from etp.product import Path, TensorProduct
 from etp.registry import register
@@ -60,7 +60,7 @@ class ClebschGordanDense(ClebschGordan):
     @override
     def multiply(self, x1: Tensor, x2: Tensor) -> Tensor:
         if tile.applies(x1):
-            return tile.bilinear(x1, x2, self._programs)
+            return tile.bilinear(x1, x2, self.programs)
         blocks = []
         for number, (part1, part2) in enumerate(self._pairs):
             outer = (x1[:, part1, None] * x2[:, None, part2]).flatten(1)
@@ -68,7 +68,8 @@ class ClebschGordanDense(ClebschGordan):
         return torch.cat([blocks[number][:, part] for number, part in self._places], dim=1)
 
     @cached_property
-    def _programs(self) -> program.Bilinear:
+    def programs(self) -> program.Bilinear:
+        """Tile programs of this product on the CPU."""
         places: list[list[Tensor]] = [[] for _ in self._pairs]
         columns: list[list[Tensor]] = [[] for _ in self._pairs]
         for (number, part), out in zip(self._places, slices(self.irs_out), strict=True):
@@ -119,6 +120,11 @@ class ClebschGordanSparse(ClebschGordan):
     @override
     def multiply(self, x1: Tensor, x2: Tensor) -> Tensor:
         return sparse_bilinear(x1, x2, self._sparse.forms(x1.dtype))
+
+    @cached_property
+    def programs(self) -> program.Bilinear:
+        """Tile programs of this product on the CPU."""
+        return programs(*self._sparse.forms(torch.float64).product, *self._dims[:2])
 
     @override
     def macs(self) -> int:

@@ -69,11 +69,12 @@ class GauntGrid(SignalProduct):
     @override
     def multiply(self, x1: Tensor, x2: Tensor) -> Tensor:
         if tile.applies(x1):
-            return tile.bilinear(x1, x2, self._programs)
+            return tile.bilinear(x1, x2, self.programs)
         return super().multiply(x1, x2)
 
     @cached_property
-    def _programs(self) -> program.Bilinear:
+    def programs(self) -> program.Bilinear:
+        """Tile programs of this product on the CPU."""
         nodes = sphere.grid(*self.resolution)
         first, second = (
             {s: grid_map(part, nodes, dim) for s, part in parts.items()}

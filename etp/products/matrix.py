@@ -74,14 +74,15 @@ class Matrix(TensorProduct):
     @override
     def multiply(self, x1: Tensor, x2: Tensor) -> Tensor:
         if tile.applies(x1):
-            return tile.bilinear(x1, x2, self._programs)
+            return tile.bilinear(x1, x2, self.programs)
         product = self._product(x1, x2, "")
         if self._graded:
             product = torch.cat([product, self._product(x1, x2, "_minus")], dim=1)
         return product @ self.table("out", x1.dtype)
 
     @cached_property
-    def _programs(self) -> program.Bilinear:
+    def programs(self) -> program.Bilinear:
+        """Tile programs of this product on the CPU."""
         tables = {name: table.cpu().numpy() for name, table in self._tables.items()}
         points = self.side**2
         grades = [program.Graded(tables["in1"], tables["in2"], tables["out"][:points])]
@@ -167,14 +168,15 @@ class MatrixBlock(TensorProduct):
     @override
     def multiply(self, x1: Tensor, x2: Tensor) -> Tensor:
         if tile.applies(x1):
-            return tile.bilinear(x1, x2, self._programs)
+            return tile.bilinear(x1, x2, self.programs)
         shape = (self.side, self.side)
         first = (x1 @ self.table("in1", x1.dtype)).unflatten(1, shape)
         second = (x2 @ self.table("in2", x2.dtype)).unflatten(1, shape)
         return torch.bmm(first, second).flatten(1) @ self.table("out", x1.dtype)
 
     @cached_property
-    def _programs(self) -> program.Bilinear:
+    def programs(self) -> program.Bilinear:
+        """Tile programs of this product on the CPU."""
         tables = (self._tables[name].cpu().numpy() for name in ("in1", "in2", "out"))
         return program.of_matrices([program.Graded(*tables)], self.side)
 
