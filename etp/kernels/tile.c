@@ -16,7 +16,7 @@
 
 #if defined(__AVX512F__)
 #define VECTOR_BYTES 64
-#define STRIP 12 /* rows of a dense step summed at once, as many as the registers hold */
+#define STRIP 8 /* rows of a dense step summed at once, as many as the registers hold */
 #else
 #define VECTOR_BYTES 32
 #define STRIP 3
@@ -77,7 +77,7 @@ static void dense(REAL *rows, const Step *s, const int32_t *index, const REAL *t
     switch (outer - m) {
         REST(1) REST(2)
 #if STRIP > 3
-        REST(3) REST(4) REST(5) REST(6) REST(7) REST(8) REST(9) REST(10) REST(11)
+        REST(3) REST(4) REST(5) REST(6) REST(7)
 #endif
     }
 #undef REST
@@ -230,6 +230,19 @@ INLINE vector join(const REAL *x, int64_t stride) {
 #endif
 }
 
+/* A tile of samples to rows, four components of LANES samples at once. Reads run on over the end
+ * of the tile by up to three numbers. */
+static void load(const REAL *x, int dim, REAL *rows) {
+    for (int low = 0; low < TILE; low += LANES)
+        for (int c = 0; c < dim; c += 4) {
+            vector v[4];
+            for (int k = 0; k < 4; k++) v[k] = join(x + (int64_t)(low + k) * dim + c, dim);
+            transpose(v);
+            for (int k = 0; k < 4 && c + k < dim; k++)
+                *(vector *)(rows + (int64_t)(c + k) * TILE + low) = v[k];
+        }
+}
+
 #if VECTOR_BYTES == 64 && defined(SINGLE)
 #define FOUR(a, b, c, d) \
     4 * a, 4 * a + 1, 4 * a + 2, 4 * a + 3, 4 * b, 4 * b + 1, 4 * b + 2, 4 * b + 3, \
@@ -252,46 +265,11 @@ INLINE void store_square(const REAL *rows, int dim, REAL *z) {
         *(loose *)(z + (int64_t)(k + 12) * dim) = MIX(c, d, 1, 3, 5, 7);
     }
 }
-
-/* The reverse. */
-INLINE void load_square(const REAL *x, int dim, REAL *rows) {
-    vector v[4][4];
-    for (int k = 0; k < 4; k++) {
-        vector w[4];
-        for (int g = 0; g < 4; g++) w[g] = *(const loose *)(x + (int64_t)(k + 4 * g) * dim);
-        const vector a = MIX(w[0], w[1], 0, 1, 4, 5), b = MIX(w[2], w[3], 0, 1, 4, 5);
-        const vector c = MIX(w[0], w[1], 2, 3, 6, 7), d = MIX(w[2], w[3], 2, 3, 6, 7);
-        v[0][k] = MIX(a, b, 0, 2, 4, 6), v[1][k] = MIX(a, b, 1, 3, 5, 7);
-        v[2][k] = MIX(c, d, 0, 2, 4, 6), v[3][k] = MIX(c, d, 1, 3, 5, 7);
-    }
-    for (int b = 0; b < 4; b++) {
-        transpose(v[b]);
-        for (int k = 0; k < 4; k++) *(vector *)(rows + (int64_t)(4 * b + k) * TILE) = v[b][k];
-    }
-}
 #define SQUARE 16
 #else
 #define store_square(rows, dim, z)
-#define load_square(x, dim, rows)
 #define SQUARE 0
 #endif
-
-/* A tile of samples to rows, four components of LANES samples at once. Reads run on over the end
- * of the tile by up to three numbers. */
-static void load(const REAL *x, int dim, REAL *rows) {
-    const int squares = SQUARE ? dim / 16 * 16 : 0;
-    for (int low = 0; low < TILE; low += LANES) {
-        for (int c = 0; c < squares; c += 16)
-            load_square(x + (int64_t)low * dim + c, dim, rows + (int64_t)c * TILE + low);
-        for (int c = squares; c < dim; c += 4) {
-            vector v[4];
-            for (int k = 0; k < 4; k++) v[k] = join(x + (int64_t)(low + k) * dim + c, dim);
-            transpose(v);
-            for (int k = 0; k < 4 && c + k < dim; k++)
-                *(vector *)(rows + (int64_t)(c + k) * TILE + low) = v[k];
-        }
-    }
-}
 
 /* Rows to a tile of samples. Four numbers may run on into the next sample, which is written later:
  * components go from the last to the first, samples from the first to the last. */
