@@ -46,8 +46,7 @@ def _make(name: str, work: Work, x: Any, y: Any) -> Callable[[], tuple[Any, ...]
 
 _NAMES = {"cg": ("cg-sparse", "cg-dense"), "gaunt": ("gaunt-grid",), "matrix": ("matrix",)}
 OFFERS = {
-    operation: {name: partial(_make, name) for name in names}
-    for operation, names in _NAMES.items()
+    operation: {name: partial(_make, name) for name in names} for operation, names in _NAMES.items()
 }
 
 

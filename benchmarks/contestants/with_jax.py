@@ -117,15 +117,14 @@ def _e3x_fused(work: Work, x: Any, y: Any) -> Callable[[], tuple[Any, ...]]:
 
     lmax = work["lmax"]
     top = lmax if work["single_out"] else 2 * lmax
-    module = e3x.nn.FusedTensor(
-        max_degree=top, include_pseudotensors=True, cartesian_order=False
-    )
+    module = e3x.nn.FusedTensor(max_degree=top, include_pseudotensors=True, cartesian_order=False)
     before = lmax * lmax if work["single_in"] else 0
 
     def widen(t: Any) -> Any:
         return jnp.pad(t, ((0, 0), (before, 0)))[:, None, :, None]
 
-    weights = module.init(jax.random.PRNGKey(0), widen(jnp.asarray(x[:1])), widen(jnp.asarray(y[:1])))
+    few = (widen(jnp.asarray(t[:1])) for t in (x, y))
+    weights = module.init(jax.random.PRNGKey(0), *few)
 
     def function(a: Any, b: Any) -> Any:
         z = module.apply(weights, widen(a), widen(b))

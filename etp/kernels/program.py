@@ -256,7 +256,9 @@ def of_entries(
             )  # fmt: skip
         seen[out] = True
         _compressed(gradient, local, out + g, weight, back)
-        gradient.spread((columns + np.array([gx_in, gy_in], np.int32)).astype(np.int32), back, to_x, to_y)
+        gradient.spread(
+            (columns + np.array([gx_in, gy_in], np.int32)).astype(np.int32), back, to_x, to_y
+        )
     return both
 
 
@@ -331,7 +333,9 @@ def of_dense(
         forward.outer((columns + np.array([x, y], np.int32)).astype(np.int32), products)
         forward.linear(products, forward.out_rows[0], LinearMap(widths, ((block,),)))
         gradient.linear(g, back, LinearMap(widths, ((block,),)).transposed())
-        gradient.spread((columns + np.array([gx_in, gy_in], np.int32)).astype(np.int32), back, to_x, to_y)
+        gradient.spread(
+            (columns + np.array([gx_in, gy_in], np.int32)).astype(np.int32), back, to_x, to_y
+        )
     return both
 
 
