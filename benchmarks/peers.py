@@ -1,7 +1,7 @@
 """Our products against every peer that is installed, on the same work in the same run.
 
-``python benchmarks/peers.py --peer-python /path/to/venv/bin/python`` writes ``benchmarks/peers.md``;
-``--quick`` takes about three minutes instead of twelve. Contestants run in processes of their own
+``python benchmarks/peers.py --peer-python VENV/bin/python`` writes ``benchmarks/peers.md`` in about
+twelve minutes, with ``--quick`` a smaller table in three. Contestants run in processes of their own
 (ours, PyTorch peers, JAX peers) with equal threads and equal allocator settings; one works at a
 time. Their outputs are checked against the float64 oracle, then blocks of calls are timed in rounds
 of random order, and ratios are taken within rounds, so that drift of the machine cancels.
@@ -107,7 +107,8 @@ class Contestant:
 
     def ask(self, **question: Any) -> dict[str, Any]:
         """Send a question and wait for the answer."""
-        assert self.process.stdin is not None and self.process.stdout is not None
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
         self.process.stdin.write(json.dumps(question) + "\n")
         self.process.stdin.flush()
         line = self.process.stdout.readline()

@@ -183,8 +183,8 @@ def grid_map(
     """
     degrees, orders, positions = (t.numpy() for t in sector[:3])
     lmax, (res_beta, res_alpha) = sector.lmax, nodes.shape
-    table = sphere.legendre(lmax, nodes.beta)
-    table = (table * nodes.weights if weighted else table).numpy()
+    heights = nodes.weights if weighted else torch.ones_like(nodes.weights)
+    table = (sphere.legendre(lmax, nodes.beta) * heights).numpy()
     waves = sphere.azimuth(lmax, nodes.alpha).numpy()
     points = np.arange(res_beta * res_alpha, dtype=np.int32)
     matrix = (table[degrees, abs(orders)][:, :, None] * waves[orders + lmax][:, None, :]).reshape(

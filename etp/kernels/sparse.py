@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 from torch import Tensor
 
-from etp.kernels import program, tile
+from etp.kernels import compose, program, tile
 
 if TYPE_CHECKING:
     from etp.product import TensorProduct
@@ -181,7 +181,7 @@ def programs(
     counts = rows.diff().long()
     places = torch.repeat_interleave(torch.arange(len(counts)), counts)
     entries = torch.stack([first.long(), second.long(), places]).numpy()
-    both = program.of_entries(entries, values.double().numpy(), (dim1, dim2, len(counts)))
+    both = compose.of_entries(entries, values.double().numpy(), (dim1, dim2, len(counts)))
     alive = weakref.ref(values, lambda _: _PROGRAMS.pop(key, None))
     _PROGRAMS[key] = alive, first, both
     return both

@@ -29,7 +29,10 @@ from etp.kernels.program import Bilinear, Program
 _SOURCE = Path(__file__).with_name("tile.c")
 _FLAGS = ("-O3", "-march=native", "-std=gnu11", "-fPIC", "-shared", "-fno-math-errno")
 _REAL = {torch.float32: ("-DREAL=float", "-DSINGLE"), torch.float64: ("-DREAL=double",)}
-_NUMPY = {torch.float32: np.dtype(np.float32), torch.float64: np.dtype(np.float64)}
+_NUMPY: dict[torch.dtype, np.dtype[np.floating]] = {
+    torch.float32: np.dtype(np.float32),
+    torch.float64: np.dtype(np.float64),
+}
 _THREAD_MACS = 1 << 19
 """Multiply-adds that are worth waking one more thread (some microseconds)."""
 
@@ -115,7 +118,8 @@ class _Apply(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
-        return *_gradients(grad, *ctx.saved_tensors, ctx.both), None
+        x, y = ctx.saved_tensors
+        return *_gradients(grad, x, y, ctx.both), None
 
 
 def _gradients(grad: Tensor, x: Tensor, y: Tensor, both: Bilinear) -> tuple[Tensor, Tensor]:

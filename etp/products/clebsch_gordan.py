@@ -11,7 +11,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from etp import so3
-from etp.kernels import program, tile
+from etp.kernels import compose, program, tile
 from etp.kernels.sparse import SparseTable, programs, sparse_bilinear
 from etp.layout import slices
 from etp.product import Path, TensorProduct
@@ -80,7 +80,7 @@ class ClebschGordanDense(ClebschGordan):
              torch.cat(places[n]).numpy())
             for n, (part1, part2) in enumerate(self._pairs)
         ]  # fmt: skip
-        return program.of_dense(blocks, self._dims)
+        return compose.of_dense(blocks, self._dims)
 
     @override
     def macs(self) -> int:

@@ -15,7 +15,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from etp import sphere
-from etp.kernels import program, tile
+from etp.kernels import compose, program, tile
 from etp.registry import register
 from etp.signal_product import (
     SignalProduct,
@@ -84,7 +84,7 @@ class GauntGrid(SignalProduct):
             s: grid_map(part, nodes, self._dims[2], weighted=True).transposed()
             for s, part in self.sectors_out.items()
         }
-        return program.of_signals(first, second, out, self._dims)
+        return compose.of_signals(first, second, out, self._dims)
 
     @override
     def to_signal(self, x: Tensor, which: int, sector: int) -> Tensor:

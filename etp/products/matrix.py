@@ -16,7 +16,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from etp import so3
-from etp.kernels import program, tile
+from etp.kernels import compose, program, tile
 from etp.product import TensorProduct
 from etp.registry import register
 
@@ -85,11 +85,11 @@ class Matrix(TensorProduct):
         """Tile programs of this product on the CPU."""
         tables = {name: table.cpu().numpy() for name, table in self._tables.items()}
         points = self.side**2
-        grades = [program.Graded(tables["in1"], tables["in2"], tables["out"][:points])]
+        grades = [compose.Graded(tables["in1"], tables["in2"], tables["out"][:points])]
         if self._graded:
             minus = tables["in1_minus"], tables["in2_minus"], tables["out"][points:]
-            grades.append(program.Graded(*minus))
-        return program.of_matrices(grades, self.side)
+            grades.append(compose.Graded(*minus))
+        return compose.of_matrices(grades, self.side)
 
     def _product(self, x1: Tensor, x2: Tensor, grade: str) -> Tensor:
         shape = (self.side, self.side)
@@ -178,7 +178,7 @@ class MatrixBlock(TensorProduct):
     def programs(self) -> program.Bilinear:
         """Tile programs of this product on the CPU."""
         tables = (self._tables[name].cpu().numpy() for name in ("in1", "in2", "out"))
-        return program.of_matrices([program.Graded(*tables)], self.side)
+        return compose.of_matrices([compose.Graded(*tables)], self.side)
 
     @override
     def macs(self) -> int:

@@ -14,6 +14,7 @@ import torch
 
 from etp import measure, products
 from etp.kernels import sparse, tile
+from etp.kernels.program import Bilinear
 from etp.kernels.sparse import Form, SparseTable, apply_form, sparse_bilinear
 from etp.measure.oracle import evaluate
 from etp.product import TensorProduct
@@ -66,12 +67,21 @@ def derivatives(
     return [t.detach() for t in (z, *gradients, *torch.autograd.grad(gradients, (x, y), w))]
 
 
+def kept_table(tp: TensorProduct) -> SparseTable:
+    kept = tp._sparse
+    assert isinstance(kept, SparseTable)
+    return kept
+
+
+def programs_of(form: Form) -> Bilinear:
+    rows, first, second, values = form
+    return sparse.programs(rows, first, second, values, 16, 9)
+
+
 @cache
 def table() -> tuple[TensorProduct, Form]:
     tp = build("cg-sparse", "natural")
-    kept = tp._sparse  # type: ignore[attr-defined]
-    assert isinstance(kept, SparseTable)
-    return tp, kept.forms(torch.float64).product
+    return tp, kept_table(tp).forms(torch.float64).product
 
 
 def dense(form: Form, dims: tuple[int, int]) -> torch.Tensor:
@@ -232,10 +242,10 @@ def test_a_table_with_empty_rows_and_one_large_part_is_right():
 @needs_compiler
 def test_forms_and_programs_are_made_once_and_again_after_a_move():
     tp, _ = table()
-    kept = tp._sparse  # type: ignore[attr-defined]
+    kept = kept_table(tp)
     assert kept.forms(torch.float32) is kept.forms(torch.float32)
     form = kept.forms(torch.float32).product
-    assert sparse.programs(*form, 16, 9) is sparse.programs(*form, 16, 9)
+    assert programs_of(form) is programs_of(form)
     before = kept.forms(torch.float32)
     tp.to(torch.float32)
     assert kept.forms(torch.float32) is not before
