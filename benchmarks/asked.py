@@ -1,6 +1,6 @@
 """What it costs to be asked: import, building a product, first call, and the harness itself.
 
-``python benchmarks/asked.py`` prints a table; every figure is the best of several fresh processes,
+``python -m benchmarks.asked`` prints a table; every figure is the best of several fresh processes,
 because that is what the code costs when nothing else disturbs it.
 """
 

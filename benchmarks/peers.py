@@ -1,6 +1,6 @@
 """Our products against every peer that is installed, on the same work in the same run.
 
-``python benchmarks/peers.py --peer-python VENV/bin/python`` writes ``benchmarks/peers.md`` in about
+``python -m benchmarks.peers --peer-python VENV/bin/python`` writes ``benchmarks/peers.md`` in about
 twelve minutes, with ``--quick`` a smaller table in three. Contestants run in processes of their own
 (ours, PyTorch peers, JAX peers) with equal threads and equal allocator settings; one works at a
 time. Their outputs are checked against the float64 oracle, then blocks of calls are timed in rounds

@@ -1,6 +1,6 @@
 """Growth of cost with lmax: measured slopes beside those of the counted multiply-adds and bytes.
 
-``python benchmarks/slopes.py`` times every product that runs here in MIMO, interleaved, and prints
+``python -m benchmarks.slopes`` times every product that runs here in MIMO, interleaved, and prints
 d log(time) / d log(lmax) over the upper half of the degrees with the slopes of what it must do over
 the same degrees, and the exponent that the counts reach for large lmax.
 """
