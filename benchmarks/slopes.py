@@ -8,7 +8,6 @@ the same degrees, and the exponent that the counts reach for large lmax.
 from __future__ import annotations
 
 import argparse
-import math
 import random
 import time
 from dataclasses import dataclass
@@ -33,7 +32,6 @@ ASYMPTOTIC = {
 """Exponent of the multiply-adds for large lmax, with the form that the CPU runs."""
 
 CLOSE = 0.7
-LARGE_LMAX = 12
 
 
 @dataclass(frozen=True)
@@ -108,7 +106,9 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=1000)
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--product", nargs="*", help="only these")
+    parser.add_argument("--threads", type=int, default=1, help="one is steadiest")
     options = parser.parse_args()
+    torch.set_num_threads(options.threads)
     degrees = list(range(max(1, options.lmax // 2), options.lmax + 1))
     names = [
         name
@@ -116,7 +116,10 @@ def main() -> None:
         if products.get(name).bilinear and not products.get(name).weighted
     ]
     times = measure(names, degrees, options.batch, options.rounds)
-    print(f"MIMO, batch {options.batch}, float32, lmax {degrees[0]} to {degrees[-1]}\n")
+    print(
+        f"MIMO, batch {options.batch}, float32, threads {options.threads}, "
+        f"lmax {degrees[0]} to {degrees[-1]}\n"
+    )
     print("| product | measured | multiply-adds, same lmax | bytes, same lmax | large lmax | |")
     print("|---|---|---|---|---|---|")
     for name in names:
@@ -128,17 +131,11 @@ def main() -> None:
             slope(degrees, [tp.cost(1, 4).bytes for tp in built]),
         )
         limit = ASYMPTOTIC.get(name)
-        reached = "" if limit is None else f"{limit} (counts reach {_tail(name):.1f})"
+        reached = "" if limit is None else str(limit)
         print(
             f"| {name} | {found.time:.1f} | {found.macs:.1f} | {found.bytes:.1f} | {reached} "
             f"| {sentence(found)} |"
         )
-
-
-def _tail(name: str) -> float:
-    """Slope of the counts at the largest degree that is built here."""
-    low, high = (macs(build(name, lmax)) for lmax in (LARGE_LMAX - 2, LARGE_LMAX))
-    return math.log(high / low) / math.log(LARGE_LMAX / (LARGE_LMAX - 2))
 
 
 if __name__ == "__main__":

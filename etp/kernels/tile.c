@@ -284,12 +284,19 @@ static void store(const REAL *rows, int dim, REAL *z) {
             transpose(v);
             REAL *at = z + (int64_t)low * dim + c;
 #define PUT(g) \
+    for (int k = 0; k < 4; k++, at += dim) \
+        *(quad *)at = __builtin_shufflevector(v[k], v[k], QUAD(g));
+#define PUT_EDGE(g) \
     for (int k = 0; k < 4; k++, at += dim) { \
         const quad q = __builtin_shufflevector(v[k], v[k], QUAD(g)); \
         if (at + 4 <= end) *(quad *)at = q; \
         else memcpy(at, &q, sizeof(REAL) * (dim - c)); \
     }
-            QUADS(PUT)
+            if (low + LANES < TILE || c + 4 <= dim) {
+                QUADS(PUT)
+            } else {
+                QUADS(PUT_EDGE)
+            }
         }
         for (int c = 0; c < squares; c += 16)
             store_square(rows + (int64_t)c * TILE + low, dim, z + (int64_t)low * dim + c);
