@@ -91,7 +91,7 @@ def sentence(s: Slope) -> str:
     if abs(s.time - s.macs) < CLOSE:
         return "follows its multiply-adds"
     if abs(s.time - s.bytes) < CLOSE:
-        return "follows its bytes: memory decides, arithmetic hides behind it"
+        return "grows as its bytes do: arithmetic does not decide at these degrees"
     if s.time < min(s.macs, s.bytes):
         return "grows slower than what it does: cost of the call and short vectors fade with lmax"
     if s.time > max(s.macs, s.bytes):
