@@ -185,7 +185,8 @@ class Match:
         while len(rounds) < MAX_ROUNDS and (len(rounds) < MIN_ROUNDS or time.monotonic() < end):
             order = self.random.sample(running, len(running))
             rounds.append({name: self._block(where[name], name, calls[name]) for name in order})
-        return self._judge(work, best, rounds, first, notes)
+        once = {name: first[name] for name in rivals if name not in running}
+        return self._judge(work, best, rounds, once, notes)
 
     def _make(self, work: Work) -> tuple[dict[str, str], dict[str, str]]:
         rng = np.random.default_rng(0)
@@ -223,7 +224,7 @@ class Match:
         work: Work,
         best: str,
         rounds: list[dict[str, float]],
-        first: dict[str, float],
+        once: dict[str, float],
         notes: dict[str, str],
     ) -> Result:
         median = {name: float(np.median([r[name] for r in rounds])) for name in rounds[0]}
@@ -237,9 +238,8 @@ class Match:
                 math.exp(float(v)) for v in (statistic.estimate(d), ends[0], ends[1])
             )
         share, bound = self._limit(work, best, median[best])
-        slow = {n: s for n, s in first.items() if n not in median and n != best}
         return Result(
-            work, best, median[best], rivals | slow, fastest, ratio, low, high, share, bound, notes
+            work, best, median[best], rivals | once, fastest, ratio, low, high, share, bound, notes
         )
 
     def _limit(self, work: Work, name: str, seconds: float) -> tuple[float, str]:
