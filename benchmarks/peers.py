@@ -178,15 +178,14 @@ class Match:
             calls[name] = max(1, min(300, math.ceil(BLOCK_S / first[name])))
         rivals = [name for name in where if where[name] != "ours"]
         quickest = min((first[name] for name in rivals), default=math.inf)
-        best = min(mine, key=first.__getitem__)
-        running = [best, *(n for n in rivals if first[n] < HOPELESS * quickest)]
+        running = [*mine, *(n for n in rivals if first[n] < HOPELESS * quickest)]
         rounds: list[dict[str, float]] = []
         end = time.monotonic() + seconds
         while len(rounds) < MAX_ROUNDS and (len(rounds) < MIN_ROUNDS or time.monotonic() < end):
             order = self.random.sample(running, len(running))
             rounds.append({name: self._block(where[name], name, calls[name]) for name in order})
         once = {name: first[name] for name in rivals if name not in running}
-        return self._judge(work, best, rounds, once, notes)
+        return self._judge(work, mine, rounds, once, notes)
 
     def _make(self, work: Work) -> tuple[dict[str, str], dict[str, str]]:
         rng = np.random.default_rng(0)
@@ -222,13 +221,14 @@ class Match:
     def _judge(
         self,
         work: Work,
-        best: str,
+        mine: list[str],
         rounds: list[dict[str, float]],
         once: dict[str, float],
         notes: dict[str, str],
     ) -> Result:
         median = {name: float(np.median([r[name] for r in rounds])) for name in rounds[0]}
-        rivals = {name: s for name, s in median.items() if name != best}
+        best = min(mine, key=median.__getitem__)
+        rivals = {name: s for name, s in median.items() if name not in mine}
         fastest = min(rivals, key=rivals.__getitem__, default=None)
         ratio = low = high = math.nan
         if fastest is not None:
