@@ -1,6 +1,6 @@
 """Measure the reference results that come with the package.
 
-``python benchmarks/reference.py`` runs every available product in the paper's settings on this
+``python -m benchmarks.reference`` runs every available product in the paper's settings on this
 machine, interleaved, and writes ``etp/data/reference.jsonl.gz`` without the long sample lists.
 Nothing else should run meanwhile; it takes some minutes.
 """

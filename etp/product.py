@@ -202,20 +202,21 @@ class TensorProduct(TableModule, ABC):
         """
         irreps = (self.irreps_in1, self.irreps_in2)
         check_inputs((x1, x2), irreps, self._widths, self._device)
-        shapes = [x1.shape[:-1], x2.shape[:-1]]
+        batch = x1.shape[:-1]
+        if x2.shape[:-1] != batch:
+            batch = torch.broadcast_shapes(batch, x2.shape[:-1])
         if weights is not None:
             weighting.check(weights, x1, self.weight_numel)
-            shapes.append(weights.shape[:-1])
-        batch = torch.broadcast_shapes(*shapes)
+            batch = torch.broadcast_shapes(batch, weights.shape[:-1])
         if 0 in batch:
             # Transforms refuse empty batches; the sums keep the result differentiable.
             empty = x1.new_zeros(*batch, self._dims[2] * self.channels) + x1.sum() + x2.sum()
             return empty if weights is None else empty + weights.sum()
-        x1, x2 = (x.expand(*batch, -1).reshape(-1, x.shape[-1]) for x in (x1, x2))
+        x1, x2 = _as_rows(x1, batch), _as_rows(x2, batch)
         if weights is not None and weights.numel() > self.weight_numel:
-            weights = weights.expand(*batch, -1).reshape(-1, self.weight_numel)
+            weights = _as_rows(weights, batch)
         z = self.multiply_channels(x1, x2, weights)
-        return z.reshape(*batch, self._dims[2] * self.channels)
+        return z if len(batch) == 1 else z.reshape(*batch, self._dims[2] * self.channels)
 
     def multiply_channels(self, x1: Tensor, x2: Tensor, weights: Tensor | None = None) -> Tensor:
         """Multiply (N, irreps_in1.dim) and (N, irreps_in2.dim) to (N, irreps_out.dim).
@@ -231,7 +232,7 @@ class TensorProduct(TableModule, ABC):
             if weights is None
             else self.multiply_weighted(rows1, rows2, self.weighting.rows(weights, x1.shape[:1]))
         )
-        return self._from_channels(z).reshape(len(x1), -1)
+        return self._from_channels(z)
 
     def timed_inputs(
         self, x1: Tensor, x2: Tensor, weights: Tensor | None = None
@@ -321,10 +322,17 @@ class TensorProduct(TableModule, ABC):
         index = self._buffers[layout]
         if index is not None:
             x = x.index_select(-1, index)
-        return x.reshape(-1, dim)
+        return x if x.ndim == 2 and x.shape[1] == dim else x.reshape(-1, dim)
 
     def _from_channels(self, z: Tensor) -> Tensor:
         index = self._buffers["layout_out"]
         if index is None:
             return z
         return z.reshape(-1, len(index)).index_select(-1, index)
+
+
+def _as_rows(x: Tensor, batch: torch.Size) -> Tensor:
+    """(..., dim) as (N, dim); views that change nothing still cost autograd a node each."""
+    if x.shape[:-1] == batch and x.ndim == 2:
+        return x
+    return x.expand(*batch, -1).reshape(-1, x.shape[-1])

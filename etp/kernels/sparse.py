@@ -6,12 +6,15 @@ order of differentiation.
 
 from __future__ import annotations
 
+import weakref
 from functools import cache
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor
+
+from etp.kernels import compose, program, tile
 
 if TYPE_CHECKING:
     from etp.product import TensorProduct
@@ -64,6 +67,7 @@ class SparseTable:
         dims: tuple[int, int, int],
     ) -> None:
         self._owner, self._name = owner, name
+        self._forms: dict[torch.dtype, Forms] = {}
         i, j, k = entries
         for form, (out, first, second, dim) in {
             "product": (k, i, j, dims[2]),
@@ -84,8 +88,14 @@ class SparseTable:
             owner.register_table(f"{name}_{form}", values[order])
 
     def forms(self, dtype: torch.dtype) -> Forms:
-        """The three forms with coefficients in ``dtype``."""
-        return Forms(*(self._form(form, dtype) for form in Forms._fields))
+        """The three forms with coefficients in ``dtype``; the same ones until the owner moves."""
+        found = self._forms.get(dtype)
+        if found is None or found.product.values is not self._owner.table(
+            f"{self._name}_product", dtype
+        ):
+            found = Forms(*(self._form(form, dtype) for form in Forms._fields))
+            self._forms[dtype] = found
+        return found
 
     def _form(self, form: str, dtype: torch.dtype) -> Form:
         owner, prefix = self._owner, f"{self._name}_{form}"
@@ -96,7 +106,13 @@ class SparseTable:
 
 
 def sparse_bilinear(x: Tensor, y: Tensor, forms: Forms) -> Tensor:
-    """Apply the map to (N, dim1) and (N, dim2); differentiable any number of times."""
+    """Apply the map to (N, dim1) and (N, dim2); differentiable any number of times.
+
+    On the CPU the first call with given ``forms`` turns them into tile programs, kept as long as
+    ``forms.product.values`` lives: make forms once, not for every call.
+    """
+    if tile.applies(x):
+        return tile.bilinear(x, y, programs(*forms.product, x.shape[1], y.shape[1]))
     result: Tensor = _Bilinear.apply(x, y, forms)  # type: ignore[no-untyped-call]
     return result
 
@@ -133,6 +149,9 @@ def apply_form(
     x: Tensor, y: Tensor, rows: Tensor, first: Tensor, second: Tensor, values: Tensor
 ) -> Tensor:
     """Evaluate one form, shape (N, len(rows) - 1). An operator, so that torch.compile keeps it."""
+    if tile.applies(x):
+        both = programs(rows, first, second, values, x.shape[1], y.shape[1])
+        return tile.run(both.forward, (x, y))[0]
     out = x.new_empty(len(x), len(rows) - 1)
     if x.device.type == "cpu" and cpu_kernel_missing() is None:
         from etp.kernels import sparse_cpu
@@ -148,9 +167,29 @@ def _(x: Tensor, y: Tensor, rows: Tensor, first: Tensor, second: Tensor, values:
     return x.new_empty(x.shape[0], rows.shape[0] - 1)
 
 
+_PROGRAMS: dict[int, tuple[weakref.ref[Tensor], Tensor, program.Bilinear]] = {}
+
+
+def programs(
+    rows: Tensor, first: Tensor, second: Tensor, values: Tensor, dim1: int, dim2: int
+) -> program.Bilinear:
+    """Tile programs of a form, made once for each tensor of coefficients."""
+    key = id(values)
+    found = _PROGRAMS.get(key)
+    if found is not None and found[0]() is values and found[1] is first:
+        return found[2]
+    counts = rows.diff().long()
+    places = torch.repeat_interleave(torch.arange(len(counts)), counts)
+    entries = torch.stack([first.long(), second.long(), places]).numpy()
+    both = compose.of_entries(entries, values.double().numpy(), (dim1, dim2, len(counts)))
+    alive = weakref.ref(values, lambda _: _PROGRAMS.pop(key, None))
+    _PROGRAMS[key] = alive, first, both
+    return both
+
+
 @cache
 def cpu_kernel_missing() -> str | None:
-    """Why the compiled CPU kernel cannot be used; None if it can. The plain form needs nothing."""
+    """Why the kernel used where there is no C compiler cannot be; None if it can."""
     return None if find_spec("numba") else "numba is not installed: pip install numba"
 
 

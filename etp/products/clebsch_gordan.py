@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 
 import torch
 from e3nn import o3
@@ -10,8 +11,9 @@ from torch import Tensor
 from typing_extensions import override
 
 from etp import so3
+from etp.kernels import compose, program, tile
 from etp.kernels.multilinear import PRODUCT, WEIGHTED, evaluate
-from etp.kernels.sparse import SparseTable, sparse_bilinear
+from etp.kernels.sparse import SparseTable, programs, sparse_bilinear
 from etp.kernels.triton_paths import path_form
 from etp.kernels.triton_source import serves
 from etp.layout import slices
@@ -62,11 +64,28 @@ class ClebschGordanDense(ClebschGordan):
 
     @override
     def multiply(self, x1: Tensor, x2: Tensor) -> Tensor:
+        if tile.applies(x1):
+            return tile.bilinear(x1, x2, self.programs)
         blocks = []
         for number, (part1, part2) in enumerate(self._pairs):
             outer = (x1[:, part1, None] * x2[:, None, part2]).flatten(1)
             blocks.append(outer @ self.table(f"matrix{number}", x1.dtype))
         return torch.cat([blocks[number][:, part] for number, part in self._places], dim=1)
+
+    @cached_property
+    def programs(self) -> program.Bilinear:
+        """Tile programs of this product on the CPU."""
+        places: list[list[Tensor]] = [[] for _ in self._pairs]
+        columns: list[list[Tensor]] = [[] for _ in self._pairs]
+        for (number, part), out in zip(self._places, slices(self.irs_out), strict=True):
+            columns[number].append(torch.arange(part.start, part.stop))
+            places[number].append(torch.arange(out.start, out.stop, dtype=torch.int32))
+        blocks = [
+            (part1, part2, self._tables[f"matrix{n}"].cpu()[:, torch.cat(columns[n])].numpy(),
+             torch.cat(places[n]).numpy())
+            for n, (part1, part2) in enumerate(self._pairs)
+        ]  # fmt: skip
+        return compose.of_dense(blocks, self._dims)
 
     @override
     def macs(self) -> int:
@@ -120,6 +139,11 @@ class ClebschGordanSparse(FusedPaths, ClebschGordan):
     @override
     def multiply(self, x1: Tensor, x2: Tensor) -> Tensor:
         return sparse_bilinear(x1, x2, self._sparse.forms(x1.dtype))
+
+    @cached_property
+    def programs(self) -> program.Bilinear:
+        """Tile programs of this product on the CPU."""
+        return programs(*self._sparse.forms(torch.float64).product, *self._dims[:2])
 
     @override
     def macs(self) -> int:

@@ -7,6 +7,7 @@ compute the same numbers (see :mod:`etp.signal_product`).
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 
 import torch
 from e3nn import o3
@@ -14,6 +15,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from etp import sphere
+from etp.kernels import compose, program, tile
 from etp.kernels.multilinear import PRODUCT, evaluate
 from etp.kernels.triton_grid import grid_form
 from etp.kernels.triton_source import serves
@@ -26,7 +28,7 @@ from etp.signal_product import (
     fft_macs,
     sector_tag,
 )
-from etp.transform import ByOrder, GridTransform, Sector
+from etp.transform import ByOrder, GridTransform, Sector, grid_map
 
 
 @register
@@ -77,6 +79,26 @@ class GauntGrid(SignalProduct):
         if fused and (form := self._fused()) is not None:
             return evaluate(form, PRODUCT, [x1, x2])[0]
         return super().multiply_channels(x1, x2, weights)
+
+    @override
+    def multiply(self, x1: Tensor, x2: Tensor) -> Tensor:
+        if tile.applies(x1):
+            return tile.bilinear(x1, x2, self.programs)
+        return super().multiply(x1, x2)
+
+    @cached_property
+    def programs(self) -> program.Bilinear:
+        """Tile programs of this product on the CPU."""
+        nodes = sphere.grid(*self.resolution)
+        first, second = (
+            {s: grid_map(part, nodes, dim) for s, part in parts.items()}
+            for parts, dim in zip((self.sectors1, self.sectors2), self._dims, strict=False)
+        )
+        out = {
+            s: grid_map(part, nodes, self._dims[2], weighted=True).transposed()
+            for s, part in self.sectors_out.items()
+        }
+        return compose.of_signals(first, second, out, self._dims)
 
     @override
     def to_signal(self, x: Tensor, which: int, sector: int) -> Tensor:

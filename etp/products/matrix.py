@@ -7,6 +7,7 @@ degree (Unke and Maennel 2024, arXiv:2401.07595, sec. "fused tensor product").
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import cached_property
 from math import ceil, sqrt
 
 import torch
@@ -15,6 +16,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from etp import so3
+from etp.kernels import compose, program, tile
 from etp.product import TensorProduct
 from etp.registry import register
 
@@ -71,10 +73,23 @@ class Matrix(TensorProduct):
 
     @override
     def multiply(self, x1: Tensor, x2: Tensor) -> Tensor:
+        if tile.applies(x1):
+            return tile.bilinear(x1, x2, self.programs)
         product = self._product(x1, x2, "")
         if self._graded:
             product = torch.cat([product, self._product(x1, x2, "_minus")], dim=1)
         return product @ self.table("out", x1.dtype)
+
+    @cached_property
+    def programs(self) -> program.Bilinear:
+        """Tile programs of this product on the CPU."""
+        tables = {name: table.cpu().numpy() for name, table in self._tables.items()}
+        points = self.side**2
+        grades = [compose.Graded(tables["in1"], tables["in2"], tables["out"][:points])]
+        if self._graded:
+            minus = tables["in1_minus"], tables["in2_minus"], tables["out"][points:]
+            grades.append(compose.Graded(*minus))
+        return compose.of_matrices(grades, self.side)
 
     def _product(self, x1: Tensor, x2: Tensor, grade: str) -> Tensor:
         shape = (self.side, self.side)
@@ -152,10 +167,18 @@ class MatrixBlock(TensorProduct):
 
     @override
     def multiply(self, x1: Tensor, x2: Tensor) -> Tensor:
+        if tile.applies(x1):
+            return tile.bilinear(x1, x2, self.programs)
         shape = (self.side, self.side)
         first = (x1 @ self.table("in1", x1.dtype)).unflatten(1, shape)
         second = (x2 @ self.table("in2", x2.dtype)).unflatten(1, shape)
         return torch.bmm(first, second).flatten(1) @ self.table("out", x1.dtype)
+
+    @cached_property
+    def programs(self) -> program.Bilinear:
+        """Tile programs of this product on the CPU."""
+        tables = (self._tables[name].cpu().numpy() for name in ("in1", "in2", "out"))
+        return compose.of_matrices([compose.Graded(*tables)], self.side)
 
     @override
     def macs(self) -> int:

@@ -1,0 +1,73 @@
+"""Our products, as users call them, and the limits of the machine."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import torch
+
+from etp import products
+from etp.measure.roofs import roofline
+
+Work = dict[str, Any]
+set_threads = torch.set_num_threads
+
+
+def forget() -> None:
+    """Nothing is kept between cases."""
+
+
+def call_torch(module: Any, work: Work, x: Any, y: Any) -> Callable[[], tuple[Any, ...]]:
+    """Forward, or forward and both gradients with the output as cotangent."""
+    x1, x2 = torch.from_numpy(x), torch.from_numpy(y)
+    if work["direction"] == "forward":
+
+        def forward() -> tuple[Any, ...]:
+            with torch.no_grad():
+                return (module(x1, x2),)
+
+        return forward
+    x1.requires_grad_()
+    x2.requires_grad_()
+
+    def both() -> tuple[Any, ...]:
+        z = module(x1, x2)
+        return z.detach(), *torch.autograd.grad(z, (x1, x2), z.detach())
+
+    return both
+
+
+def _make(name: str, work: Work, x: Any, y: Any) -> Callable[[], tuple[Any, ...]]:
+    product = products.get(name)(work["irreps1"], work["irreps2"], filter_ir_out=work["keep"])
+    return call_torch(product, work, x, y)
+
+
+_NAMES = {"cg": ("cg-sparse", "cg-dense"), "gaunt": ("gaunt-grid",), "matrix": ("matrix",)}
+OFFERS = {
+    operation: {name: partial(_make, name) for name in names} for operation, names in _NAMES.items()
+}
+
+
+def limits(work: Work) -> dict[str, float]:
+    """Bandwidth of a copy in bytes/s, best matrix-product rate in flop/s."""
+    del work
+    roofs = roofline("cpu", ("float32",))
+    return {
+        "copy": roofs.copy_bytes_per_s,
+        "matmul": max(roofs.matmul_flops_per_s["float32"], _onednn_rate()),
+    }
+
+
+def _onednn_rate(side: int = 1024, tries: int = 15) -> float:
+    """On some processors torch's other library multiplies twice as fast as the one it chooses."""
+    import time
+
+    a = torch.randn(side, side)
+    best = float("inf")
+    for _ in range(tries):
+        start = time.perf_counter()
+        torch.ops.mkldnn._linear_pointwise(a, a, None, "none", [], "")
+        best = min(best, time.perf_counter() - start)
+    return 2 * side**3 / best

@@ -1,0 +1,142 @@
+"""Growth of cost with lmax: measured slopes beside those of the counted multiply-adds and bytes.
+
+``python -m benchmarks.slopes`` times every product that runs here in MIMO, interleaved, and prints
+d log(time) / d log(lmax) over the upper half of the degrees with the slopes of what it must do over
+the same degrees, and the exponent that the counts reach for large lmax.
+"""
+
+from __future__ import annotations
+
+import argparse
+import random
+import time
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from etp import products
+from etp.irreps import setting_irreps
+from etp.product import TensorProduct
+
+ASYMPTOTIC = {
+    "cg-dense": 6,
+    "cg-sparse": 5,
+    "gaunt-grid": 3,
+    "gaunt-grid-fft": 3,
+    "gaunt-fourier-fft": 3,
+    "gaunt-fourier-direct": 4,
+    "matrix": 3,
+    "matrix-block": 6,
+}
+"""Exponent of the multiply-adds for large lmax, with the form that the CPU runs."""
+
+CLOSE = 0.7
+
+
+@dataclass(frozen=True)
+class Slope:
+    """Slopes against log lmax of one product over the degrees measured."""
+
+    name: str
+    time: float
+    macs: float
+    bytes: float
+
+
+def macs(tp: TensorProduct) -> int:
+    """Multiply-adds of what runs: the tile program where there is one."""
+    both = getattr(tp, "programs", None)
+    return tp.macs() if both is None else int(both.forward.macs)
+
+
+def build(name: str, lmax: int) -> TensorProduct:
+    """One product in MIMO."""
+    first, second, keep = setting_irreps("MIMO", lmax)
+    return products.get(name)(first, second, filter_ir_out=keep)
+
+
+def measure(
+    names: list[str], degrees: list[int], batch: int, rounds: int
+) -> dict[str, list[float]]:
+    """Lower quartile of the time of a call, by product and degree, rounds interleaved."""
+    calls = []
+    for name in names:
+        for lmax in degrees:
+            tp = build(name, lmax)
+            inputs = tp.random_inputs(batch, torch.Generator().manual_seed(0), torch.float32)
+            calls.append((name, tp, inputs))
+    times: list[list[float]] = [[] for _ in calls]
+    with torch.no_grad():
+        for _ in range(rounds):
+            for number in random.sample(range(len(calls)), len(calls)):
+                _, tp, inputs = calls[number]
+                tp(*inputs)
+                start = time.perf_counter()
+                tp(*inputs)
+                times[number].append(time.perf_counter() - start)
+    found: dict[str, list[float]] = {name: [] for name in names}
+    for (name, _, _), taken in zip(calls, times, strict=True):
+        found[name].append(float(np.quantile(taken, 0.25)))
+    return found
+
+
+def slope(degrees: list[int], values: list[float]) -> float:
+    """Least squares slope of log values against log degrees."""
+    return float(np.polyfit(np.log(degrees), np.log(values), 1)[0])
+
+
+def sentence(s: Slope) -> str:
+    """Why a measured slope is not that of the multiply-adds, from the counts."""
+    if abs(s.time - s.macs) < CLOSE:
+        return "follows its multiply-adds"
+    if abs(s.time - s.bytes) < CLOSE:
+        return "grows as its bytes do: arithmetic does not decide at these degrees"
+    if s.time < min(s.macs, s.bytes):
+        return "grows slower than what it does: cost of the call and short vectors fade with lmax"
+    if s.time > max(s.macs, s.bytes):
+        return "grows faster than what it does: what it holds outgrows a cache, or fresh pages"
+    return "between its bytes and its multiply-adds: neither decides alone"
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--lmax", type=int, default=8)
+    parser.add_argument("--batch", type=int, default=1000)
+    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--product", nargs="*", help="only these")
+    parser.add_argument("--threads", type=int, default=1, help="one is steadiest")
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    degrees = list(range(max(1, options.lmax // 2), options.lmax + 1))
+    names = [
+        name
+        for name in options.product or products.available()
+        if products.get(name).bilinear and not products.get(name).weighted
+    ]
+    times = measure(names, degrees, options.batch, options.rounds)
+    print(
+        f"MIMO, batch {options.batch}, float32, threads {options.threads}, "
+        f"lmax {degrees[0]} to {degrees[-1]}\n"
+    )
+    print("| product | measured | multiply-adds, same lmax | bytes, same lmax | large lmax | |")
+    print("|---|---|---|---|---|---|")
+    for name in names:
+        built = [build(name, lmax) for lmax in degrees]
+        found = Slope(
+            name,
+            slope(degrees, times[name]),
+            slope(degrees, [macs(tp) for tp in built]),
+            slope(degrees, [tp.cost(1, 4).bytes for tp in built]),
+        )
+        limit = ASYMPTOTIC.get(name)
+        reached = "" if limit is None else str(limit)
+        print(
+            f"| {name} | {found.time:.1f} | {found.macs:.1f} | {found.bytes:.1f} | {reached} "
+            f"| {sentence(found)} |"
+        )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,364 @@
+/* Tile programs: a bilinear map of two features, evaluated TILE samples at a time.
+ *
+ * A tile is transposed, so that a row holds one component of TILE samples and every step is a
+ * vector operation over samples. Rows stay in the first two cache levels from the first step to
+ * the last; memory sees each input and each output once. The steps are listed in `Code`; a program
+ * (kernels/program.py) is a list of them with their indices and coefficients.
+ *
+ * Compiled once per precision with -DREAL=float or -DREAL=double.
+ */
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+#ifdef __linux__
+#include <sys/mman.h>
+#endif
+
+#if defined(__AVX512F__)
+#define VECTOR_BYTES 64
+#define STRIP 8 /* rows of a dense step summed at once, as many as the registers hold */
+#else
+#define VECTOR_BYTES 32
+#define STRIP 3
+#endif
+#define LANES ((int)(VECTOR_BYTES / sizeof(REAL)))
+#define WIDTH (128 / VECTOR_BYTES) /* vectors in a row */
+#define TILE (WIDTH * LANES)
+#define BLOCK 4 /* rows and columns of a matrix product summed at once */
+#define HUGE_PAGE (1 << 21)
+#define INLINE static inline __attribute__((always_inline))
+
+typedef REAL vector __attribute__((vector_size(VECTOR_BYTES), aligned(VECTOR_BYTES)));
+typedef REAL loose __attribute__((vector_size(VECTOR_BYTES), aligned(sizeof(REAL)), may_alias));
+typedef REAL quad __attribute__((vector_size(4 * sizeof(REAL)), aligned(sizeof(REAL)), may_alias));
+typedef REAL octet __attribute__((vector_size(8 * sizeof(REAL)), aligned(sizeof(REAL))));
+
+typedef struct {
+    int32_t code, size, to, first, second, index, table, other;
+} Step;
+
+typedef struct {
+    const Step *steps;
+    const int32_t *index;
+    const REAL *table;
+    int32_t n_steps, rows, n_in, n_out;
+    int32_t in_row[3], in_dim[3], out_row[2], out_dim[2];
+} Program;
+
+enum Code { DENSE, SPARSE, OUTER, SPREAD, MULTIPLY, MATRIX, ZERO };
+
+#define ROW(r) ((vector *)(rows + (int64_t)(r) * TILE))
+
+/* to[m] = sum over k of table[k][m] * from[k] for `count` consecutive m. */
+INLINE void dense_strip(REAL *rows, const REAL *table, const int32_t *from, int inner, int stride,
+                        const int32_t *to, const int count) {
+    vector sum[STRIP][WIDTH];
+    for (int m = 0; m < count; m++)
+        for (int w = 0; w < WIDTH; w++) sum[m][w] = (vector){0};
+    for (int k = 0; k < inner; k++, table += stride) {
+        const vector *x = ROW(from[k]);
+        for (int m = 0; m < count; m++)
+            for (int w = 0; w < WIDTH; w++) sum[m][w] += table[m] * x[w];
+    }
+    for (int m = 0; m < count; m++)
+        for (int w = 0; w < WIDTH; w++) ROW(to[m])[w] = sum[m][w];
+}
+
+static void dense(REAL *rows, const Step *s, const int32_t *index, const REAL *table) {
+    const int inner = s->first, outer = s->size;
+    const int32_t *from = index + s->index, *to = from + inner;
+    int m = 0;
+    for (; m + STRIP <= outer; m += STRIP)
+        dense_strip(rows, table + s->table + m, from, inner, outer, to + m, STRIP);
+#define REST(n) \
+    case n: \
+        dense_strip(rows, table + s->table + m, from, inner, outer, to + m, n); \
+        break;
+    switch (outer - m) {
+        REST(1) REST(2)
+#if STRIP > 3
+        REST(3) REST(4) REST(5) REST(6) REST(7)
+#endif
+    }
+#undef REST
+}
+
+/* Compressed rows: to[r] (+)= sum over its entries of table[e] * from[e]. */
+static void sparse(REAL *rows, const Step *s, const int32_t *index, const REAL *table) {
+    const int32_t *start = index + s->index, *to = start + s->size + 1, *from = to + s->size;
+    const REAL *w = table + s->table;
+    for (int r = 0; r < s->size; r++) {
+        vector *z = ROW(to[r]), sum[WIDTH];
+        for (int v = 0; v < WIDTH; v++) sum[v] = s->other ? z[v] : (vector){0};
+        for (int e = start[r]; e < start[r + 1]; e++) {
+            const vector *x = ROW(from[e]);
+            for (int v = 0; v < WIDTH; v++) sum[v] += w[e] * x[v];
+        }
+        for (int v = 0; v < WIDTH; v++) z[v] = sum[v];
+    }
+}
+
+/* to + r = row i[r] * row j[r]. */
+static void outer(REAL *rows, const Step *s, const int32_t *index) {
+    const int32_t *pair = index + s->index;
+    for (int r = 0; r < s->size; r++) {
+        const vector *x = ROW(pair[2 * r]), *y = ROW(pair[2 * r + 1]);
+        vector *z = ROW(s->to + r);
+        for (int v = 0; v < WIDTH; v++) z[v] = x[v] * y[v];
+    }
+}
+
+/* Transpose of `outer`: gradients of i and j from that of their product, `first` and `second`
+ * rows behind i and j. */
+static void spread(REAL *rows, const Step *s, const int32_t *index) {
+    const int32_t *pair = index + s->index;
+    for (int r = 0; r < s->size; r++) {
+        const int i = pair[2 * r], j = pair[2 * r + 1];
+        const vector *g = ROW(s->to + r), *x = ROW(i), *y = ROW(j);
+        vector *gx = ROW(i + s->first), *gy = ROW(j + s->second);
+        for (int v = 0; v < WIDTH; v++) gx[v] += g[v] * y[v], gy[v] += g[v] * x[v];
+    }
+}
+
+static void multiply(REAL *rows, const Step *s) {
+    const vector *x = ROW(s->first), *y = ROW(s->second);
+    vector *z = ROW(s->to);
+    if (s->other)
+        for (int v = 0; v < s->size * WIDTH; v++) z[v] += x[v] * y[v];
+    else
+        for (int v = 0; v < s->size * WIDTH; v++) z[v] = x[v] * y[v];
+}
+
+typedef struct {
+    int row, step, inner; /* element (i, k) is row + i * step + k * inner */
+} View;
+
+INLINE void matrix_block(REAL *rows, View a, View b, int to, int side, const int height,
+                         const int width) {
+    for (int v = 0; v < WIDTH; v++) {
+        vector sum[BLOCK][BLOCK];
+        for (int i = 0; i < height; i++)
+            for (int j = 0; j < width; j++) sum[i][j] = (vector){0};
+        for (int k = 0; k < side; k++) {
+            vector x[BLOCK], y[BLOCK];
+            for (int i = 0; i < height; i++) x[i] = ROW(a.row + i * a.step + k * a.inner)[v];
+            for (int j = 0; j < width; j++) y[j] = ROW(b.row + j * b.step + k * b.inner)[v];
+            for (int i = 0; i < height; i++)
+                for (int j = 0; j < width; j++) sum[i][j] += x[i] * y[j];
+        }
+        for (int i = 0; i < height; i++)
+            for (int j = 0; j < width; j++) ROW(to + i * side + j)[v] = sum[i][j];
+    }
+}
+
+/* Product of two side x side matrices, either transposed: 1 the first, 2 the second. */
+static void matrix(REAL *rows, const Step *s) {
+    const int side = s->size;
+    const View first = s->other & 1 ? (View){s->first, 1, side} : (View){s->first, side, 1};
+    const View second = s->other & 2 ? (View){s->second, side, 1} : (View){s->second, 1, side};
+    for (int i = 0; i < side; i += BLOCK) {
+        for (int j = 0; j < side; j += BLOCK) {
+            const int height = side - i < BLOCK ? side - i : BLOCK;
+            const int width = side - j < BLOCK ? side - j : BLOCK;
+            const View a = {first.row + i * first.step, first.step, first.inner};
+            const View b = {second.row + j * second.step, second.step, second.inner};
+            const int to = s->to + i * side + j;
+#define SHAPE(h, w) \
+    case h * 8 + w: \
+        matrix_block(rows, a, b, to, side, h, w); \
+        break;
+#define SHAPES(h) SHAPE(h, 1) SHAPE(h, 2) SHAPE(h, 3) SHAPE(h, 4)
+            switch (height * 8 + width) { SHAPES(1) SHAPES(2) SHAPES(3) SHAPES(4) }
+        }
+    }
+}
+
+static void run_tile(REAL *rows, const Program *p) {
+    for (const Step *s = p->steps; s < p->steps + p->n_steps; s++) switch (s->code) {
+            case DENSE: dense(rows, s, p->index, p->table); break;
+            case SPARSE: sparse(rows, s, p->index, p->table); break;
+            case OUTER: outer(rows, s, p->index); break;
+            case SPREAD: spread(rows, s, p->index); break;
+            case MULTIPLY: multiply(rows, s); break;
+            case MATRIX: matrix(rows, s); break;
+            case ZERO: memset(ROW(s->to), 0, sizeof(REAL) * TILE * s->size); break;
+        }
+}
+
+/* Interleave within groups of four lanes; g is the group, n the lanes of a vector. */
+#define LOW(g, n) 4 * g, n + 4 * g, 4 * g + 1, n + 4 * g + 1
+#define HIGH(g, n) 4 * g + 2, n + 4 * g + 2, 4 * g + 3, n + 4 * g + 3
+#define FRONT(g, n) 4 * g, 4 * g + 1, n + 4 * g, n + 4 * g + 1
+#define BACK(g, n) 4 * g + 2, 4 * g + 3, n + 4 * g + 2, n + 4 * g + 3
+#define QUAD(g) 4 * g, 4 * g + 1, 4 * g + 2, 4 * g + 3
+#if VECTOR_BYTES == 64 && defined(SINGLE)
+#define EACH(P) P(0, 16), P(1, 16), P(2, 16), P(3, 16)
+#define QUADS(Q) Q(0) Q(1) Q(2) Q(3)
+#elif VECTOR_BYTES == 64 || defined(SINGLE)
+#define EACH(P) P(0, 8), P(1, 8)
+#define QUADS(Q) Q(0) Q(1)
+#else
+#define EACH(P) P(0, 4)
+#define QUADS(Q) Q(0)
+#endif
+
+/* Transpose the 4 x 4 matrices that lie side by side in four vectors. */
+INLINE void transpose(vector *v) {
+    const vector a = __builtin_shufflevector(v[0], v[1], EACH(LOW));
+    const vector b = __builtin_shufflevector(v[2], v[3], EACH(LOW));
+    const vector c = __builtin_shufflevector(v[0], v[1], EACH(HIGH));
+    const vector d = __builtin_shufflevector(v[2], v[3], EACH(HIGH));
+    v[0] = __builtin_shufflevector(a, b, EACH(FRONT));
+    v[1] = __builtin_shufflevector(a, b, EACH(BACK));
+    v[2] = __builtin_shufflevector(c, d, EACH(FRONT));
+    v[3] = __builtin_shufflevector(c, d, EACH(BACK));
+}
+
+INLINE vector join(const REAL *x, int64_t stride) {
+#if VECTOR_BYTES == 64 && defined(SINGLE)
+    const quad a = *(const quad *)x, b = *(const quad *)(x + 4 * stride);
+    const quad c = *(const quad *)(x + 8 * stride), d = *(const quad *)(x + 12 * stride);
+    const octet low = __builtin_shufflevector(a, b, 0, 1, 2, 3, 4, 5, 6, 7);
+    const octet high = __builtin_shufflevector(c, d, 0, 1, 2, 3, 4, 5, 6, 7);
+    return __builtin_shufflevector(low, high, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+#elif VECTOR_BYTES == 64 || defined(SINGLE)
+    const quad a = *(const quad *)x, b = *(const quad *)(x + 4 * stride);
+    return __builtin_shufflevector(a, b, 0, 1, 2, 3, 4, 5, 6, 7);
+#else
+    (void)stride;
+    return *(const loose *)x;
+#endif
+}
+
+/* A tile of samples to rows, four components of LANES samples at once. Reads run on over the end
+ * of the tile by up to three numbers. */
+static void load(const REAL *x, int dim, REAL *rows) {
+    for (int low = 0; low < TILE; low += LANES)
+        for (int c = 0; c < dim; c += 4) {
+            vector v[4];
+            for (int k = 0; k < 4; k++) v[k] = join(x + (int64_t)(low + k) * dim + c, dim);
+            transpose(v);
+            for (int k = 0; k < 4 && c + k < dim; k++)
+                *(vector *)(rows + (int64_t)(c + k) * TILE + low) = v[k];
+        }
+}
+
+#if VECTOR_BYTES == 64 && defined(SINGLE)
+#define FOUR(a, b, c, d) \
+    4 * a, 4 * a + 1, 4 * a + 2, 4 * a + 3, 4 * b, 4 * b + 1, 4 * b + 2, 4 * b + 3, \
+        4 * c, 4 * c + 1, 4 * c + 2, 4 * c + 3, 4 * d, 4 * d + 1, 4 * d + 2, 4 * d + 3
+#define MIX(a, b, ...) __builtin_shufflevector(a, b, FOUR(__VA_ARGS__))
+
+/* Sixteen components of sixteen samples, a whole vector for each sample. */
+INLINE void store_square(const REAL *rows, int dim, REAL *z) {
+    vector v[4][4];
+    for (int b = 0; b < 4; b++) {
+        for (int k = 0; k < 4; k++) v[b][k] = *(const vector *)(rows + (int64_t)(4 * b + k) * TILE);
+        transpose(v[b]);
+    }
+    for (int k = 0; k < 4; k++) {
+        const vector a = MIX(v[0][k], v[1][k], 0, 1, 4, 5), b = MIX(v[2][k], v[3][k], 0, 1, 4, 5);
+        const vector c = MIX(v[0][k], v[1][k], 2, 3, 6, 7), d = MIX(v[2][k], v[3][k], 2, 3, 6, 7);
+        *(loose *)(z + (int64_t)k * dim) = MIX(a, b, 0, 2, 4, 6);
+        *(loose *)(z + (int64_t)(k + 4) * dim) = MIX(a, b, 1, 3, 5, 7);
+        *(loose *)(z + (int64_t)(k + 8) * dim) = MIX(c, d, 0, 2, 4, 6);
+        *(loose *)(z + (int64_t)(k + 12) * dim) = MIX(c, d, 1, 3, 5, 7);
+    }
+}
+#define SQUARE 16
+#else
+#define store_square(rows, dim, z)
+#define SQUARE 0
+#endif
+
+/* Rows to a tile of samples. Four numbers may run on into the next sample, which is written later:
+ * components go from the last to the first, samples from the first to the last. */
+static void store(const REAL *rows, int dim, REAL *z) {
+    const REAL *end = z + (int64_t)TILE * dim;
+    const int squares = SQUARE ? dim / 16 * 16 : 0;
+    for (int low = 0; low < TILE; low += LANES) {
+        for (int c = (dim - 1) / 4 * 4; c >= squares; c -= 4) {
+            vector v[4];
+            for (int k = 0; k < 4; k++)
+                v[k] = *(const vector *)(rows + (int64_t)(c + k) * TILE + low);
+            transpose(v);
+            REAL *at = z + (int64_t)low * dim + c;
+#define PUT(g) \
+    for (int k = 0; k < 4; k++, at += dim) \
+        *(quad *)at = __builtin_shufflevector(v[k], v[k], QUAD(g));
+#define PUT_EDGE(g) \
+    for (int k = 0; k < 4; k++, at += dim) { \
+        const quad q = __builtin_shufflevector(v[k], v[k], QUAD(g)); \
+        if (at + 4 <= end) *(quad *)at = q; \
+        else memcpy(at, &q, sizeof(REAL) * (dim - c)); \
+    }
+            if (low + LANES < TILE || c + 4 <= dim) {
+                QUADS(PUT)
+            } else {
+                QUADS(PUT_EDGE)
+            }
+        }
+        for (int c = 0; c < squares; c += 16)
+            store_square(rows + (int64_t)c * TILE + low, dim, z + (int64_t)low * dim + c);
+    }
+}
+
+/* Fresh memory comes page by page, which costs more than filling it: ask for large pages. */
+static void advise(void *start, int64_t bytes) {
+#ifdef MADV_HUGEPAGE
+    uintptr_t low = ((uintptr_t)start + HUGE_PAGE - 1) & ~(uintptr_t)(HUGE_PAGE - 1);
+    uintptr_t high = ((uintptr_t)start + bytes) & ~(uintptr_t)(HUGE_PAGE - 1);
+    if (high > low) madvise((void *)low, high - low, MADV_HUGEPAGE);
+#endif
+}
+
+/* Run a program on n samples; inputs and outputs are contiguous, those that are not used null.
+ * Returns 0, or 1 where memory for the tile cannot be had. */
+int run(const Program *p, const REAL *in0, const REAL *in1, const REAL *in2, REAL *out0,
+        REAL *out1, int64_t n, int threads) {
+    const REAL *const in[] = {in0, in1, in2};
+    REAL *const out[] = {out0, out1};
+    const int64_t tiles = (n + TILE - 1) / TILE;
+    int failed = 0, widest = 0;
+    for (int k = 0; k < p->n_in; k++) widest = p->in_dim[k] > widest ? p->in_dim[k] : widest;
+    for (int k = 0; k < p->n_out; k++) widest = p->out_dim[k] > widest ? p->out_dim[k] : widest;
+    for (int k = 0; k < p->n_out; k++) advise(out[k], sizeof(REAL) * n * p->out_dim[k]);
+#pragma omp parallel num_threads(threads) if (threads > 1) reduction(| : failed)
+    {
+        /* A thread keeps its rows for the next call, and a tile of samples behind them. */
+        static __thread REAL *rows;
+        static __thread int64_t held;
+        const int64_t needed = (int64_t)TILE * (p->rows + widest) + 4;
+        if (held < needed) {
+            free(rows);
+            rows = aligned_alloc(4096, (sizeof(REAL) * needed + 4095) & ~(size_t)4095);
+            held = rows ? needed : 0;
+        }
+        failed = held < needed;
+#pragma omp for schedule(static)
+        for (int64_t tile = 0; tile < tiles; tile++) {
+            if (failed) continue;
+            /* The last tile is read and written through the spare one. */
+            const int64_t low = tile * TILE;
+            const int count = tile + 1 == tiles ? (int)(n - low) : TILE;
+            REAL *spare = tile + 1 == tiles ? rows + (int64_t)TILE * p->rows : NULL;
+            for (int k = 0; k < p->n_in; k++) {
+                const int dim = p->in_dim[k];
+                const REAL *x = in[k] + low * dim;
+                if (spare) {
+                    memset(spare, 0, sizeof(REAL) * (TILE * dim + 4));
+                    x = memcpy(spare, x, sizeof(REAL) * count * dim);
+                }
+                load(x, dim, (REAL *)ROW(p->in_row[k]));
+            }
+            run_tile(rows, p);
+            for (int k = 0; k < p->n_out; k++) {
+                const int dim = p->out_dim[k];
+                REAL *z = out[k] + low * dim;
+                store((REAL *)ROW(p->out_row[k]), dim, spare ? spare : z);
+                if (spare) memcpy(z, spare, sizeof(REAL) * count * dim);
+            }
+        }
+    }
+    return failed;
+}

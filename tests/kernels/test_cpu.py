@@ -1,0 +1,290 @@
+"""Every way a CPU computes: compiled tile programs, the Numba walk and the plain form agree."""
+
+from __future__ import annotations
+
+import ctypes
+import shutil
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+from pathlib import Path
+
+import pytest
+import torch
+
+from etp import measure, products
+from etp.kernels import sparse, tile
+from etp.kernels.program import Bilinear
+from etp.kernels.sparse import Form, SparseTable, apply_form, sparse_bilinear
+from etp.measure.oracle import evaluate
+from etp.product import TensorProduct
+
+NO_COMPILER = shutil.which("gcc") is None and shutil.which("cc") is None
+needs_compiler = pytest.mark.skipif(NO_COMPILER, reason="no C compiler on this machine")
+needs_numba = pytest.mark.skipif(
+    sparse.cpu_kernel_missing() is not None, reason=str(sparse.cpu_kernel_missing())
+)
+TOLERANCE = {torch.float64: 1e-12, torch.float32: 2e-6, torch.bfloat16: 2e-2}
+BATCHES = (0, 1, 31, 33, 100)
+PRODUCTS = ("cg-sparse", "cg-dense", "gaunt-grid", "matrix", "matrix-block")
+CASES = {
+    "natural": ("0e+1o+2e+3o", "0e+1o+2e", None),
+    "mixed": ("0e+0o+1o+1e", "0e+1e+2o", None),
+    "one degree": ("2e", "2e", "2e"),
+    "scalars": ("0e", "0e", None),
+    "wide": ("0e+1o+2e+3o+4e+5o", "0e+1o+2e+3o+4e+5o", None),
+}
+
+
+@pytest.fixture
+def plain(monkeypatch):
+    """Switch tile programs off."""
+    return lambda: monkeypatch.setattr(tile, "applies", lambda _: False)
+
+
+def build(name: str, case: str) -> TensorProduct:
+    irreps1, irreps2, keep = CASES[case]
+    return products.get(name)(irreps1, irreps2, filter_ir_out=keep)
+
+
+def draw(tp: TensorProduct, batch: int, dtype: torch.dtype = torch.float64):
+    return tp.random_inputs(batch, torch.Generator().manual_seed(batch), dtype)
+
+
+def relative(found: torch.Tensor, wanted: torch.Tensor) -> float:
+    return float((found.double() - wanted).norm() / wanted.norm().clamp(min=1e-300))
+
+
+def derivatives(
+    product: Callable[[torch.Tensor, torch.Tensor], torch.Tensor], x: torch.Tensor, y: torch.Tensor
+) -> list[torch.Tensor]:
+    """Output, gradients, and gradients of a random combination of the gradients."""
+    generator = torch.Generator().manual_seed(5)
+    z = product(x, y)
+    v = torch.randn(z.shape, dtype=z.dtype, generator=generator)
+    gradients = torch.autograd.grad(z, (x, y), v, create_graph=True)
+    w = [torch.randn(g.shape, dtype=g.dtype, generator=generator) for g in gradients]
+    return [t.detach() for t in (z, *gradients, *torch.autograd.grad(gradients, (x, y), w))]
+
+
+def kept_table(tp: TensorProduct) -> SparseTable:
+    kept = tp._sparse
+    assert isinstance(kept, SparseTable)
+    return kept
+
+
+def programs_of(form: Form) -> Bilinear:
+    rows, first, second, values = form
+    return sparse.programs(rows, first, second, values, 16, 9)
+
+
+@cache
+def table() -> tuple[TensorProduct, Form]:
+    tp = build("cg-sparse", "natural")
+    return tp, kept_table(tp).forms(torch.float64).product
+
+
+def dense(form: Form, dims: tuple[int, int]) -> torch.Tensor:
+    """The table as a full tensor (dim1, dim2, dim_out), independent of every kernel."""
+    found = torch.zeros(*dims, len(form.rows) - 1, dtype=torch.float64)
+    for k in range(len(form.rows) - 1):
+        for e in range(int(form.rows[k]), int(form.rows[k + 1])):
+            found[int(form.first[e]), int(form.second[e]), k] += form.values[e].double()
+    return found
+
+
+@needs_compiler
+def test_a_compiler_that_is_there_is_used():
+    assert tile.missing() is None
+    assert tile.applies(torch.zeros(1))
+
+
+@needs_compiler
+@pytest.mark.parametrize("dtype", TOLERANCE, ids=str)
+@pytest.mark.parametrize("batch", BATCHES)
+@pytest.mark.parametrize("name", PRODUCTS)
+def test_ragged_batches_agree_with_the_oracle_in_every_precision(name, batch, dtype):
+    tp = build(name, "natural")
+    x, y = draw(tp, batch, dtype)
+    z = tp(x, y)
+    assert z.dtype == dtype
+    assert z.shape == (batch, tp.irreps_out.dim)
+    if batch:
+        assert relative(z, evaluate(tp, x, y)) < TOLERANCE[dtype]
+
+
+@needs_compiler
+@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("name", PRODUCTS)
+def test_compiled_and_plain_agree_up_to_second_derivatives(name, case, plain):
+    tp = build(name, case)
+    x, y = (t.requires_grad_() for t in draw(tp, 37))
+    compiled = derivatives(tp, x, y)
+    plain()
+    for found, wanted in zip(compiled, derivatives(tp, x, y), strict=True):
+        assert relative(found, wanted) < 1e-12
+
+
+@needs_compiler
+def test_only_what_is_asked_for_gets_a_gradient():
+    tp = build("matrix", "natural")
+    x, y = draw(tp, 5)
+    x.requires_grad_()
+    tp(x, y).sum().backward()
+    assert x.grad is not None
+    assert y.grad is None
+
+
+@needs_compiler
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+@pytest.mark.parametrize("name", PRODUCTS)
+def test_nan_and_infinity_reach_their_own_sample_and_no_other(name, bad):
+    tp = build(name, "natural").double()
+    x, y = draw(tp, 70)
+    clean = tp(x, y)
+    x[40, 3] = bad
+    spoilt = tp(x, y)
+    assert not torch.isfinite(spoilt[40]).all()
+    others = torch.arange(70) != 40
+    assert torch.equal(spoilt[others], clean[others])
+
+
+@needs_compiler
+def test_threads_do_not_change_the_result():
+    tp = build("cg-sparse", "wide")
+    x, y = draw(tp, 4000, torch.float32)
+    threads = torch.get_num_threads()
+    try:
+        torch.set_num_threads(1)
+        one = tp(x, y)
+        torch.set_num_threads(2)
+        assert torch.equal(tp(x, y), one)
+    finally:
+        torch.set_num_threads(threads)
+
+
+@needs_compiler
+def test_views_that_are_not_contiguous_are_read_right():
+    tp = build("gaunt-grid", "natural")
+    x, y = draw(tp, 40)
+    strided = torch.stack([x, -x], dim=2)[:, :, 0]
+    torch.testing.assert_close(tp(strided, y), tp(x, y), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("way", ["compiled", "numba", "plain"])
+@pytest.mark.parametrize("dtype", TOLERANCE, ids=str)
+@pytest.mark.parametrize("batch", BATCHES)
+def test_every_form_of_the_sparse_kernel_is_the_table(way, dtype, batch, monkeypatch):
+    if way == "compiled" and NO_COMPILER:
+        pytest.skip("no C compiler on this machine")
+    if way == "numba" and (reason := sparse.cpu_kernel_missing()):
+        pytest.skip(reason)
+    if way != "compiled":
+        monkeypatch.setattr(tile, "applies", lambda _: False)
+    if way == "plain":
+        monkeypatch.setattr(sparse, "cpu_kernel_missing", lambda: "switched off")
+    tp, form = table()
+    x, y = draw(tp, batch, dtype)
+    form = form._replace(values=form.values.to(dtype))
+    z = apply_form(x, y, *form)
+    wanted = torch.einsum("ni,nj,ijk->nk", x.double(), y.double(), dense(form, (16, 9)))
+    assert z.dtype == dtype
+    assert z.shape == wanted.shape
+    if batch:
+        assert relative(z, wanted) < TOLERANCE[dtype]
+
+
+@needs_numba
+def test_the_walk_without_a_compiler_has_both_derivatives(plain):
+    plain()
+    tp, form = table()
+    x, y = (t.requires_grad_() for t in draw(tp, 3))
+    full = dense(form, (16, 9))
+    found = derivatives(lambda x, y: tp(x, y), x, y)
+    wanted = derivatives(lambda x, y: torch.einsum("ni,nj,ijk->nk", x, y, full), x, y)
+    for mine, right in zip(found, wanted, strict=True):
+        assert relative(mine, right) < 1e-12
+
+
+@needs_compiler
+def test_a_table_with_empty_rows_and_one_large_part_is_right():
+    """Outputs shared by everything, as in a path-summed product, and outputs fed by nothing."""
+    generator = torch.Generator().manual_seed(4)
+    i, j, k = (torch.randint(0, n, (1500,), generator=generator) for n in (30, 25, 9))
+    k[k == 4] = 5
+    values = torch.randn(1500, dtype=torch.float64, generator=generator)
+
+    class Owner(torch.nn.Module):
+        def register_table(self, name: str, table: torch.Tensor) -> None:
+            self.tables = getattr(self, "tables", {}) | {name: table}
+
+        def table(self, name: str, dtype: torch.dtype) -> torch.Tensor:
+            return self.tables[name]
+
+    kept = SparseTable(Owner(), "t", torch.stack([i, j, k]), values, (30, 25, 9))  # type: ignore[arg-type]
+    forms = kept.forms(torch.float64)
+    x, y = (
+        torch.randn(50, n, dtype=torch.float64, generator=generator).requires_grad_()
+        for n in (30, 25)
+    )
+    full = dense(forms.product, (30, 25))
+    z, wanted = sparse_bilinear(x, y, forms), torch.einsum("ni,nj,ijk->nk", x, y, full)
+    assert relative(z.detach(), wanted.detach()) < 1e-12
+    assert not z[:, 4].any()
+    for found, right in zip(
+        torch.autograd.grad(z.square().sum(), (x, y)),
+        torch.autograd.grad(wanted.square().sum(), (x, y)),
+        strict=True,
+    ):
+        assert relative(found, right) < 1e-12
+
+
+@needs_compiler
+def test_forms_and_programs_are_made_once_and_again_after_a_move():
+    tp, _ = table()
+    kept = kept_table(tp)
+    assert kept.forms(torch.float32) is kept.forms(torch.float32)
+    form = kept.forms(torch.float32).product
+    assert programs_of(form) is programs_of(form)
+    before = kept.forms(torch.float32)
+    tp.to(torch.float32)
+    assert kept.forms(torch.float32) is not before
+
+
+@needs_compiler
+def test_builders_at_once_leave_one_whole_library(tmp_path):
+    target = tmp_path / "tile.so"
+    flags = (*tile._FLAGS, *tile._REAL[torch.float32])
+    with ThreadPoolExecutor(3) as pool:
+        done = [pool.submit(tile._build, str(tile._compiler()), flags, target) for _ in range(3)]
+    assert all(future.result() is None for future in done)
+    assert list(tmp_path.iterdir()) == [target]
+    assert ctypes.CDLL(str(target)).run
+
+
+@pytest.fixture
+def fresh(monkeypatch, tmp_path):
+    """Nothing built and nothing remembered, before and after."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    caches = (tile.missing, tile._compiler, tile._library)
+    for kept in caches:
+        kept.cache_clear()
+    yield tmp_path
+    for kept in caches:
+        kept.cache_clear()
+
+
+def test_without_a_compiler_products_say_so_and_still_work(fresh, monkeypatch):
+    monkeypatch.setattr(shutil, "which", lambda _: None)
+    assert "no C compiler" in str(tile.missing())
+    tp = build("matrix", "natural")
+    assert measure.agreement(tp).max < 1e-12
+
+
+def test_a_compiler_that_fails_is_named_and_products_still_work(fresh, monkeypatch):
+    broken = Path(fresh) / "cc"
+    broken.write_text('#!/bin/sh\n[ "$1" = --version ] && exit 0\necho broken >&2\nexit 1\n')
+    broken.chmod(0o755)
+    monkeypatch.setenv("CC", str(broken))
+    assert "broken" in str(tile.missing())
+    assert measure.agreement(build("cg-dense", "natural")).max < 1e-12
