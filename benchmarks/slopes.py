@@ -19,18 +19,6 @@ from etp import products
 from etp.irreps import setting_irreps
 from etp.product import TensorProduct
 
-ASYMPTOTIC = {
-    "cg-dense": 6,
-    "cg-sparse": 5,
-    "gaunt-grid": 3,
-    "gaunt-grid-fft": 3,
-    "gaunt-fourier-fft": 3,
-    "gaunt-fourier-direct": 4,
-    "matrix": 3,
-    "matrix-block": 6,
-}
-"""Exponent of the multiply-adds for large lmax, with the form that the CPU runs."""
-
 CLOSE = 0.7
 
 
@@ -130,7 +118,7 @@ def main() -> None:
             slope(degrees, [macs(tp) for tp in built]),
             slope(degrees, [tp.cost(1, 4).bytes for tp in built]),
         )
-        limit = ASYMPTOTIC.get(name)
+        limit = products.get(name).mimo_exponent
         reached = "" if limit is None else str(limit)
         print(
             f"| {name} | {found.time:.1f} | {found.macs:.1f} | {found.bytes:.1f} | {reached} "

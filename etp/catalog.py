@@ -21,6 +21,7 @@ class Entry:
     group: str
     keeps_paths: bool
     weights_per: str
+    mimo_exponent: int | None
     rule: str | None
     reference: str
     unavailable: str | None

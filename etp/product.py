@@ -70,6 +70,8 @@ class TensorProduct(TableModule, ABC):
         channels: The common multiplicity C.
         keep: Output irreps asked for, None for all.
         weights_per: What its free weights scale, each path or each degree (class attribute).
+        mimo_exponent: Power of lmax that the multiply-adds reach in MIMO; None where nobody has
+            said (class attribute).
         rule: Name in :mod:`etp.applicability` of what the irreps must satisfy (class attribute).
         bilinear: Whether both inputs are free; False where one is made from a direction.
         own_layout: Whether what is timed is a library's own call in its own layout.
@@ -88,6 +90,7 @@ class TensorProduct(TableModule, ABC):
     group: ClassVar[str] = "O(3)"
     keeps_paths: ClassVar[bool] = False
     weights_per: ClassVar[Per] = "degree"
+    mimo_exponent: ClassVar[int | None] = None
     rule: ClassVar[str | None] = None
     bilinear: ClassVar[bool] = True
     own_layout: ClassVar[bool] = False

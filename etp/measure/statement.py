@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import ceil, exp, inf, isfinite, isnan, log
+from math import ceil, exp, floor, inf, isfinite, isnan, log
 from typing import Literal, NamedTuple
 
 from etp.measure.statistic import z_value
@@ -64,6 +64,16 @@ class Floor(NamedTuple):
 def error_of_look(look: int) -> float:
     """Error that look 0, 1, 2, ... may spend; all of them together spend :data:`ALPHA`."""
     return ALPHA * 0.35 * 0.65**look
+
+
+def fewest_rounds(products: int) -> int:
+    """Rounds below which a first look cannot tell any pair of ``products`` apart.
+
+    An interval at error a is unbounded where its normal quantile reaches sqrt(rounds), and Holm's
+    first step spends the error of the look on all pairs.
+    """
+    pairs = max(products * (products - 1) // 2, 1)
+    return max(MIN_ROUNDS, floor(z_value(error_of_look(0) / pairs) ** 2) + 1)
 
 
 def ask(n: int, verdict: Verdict, look: int, *, guard: float = GUARD, pairs: int = 1) -> int | None:

@@ -153,6 +153,7 @@ class Complete(TensorProduct):
     """
 
     name, title = "complete", "Complete (products and brackets)"
+    mimo_exponent = 5
     reference = "arXiv:2602.21466; Elsasser integrals (James 1973)"
     keeps_paths = True
     weights_per = "path"

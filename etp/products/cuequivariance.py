@@ -24,6 +24,7 @@ class CuEquivariance(LibraryProduct):
     """
 
     name, title = "cuequivariance", "cuEquivariance"
+    mimo_exponent = 5
     reference = "NVIDIA, github.com/NVIDIA/cuEquivariance"
     components_first = True
 

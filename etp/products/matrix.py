@@ -31,6 +31,7 @@ class Matrix(TensorProduct):
     """
 
     name, title = "matrix", "Matrix (parity graded)"
+    mimo_exponent = 4
     reference = "Unke and Maennel 2024, arXiv:2401.07595; graded as in e3x"
 
     def __init__(
@@ -112,6 +113,7 @@ class MatrixBlock(TensorProduct):
     """
 
     name, title = "matrix-block", "Matrix (block, as published)"
+    mimo_exponent = 6
     reference = "Xie et al. 2025, arXiv:2506.13523, code"
     group = "SO(3)"
 

@@ -87,6 +87,7 @@ class SO2(TensorProduct):
     """
 
     name, title = "so2", "SO(2) convolution (eSCN)"
+    mimo_exponent = 3
     reference = "Passaro and Zitnick 2023, arXiv:2302.03655"
     weights_per = "path"
     bilinear = False

@@ -125,13 +125,13 @@ def _prepared(plan: Case, slot: Slot) -> tuple[str | None, Call]:
     return None, call
 
 
-def _planned(plan: Case, round_s: float) -> int:
+def _planned(plan: Case, products: int, round_s: float) -> int:
     """Rounds that the budget allows; enough for a verdict if it is overdrawn only a little."""
-    from etp.measure.verdict import MIN_ROUNDS
+    from etp.measure.statement import fewest_rounds
 
-    fitting = int(plan.budget_s / round_s)
-    if fitting < MIN_ROUNDS and MIN_ROUNDS * round_s <= OVERDRAFT * plan.budget_s:
-        fitting = MIN_ROUNDS
+    fitting, fewest = int(plan.budget_s / round_s), fewest_rounds(products)
+    if fitting < fewest and fewest * round_s <= OVERDRAFT * plan.budget_s:
+        fitting = fewest
     return max(1, min(plan.rounds, fitting))
 
 
@@ -163,7 +163,7 @@ class _Run:
             now = time.perf_counter() - self._origin
             if number == 0:
                 # The pilot round sets the plan and is thrown away.
-                self.planned = _planned(self._plan, now)
+                self.planned = _planned(self._plan, len(self._calls) - 1, now)
                 continue
             self.taken.append(taken)
             if now - told > PROGRESS_EVERY_S:

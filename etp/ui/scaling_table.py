@@ -9,13 +9,13 @@ import pandas as pd
 import streamlit as st
 
 from etp import charts
-from etp.charts.text import bytes_text, count_text, list_text
+from etp.charts.text import bytes_text, count_text, list_text, superscript
 from etp.growth import Line, growths
 from etp.growth.words import SYMBOLS
 from etp.plans import scaling_command
 from etp.settings import Settings
 from etp.tables import frame, timed_frame
-from etp.ui import show
+from etp.ui import jobs, show
 from etp.ui.data import Swept
 from etp.ui.scaling import slopes_of, time_chart
 
@@ -70,6 +70,7 @@ def _shown(lines: pd.DataFrame, line: Line) -> pd.DataFrame:
                 for growth in found
             ],
             "theory": [growth.count.exponent if growth.count else None for growth in found],
+            "asymptotic": _asymptotic(lines["product"], line),
             "macs": lines["macs"],
             "bytes": lines["bytes"],
             "memory": [_bytes(size) for size in lines["peak_bytes"]],
@@ -80,6 +81,15 @@ def _shown(lines: pd.DataFrame, line: Line) -> pd.DataFrame:
             "badges": lines["badges"],
         }
     )
+
+
+def _asymptotic(products: pd.Series, line: Line) -> list[str]:
+    """Power of lmax that the count reaches in the end, where it is known."""
+    if line.axis != "lmax" or line.last.problem.setting != "MIMO":
+        return [""] * len(products)
+    known = {entry.name: entry.mimo_exponent for entry in jobs.catalog().entries()}
+    found = [known.get(product) for product in products]
+    return ["" if power is None else f"L{superscript(str(power))}" for power in found]
 
 
 def _bytes(size: float | None) -> str:
@@ -95,6 +105,9 @@ def _columns() -> dict[str, Any]:
         "slope": number("fitted slope", format="%.2f"),
         "interval": "95 % interval",
         "theory": number("slope of count", format="%.2f"),
+        "asymptotic": st.column_config.TextColumn(
+            "in the end", help="Power of lmax that the count of multiply-adds reaches in MIMO"
+        ),
         "macs": number("multiply-adds", format="compact"),
         "bytes": number("least bytes", format="bytes"),
         "memory": "peak memory",

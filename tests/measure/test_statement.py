@@ -4,17 +4,21 @@ from __future__ import annotations
 
 from math import inf, log
 
+import numpy as np
 import pytest
 
 from etp.measure.statement import (
     ALPHA,
     MARGIN,
+    MIN_ROUNDS,
     Verdict,
     ask,
     error_of_look,
+    fewest_rounds,
     front,
     words,
 )
+from etp.measure.verdict import Board
 
 
 def test_all_looks_together_spend_the_error() -> None:
@@ -82,3 +86,16 @@ def test_equal_code_is_a_front_only_if_it_is_fastest_of_its_kind() -> None:
     verdicts = [Verdict(0, 1, 0.0, -0.01, 0.01, "same")]
     assert front(verdicts, [1.0, 1.0]) == ["possible", "possible"]
     assert front(verdicts, [1.0, 2.0]) == ["possible", "front"]
+
+
+@pytest.mark.parametrize("products", [2, 4, 16])
+def test_the_fewest_rounds_are_enough_to_tell_a_large_difference(products: int) -> None:
+    rounds = fewest_rounds(products)
+    rng = np.random.default_rng(products)
+    speeds = np.arange(1, products + 1)
+    times = speeds * np.exp(rng.normal(0, 0.01, (rounds, products)))
+    words = {verdict.word for verdict in Board(products).look(times)}
+    assert words == {"slower"}
+    if rounds > MIN_ROUNDS:
+        fewer = Board(products).look(times[:-1])
+        assert {verdict.word for verdict in fewer} == {"too few"}
