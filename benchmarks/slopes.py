@@ -32,12 +32,6 @@ class Slope:
     bytes: float
 
 
-def macs(tp: TensorProduct) -> int:
-    """Multiply-adds of what runs: the tile program where there is one."""
-    both = getattr(tp, "programs", None)
-    return tp.macs() if both is None else int(both.forward.macs)
-
-
 def build(name: str, lmax: int) -> TensorProduct:
     """One product in MIMO."""
     first, second, keep = setting_irreps("MIMO", lmax)
@@ -115,7 +109,7 @@ def main() -> None:
         found = Slope(
             name,
             slope(degrees, times[name]),
-            slope(degrees, [macs(tp) for tp in built]),
+            slope(degrees, [tp.run_macs() for tp in built]),
             slope(degrees, [tp.cost(1, 4).bytes for tp in built]),
         )
         limit = products.get(name).mimo_exponent

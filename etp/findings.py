@@ -45,7 +45,8 @@ def finding(found: Comparison) -> Finding:
     else:
         sentences.append(f"nothing is yet shown to do the same operation as {base} faster.")
     if other:
-        best = min(other, key=lambda p: faster[p].estimate)
+        other.sort(key=lambda p: faster[p].estimate)
+        best = other[0]
         shown.append(best)
         sentences.append(f"{best} is {_speed(faster[best])}, {_price(found.entry(best))}.")
     heading = f"{where}, {' '.join(sentences)}"
@@ -116,7 +117,7 @@ def _price(entry: Entry) -> str:
     return f"and reaches all {reached['allowed']} paths"
 
 
-def missing_words(problem: Problem, entry: Entry) -> str | None:
+def missing_words(problem: Problem, entry: Entry, subject: str = "it") -> str | None:
     """What a product cannot do, in the words of someone who builds a model."""
     reached = entry.result("interactions")
     if not reached:
@@ -126,7 +127,9 @@ def missing_words(problem: Problem, entry: Entry) -> str | None:
     lost = [ls for labels, ls in allowed.items() if labels not in found]
     if not lost:
         return None
-    count = "path it drops is" if len(lost) == 1 else f"{len(lost)} paths it drops are"
+    count = (
+        f"path {subject} drops is" if len(lost) == 1 else f"{len(lost)} paths {subject} drops are"
+    )
     if all((a.l + b.l + c.l) % 2 for a, b, c in lost):
         odd = "an odd one" if len(lost) == 1 else "the odd ones"
         return (
@@ -137,9 +140,11 @@ def missing_words(problem: Problem, entry: Entry) -> str | None:
 
 
 def _meaning(found: Comparison, other: list[str]) -> str:
-    for product in sorted(other, key=lambda p: found.judgement.verdicts[p].estimate):
+    for product in other:
         entry = found.entry(product)
-        if (words := missing_words(found.problem, entry)) is not None:
+        # The heading has named the first one.
+        subject = "it" if product == other[0] else product
+        if (words := missing_words(found.problem, entry, subject)) is not None:
             return words
         gamma = entry.result("expressivity").get("rank")
         base = found.entry(found.baseline).result("expressivity").get("rank")

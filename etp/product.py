@@ -154,6 +154,10 @@ class TensorProduct(TableModule, ABC):
     def macs(self) -> int:
         """Exact number of multiply-adds of :meth:`multiply` for one sample."""
 
+    def run_macs(self) -> int:
+        """Multiply-adds of what runs on the product's device, where a kernel needs others."""
+        return self.macs()
+
     def split(self, ir_in1: o3.Irrep, ir_in2: o3.Irrep, ir_out: o3.Irrep) -> Iterator[Split]:
         """Pieces of a path's coefficient that have factors of their own; by default there is one.
 
@@ -255,7 +259,7 @@ class TensorProduct(TableModule, ABC):
     def cost(self, batch: int, itemsize: int, weights: Weights = "none") -> Cost:
         """Multiply-adds and minimal bytes of one call on ``batch`` samples."""
         numbers = (self.irreps_in1.dim + self.irreps_in2.dim + self.irreps_out.dim) * batch
-        macs = self.macs()
+        macs = self.run_macs()
         if weights != "none":
             macs += self.weight_macs()
             numbers += self.weight_numel * (batch if weights == "per-sample" else 1)

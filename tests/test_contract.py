@@ -298,6 +298,7 @@ def test_counted_operations_grow_as_the_product_says(name):
     cls = products.get(name)
     if cls.mimo_exponent is None:
         pytest.skip("no exponent is claimed")
-    counts = [build(name, setting("MIMO", lmax)).macs() for lmax in (4, 6)]
-    slope = math.log(counts[1] / counts[0]) / math.log(7 / 5)
-    assert abs(slope - cls.mimo_exponent) < 1.2
+    # Small grids are read as one dense matrix, so only large ones show the power.
+    counts = [build(name, setting("MIMO", lmax)).macs() for lmax in (8, 10)]
+    slope = math.log(counts[1] / counts[0]) / math.log(11 / 9)
+    assert abs(slope - cls.mimo_exponent) < 0.8

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +12,9 @@ from torch.profiler import ProfilerActivity, profile
 from etp.measure.runtime import draw, make_call
 from etp.problem import Direction, Weights
 from etp.product import TensorProduct
+
+# The profiler would write lines of its own to standard error.
+os.environ.setdefault("KINETO_LOG_LEVEL", "99")
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ from etp.kernels.triton_source import serves
 from etp.layout import slices
 from etp.product import Path, TensorProduct
 from etp.registry import register
+from etp.tiled import Tiled
 from etp.weighting import scaled
 
 
@@ -34,7 +35,7 @@ class ClebschGordan(TensorProduct):
 
 
 @register
-class ClebschGordanDense(ClebschGordan):
+class ClebschGordanDense(Tiled, ClebschGordan):
     """For each pair (l1, l2) the outer product times one dense matrix of coefficients."""
 
     name, title = "cg-dense", "Clebsch-Gordan (dense)"
@@ -73,6 +74,7 @@ class ClebschGordanDense(ClebschGordan):
             blocks.append(outer @ self.table(f"matrix{number}", x1.dtype))
         return torch.cat([blocks[number][:, part] for number, part in self._places], dim=1)
 
+    @override
     @cached_property
     def programs(self) -> program.Bilinear:
         """Tile programs of this product on the CPU."""
@@ -113,7 +115,7 @@ class FusedPaths(TensorProduct):
 
 
 @register
-class ClebschGordanSparse(FusedPaths, ClebschGordan):
+class ClebschGordanSparse(Tiled, FusedPaths, ClebschGordan):
     """Only the non-zero coefficients, walked as a table over tiles of samples."""
 
     name, title = "cg-sparse", "Clebsch-Gordan (sparse)"
@@ -142,6 +144,7 @@ class ClebschGordanSparse(FusedPaths, ClebschGordan):
     def multiply(self, x1: Tensor, x2: Tensor) -> Tensor:
         return sparse_bilinear(x1, x2, self._sparse.forms(x1.dtype))
 
+    @override
     @cached_property
     def programs(self) -> program.Bilinear:
         """Tile programs of this product on the CPU."""

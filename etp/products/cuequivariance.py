@@ -24,7 +24,7 @@ class CuEquivariance(LibraryProduct):
     """
 
     name, title = "cuequivariance", "cuEquivariance"
-    mimo_exponent = 5
+    mimo_exponent = 6
     reference = "NVIDIA, github.com/NVIDIA/cuEquivariance"
     components_first = True
 

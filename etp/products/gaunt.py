@@ -28,11 +28,12 @@ from etp.signal_product import (
     fft_macs,
     sector_tag,
 )
+from etp.tiled import Tiled
 from etp.transform import ByOrder, GridTransform, Sector, grid_map
 
 
 @register
-class GauntGrid(SignalProduct):
+class GauntGrid(Tiled, SignalProduct):
     """Values on the smallest exact grid on the sphere, by matrix products.
 
     Args:
@@ -87,6 +88,7 @@ class GauntGrid(SignalProduct):
             return tile.bilinear(x1, x2, self.programs)
         return super().multiply(x1, x2)
 
+    @override
     @cached_property
     def programs(self) -> program.Bilinear:
         """Tile programs of this product on the CPU."""

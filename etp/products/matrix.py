@@ -17,12 +17,12 @@ from typing_extensions import override
 
 from etp import so3
 from etp.kernels import compose, program, tile
-from etp.product import TensorProduct
 from etp.registry import register
+from etp.tiled import Tiled
 
 
 @register
-class Matrix(TensorProduct):
+class Matrix(Tiled):
     r"""One (2j+1) x (2j+1) matrix per input, graded by parity.
 
     :math:`c = (-1)^{l_3} \{l_1\,l_2\,l_3;\,j\,j\,j\}` (6j symbol), j = ceil(lmax / 2) over inputs
@@ -81,6 +81,7 @@ class Matrix(TensorProduct):
             product = torch.cat([product, self._product(x1, x2, "_minus")], dim=1)
         return product @ self.table("out", x1.dtype)
 
+    @override
     @cached_property
     def programs(self) -> program.Bilinear:
         """Tile programs of this product on the CPU."""
@@ -105,7 +106,7 @@ class Matrix(TensorProduct):
 
 
 @register
-class MatrixBlock(TensorProduct):
+class MatrixBlock(Tiled):
     r"""The variant of the paper's code: all spins 0..t at once, t = ceil((l1 + l2) / 2).
 
     Matrices are (t+1)^2 x (t+1)^2 with blocks weighted by :math:`\sqrt{(2a+1)(2b+1)}`; parity is
@@ -176,6 +177,7 @@ class MatrixBlock(TensorProduct):
         second = (x2 @ self.table("in2", x2.dtype)).unflatten(1, shape)
         return torch.bmm(first, second).flatten(1) @ self.table("out", x1.dtype)
 
+    @override
     @cached_property
     def programs(self) -> program.Bilinear:
         """Tile programs of this product on the CPU."""
