@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import math
 import pickle
 from functools import cache
 from typing import NamedTuple
@@ -292,13 +291,3 @@ def test_cost_counts_weights(name):
     # A library may read weights of each sample whatever it is given.
     assert none.bytes in (4 * 10 * numbers, own.bytes)
     assert shared.bytes in (4 * (10 * numbers + tp.weight_numel), own.bytes)
-
-
-def test_counted_operations_grow_as_the_product_says(name):
-    cls = products.get(name)
-    if cls.mimo_exponent is None:
-        pytest.skip("no exponent is claimed")
-    # Small grids are read as one dense matrix, so only large ones show the power.
-    counts = [build(name, setting("MIMO", lmax)).macs() for lmax in (8, 10)]
-    slope = math.log(counts[1] / counts[0]) / math.log(11 / 9)
-    assert abs(slope - cls.mimo_exponent) < 0.8
