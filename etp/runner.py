@@ -47,6 +47,8 @@ _CONFIG = {
     "distributed.worker.memory.spill": False,
     "distributed.worker.memory.pause": False,
     "distributed.worker.memory.terminate": False,
+    # A fixed trim threshold gives memory back after every call: each output is page faults anew.
+    "distributed.nanny.pre-spawn-environ.MALLOC_TRIM_THRESHOLD_": None,
     "distributed.worker.daemon": True,  # workers end with this process, however it ends
     "distributed.diagnostics.nvml": False,
     "distributed.admin.tick.limit": "60 s",

@@ -54,7 +54,11 @@ def _error(product: str, problem: dict[str, Any], _: Callable[[], bool]) -> Iter
     yield
 
 
+def _allocator(product: str, problem: dict[str, Any], _: Callable[[], bool]) -> Iterator[Any]:
+    yield row(product, problem) | {"badges": [n for n in os.environ if n.startswith("MALLOC_")]}
+
+
 _BEHAVIOURS: dict[str, Callable[..., Iterator[Any]]] = {
     "quick": _quick, "quick-2": _quick, "polite": _polite, "deaf": _deaf,
-    "suicide": _suicide, "error": _error,
+    "suicide": _suicide, "error": _error, "allocator": _allocator,
 }  # fmt: skip

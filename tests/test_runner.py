@@ -132,6 +132,13 @@ def test_more_cases_can_be_added_to_a_job_that_has_ended(runner, store):
         runner.extend("nothing", [case("quick")])
 
 
+def test_a_worker_allocates_memory_as_any_process_does(runner, store):
+    job = runner.submit("t", [case("allocator")])
+    wait(runner, job)
+    (found,) = store.rows(job=job)
+    assert found["badges"] == []
+
+
 def test_a_device_that_is_not_there_is_refused(runner):
     wrong = {"problem": MIMO.at(device="cuda:7").as_dict(), "products": ["quick"]}
     with pytest.raises(ValueError, match=r"device must be one of cpu.*cuda:7"):
