@@ -94,6 +94,8 @@ def opened(browser, address: str, *, width: int = 1440, height: int = 900, **opt
     )
     page.goto(address)
     page.wait_for_selector("h3")
+    # A click while the script still runs could be lost.
+    page.wait_for_selector("[data-testid=stApp][data-test-script-state=notRunning]")
     yield page
     context.close()
     assert [error for error in errors if not EXPECTED_404.search(error)] == []
