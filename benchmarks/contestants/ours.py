@@ -7,36 +7,12 @@ from functools import partial
 from typing import Any
 
 import torch
+from torch_calls import Work, call_torch, forget, set_threads
 
 from etp import products
 from etp.measure.roofs import roofline
 
-Work = dict[str, Any]
-set_threads = torch.set_num_threads
-
-
-def forget() -> None:
-    """Nothing is kept between cases."""
-
-
-def call_torch(module: Any, work: Work, x: Any, y: Any) -> Callable[[], tuple[Any, ...]]:
-    """Forward, or forward and both gradients with the output as cotangent."""
-    x1, x2 = torch.from_numpy(x), torch.from_numpy(y)
-    if work["direction"] == "forward":
-
-        def forward() -> tuple[Any, ...]:
-            with torch.no_grad():
-                return (module(x1, x2),)
-
-        return forward
-    x1.requires_grad_()
-    x2.requires_grad_()
-
-    def both() -> tuple[Any, ...]:
-        z = module(x1, x2)
-        return z.detach(), *torch.autograd.grad(z, (x1, x2), z.detach())
-
-    return both
+__all__ = ["OFFERS", "forget", "limits", "set_threads"]
 
 
 def _make(name: str, work: Work, x: Any, y: Any) -> Callable[[], tuple[Any, ...]]:
