@@ -200,12 +200,12 @@ def _measure(options: argparse.Namespace) -> None:
 
 
 def _sweep(options: argparse.Namespace) -> None:
-    from etp import commands, products
+    from etp import commands, products, torch_compile
     from etp.sweep import Case
 
     names = tuple(name.strip() for name in options.products.split(",") if name.strip())
     for name in names:
-        products.get(name)
+        products.get(torch_compile.plain_name(name))
     _at_least("--rounds", options.rounds, 1)
     _at_least("--processes", options.processes, 1)
     problems = [

@@ -12,8 +12,10 @@ from typing import Any, get_args
 
 from etp.irreps import OUTPUTS, SETTINGS
 from etp.problem import MAX_BATCH, MAX_CHANNELS, Axis, Cache, Direction, DType, Problem, Weights
+from etp.torch_compile import SUFFIX, asked, plain_name
 
 CUSTOM = "Custom"
+COMPILED = ("no", "also")
 MAX_LMAX = 10
 MAX_SIZES = 12
 QUICK = ("cg-sparse", "gaunt-grid", "matrix", "e3nn")
@@ -36,6 +38,7 @@ class Settings:
         checks: Run of equivariance checks that is shown.
         counts: Run of expressivity counts that is shown.
         scaling: Run of the scaling page that is shown.
+        compiled: Whether every product is also run under ``torch.compile``.
         axis: What changes along the scaling page.
         batches: Batches of a run along that axis.
         channel_counts: Channels of a run along that axis.
@@ -55,6 +58,7 @@ class Settings:
     direction: str = "forward"
     cache: str = "warm"
     weights: str = "none"
+    compiled: str = "no"
     devices: tuple[str, ...] = ("cpu",)
     threads: int | None = None
     at: int | None = None
@@ -92,6 +96,12 @@ class Settings:
     def with_(self, **changes: Any) -> Settings:
         """Copy with some choices changed."""
         return replace(self, **changes)
+
+    def names(self) -> tuple[str, ...]:
+        """Products of a run, each followed by its compiled form where that is asked for."""
+        if self.compiled == "no":
+            return self.products
+        return tuple(form for name in self.products for form in (name, name + SUFFIX))
 
     def problems(self, device: str | None = None) -> list[Problem]:
         """Problems of a run, smallest first.
@@ -155,7 +165,7 @@ class Settings:
             low, high = self.lmax
             words = words.replace(f"--lmax {problem.lmax}", f"--lmax {low}:{high}", 1)
         return (
-            f"python -m etp sweep --products {','.join(self.products)} {words} --out results.jsonl"
+            f"python -m etp sweep --products {','.join(self.names())} {words} --out results.jsonl"
         )
 
     def snippet(self, product: str) -> str:
@@ -169,10 +179,12 @@ class Settings:
         irreps1, irreps2 = (
             _widened(text, problem.channels) for text in (problem.irreps1, problem.irreps2)
         )
+        compiled = "tp.compile()\n" if asked(product) else ""
         return (
             "import torch\n"
             "from etp import measure, products\n\n"
-            f'tp = products.get("{product}")("{irreps1}", "{irreps2}"{keep})\n'
+            f'tp = products.get("{plain_name(product)}")("{irreps1}", "{irreps2}"{keep})\n'
+            f"{compiled}"
             f"measure.agreement(tp, dtype=torch.{problem.dtype}).max\n"
             f"measure.equivariance_error(tp, dtype=torch.{problem.dtype}).max\n"
             "measure.measure_runtime(\n"
@@ -273,6 +285,7 @@ _READERS: dict[str, Callable[[str, str], Any]] = {
     "direction": _choice(*get_args(Direction)),
     "cache": _choice(*get_args(Cache)),
     "weights": _choice(*get_args(Weights)),
+    "compiled": _choice(*COMPILED),
     "devices": _names,
     "threads": _number(1, 1024),
     "at": _number(0, MAX_LMAX),

@@ -69,7 +69,7 @@ def _late_badges(found: Comparison, runtime: dict[str, Any]) -> list[str]:
     badges = []
     share, step = runtime.get("enqueue_share"), runtime.get("clock_step_s")
     raised = (
-        launch_bound(typical) if found.problem.device == "cpu" else None,
+        launch_bound(typical, runtime.get("empty_s")) if found.problem.device == "cpu" else None,
         None if share is None else enqueue_bound(share),
         None if step is None else coarse_clock(typical * runtime["group"], step),
     )

@@ -262,6 +262,18 @@ def test_a_larger_set_up_pays_off_after_the_calls_that_earn_it_back():
     assert "pays off after about 4\u202f300 calls" in pay_off_sentence(only, found)
 
 
+def test_a_compiled_product_is_held_against_its_own_plain_form():
+    rows = run_of({"base": 5e-4, "a": 2e-3, "a+compile": 1e-3}, twin="base", noise=0.001)
+    for line in rows:
+        compiled = line["product"] == "a+compile"
+        costs = {"setup_s": 0.0, "first_call_s": 1e-3, "compile_s": 3.0 if compiled else 0.0}
+        line["result"] |= costs
+    (found,) = comparisons(rows, "base")
+    (only,) = pay_offs(found)
+    assert (only.product, only.baseline) == ("a+compile", "a")
+    assert only.calls == pytest.approx(3000, rel=0.01)
+
+
 def test_what_is_quicker_to_set_up_as_well_needs_no_pay_off():
     times = {"old": 0.5, "new": 0.1, "late": 0.0}
     assert pay_offs(with_costs(times, {"old": 0.1, "new": 0.1, "late": 0.1})) == []

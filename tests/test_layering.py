@@ -11,10 +11,11 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 LAYERS = (
-    {"irreps", "problem", "rows", "devices", "applicability"},
+    {"irreps", "problem", "rows", "devices", "applicability",
+     "compiling"},
     {"sphere", "so3", "layout", "environment", "table_module"},
     {"product", "registry", "transform", "kernels", "signal_product", "library_product",
-     "own_files", "weighting", "fields", "tiled"},
+     "own_files", "weighting", "fields", "tiled", "torch_compile"},
     {"products", "measure"},
     {"sweep", "store", "formats", "worker", "runner", "operation", "comparison", "runs",
      "selftest", "reference", "catalog", "experiments"},

@@ -8,6 +8,7 @@ from itertools import combinations
 from etp.comparison import Comparison, Entry
 from etp.growth.fits import typical_s
 from etp.growth.lines import Line
+from etp.torch_compile import plain_name
 
 _SIGN = {"faster": 1, "slower": -1}
 
@@ -95,18 +96,27 @@ class PayOff:
 
 
 def pay_offs(found: Comparison) -> list[PayOff]:
-    """Products that are faster than the baseline by a verdict but take longer to get going."""
-    base = found.entry(found.baseline)
-    if not base.valid:
-        return []
-    made = []
-    for product, verdict in found.judgement.verdicts.items():
-        entry = found.entry(product)
-        once, saved = _once_s(entry), typical_s(base) - typical_s(entry)
-        ours = _once_s(base)
-        if verdict.word == "faster" and saved > 0 and once is not None and ours is not None:
-            made.append(PayOff(product, found.baseline, once - ours, saved))
-    return sorted((p for p in made if p.once_s > 0), key=lambda p: p.calls)
+    """Products that are faster by a verdict but take longer to get going.
+
+    Each is held against the baseline and, where it is compiled, against its own plain form.
+    """
+    by_name = {entry.product: entry for entry in found.timed}
+    made = [
+        _pay_off(found, by_name[other], entry)
+        for name, entry in by_name.items()
+        for other in dict.fromkeys((found.baseline, plain_name(name)))
+        if other in by_name and other != name
+    ]
+    return sorted((one for one in made if one is not None), key=lambda one: one.calls)
+
+
+def _pay_off(found: Comparison, base: Entry, entry: Entry) -> PayOff | None:
+    if _word(found, base.product, entry.product) != "faster":
+        return None
+    saved, ours, theirs = typical_s(base) - typical_s(entry), _once_s(base), _once_s(entry)
+    if saved <= 0 or ours is None or theirs is None or theirs <= ours:
+        return None
+    return PayOff(entry.product, base.product, theirs - ours, saved)
 
 
 def _once_s(entry: Entry) -> float | None:

@@ -17,7 +17,8 @@ from etp.rows import Row
 
 Word = Literal["launch", "page faults", "cache", "bytes", "arithmetic", "neither roof"]
 LIMIT_WORDS: dict[Word, str] = {
-    "launch": "a call takes less than 20 µs, or handing over the work takes most of the time",
+    "launch": "a call takes less than 20 µs or three empty calls, or handing over the work takes "
+    "most of the time",
     "page faults": "new memory of the size that the call allocates would take at least half of "
     "the time to touch for the first time, at the rate measured here, and is too large for the "
     "allocator to keep",
@@ -121,4 +122,5 @@ def _faults(entry: Entry, seconds: float, fresh: float | None) -> bool:
 
 def _launches(found: Comparison, entry: Entry, seconds: float) -> bool:
     worn = entry.runtime is not None and "launch-bound" in entry.runtime["badges"]
-    return worn or (found.problem.device == "cpu" and launch_bound(seconds) is not None)
+    empty = entry.result("runtime").get("empty_s")
+    return worn or (found.problem.device == "cpu" and launch_bound(seconds, empty) is not None)

@@ -18,6 +18,8 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
+from etp.kernels.triton_source import compile_times
+
 SIDES = "xyzw"
 """First factor, second factor, result, weights."""
 
@@ -134,7 +136,10 @@ def evaluate(key: str, evaluation: Evaluation, inputs: Sequence[Tensor]) -> list
 def _evaluate(inputs: Sequence[Tensor], form: str, evaluation: str) -> list[Tensor]:
     """An operator, so that torch.compile keeps it whole."""
     rows = [x if x.stride(-1) == 1 else x.contiguous() for x in inputs]
-    return _FORMS[form].run(Evaluation.parse(evaluation), rows)
+    heard = compile_times(f"Triton, {evaluation} of {form[:8]}")
+    results = _FORMS[form].run(Evaluation.parse(evaluation), rows)
+    heard.note()
+    return results
 
 
 @_evaluate.register_fake

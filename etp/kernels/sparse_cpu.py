@@ -7,12 +7,16 @@ output is written component block by component block, so that it never leaves th
 from __future__ import annotations
 
 import os
+import time
+from functools import cache
 
 import numba
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+
+from etp import compiling
 
 _TILE = 64
 _BLOCK = 16
@@ -35,14 +39,27 @@ def run(
     target = out if out.dtype == wide else out.to(wide)
     threads = max(1, min(torch.get_num_threads(), _max_threads()))
     numba.set_num_threads(threads)
-    _walk(  # type: ignore[call-arg]
+    arguments = (
         *(t.detach().to(wide).numpy() for t in (x, y)),
         *(t.numpy() for t in (rows, first, second)),
         values.detach().to(wide).numpy(),
         target.detach().numpy(),
     )
+    if compiling.OPEN:
+        compiling.used(_compiled(arguments[0].dtype.name, *map(numba.typeof, arguments)))
+    _walk(*arguments)
     if target is not out:
         out.copy_(target)
+
+
+@cache
+def _compiled(dtype: str, *types: numba.types.Type) -> compiling.Artifact:
+    """Compile for given arguments now rather than at the call; kept on disk, it is only loaded."""
+    start = time.perf_counter()
+    _walk.compile(types)
+    seconds = time.perf_counter() - start
+    compiling.spent(seconds)
+    return compiling.Artifact(f"Numba, {dtype}", seconds)
 
 
 def _max_threads() -> int:

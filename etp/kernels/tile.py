@@ -14,16 +14,18 @@ import platform
 import shutil
 import subprocess
 import tempfile
+import time
 import weakref
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from etp import compiling
 from etp.kernels.program import Bilinear, Program
 
 _SOURCE = Path(__file__).with_name("tile.c")
@@ -61,7 +63,7 @@ class _Ready:
             program.in_rows, program.inputs, program.out_rows, program.outputs,
         )  # fmt: skip
         self._address = ctypes.addressof(self._struct)
-        self._run = _library(dtype).run
+        self.artifact, self._run = _library(dtype)
         self._dims = program.outputs
         self._macs = program.macs
         self._no_in = (None,) * (3 - len(program.inputs))
@@ -96,6 +98,8 @@ def run(program: Program, inputs: Sequence[Tensor]) -> list[Tensor]:
     ready = _READY.setdefault(program, {})
     if wide not in ready:
         ready[wide] = _Ready(program, wide)
+    if compiling.OPEN:
+        compiling.used(ready[wide].artifact)
     if wide is dtype:
         return ready[wide]([x.contiguous() for x in inputs])
     return [z.to(dtype) for z in ready[wide]([x.to(wide).contiguous() for x in inputs])]
@@ -184,9 +188,17 @@ def _compiler() -> str | None:
     return next((path for name in names if name and (path := shutil.which(name))), None)
 
 
+class _Library(NamedTuple):
+    """What was compiled for one precision, and its entry."""
+
+    artifact: compiling.Artifact
+    run: Any
+
+
 @cache
-def _library(dtype: torch.dtype) -> ctypes.CDLL:
+def _library(dtype: torch.dtype) -> _Library:
     """Build or load the library of one precision."""
+    start = time.perf_counter()
     compiler = str(_compiler())
     flags = (*_FLAGS, *_REAL[dtype])
     version = subprocess.run(
@@ -195,12 +207,19 @@ def _library(dtype: torch.dtype) -> ctypes.CDLL:
     parts = (_SOURCE.read_bytes(), " ".join(flags).encode(), version, _processor().encode())
     key = hashlib.sha256(b"\0".join(parts)).hexdigest()[:24]
     path = cache_folder() / f"tile-{key}.so"
-    if not path.exists():
+    took = path.with_suffix(".seconds")
+    if not (path.exists() and took.exists()):
+        begun = time.perf_counter()
         _build(compiler, flags, path)
+        half = took.with_suffix(f".{os.getpid()}")
+        half.write_text(repr(time.perf_counter() - begun))
+        half.replace(took)
     library = ctypes.CDLL(str(path))
     library.run.argtypes = (*(ctypes.c_void_p,) * 6, ctypes.c_int64, ctypes.c_int)
     library.run.restype = ctypes.c_int
-    return library
+    compiling.spent(time.perf_counter() - start)
+    name = f"C, {str(dtype).removeprefix('torch.')}"
+    return _Library(compiling.Artifact(name, float(took.read_text())), library.run)
 
 
 def _build(compiler: str, flags: Sequence[str], path: Path) -> None:

@@ -21,6 +21,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from etp import compiling
+
 
 @cache
 def triton_missing() -> str | None:
@@ -146,6 +148,43 @@ def compiled(source: Source) -> Any:
     namespace: dict[str, Any] = {"tl": tl, "__name__": __name__}
     exec(compile(text, file, "exec"), namespace)
     return triton.jit(namespace[source.name])
+
+
+class _Listener:
+    """What Triton's compiler takes while one evaluation runs, kept under the evaluation's name."""
+
+    def __init__(self) -> None:
+        from triton import knobs
+
+        self._name = ""
+        self._took: dict[str, float] = {}
+        self._before = knobs.compilation.listener
+        knobs.compilation.listener = self._heard
+
+    def called(self, name: str) -> _Listener:
+        """Count what is compiled from now on under ``name``."""
+        self._name = name
+        return self
+
+    def note(self) -> None:
+        """Say what the evaluation uses, whether it was compiled now or earlier."""
+        if compiling.OPEN and self._name in self._took:
+            compiling.used(compiling.Artifact(self._name, self._took[self._name]))
+
+    def _heard(self, *, times: Any, **rest: Any) -> None:
+        seconds = 1e-6 * times.total
+        self._took[self._name] = self._took.get(self._name, 0.0) + seconds
+        compiling.spent(seconds)
+        if self._before is not None:
+            self._before(times=times, **rest)
+
+
+_listener = cache(_Listener)
+
+
+def compile_times(name: str) -> _Listener:
+    """Listen to the compiler from now on, and count under ``name``."""
+    return _listener().called(name)
 
 
 def accumulator(dtype: torch.dtype) -> tuple[torch.dtype, Any]:

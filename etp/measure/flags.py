@@ -24,7 +24,7 @@ _BUSY_BLOCK, _BUSY_SHARE = 1.10, 0.20
 _MOVED, _MOVED_ERRORS = log(1.02), 4.5
 # 1.4826 (MAD to standard deviation) times 1.2533 (standard error of a median) for normal noise.
 _MAD_TO_ERROR = 1.86
-_SHORT_CALL_S, _ENQUEUE_SHARE = 20e-6, 0.80
+_SHORT_CALL_S, _EMPTY_CALLS, _ENQUEUE_SHARE = 20e-6, 3.0, 0.80
 _CLOCK_STEPS = 200
 
 
@@ -133,11 +133,20 @@ def ratio_moved(times: ArrayLike, pair: Pair) -> Flag | None:
     )
 
 
-def launch_bound(call_s: float) -> Flag | None:
-    """On a CPU: a call of less than 20 us is mostly the making of the call."""
-    if call_s >= _SHORT_CALL_S:
+def launch_bound(call_s: float, empty_s: float | None = None) -> Flag | None:
+    """On a CPU: the making of a call is a good part of it.
+
+    Args:
+        call_s: Seconds of a call.
+        empty_s: Of a call with the same interface that computes nothing, where it was measured.
+    """
+    if call_s < _SHORT_CALL_S:
+        return Flag("launch-bound", f"a call takes {1e6 * call_s:.2g} us, less than 20 us")
+    if empty_s is None or call_s >= _EMPTY_CALLS * empty_s:
         return None
-    return Flag("launch-bound", f"a call takes {1e6 * call_s:.2g} us, less than 20 us")
+    return Flag(
+        "launch-bound", f"a call takes {call_s / empty_s:.2g} times as long as an empty one"
+    )
 
 
 def enqueue_bound(share: float) -> Flag | None:

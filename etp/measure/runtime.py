@@ -134,7 +134,7 @@ def make_call(
     """
     with torch.no_grad():
         inputs = tp.timed_inputs(x1, x2, weights)
-    run = _DIRECTIONS[direction](tp.timed_call, inputs)
+    run = DIRECTIONS[direction](tp.timed_call, inputs)
     flush = _flush(x1.device) if cache == "cold" else None
     return Call(run, device_sync(x1.device), flush, _event(x1.device))
 
@@ -151,29 +151,50 @@ def _forward(function: Function, inputs: Inputs) -> Callable[[], object]:
     return run
 
 
+class _Gradient:
+    """Gradient of an output, drawn in the first call: nothing needs to be called before it."""
+
+    def __init__(self, *, requires_grad: bool) -> None:
+        self._requires_grad = requires_grad
+        self._drawn: Tensor | None = None
+
+    def __call__(self, z: Tensor) -> Tensor:
+        if self._drawn is None:
+            self._drawn = torch.randn_like(z.detach()).requires_grad_(self._requires_grad)
+        return self._drawn
+
+
 def _backward(function: Function, inputs: Inputs) -> Callable[[], object]:
     inputs = tuple(x.detach().requires_grad_() for x in inputs)
-    grad = torch.randn_like(function(*inputs).detach())
-    return lambda: torch.autograd.grad(function(*inputs), inputs, grad)
+    drawn = _Gradient(requires_grad=False)
+
+    def run() -> object:
+        z = function(*inputs)
+        return torch.autograd.grad(z, inputs, drawn(z))
+
+    return run
 
 
 def _double_backward(function: Function, inputs: Inputs) -> Callable[[], object]:
     inputs = tuple(x.detach().requires_grad_() for x in inputs)
-    grad = torch.randn_like(function(*inputs).detach()).requires_grad_()
     seconds = tuple(torch.randn_like(x) for x in inputs)
+    drawn = _Gradient(requires_grad=True)
 
     def run() -> object:
-        firsts = torch.autograd.grad(function(*inputs), inputs, grad, create_graph=True)
+        z = function(*inputs)
+        grad = drawn(z)
+        firsts = torch.autograd.grad(z, inputs, grad, create_graph=True)
         return torch.autograd.grad(firsts, (*inputs, grad), seconds)
 
     return run
 
 
-_DIRECTIONS: dict[Direction, Callable[[Function, Inputs], Callable[[], object]]] = {
+DIRECTIONS: dict[Direction, Callable[[Function, Inputs], Callable[[], object]]] = {
     "forward": _forward,
     "backward": _backward,
     "double-backward": _double_backward,
 }
+"""What is called over and over, for each direction."""
 
 
 def device_sync(device: torch.device) -> Callable[[], object]:

@@ -6,15 +6,15 @@ happens next; it runs inside a worker of :mod:`etp.runner` or straight from the 
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from typing import Any
 
+from etp import torch_compile
 from etp.problem import Problem
 from etp.rows import Row
 from etp.sweep.case import ELEMENTS, Case, build, check_fits, needed_bytes
-from etp.sweep.checks import checked
+from etp.sweep.checks import checked, started
 from etp.sweep.grids import run_grids
 from etp.sweep.questions import QUESTIONS, make_row
 from etp.sweep.rounds import Event, Slot, timed, unmeasured
@@ -53,6 +53,8 @@ def run_comparison(case: dict[str, Any], cancelled: Callable[[], bool]) -> Itera
     check_fits(plan.problem)
     if plan.problem.threads is not None:
         torch.set_num_threads(plan.problem.threads)
+    if any(map(torch_compile.asked, plan.products)):
+        torch_compile.forget()
     slots: list[Slot] = []
     for number, product in enumerate(plan.products):
         if cancelled():
@@ -85,9 +87,7 @@ def measure_one(problem: Problem, product: str, measure: str) -> Row:
     check_fits(problem)
     if problem.threads is not None:
         torch.set_num_threads(problem.threads)
-    start = time.perf_counter()
-    tp = build(problem, product)
-    setup_s = time.perf_counter() - start
+    tp, start = started(problem, product, called=measure == "runtime")
     if measure != "runtime":
         return make_row(problem, product, measure, QUESTIONS[measure](tp, problem, ELEMENTS))
     agreement = measures.agreement(
@@ -101,9 +101,9 @@ def measure_one(problem: Problem, product: str, measure: str) -> Row:
         direction=problem.direction, cache=problem.cache, weights=problem.weights,
         seed=problem.seed,
     )  # fmt: skip
-    extra = {"setup_s": setup_s, "compile_s": None, "cache": problem.cache, "role": "product",
-             "own_layout": tp.own_layout}  # fmt: skip
-    return make_row(problem, product, measure, runtime.as_result() | extra)
+    extra = {"cache": problem.cache, "role": "product", "own_layout": tp.own_layout}
+    result = runtime.as_result() | start._asdict() | extra
+    return make_row(problem, product, measure, result)
 
 
 def _roofs(problem: Problem) -> Row:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from etp import torch_compile
 from etp.irreps import Term, parse_terms, to_text
 from etp.problem import ITEMSIZE, Problem
 
@@ -99,14 +100,17 @@ def check_fits(problem: Problem) -> None:
 
 
 def build(problem: Problem, product: str, **options: Any) -> Any:
-    """Build a product for a problem, on its device.
+    """Build a product for a problem, on its device; with ``+compile`` behind its name, compiled.
 
     Raises:
         ValueError: If the product is unknown, cannot run here or has no path.
     """
     from etp import products
 
-    cls = products.get(product)
+    cls = products.get(torch_compile.plain_name(product))
+    compiled = torch_compile.asked(product)
+    if compiled and (reason := torch_compile.why_not(problem.direction)) is not None:
+        raise ValueError(f"{product}: {reason}")
     if (reason := cls.unavailable()) is not None:
         raise ValueError(f"{product} is not available here: {reason}")
 
@@ -119,4 +123,5 @@ def build(problem: Problem, product: str, **options: Any) -> Any:
         filter_ir_out=problem.filter_out,
         **options,
     )
-    return tp.to(problem.device)
+    tp = tp.to(problem.device)
+    return torch_compile.apply(tp) if compiled else tp

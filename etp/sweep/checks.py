@@ -7,11 +7,12 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
+from etp import compiling
 from etp.problem import Problem
 from etp.rows import Row
 from etp.sweep.case import Case, build
 from etp.sweep.questions import QUESTIONS, make_row
-from etp.sweep.rounds import Slot, inputs
+from etp.sweep.rounds import Slot, Start, inputs
 
 if TYPE_CHECKING:
     from etp.product import TensorProduct
@@ -41,18 +42,14 @@ def checked(plan: Case, product: str, slots: list[Slot]) -> Iterator[Row]:
 
 def _checked(plan: Case, product: str, slots: list[Slot]) -> Iterator[Row]:
     problem = plan.problem
-    start = time.perf_counter()
     try:
-        tp = build(problem, product)
+        tp, start = started(problem, product, called=plan.timed)
     except ValueError as error:
         yield make_row(
             problem, product, "runtime", None,
             status="invalid", reason=str(error), badges=[_why_not(str(error))],
         )  # fmt: skip
         return
-    setup_s = time.perf_counter() - start
-    # Before any check has compiled or planned anything.
-    first_call_s = _first_call(problem, tp) if plan.timed else 0.0
     results: dict[str, dict[str, Any]] = {}
     # The gates first: what does not pass them has no meaningful answer to the other questions.
     for question in sorted(plan.questions, key=lambda asked: asked not in GATED):
@@ -68,7 +65,7 @@ def _checked(plan: Case, product: str, slots: list[Slot]) -> Iterator[Row]:
         return
     if plan.memory:
         yield make_row(problem, product, "memory", _memory(tp, problem))
-    slots.append(Slot(product, tp, setup_s, first_call_s, _badges(tp, results)))
+    slots.append(Slot(product, tp, start, _badges(tp, results)))
 
 
 def _wrong(results: dict[str, dict[str, Any]], problem: Problem) -> str | None:
@@ -102,16 +99,32 @@ def _memory(tp: TensorProduct, problem: Problem) -> dict[str, Any]:
     )
 
 
-def _first_call(problem: Problem, tp: TensorProduct) -> float:
+def started(problem: Problem, product: str, *, called: bool) -> tuple[TensorProduct, Start]:
+    """Build a product and, if asked, call it once, before any check has planned anything.
+
+    Raises:
+        ValueError: As :func:`etp.sweep.case.build`.
+    """
+    from etp import products  # noqa: F401  (loading it is no part of setting a product up)
+
+    with compiling.recording() as record:
+        begun = time.perf_counter()
+        tp = build(problem, product)
+        setup_s = time.perf_counter() - begun - record.spent_s
+        first_call_s = _first_call(problem, tp, record) if called else 0.0
+    return tp, Start(setup_s, first_call_s, record.seconds, record.artifacts)
+
+
+def _first_call(problem: Problem, tp: TensorProduct, record: compiling.Record) -> float:
     from etp.measure.runtime import make_call
 
     x1, x2, weights = inputs(problem, tp)
     call = make_call(tp, x1, x2, problem.direction, weights=weights)
     call.sync()
-    start = time.perf_counter()
+    begun, before = time.perf_counter(), record.spent_s
     call.run()
     call.sync()
-    return time.perf_counter() - start
+    return time.perf_counter() - begun - (record.spent_s - before)
 
 
 def _badges(tp: TensorProduct, results: dict[str, dict[str, Any]]) -> list[str]:

@@ -7,7 +7,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from etp.problem import Problem
 from etp.rows import Row
@@ -25,14 +25,29 @@ OVERDRAFT = 3.0
 Event = dict[str, Any]
 
 
+class Start(NamedTuple):
+    """What a product takes once, in seconds.
+
+    Attributes:
+        setup_s: Building it.
+        first_call_s: Its first call, with plans and page faults, without compilers.
+        compile_s: What making everything compiled that it uses took, now or earlier.
+        compiled: Seconds of each such thing, by name.
+    """
+
+    setup_s: float
+    first_call_s: float
+    compile_s: float
+    compiled: dict[str, float]
+
+
 @dataclass
 class Slot:
     """A product that passed every check, and what to say about it."""
 
     name: str
     product: TensorProduct
-    setup_s: float
-    first_call_s: float
+    start: Start
     badges: list[str] = field(default_factory=list)
     role: str = "product"
 
@@ -44,7 +59,7 @@ def timed(
     reference = next((slot for slot in slots if slot.name == plan.reference), slots[0])
     twin = Slot(
         reference.name, build(plan.problem, reference.name),
-        reference.setup_s, reference.first_call_s, list(reference.badges), role="twin",
+        reference.start, list(reference.badges), role="twin",
     )  # fmt: skip
     ready: list[tuple[Slot, Call]] = []
     for slot in [*slots, twin]:
@@ -68,16 +83,18 @@ def timed(
     group = plan.group or uuid.uuid4().hex
     for number, (slot, _) in enumerate(ready):
         early = ["stopped early"] if len(run.taken) < run.planned else []
-        result = run.result(number) | {
-            "setup_s": slot.setup_s,
-            "first_call_s": slot.first_call_s,
-            "compile_s": None,
-            "cache": plan.problem.cache,
-            "role": slot.role,
-            "own_layout": slot.product.own_layout,
-            "reference": reference.name,
-            "look": plan.look,
-        }
+        result = (
+            run.result(number)
+            | slot.start._asdict()
+            | {
+                "empty_s": _empty_s(plan, slot.product),
+                "cache": plan.problem.cache,
+                "role": slot.role,
+                "own_layout": slot.product.own_layout,
+                "reference": reference.name,
+                "look": plan.look,
+            }
+        )
         yield make_row(
             plan.problem, slot.name, "runtime", result, badges=slot.badges + early, group=group
         )
@@ -97,6 +114,21 @@ def inputs(problem: Problem, tp: TensorProduct) -> tuple[Tensor, Tensor, Tensor 
 
     dtype = getattr(torch, problem.dtype)
     return draw(tp, problem.batch, dtype, problem.device, problem.weights, problem.seed)
+
+
+def _empty_s(plan: Case, tp: TensorProduct) -> float | None:
+    """What a call takes without its work; on a GPU the share of handing over says it better."""
+    import torch
+
+    from etp.measure.empty import empty_call_s
+
+    if plan.problem.device != "cpu":
+        return None
+    x1, x2, weights = inputs(plan.problem, tp)
+    with torch.no_grad():
+        ready = tp.timed_inputs(x1, x2, weights)
+    shape = torch.Size((len(x1), tp.irreps_out.dim))
+    return empty_call_s(ready, shape, plan.problem.direction)
 
 
 def _prepared(plan: Case, slot: Slot) -> tuple[str | None, Call]:

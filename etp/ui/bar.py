@@ -13,7 +13,7 @@ from etp.charts.text import bytes_text, count_text, time_text
 from etp.irreps import OUTPUTS, SETTINGS, IrrepsError
 from etp.plans import Plan
 from etp.problem import MAX_BATCH, MAX_CHANNELS, Cache, Direction, DType, Weights
-from etp.settings import CUSTOM, MAX_LMAX, Settings
+from etp.settings import COMPILED, CUSTOM, MAX_LMAX, Settings
 from etp.ui import jobs
 from etp.ui.session import bound, choose, settings
 
@@ -165,7 +165,7 @@ def _products(chosen: Settings) -> None:
     if unknown:
         st.caption(f":red[There is no product {', '.join(unknown)}; it cannot be run.]")
     st.selectbox(
-        "Compare against", [None, *chosen.products], format_func=_baseline_name, **bound("baseline")
+        "Compare against", [None, *chosen.names()], format_func=_baseline_name, **bound("baseline")
     )
 
 
@@ -195,7 +195,8 @@ def _sizes() -> None:
 
 def _numbers_label(chosen: Settings) -> str:
     weights = "" if chosen.weights == "none" else f", {_WEIGHTS[chosen.weights]}"
-    return f"{chosen.dtype}, {_DIRECTIONS[chosen.direction]}{weights}"
+    compiled = "" if chosen.compiled == "no" else ", also compiled"
+    return f"{chosen.dtype}, {_DIRECTIONS[chosen.direction]}{weights}{compiled}"
 
 
 def _numbers() -> None:
@@ -215,6 +216,14 @@ def _numbers() -> None:
         help="Free weights of the product: one for each path where it weighs paths, else factors "
         "for each degree of its inputs and output.",
         **bound("weights"),
+    )
+    st.segmented_control(
+        "torch.compile",
+        COMPILED,
+        required=True,
+        help="Also: each product a second time, compiled, with what compiling took and after how "
+        "many calls it pays off. Some seconds to a minute for each product and size.",
+        **bound("compiled"),
     )
     st.segmented_control(
         "Cache",

@@ -211,15 +211,15 @@ COSTS = (
         "building the product, once; caches of earlier products help",
         False,
     ),
-    ("first_call_s", "First call", "plans, compilation and page faults included", False),
-    ("compile_s", "Compile time", "apart from the first call", False),
+    ("first_call_s", "First call", "with plans and page faults, without compilers", False),
+    ("compile_s", "Compile time", "what making its kernels took, once for a machine", False),
 )
 
 
 def costs(line: Line) -> None:
     """Memory and what is paid once, against the size."""
     table = timed_frame(line.found, line.axis)
-    there = [cost for cost in COSTS if table[cost[0]].fillna(0).gt(0).any()]
+    there = [cost for cost in COSTS if table[cost[0]].notna().any()]
     if not there:
         return
     for column, (field, title, caption, in_bytes) in zip(
@@ -234,12 +234,7 @@ def costs(line: Line) -> None:
             show.chart(picture, f"cost_{field}")
     missing = [cost[1].lower() for cost in COSTS if cost not in there]
     if missing:
-        st.caption(
-            f"No {list_text(missing)} of its own: nothing here is compiled apart from its first "
-            "call."
-            if missing == ["compile time"]
-            else f"Not measured in these results: {list_text(missing)}."
-        )
+        st.caption(f"Not measured in these results: {list_text(missing)}.")
 
 
 def overtakings(line: Line) -> None:

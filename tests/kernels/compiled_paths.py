@@ -10,11 +10,11 @@ import triton.language as tl
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
-from etp import products
+from etp import compiling, products
 from etp.kernels.multilinear import PRODUCT, WEIGHTED, Evaluation
 from etp.kernels.path_source import sources
 from etp.kernels.triton_paths import PathForm, _build
-from etp.kernels.triton_source import Source, compiled
+from etp.kernels.triton_source import Source, compile_times, compiled
 
 HOPPER = GPUTarget("cuda", 90, 32)
 BACKWARD = PRODUCT.derivative([0, 1], [0])
@@ -58,3 +58,21 @@ def test_ragged_tiles_with_weights_compile_in_every_dtype(dtype):
     found = compile_for_hopper(source, form, WEIGHTED, dtype).asm["ptx"]
     assert ("fma.rn.f64" in found) == (dtype == "fp64")
     assert "st.global" in found
+
+
+def test_the_compiler_is_heard_and_what_it_made_is_known_later():
+    tp = products.get("cg-sparse")("2x0e+2x1o", "2x1o")
+    form = _build(tp, weighted=False)
+    assert form is not None
+    (source,) = sources(form, PRODUCT)
+    with compiling.recording() as first:
+        heard = compile_times("here")
+        compile_for_hopper(source, form, PRODUCT)
+        heard.note()
+    assert first.spent_s > 0
+    assert first.artifacts == {"here": pytest.approx(first.spent_s)}
+    with compiling.recording() as second:
+        compile_times("here").note()
+        compile_times("elsewhere").note()
+    assert second.spent_s == 0
+    assert second.artifacts == first.artifacts

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from etp import measure, products
+from etp import compiling, measure, products
 from etp.kernels import sparse, tile
 from etp.kernels.program import Bilinear
 from etp.kernels.sparse import Form, SparseTable, apply_form, sparse_bilinear
@@ -288,3 +288,33 @@ def test_a_compiler_that_fails_is_named_and_products_still_work(fresh, monkeypat
     monkeypatch.setenv("CC", str(broken))
     assert "broken" in str(tile.missing())
     assert measure.agreement(build("cg-dense", "natural")).max < 1e-12
+
+
+@needs_compiler
+def test_compiling_is_counted_once_and_belongs_to_every_product_that_uses_it(fresh):
+    records = []
+    for _ in range(2):
+        tp = build("cg-sparse", "natural")
+        x1, x2 = tp.random_inputs(4, torch.Generator().manual_seed(0), torch.float32)
+        with compiling.recording() as record:
+            tp(x1, x2)
+        records.append(record)
+    first, second = records
+    assert first.artifacts == second.artifacts
+    assert list(first.artifacts) == ["C, float32"]
+    assert first.spent_s >= first.seconds > 0
+    assert second.spent_s == 0
+    # Another process that finds the library on disk knows what making it took.
+    tile._library.cache_clear()
+    assert tile._library(torch.float32).artifact.seconds == first.seconds
+
+
+@needs_numba
+def test_the_fallback_says_what_numba_took(fresh, monkeypatch):
+    monkeypatch.setattr(shutil, "which", lambda _: None)
+    tp = build("cg-sparse", "natural")
+    x1, x2 = tp.random_inputs(4, torch.Generator().manual_seed(0), torch.float32)
+    with compiling.recording() as record:
+        tp(x1, x2)
+    assert list(record.artifacts) == ["Numba, float32"]
+    assert record.seconds > 0

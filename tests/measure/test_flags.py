@@ -83,6 +83,8 @@ def test_the_floor_raises_unreliable() -> None:
     [
         (flags.launch_bound(10e-6), True),
         (flags.launch_bound(50e-6), False),
+        (flags.launch_bound(50e-6, 20e-6), True),
+        (flags.launch_bound(50e-6, 16e-6), False),
         (flags.enqueue_bound(0.9), True),
         (flags.enqueue_bound(0.5), False),
         (flags.coarse_clock(100e-6, 1e-6), True),
