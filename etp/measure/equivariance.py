@@ -74,10 +74,12 @@ def equivariance_error(
     lmax = max(ir.l for irreps in (tp.irreps_in1, tp.irreps_in2, tp.irreps_out) for _, ir in irreps)
     degrees = so3.wigner_d(lmax, rotations)
     straight = _apply(tp, x1, x2, dtype)
-    size = straight.norm()
-    if size < torch.finfo(dtype).eps * x1.norm() * x2.norm():
+    # What the largest path makes of the inputs: products of small coefficients are small, not zero.
+    largest = max(abs(path.coefficient) for path in tp.paths)
+    possible = largest * (x1.norm(dim=1) * x2.norm(dim=1)).norm()
+    if straight.norm() < torch.finfo(dtype).eps * possible:
         # Identically zero: relative to the inputs, so that noise is not divided by noise.
-        straight_size = (x1.norm() * x2.norm()).expand(straight.shape)
+        straight_size = possible.expand(straight.shape)
     else:
         straight_size = straight
     errors, by_degree = [], []

@@ -143,3 +143,11 @@ def test_counted_operations_agree_with_the_counter_of_torch(monkeypatch):
     with FlopCounterMode(display=False) as counter:
         tp(x1, x2)
     assert counter.get_total_flops() == tp.cost(10, 4).flops
+
+
+def test_small_coefficients_do_not_hide_the_error_of_half_precision():
+    irreps = "0e+1o+2e+3o+4e+5o+6e"
+    tp = products.get("matrix")(irreps, irreps)
+    found = measure.equivariance_error(tp, dtype=torch.bfloat16, elements=2)
+    # Eight bits are rounded in the output whatever the product.
+    assert torch.finfo(torch.bfloat16).eps / 8 < found.max < found.gate
