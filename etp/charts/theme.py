@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
+
+from etp.torch_compile import asked, plain_name
 
 Mode = Literal["light", "dark"]
 
@@ -83,7 +85,7 @@ STAR = "M0,-1.15L0.27,-0.37L1.09,-0.36L0.44,0.14L0.68,0.93L0,0.46L-0.68,0.93L-0.
 X = "M-0.9,-0.55L-0.55,-0.9L0,-0.35L0.55,-0.9L0.9,-0.55L0.35,0L0.9,0.55L0.55,0.9L0,0.35L-0.55,0.9L-0.9,0.55L-0.35,0Z"  # noqa: E501 (one path)
 HEXAGON = "M0,-1L0.87,-0.5L0.87,0.5L0,1L-0.87,0.5L-0.87,-0.5Z"
 
-SOLID, LONG, SHORT, MIXED = (1, 0), (6, 3), (2, 2), (8, 3, 2, 3)
+SOLID, LONG, SHORT, MIXED, COMPILED = (1, 0), (6, 3), (2, 2), (8, 3, 2, 3), (1, 4)
 
 
 @dataclass(frozen=True)
@@ -134,10 +136,13 @@ def tokens(mode: Mode) -> Tokens:
 
 
 def style(product: str) -> Style:
-    """Return the style of ``product``; a name unknown here always gets the same grey one."""
-    known = STYLES.get(product)
+    """Return the style of ``product``; a name unknown here always gets the same grey one.
+
+    A compiled product has the colour and shape of its plain form and dashes of its own.
+    """
+    known = STYLES.get(plain_name(product))
     if known is not None:
-        return known
+        return replace(known, dash=COMPILED) if asked(product) else known
     code = zlib.crc32(product.encode())  # hash() changes from run to run
     shape = _OTHER_SHAPES[code % len(_OTHER_SHAPES)]
     return Style("other", shape, _OTHER_DASHES[code // 7 % len(_OTHER_DASHES)])
@@ -145,8 +150,8 @@ def style(product: str) -> Style:
 
 def order(products: Iterable[str]) -> list[str]:
     """Return the distinct products in the order of the palette, unknown ones last by name."""
-    known = list(STYLES)
-    return sorted(set(products), key=lambda p: (known.index(p) if p in STYLES else len(known), p))
+    known = {name: place for place, name in enumerate(STYLES)}
+    return sorted(set(products), key=lambda p: (known.get(plain_name(p), len(known)), p))
 
 
 def config(mode: Mode) -> dict[str, Any]:

@@ -212,7 +212,12 @@ COSTS = (
         False,
     ),
     ("first_call_s", "First call", "with plans and page faults, without compilers", False),
-    ("compile_s", "Compile time", "what making its kernels took, once for a machine", False),
+    (
+        "compile_s",
+        "Compile time",
+        "what making its kernels took, once for a machine; without any, no line",
+        False,
+    ),
 )
 
 

@@ -15,6 +15,7 @@ from etp.growth.words import SYMBOLS
 from etp.plans import scaling_command
 from etp.settings import Settings
 from etp.tables import frame, timed_frame
+from etp.torch_compile import plain_name
 from etp.ui import jobs, show
 from etp.ui.data import Swept
 from etp.ui.scaling import slopes_of, time_chart
@@ -88,7 +89,7 @@ def _asymptotic(products: pd.Series, line: Line) -> list[str]:
     if line.axis != "lmax" or line.last.problem.setting != "MIMO":
         return [""] * len(products)
     known = {entry.name: entry.mimo_exponent for entry in jobs.catalog().entries()}
-    found = [known.get(product) for product in products]
+    found = [known.get(plain_name(product)) for product in products]
     return ["" if power is None else f"L{superscript(str(power))}" for power in found]
 
 
