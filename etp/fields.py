@@ -11,12 +11,19 @@ from collections.abc import Sequence
 from math import sqrt
 from typing import NamedTuple
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from etp import sphere
+from etp.kernels.compose import FieldMap
+from etp.kernels.program import Block, LinearMap, Rows
 from etp.product import TensorProduct
 from etp.transform import DENSE_POINTS, ByOrder, Sector
+
+SEPARABLE_GAIN = 0.7
+"""Share of the multiply-adds below which two stages in a tile beat one matrix (measured)."""
 
 
 class Field(NamedTuple):
@@ -82,6 +89,108 @@ def share(kind: str, j: int, number: int) -> float:
         "curl": {0: -1.0},
     }
     return shares[kind][number]
+
+
+class Feed(NamedTuple):
+    """What the components of one sector give to a field.
+
+    Attributes:
+        sector: The components.
+        field: What each of them makes.
+        target: Number of the field that all this is added to.
+        factors: Of each component of the sector, None for ones.
+    """
+
+    sector: Sector
+    field: Field
+    target: int
+    factors: Tensor | None = None
+
+
+def field_map(
+    feeds: Sequence[Feed], nodes: sphere.Grid, features: int, *, weighted: bool = False
+) -> FieldMap:
+    """Features to fields for tile programs, the cheaper of one matrix and two stages.
+
+    Args:
+        feeds: What makes the fields.
+        nodes: The grid.
+        features: Number of all components.
+        weighted: Multiply values by quadrature weights; the transposed map is then the quadrature.
+    """
+    heights = nodes.weights if weighted else torch.ones_like(nodes.weights)
+    parts = [_Part(feed, heights) for feed in feeds]
+    points = nodes.shape[0] * nodes.shape[1]
+    dense = _one_stage(parts, points, features)
+    separable = _two_stages(parts, nodes.shape, features)
+    cheaper = separable.macs < SEPARABLE_GAIN * dense.macs
+    return FieldMap(separable if cheaper else dense, points)
+
+
+class _Part:
+    """A feed as arrays.
+
+    Attributes:
+        table: (components, res_beta), factors and weights included.
+        waves: (components, res_alpha).
+    """
+
+    def __init__(self, feed: Feed, heights: Tensor) -> None:
+        sector, field = feed.sector, feed.field
+        factors = torch.ones(len(sector.degrees)) if feed.factors is None else feed.factors
+        table = (field.table * heights)[sector.degrees, sector.orders.abs()] * factors[:, None]
+        kept = table.abs().amax(dim=1) > 0
+        # A field that is zero, as the gradient of a constant, is written all the same.
+        kept[0] |= not kept.any()
+        self.target = feed.target
+        self.positions = sector.positions[kept].numpy().astype(np.int32)
+        self.orders = sector.orders[kept].numpy()
+        self.table = table[kept].numpy()
+        self.waves = field.waves[sector.orders[kept] + len(field.waves) // 2].numpy()
+
+
+def _one_stage(parts: Sequence[_Part], points: int, features: int) -> LinearMap:
+    """One matrix for each field, of all components that give to it."""
+    blocks = []
+    for target in range(1 + max(part.target for part in parts)):
+        mine = [part for part in parts if part.target == target]
+        positions, place = np.unique(
+            np.concatenate([part.positions for part in mine]), return_inverse=True
+        )
+        matrix = np.zeros((len(positions), points))
+        values = [part.table[:, :, None] * part.waves[:, None, :] for part in mine]
+        np.add.at(matrix, place, np.concatenate(values).reshape(-1, points))
+        blocks.append(Block(positions, _rows(target, points), matrix))
+    return LinearMap((features, points * len(blocks)), (tuple(blocks),))
+
+
+def _two_stages(parts: Sequence[_Part], shape: tuple[int, int], features: int) -> LinearMap:
+    """Legendre functions order by order, then Fourier series row by row."""
+    res_beta, res_alpha = shape
+    legendre: list[Block] = []
+    waves: dict[int, list[tuple[int, NDArray[np.float64]]]] = {}
+    for part in parts:
+        for m in np.unique(part.orders):
+            here = part.orders == m
+            waves.setdefault(part.target, []).append((len(legendre), part.waves[here][0]))
+            rows = _rows(len(legendre), res_beta)
+            legendre.append(Block(part.positions[here], rows, part.table[here]))
+    fourier = [
+        Block(
+            np.array([place * res_beta + b for place, _ in found], dtype=np.int32),
+            _rows(target * res_beta + b, res_alpha),
+            np.stack([wave for _, wave in found]),
+        )
+        for target, found in sorted(waves.items())
+        for b in range(res_beta)
+    ]
+    widths = (features, len(legendre) * res_beta, len(waves) * res_beta * res_alpha)
+    return LinearMap(widths, (tuple(legendre), tuple(fourier)))
+
+
+def _rows(number: int, count: int) -> Rows:
+    """The ``number``-th run of ``count`` rows."""
+    return np.arange(number * count, (number + 1) * count, dtype=np.int32)
 
 
 class FieldTransform:

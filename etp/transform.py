@@ -10,21 +10,16 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
-import numpy as np
 import torch
 from e3nn import o3
 from torch import Tensor
 
 from etp import sphere
-from etp.kernels.program import Block, LinearMap
 from etp.layout import slices
 from etp.product import TensorProduct
 
 DENSE_POINTS = 400
 """Up to this many grid points one dense matrix product beats two separable ones (measured)."""
-
-SEPARABLE_GAIN = 0.7
-"""Share of the multiply-adds below which two stages in a tile beat one matrix (measured)."""
 
 
 class Sector(NamedTuple):
@@ -168,51 +163,6 @@ class GridTransform:
         waves = self._owner.table(f"{self._name}_waves", values.dtype)
         rows = values.unflatten(1, self.shape) @ waves.T
         return self._by_order.from_rows(rows.permute(2, 0, 1))
-
-
-def grid_map(
-    sector: Sector, nodes: sphere.Grid, features: int, *, weighted: bool = False
-) -> LinearMap:
-    """Features to values on a grid for tile programs, the cheaper of one matrix and two stages.
-
-    Args:
-        sector: Components that make the signal.
-        nodes: The grid.
-        features: Number of all components.
-        weighted: Multiply values by quadrature weights; the transposed map is then the quadrature.
-    """
-    degrees, orders, positions = (t.numpy() for t in sector[:3])
-    lmax, (res_beta, res_alpha) = sector.lmax, nodes.shape
-    heights = nodes.weights if weighted else torch.ones_like(nodes.weights)
-    table = (sphere.legendre(lmax, nodes.beta) * heights).numpy()
-    waves = sphere.azimuth(lmax, nodes.alpha).numpy()
-    points = np.arange(res_beta * res_alpha, dtype=np.int32)
-    matrix = (table[degrees, abs(orders)][:, :, None] * waves[orders + lmax][:, None, :]).reshape(
-        len(orders), -1
-    )
-    dense = Block(positions.astype(np.int32), points, matrix)
-    present = np.unique(orders)
-    # Rows between the stages: order by order, all colatitudes of one order together.
-    legendre = tuple(
-        Block(
-            positions[orders == m].astype(np.int32),
-            np.arange(res_beta, dtype=np.int32) + place * res_beta,
-            table[degrees[orders == m], abs(m)],
-        )
-        for place, m in enumerate(present)
-    )
-    fourier = tuple(
-        Block(
-            np.arange(len(present), dtype=np.int32) * res_beta + b,
-            np.arange(res_alpha, dtype=np.int32) + b * res_alpha,
-            waves[present + lmax],
-        )
-        for b in range(res_beta)
-    )
-    separable = LinearMap((features, len(present) * res_beta, len(points)), (legendre, fourier))
-    if separable.macs < SEPARABLE_GAIN * matrix.size:
-        return separable
-    return LinearMap((features, len(points)), ((dense,),))
 
 
 class Assembly:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from itertools import accumulate, pairwise
 from typing import NamedTuple
 
@@ -151,55 +151,89 @@ def of_dense(
     return both
 
 
-def of_signals(
-    first: Mapping[int, LinearMap],
-    second: Mapping[int, LinearMap],
-    out: Mapping[int, LinearMap],
-    dims: tuple[int, int, int],
-) -> Bilinear:
-    """Programs of the pointwise product of signals by sector (value parity).
+class Term(NamedTuple):
+    """A pointwise product of two fields that is added to a third, by their numbers."""
+
+    first: int
+    second: int
+    out: int
+    sign: int = 1
+
+
+class FieldMap(NamedTuple):
+    """Features to several fields on the same points.
+
+    Attributes:
+        chain: To the values of all fields, one field after the other.
+        points: Of a field.
+    """
+
+    chain: LinearMap
+    points: int
+
+    @property
+    def features(self) -> int:
+        """Components before the map."""
+        return self.chain.widths[0]
+
+    @property
+    def values(self) -> int:
+        """Values of all fields."""
+        return self.chain.widths[-1]
+
+    @property
+    def fields(self) -> int:
+        """Number of fields."""
+        return self.values // self.points
+
+
+def of_fields(maps: tuple[FieldMap, FieldMap, FieldMap], terms: Sequence[Term]) -> Bilinear:
+    """Programs of pointwise products of fields.
 
     Args:
-        first: Features 1 to values, by sector.
-        second: Features 2 to values.
-        out: Values to output features, by sector.
-        dims: Numbers of components (dim1, dim2, dim_out).
+        maps: Features of each side to fields, those of the output with quadrature weights:
+            transposed, it reads fields off.
+        terms: Products of fields of both inputs.
     """
-    both = Bilinear.of_dims(dims)
-    products = [(a, b) for a in first for b in second if a * b in out]
+    first, second, out = maps
+    both = Bilinear.of_dims((first.features, second.features, out.features))
     forward, gradient = both
-    f, h = ({s: forward.take(m.widths[-1]) for s, m in maps.items()} for maps in (first, second))
-    for row, maps, place in zip(forward.in_rows, (first, second), (f, h), strict=True):
-        for s, chain in maps.items():
-            forward.linear(row, place[s], chain)
-    fh = {s: forward.take(m.widths[0]) for s, m in out.items()}
-    written: set[int] = set()
-    for a, b in products:
-        count = out[a * b].widths[0]
-        forward.multiply(fh[a * b], f[a], h[b], count, add=a * b in written)
-        written.add(a * b)
-    for s, chain in out.items():
-        forward.linear(fh[s], forward.out_rows[0], chain)
+    x, y, z = (forward.take(side.values) for side in maps)
+    forward.linear(forward.in_rows[0], x, first.chain)
+    forward.linear(forward.in_rows[1], y, second.chain)
+    _products(forward, out, z, x, y, terms)
+    forward.linear(z, forward.out_rows[0], out.chain.transposed())
 
-    back = {s: gradient.take(m.widths[0]) for s, m in out.items()}
-    for s, chain in out.items():
-        gradient.linear(gradient.in_rows[0], back[s], chain.transposed())
-    pairs = (products, [(b, a) for a, b in products])
-    for which, (mine, others) in enumerate(((first, second), (second, first))):
-        target, other_row = gradient.out_rows[which], gradient.in_rows[2 - which]
-        gradient.zero(target, dims[which])
-        values = {s: gradient.take(m.widths[-1]) for s, m in others.items()}
-        for s, chain in others.items():
-            gradient.linear(other_row, values[s], chain)
-        for s, chain in mine.items():
-            total = gradient.take(chain.widths[-1])
-            met = [b for a, b in pairs[which] if a == s]
-            for number, b in enumerate(met):
-                count = chain.widths[-1]
-                gradient.multiply(total, back[s * b], values[b], count, add=number > 0)
-            if met:
-                gradient.linear(total, target, chain.transposed())
+    g = gradient.take(out.values)
+    gradient.linear(gradient.in_rows[0], g, out.chain)
+    # One input after the other, in the same rows: they should stay in the cache.
+    widest = max(first.values, second.values)
+    other, total = gradient.take(widest), gradient.take(widest)
+    turned = [Term(t.second, t.first, t.out, t.sign) for t in terms]
+    for which, (mine, others, met) in enumerate(((first, second, terms), (second, first, turned))):
+        gradient.linear(gradient.in_rows[2 - which], other, others.chain)
+        back = [Term(t.out, t.second, t.first, t.sign) for t in met]
+        _products(gradient, mine, total, g, other, back)
+        target = gradient.out_rows[which]
+        gradient.zero(target, mine.features).linear(total, target, mine.chain.transposed())
     return both
+
+
+def _products(
+    program: Program, out: FieldMap, target: int, first: int, second: int, terms: Sequence[Term]
+) -> None:
+    """Sums of products of fields; a field that no term reaches is zero."""
+    points = out.points
+    for number in range(out.fields):
+        row = target + number * points
+        # One that is added comes first: it writes where nothing is yet.
+        mine = sorted((t for t in terms if t.out == number), key=lambda t: -t.sign)
+        if not mine or mine[0].sign < 0:
+            program.zero(row, points)
+        for place, term in enumerate(mine):
+            onto = 0 if place == 0 and term.sign > 0 else term.sign
+            factors = first + term.first * points, second + term.second * points
+            program.multiply(row, *factors, points, onto)
 
 
 class Graded(NamedTuple):

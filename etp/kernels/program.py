@@ -15,6 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 
 DENSE, SPARSE, OUTER, SPREAD, MULTIPLY, MATRIX, ZERO = range(7)
 """Codes of the steps, as in ``tile.c``."""
+_ONTO = {0: 0, 1: 1, -1: 2}
 
 Rows = NDArray[np.int32]
 NEGLIGIBLE = 1e-14
@@ -53,13 +54,42 @@ class LinearMap(NamedTuple):
 
     def transposed(self) -> LinearMap:
         """The transposed map."""
-        stages = tuple(tuple(b.transposed() for b in stage) for stage in reversed(self.stages))
+        stages = tuple(
+            _disjoint([block.transposed() for block in stage]) for stage in reversed(self.stages)
+        )
         return LinearMap(self.widths[::-1], stages)
 
     @property
     def macs(self) -> int:
         """Multiply-adds for one sample."""
         return sum(block.matrix.size for stage in self.stages for block in stage)
+
+
+def _disjoint(blocks: Sequence[Block]) -> tuple[Block, ...]:
+    """Blocks that share targets as one: a step writes its targets and adds nothing to them."""
+    members: dict[int, list[Block]] = {}
+    group_of: dict[int, int] = {}
+    for number, block in enumerate(blocks):
+        rows = block.target.tolist()
+        met = {group_of[row] for row in rows if row in group_of}
+        members[number] = [b for group in sorted(met) for b in members.pop(group)] + [block]
+        rows += [row for row, group in group_of.items() if group in met]
+        group_of |= dict.fromkeys(rows, number)
+    return tuple(_joined(group) for group in members.values())
+
+
+def _joined(blocks: Sequence[Block]) -> Block:
+    if len(blocks) == 1:
+        return blocks[0]
+    targets = np.unique(np.concatenate([block.target for block in blocks]))
+    matrices = []
+    for block in blocks:
+        matrix = np.zeros((len(block.source), len(targets)))
+        matrix[:, np.searchsorted(targets, block.target)] = block.matrix
+        matrices.append(matrix)
+    return Block(
+        np.concatenate([block.source for block in blocks]), targets, np.concatenate(matrices)
+    )
 
 
 class Program:
@@ -135,10 +165,10 @@ class Program:
         index = self._keep_index(pairs.ravel())
         return self._step(SPREAD, len(pairs), source, first, second, index)
 
-    def multiply(self, target: int, first: int, second: int, count: int, *, add: bool) -> Self:
-        """Row by row products of ``count`` rows, added to what is there if asked."""
+    def multiply(self, target: int, first: int, second: int, count: int, onto: int = 0) -> Self:
+        """Row by row products of ``count`` rows: written (0), added (1) or subtracted (-1)."""
         self.macs += count
-        return self._step(MULTIPLY, count, target, first, second, other=int(add))
+        return self._step(MULTIPLY, count, target, first, second, other=_ONTO[onto])
 
     def matrix(self, target: int, first: int, second: int, side: int, turned: int = 0) -> Self:
         """Product of square matrices; ``turned`` 1 transposes the first, 2 the second."""

@@ -120,13 +120,21 @@ static void spread(REAL *rows, const Step *s, const int32_t *index) {
     }
 }
 
+/* Products of rows: 0 written, 1 added to what is there, 2 subtracted from it. */
 static void multiply(REAL *rows, const Step *s) {
     const vector *x = ROW(s->first), *y = ROW(s->second);
     vector *z = ROW(s->to);
-    if (s->other)
-        for (int v = 0; v < s->size * WIDTH; v++) z[v] += x[v] * y[v];
-    else
-        for (int v = 0; v < s->size * WIDTH; v++) z[v] = x[v] * y[v];
+    const int count = s->size * WIDTH;
+    switch (s->other) {
+        case 0:
+            for (int v = 0; v < count; v++) z[v] = x[v] * y[v];
+            break;
+        case 1:
+            for (int v = 0; v < count; v++) z[v] += x[v] * y[v];
+            break;
+        default:
+            for (int v = 0; v < count; v++) z[v] -= x[v] * y[v];
+    }
 }
 
 typedef struct {

@@ -6,7 +6,7 @@ compute the same numbers (see :mod:`etp.signal_product`).
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 
 import torch
@@ -14,8 +14,9 @@ from e3nn import o3
 from torch import Tensor
 from typing_extensions import override
 
-from etp import sphere
+from etp import fields, sphere
 from etp.kernels import compose, program, tile
+from etp.kernels.compose import FieldMap
 from etp.kernels.multilinear import PRODUCT, evaluate
 from etp.kernels.triton_grid import grid_form
 from etp.kernels.triton_source import serves
@@ -29,7 +30,7 @@ from etp.signal_product import (
     sector_tag,
 )
 from etp.tiled import Tiled
-from etp.transform import ByOrder, GridTransform, Sector, grid_map
+from etp.transform import ByOrder, GridTransform, Sector
 
 
 @register
@@ -93,15 +94,27 @@ class GauntGrid(Tiled, SignalProduct):
     def programs(self) -> program.Bilinear:
         """Tile programs of this product on the CPU."""
         nodes = sphere.grid(*self.resolution)
-        first, second = (
-            {s: grid_map(part, nodes, dim) for s, part in parts.items()}
-            for parts, dim in zip((self.sectors1, self.sectors2), self._dims, strict=False)
+
+        def map_of(parts: Mapping[int, Sector], dim: int, *, weighted: bool = False) -> FieldMap:
+            feeds = [
+                fields.Feed(sector, fields.value(sector.lmax, nodes), number)
+                for number, sector in enumerate(parts.values())
+            ]
+            return fields.field_map(feeds, nodes, dim, weighted=weighted)
+
+        out = list(self.sectors_out)
+        terms = [
+            compose.Term(a, b, out.index(s1 * s2))
+            for a, s1 in enumerate(self.sectors1)
+            for b, s2 in enumerate(self.sectors2)
+            if s1 * s2 in out
+        ]
+        maps = (
+            map_of(self.sectors1, self._dims[0]),
+            map_of(self.sectors2, self._dims[1]),
+            map_of(self.sectors_out, self._dims[2], weighted=True),
         )
-        out = {
-            s: grid_map(part, nodes, self._dims[2], weighted=True).transposed()
-            for s, part in self.sectors_out.items()
-        }
-        return compose.of_signals(first, second, out, self._dims)
+        return compose.of_fields(maps, terms)
 
     @override
     def to_signal(self, x: Tensor, which: int, sector: int) -> Tensor:

@@ -9,6 +9,7 @@ coefficient (j, l) of a field with value parity :math:`\sigma` (-1 polar, +1 axi
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cached_property
 from itertools import product
 from math import prod, sqrt
 from typing import Literal, NamedTuple
@@ -19,8 +20,9 @@ from torch import Tensor
 from typing_extensions import override
 
 from etp import fields, so3, sphere
-from etp.product import TensorProduct
+from etp.kernels import compose, program, tile
 from etp.registry import register
+from etp.tiled import Tiled
 from etp.transform import Assembly, sectors
 from etp.weighting import Side, Split, scaled
 
@@ -78,7 +80,7 @@ _SIDES: tuple[Side, Side, Side] = ("in1", "in2", "out")
 
 
 @register
-class VectorSignal(TensorProduct):
+class VectorSignal(Tiled):
     r"""Pointwise product of two vector signals, read with vector harmonics; smallest exact grid.
 
     :math:`c = \kappa \sum \pm \sqrt{(2j_1+1)(2j_2+1)(2j_3+1)}\, g(l_1,l_2,l_3)\,
@@ -219,7 +221,34 @@ class VectorSignal(TensorProduct):
         return total if abs(total) > so3.ZERO else 0.0
 
     @override
+    @cached_property
+    def programs(self) -> program.Bilinear:
+        """Tile programs: every component of the fields on each side, by value parity."""
+        nodes = sphere.grid(*self.resolution)
+        numbers: list[dict[tuple[int, str], int]] = [{}, {}, {}]
+        feeds: list[list[fields.Feed]] = [[], [], []]
+        for (side, kind, s), _ in self._maps.items():
+            sector = self._sectors[side][s]
+            share = self.table(f"share_{side}_{kind}", torch.float64)[sector.positions].cpu()
+            made = fields.potential(kind, sector.lmax, nodes)
+            for c, field in zip(fields.POTENTIALS[kind], made, strict=True):
+                key = _value_parity(kind, s), c
+                number = numbers[side].setdefault(key, len(numbers[side]))
+                feeds[side].append(fields.Feed(sector, field, number, share))
+        terms = [
+            compose.Term(numbers[0][s1, c1], numbers[1][s2, c2], numbers[2][s1 * s2, c3], sign)
+            for s1, s2, c1, c2, c3, sign in self._steps()
+        ]
+        first, second, out = (
+            fields.field_map(found, nodes, dim, weighted=side == 2)
+            for side, (found, dim) in enumerate(zip(feeds, self._dims, strict=True))
+        )
+        return compose.of_fields((first, second, out), terms)
+
+    @override
     def multiply(self, x1: Tensor, x2: Tensor) -> Tensor:
+        if tile.applies(x1):
+            return tile.bilinear(x1, x2, self.programs)
         return self._multiply(x1, x2, None)
 
     @override
