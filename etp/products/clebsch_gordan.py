@@ -142,6 +142,8 @@ class ClebschGordanSparse(Tiled, FusedPaths, ClebschGordan):
 
     @override
     def multiply(self, x1: Tensor, x2: Tensor) -> Tensor:
+        if tile.applies(x1):
+            return tile.bilinear(x1, x2, self.programs)
         return sparse_bilinear(x1, x2, self._sparse.forms(x1.dtype))
 
     @override
