@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, NoReturn, get_args
 
 from etp.irreps import OUTPUTS, SETTINGS
-from etp.problem import Cache, Direction, DType, Problem, Weights
+from etp.problem import Cache, Direction, DType, Matmul, Problem, Weights
 
 MEASURES = ("equivariance", "expressivity", "interactions", "agreement", "runtime")
 
@@ -115,6 +115,7 @@ def _problem_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--direction", choices=get_args(Direction), default="forward")
     parser.add_argument("--cache", choices=get_args(Cache), default="warm")
     parser.add_argument("--weights", choices=get_args(Weights), default="none")
+    parser.add_argument("--matmul", choices=get_args(Matmul), default="exact")
     parser.add_argument("--threads", type=int)
     parser.add_argument("--seed", type=int, default=0)
 
@@ -128,7 +129,16 @@ def _store_option(parser: argparse.ArgumentParser) -> None:
 def _problem(options: argparse.Namespace, lmax: int | None, batch: int, channels: int) -> Problem:
     common = {
         name: getattr(options, name)
-        for name in ("dtype", "device", "direction", "cache", "weights", "threads", "seed")
+        for name in (
+            "dtype",
+            "device",
+            "direction",
+            "cache",
+            "weights",
+            "matmul",
+            "threads",
+            "seed",
+        )
     } | {"batch": batch, "channels": channels}
     if options.setting is not None:
         if options.irreps1 or options.irreps2 or options.filter_out:

@@ -29,6 +29,7 @@ DType = Literal["float32", "float64", "bfloat16"]
 Direction = Literal["forward", "backward", "double-backward"]
 Cache = Literal["warm", "cold"]
 Weights = Literal["none", "shared", "per-sample"]
+Matmul = Literal["exact", "tf32"]
 Axis = Literal["lmax", "batch", "channels"]
 """Sizes that a sweep can go along."""
 ITEMSIZE: dict[DType, int] = {"float32": 4, "float64": 8, "bfloat16": 2}
@@ -58,7 +59,9 @@ class Problem:
 
     ``direction="backward"`` is forward and backward together, ``"double-backward"`` adds the
     derivative of the gradient. ``weights`` says whether the product is called with free weights,
-    one set or one for each sample. Raises ``ValueError`` naming the field for any bad value.
+    one set or one for each sample. ``matmul="tf32"`` lets float32 matrix products round their
+    factors to 10 bits, as NVIDIA's tensor cores can. Raises ``ValueError`` naming the field for any
+    bad value.
     """
 
     irreps1: str
@@ -75,6 +78,7 @@ class Problem:
     threads: int | None = None
     cache: Cache = "warm"
     weights: Weights = "none"
+    matmul: Matmul = "exact"
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -82,6 +86,7 @@ class Problem:
         _check_choice("direction", self.direction, get_args(Direction))
         _check_choice("cache", self.cache, get_args(Cache))
         _check_choice("weights", self.weights, get_args(Weights))
+        _check_choice("matmul", self.matmul, get_args(Matmul))
         _check_range("batch", self.batch, 1, MAX_BATCH)
         _check_range("channels", self.channels, 1, MAX_CHANNELS)
         _check_range("seed", self.seed, 0, 2**31 - 1)
@@ -89,6 +94,11 @@ class Problem:
             _check_range("threads", self.threads, 1, 1024)
         if not isinstance(self.device, str) or not re.fullmatch(r"cpu|cuda(:\d+)?", self.device):
             raise ValueError(f"device must be 'cpu' or 'cuda:N', got {self.device!r}")
+        if self.matmul != "exact" and (self.device == "cpu" or self.dtype != "float32"):
+            raise ValueError(
+                f"matmul {self.matmul!r} is float32 on an NVIDIA GPU, got {self.dtype} on "
+                f"{self.device}: choose 'exact'"
+            )
         counts = [
             channels(parse_terms(text, field), field)
             for field, text in (("irreps1", self.irreps1), ("irreps2", self.irreps2))
@@ -180,7 +190,7 @@ class Problem:
 
 _OPTIONS = (
     "outputs", "batch", "channels", "dtype", "direction", "device", "threads", "cache", "weights",
-    "seed",
+    "matmul", "seed",
 )  # fmt: skip
 
 

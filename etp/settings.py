@@ -11,7 +11,17 @@ from dataclasses import dataclass, fields, replace
 from typing import Any, get_args
 
 from etp.irreps import OUTPUTS, SETTINGS
-from etp.problem import MAX_BATCH, MAX_CHANNELS, Axis, Cache, Direction, DType, Problem, Weights
+from etp.problem import (
+    MAX_BATCH,
+    MAX_CHANNELS,
+    Axis,
+    Cache,
+    Direction,
+    DType,
+    Matmul,
+    Problem,
+    Weights,
+)
 from etp.torch_compile import SUFFIX, asked, plain_name
 
 CUSTOM = "Custom"
@@ -58,6 +68,7 @@ class Settings:
     direction: str = "forward"
     cache: str = "warm"
     weights: str = "none"
+    matmul: str = "exact"
     compiled: str = "no"
     devices: tuple[str, ...] = ("cpu",)
     threads: int | None = None
@@ -116,6 +127,7 @@ class Settings:
             "direction": self.direction,
             "cache": self.cache,
             "weights": self.weights,
+            "matmul": self.matmul,
             "threads": self.threads,
         }
         devices = (device,) if device else self.devices
@@ -285,6 +297,7 @@ _READERS: dict[str, Callable[[str, str], Any]] = {
     "direction": _choice(*get_args(Direction)),
     "cache": _choice(*get_args(Cache)),
     "weights": _choice(*get_args(Weights)),
+    "matmul": _choice(*get_args(Matmul)),
     "compiled": _choice(*COMPILED),
     "devices": _names,
     "threads": _number(1, 1024),

@@ -22,8 +22,6 @@ from etp.measure import oracle
 from etp.product import TensorProduct
 
 GATES = {torch.float64: 1e-12, torch.float32: 5e-6, torch.bfloat16: 3e-2}
-TF32_GATE = 5e-3
-"""Gate of float32 where matrix products are allowed to run in TF32."""
 
 
 @dataclass(frozen=True)
@@ -101,14 +99,8 @@ def equivariance_error(
         {l: max(found[l] for found in by_degree) for l in by_degree[0]},
         tuple(errors),
         tuple(inverted.tolist()),
-        gate(dtype, tp.device),
+        oracle.gate(dtype, tp.device, GATES),
     )
-
-
-def gate(dtype: torch.dtype, device: torch.device) -> float:
-    """Largest error of an equivariant product in ``dtype`` under the present TF32 setting."""
-    tf32 = device.type == "cuda" and torch.backends.cuda.matmul.allow_tf32
-    return TF32_GATE if tf32 and dtype == torch.float32 else GATES[dtype]
 
 
 def _apply(tp: TensorProduct, x1: Tensor, x2: Tensor, dtype: torch.dtype) -> Tensor:

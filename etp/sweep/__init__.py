@@ -13,7 +13,7 @@ from typing import Any
 from etp import torch_compile
 from etp.problem import Problem
 from etp.rows import Row
-from etp.sweep.case import ELEMENTS, Case, build, check_fits, needed_bytes
+from etp.sweep.case import ELEMENTS, Case, build, check_fits, needed_bytes, use_numbers
 from etp.sweep.checks import checked, started
 from etp.sweep.grids import run_grids
 from etp.sweep.questions import QUESTIONS, make_row
@@ -47,12 +47,9 @@ def run(
 
 def run_comparison(case: dict[str, Any], cancelled: Callable[[], bool]) -> Iterator[Row | Event]:
     """Check every product of a case, then time the right ones."""
-    import torch
-
     plan = Case.from_dict(case)
     check_fits(plan.problem)
-    if plan.problem.threads is not None:
-        torch.set_num_threads(plan.problem.threads)
+    use_numbers(plan.problem)
     if any(map(torch_compile.asked, plan.products)):
         torch_compile.forget()
     slots: list[Slot] = []
@@ -85,8 +82,7 @@ def measure_one(problem: Problem, product: str, measure: str) -> Row:
     from etp import measure as measures
 
     check_fits(problem)
-    if problem.threads is not None:
-        torch.set_num_threads(problem.threads)
+    use_numbers(problem)
     tp, start = started(problem, product, called=measure == "runtime")
     if measure != "runtime":
         return make_row(problem, product, measure, QUESTIONS[measure](tp, problem, ELEMENTS))

@@ -99,6 +99,15 @@ def check_fits(problem: Problem) -> None:
         )
 
 
+def use_numbers(problem: Problem) -> None:
+    """Set what torch keeps for the whole process: threads, and how exact matrix products are."""
+    import torch
+
+    if problem.threads is not None:
+        torch.set_num_threads(problem.threads)
+    torch.set_float32_matmul_precision("highest" if problem.matmul == "exact" else "high")
+
+
 def build(problem: Problem, product: str, **options: Any) -> Any:
     """Build a product for a problem, on its device; with ``+compile`` behind its name, compiled.
 

@@ -135,7 +135,7 @@ def _prepared(plan: Case, slot: Slot) -> tuple[str | None, Call]:
     """What to time, and why not: the very inputs that are timed give a sane output here."""
     import torch
 
-    from etp.measure.oracle import GATES, relative
+    from etp.measure.oracle import GATES, gate, relative
     from etp.measure.runtime import make_call
 
     problem, tp = plan.problem, slot.product
@@ -152,7 +152,7 @@ def _prepared(plan: Case, slot: Slot) -> tuple[str | None, Call]:
         return "its output is empty or not finite on the inputs to be timed", call
     if not bool(z.any()):
         return "its output is zero on the inputs to be timed", call
-    if (error := relative((z - wanted).double(), wanted.double())) > GATES[z.dtype]:
+    if (error := relative((z - wanted).double(), wanted.double())) > gate(z.dtype, z.device, GATES):
         return f"the timed call differs from the one that was checked, by {error:.1e}", call
     return None, call
 

@@ -12,7 +12,7 @@ from etp.catalog import Entry
 from etp.charts.text import bytes_text, count_text, time_text
 from etp.irreps import OUTPUTS, SETTINGS, IrrepsError
 from etp.plans import Plan
-from etp.problem import MAX_BATCH, MAX_CHANNELS, Cache, Direction, DType, Weights
+from etp.problem import MAX_BATCH, MAX_CHANNELS, Cache, Direction, DType, Matmul, Weights
 from etp.settings import COMPILED, CUSTOM, MAX_LMAX, Settings
 from etp.ui import jobs
 from etp.ui.session import bound, choose, settings
@@ -196,11 +196,20 @@ def _sizes() -> None:
 def _numbers_label(chosen: Settings) -> str:
     weights = "" if chosen.weights == "none" else f", {_WEIGHTS[chosen.weights]}"
     compiled = "" if chosen.compiled == "no" else ", also compiled"
-    return f"{chosen.dtype}, {_DIRECTIONS[chosen.direction]}{weights}{compiled}"
+    dtype = chosen.dtype if chosen.matmul == "exact" else chosen.matmul
+    return f"{dtype}, {_DIRECTIONS[chosen.direction]}{weights}{compiled}"
 
 
 def _numbers() -> None:
     st.segmented_control("Number type", get_args(DType), required=True, **bound("dtype"))
+    if any(device != "cpu" for device in settings().devices) or settings().matmul != "exact":
+        st.segmented_control(
+            "float32 matrix products",
+            get_args(Matmul),
+            required=True,
+            help="tf32: factors rounded to 10 bits, on tensor cores of NVIDIA GPUs.",
+            **bound("matmul"),
+        )
     st.segmented_control(
         "Direction",
         get_args(Direction),

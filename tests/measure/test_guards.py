@@ -13,9 +13,11 @@ from typing_extensions import override
 
 from etp import measure, products, registry
 from etp.comparison import comparisons
+from etp.measure import oracle
 from etp.problem import Problem
 from etp.product import TensorProduct
 from etp.sweep import Case, run
+from etp.sweep.case import use_numbers
 
 CgSparse = products.get("cg-sparse")
 
@@ -151,3 +153,25 @@ def test_small_coefficients_do_not_hide_the_error_of_half_precision():
     found = measure.equivariance_error(tp, dtype=torch.bfloat16, elements=2)
     # Eight bits are rounded in the output whatever the product.
     assert torch.finfo(torch.bfloat16).eps / 8 < found.max < found.gate
+
+
+def test_tf32_is_float32_on_a_gpu_and_has_a_gate_of_its_own(monkeypatch):
+    with pytest.raises(ValueError, match=r"matmul 'tf32' is float32 on an NVIDIA GPU.*'exact'"):
+        Problem.of_setting("MIMO", 1, matmul="tf32")
+    with pytest.raises(ValueError, match="got bfloat16 on cuda:0"):
+        Problem.of_setting("MIMO", 1, matmul="tf32", device="cuda:0", dtype="bfloat16")
+    problem = Problem.of_setting("MIMO", 1, matmul="tf32", device="cuda:0")
+    assert "--matmul tf32" in problem.command()
+    asked: list[str] = []
+    monkeypatch.setattr(torch, "set_float32_matmul_precision", asked.append)
+    for one in (problem, Problem.of_setting("MIMO", 1)):
+        use_numbers(one)
+    assert asked == ["high", "highest"]
+    monkeypatch.setattr(torch, "get_float32_matmul_precision", lambda: "high")
+    gpu, cpu = torch.device("cuda"), torch.device("cpu")
+    for dtype, device, allowed in (
+        (torch.float32, gpu, oracle.TF32_GATE),
+        (torch.float32, cpu, oracle.GATES[torch.float32]),
+        (torch.float64, gpu, oracle.GATES[torch.float64]),
+    ):
+        assert oracle.gate(dtype, device, oracle.GATES) == allowed
