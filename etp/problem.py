@@ -28,7 +28,7 @@ from etp.irreps import (
 DType = Literal["float32", "float64", "bfloat16"]
 Direction = Literal["forward", "backward", "double-backward"]
 Cache = Literal["warm", "cold"]
-Weights = Literal["none", "shared", "per-sample"]
+Weights = Literal["none", "shared", "per-sample", "balanced"]
 Matmul = Literal["exact", "tf32"]
 Axis = Literal["lmax", "batch", "channels"]
 """Sizes that a sweep can go along."""
@@ -59,7 +59,8 @@ class Problem:
 
     ``direction="backward"`` is forward and backward together, ``"double-backward"`` adds the
     derivative of the gradient. ``weights`` says whether the product is called with free weights,
-    one set or one for each sample. ``matmul="tf32"`` lets float32 matrix products round their
+    one set or one for each sample, or with the set that
+    balances its paths. ``matmul="tf32"`` lets float32 matrix products round their
     factors to 10 bits, as NVIDIA's tensor cores can. Raises ``ValueError`` naming the field for any
     bad value.
     """

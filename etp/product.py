@@ -285,9 +285,14 @@ class TensorProduct(TableModule, ABC):
         generator: torch.Generator,
         dtype: torch.dtype = torch.float64,
     ) -> Tensor | None:
-        """Draw standard normal weights on the CPU, one set or one for each sample."""
+        """Draw standard normal weights on the CPU, one set or one for each sample.
+
+        ``balanced`` draws nothing: :meth:`etp.weighting.Weighting.balanced` for every channel.
+        """
         if weights == "none":
             return None
+        if weights == "balanced":
+            return self.weighting.balanced().repeat_interleave(self.channels).to(dtype)
         shape = (self.weight_numel,) if weights == "shared" else (batch, self.weight_numel)
         return torch.randn(shape, dtype=torch.float64, generator=generator).to(dtype)
 

@@ -117,6 +117,32 @@ class Weighting:
             return by_channel.reshape(self._owner.channels, -1)
         return by_channel.expand(*batch, *by_channel.shape[-2:]).reshape(-1, len(self.factors))
 
+    def balanced(self) -> Tensor:
+        r"""Weights of a channel, (factors,), that bring all paths as near to one size as they can.
+
+        For inputs of unit variance a path makes outputs of size :math:`|c| / \sqrt{2 l_3 + 1}`
+        (root mean square of a component); the logarithms of these sizes, weights included, are as
+        near to 0 as least squares can bring them. Weights for each path reach it, factors for each
+        degree only where c is a product of such factors.
+
+        Raises:
+            ValueError: If the coefficient of a path is a sum of terms with weights of their own.
+        """
+        if len({term.path for term in self.terms}) < len(self.terms):
+            raise ValueError(
+                f"{self._owner.name} has no balanced weights: its paths are sums of terms with "
+                "weights of their own; choose shared weights or none"
+            )
+        sizes = [
+            abs(t.coefficient) * self._owner.paths[t.path].ir_out.dim ** -0.5 for t in self.terms
+        ]
+        uses = torch.zeros(len(self.terms), len(self.factors), dtype=torch.float64)
+        for row, term in enumerate(self.terms):
+            uses[row, list(term.factors)] = 1.0
+        logs = -torch.tensor(sizes, dtype=torch.float64).log()
+        # Factors leave a common size free to move between the sides: the smallest change is taken.
+        return torch.exp(torch.linalg.lstsq(uses, logs[:, None], driver="gelsd").solution[:, 0])
+
     def spread(self, rows: Tensor, side: Side, number: int = 0) -> Tensor:
         """(G, factors) to (G, components of a side): the factor of each component."""
         return rows.index_select(-1, self._owner.get_buffer(f"weights_{side}_{number}"))

@@ -291,3 +291,32 @@ def test_a_comparison_is_checked_and_timed_with_its_weights():
     assert not found.same("gaunt-bracket")
     assert "a free weight for each path" not in pair_sentence(found, "gaunt-bracket")
     assert "no weights for paths" in pair_sentence(found, "gaunt-bracket")
+
+
+def sizes(tp, weights):
+    """Size of each path's outputs for inputs of unit variance."""
+    strengths = torch.tensor([path.coefficient for path in tp.paths], dtype=torch.float64)
+    for term in tp.weighting.terms:
+        strengths[term.path] = term.coefficient * weights[list(term.factors)].prod()
+    roots = torch.tensor([path.ir_out.dim for path in tp.paths], dtype=torch.float64).sqrt()
+    return strengths.abs() / roots
+
+
+@pytest.mark.parametrize(
+    ("name", "before", "after"),
+    [("matrix", 100, 10), ("gaunt-grid", 2.5, 1.5), ("cg-summed", 3, 1)],
+)
+def test_balanced_weights_bring_the_sizes_of_paths_together(name, before, after):
+    tp = products.get(name)("0e+1o+2e+3o+4e", "0e+1o+2e+3o+4e")
+    ones = torch.ones(len(tp.weighting.factors), dtype=torch.float64)
+    plain, balanced = (sizes(tp, w) for w in (ones, tp.weighting.balanced()))
+    assert plain.max() / plain.min() > before
+    assert balanced.max() / balanced.min() < after * (1 + 1e-12)
+    assert balanced.log().mean().abs() < 1e-12
+    assert measure.agreement(tp, dtype=torch.float64, weights="balanced").max < 1e-12
+
+
+def test_a_product_whose_paths_are_sums_refuses_balanced_weights():
+    tp = products.get("vector-signal")("0e+1o", "0e+1o")
+    with pytest.raises(ValueError, match="vector-signal has no balanced weights"):
+        tp.weighting.balanced()

@@ -141,4 +141,4 @@ def _badges(tp: TensorProduct, results: dict[str, dict[str, Any]]) -> list[str]:
 def _why_not(message: str) -> str:
     if "not available" in message:
         return "unavailable"
-    return "empty output" if "path" in message else "does not apply"
+    return "empty output" if "no path" in message else "does not apply"

@@ -29,6 +29,7 @@ _WEIGHTS = {
     "none": "no weights",
     "shared": "shared weights",
     "per-sample": "weights per sample",
+    "balanced": "balanced weights",
 }
 
 
@@ -223,7 +224,8 @@ def _numbers() -> None:
         required=True,
         format_func=lambda name: _WEIGHTS[name],
         help="Free weights of the product: one for each path where it weighs paths, else factors "
-        "for each degree of its inputs and output.",
+        "for each degree of its inputs and output. Balanced: fixed ones that bring "
+        "all paths as near to one size as they can, as half precision asks for at high lmax.",
         **bound("weights"),
     )
     st.segmented_control(
