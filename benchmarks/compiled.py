@@ -1,0 +1,67 @@
+"""Where ``torch.compile`` wins, and after how many calls it has paid for its compile time.
+
+``python -m benchmarks.compiled`` times every product that runs here beside its compiled form in
+MIMO, in interleaved rounds, both checked against the oracle first, and prints a table.
+"""
+
+from __future__ import annotations
+
+import argparse
+from math import exp
+
+from etp import products, sweep
+from etp.comparison import Comparison, comparisons
+from etp.growth import pay_offs
+from etp.problem import Problem
+from etp.rows import Row
+from etp.torch_compile import SUFFIX
+
+
+def compared(name: str, problem: Problem) -> Comparison:
+    """One product beside its compiled form."""
+    case = sweep.Case(problem, (name, name + SUFFIX), budget_s=3.0, memory=False)
+    rows: list[Row] = [item for item in sweep.run(case.as_dict()) if "measure" in item]
+    (found,) = comparisons(rows)
+    return found
+
+
+def line(name: str, found: Comparison) -> str:
+    """One line of the table: how many times faster the compiled form is, and what it costs."""
+    form = name + SUFFIX
+    entry = found.entry(form)
+    if not entry.valid:
+        row = next(iter(entry.rows.values()))
+        return f"| {name} | {found.problem.lmax} | {row['reason']} | | |"
+    verdict = found.judgement.verdicts[form]
+    low, high = sorted((verdict.low, verdict.high))
+    ratio = f"{exp(-verdict.estimate):.2f}"
+    interval = f"{exp(-high):.2f} to {exp(-low):.2f}"
+    seconds = entry.result("runtime")["compiled"].get("torch.compile", 0.0)
+    earned = [one for one in pay_offs(found) if one.product == form]
+    calls = f"{earned[0].calls:.2g}" if earned else "never"
+    cells = (
+        name, found.problem.lmax, f"{ratio} ({interval})", verdict.word, f"{seconds:.1f}", calls
+    )  # fmt: skip
+    return f"| {' | '.join(map(str, cells))} |"
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--lmax", type=int, nargs="+", default=[1, 3])
+    parser.add_argument("--batch", type=int, default=1000)
+    options = parser.parse_args()
+    names = [name for name in products.names() if products.get(name).unavailable() is None]
+    print("| product | lmax | times as fast | verdict | compile, s | pays off after calls |")
+    print("|---|---|---|---|---|---|")
+    for name in names:
+        for lmax in options.lmax:
+            problem = Problem.of_setting("MIMO", lmax, batch=options.batch)
+            try:
+                print(line(name, compared(name, problem)), flush=True)
+            except ValueError as error:
+                print(f"| {name} | {lmax} | {error} | | | |", flush=True)
+
+
+if __name__ == "__main__":
+    main()
