@@ -34,6 +34,16 @@ class Field(NamedTuple):
         """The field with each degree l multiplied by ``factors[l]``."""
         return self._replace(table=self.table * factors[:, None, None])
 
+    def weighted(self, nodes: sphere.Grid) -> Field:
+        """The field times the quadrature weights of the grid."""
+        return self._replace(table=self.table * nodes.weights)
+
+    def matrix(self, sector: Sector) -> Tensor:
+        """Values of a sector's components at the points: (components, res_beta * res_alpha)."""
+        rows = self.table[sector.degrees, sector.orders.abs()]
+        waves = self.waves[sector.orders + len(self.waves) // 2]
+        return torch.einsum("cb,ca->cba", rows, waves).flatten(1)
+
 
 def value(lmax: int, nodes: sphere.Grid) -> Field:
     """The signal itself."""
@@ -114,24 +124,16 @@ class FieldTransform:
         self._owner, self._name, self._back = owner, name, back
         self._shape, self._count = nodes.shape, len(fields)
         points = nodes.shape[0] * nodes.shape[1]
-        weights = nodes.weights if back else torch.ones_like(nodes.weights)
+        fields = [field.weighted(nodes) for field in fields] if back else fields
         self._by_order: ByOrder | None = None
         if points <= dense_points:
-            matrices = [
-                torch.einsum(
-                    "cb,ca->cba",
-                    (field.table * weights)[sector.degrees, sector.orders.abs()],
-                    field.waves[sector.orders + sector.lmax],
-                ).flatten(1)
-                for field in fields
-            ]
-            matrix = torch.cat(matrices, dim=1)
+            matrix = torch.cat([field.matrix(sector) for field in fields], dim=1)
             owner.register_table(f"{name}_dense", matrix.T if back else matrix)
             index = None if back or sector.alone else sector.positions
             owner.register_buffer(f"{name}_positions", index, persistent=False)
             self.macs = matrix.numel()
         else:
-            tables = [sphere.legendre_by_order(sector.lmax, f.table * weights) for f in fields]
+            tables = [sphere.legendre_by_order(sector.lmax, f.table) for f in fields]
             self._by_order = ByOrder(owner, name, sector, torch.cat(tables, dim=2))
             for number, field in enumerate(fields):
                 owner.register_table(f"{name}_waves{number}", field.waves)

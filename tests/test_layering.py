@@ -14,7 +14,7 @@ LAYERS = (
     {"irreps", "problem", "rows", "devices", "applicability"},
     {"sphere", "so3", "layout", "environment", "table_module"},
     {"product", "registry", "transform", "kernels", "signal_product", "library_product",
-     "own_files", "weighting", "fields", "tiled"},
+     "own_files", "weighting", "fields", "tiled", "fused"},
     {"products", "measure"},
     {"sweep", "store", "formats", "worker", "runner", "operation", "comparison", "runs",
      "selftest", "reference", "catalog", "experiments"},

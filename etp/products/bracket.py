@@ -17,9 +17,10 @@ from torch import Tensor
 from typing_extensions import override
 
 from etp import fields, so3, sphere
-from etp.product import TensorProduct
+from etp.fused import FusedSignals, sector_signals
+from etp.kernels.triton_grid import Stage, Term
 from etp.registry import register
-from etp.transform import Assembly, GridTransform, sectors
+from etp.transform import Assembly, GridTransform, Sector, sectors
 from etp.weighting import Split, scaled
 
 EVEN, ODD = 0, 1
@@ -27,7 +28,7 @@ EVEN, ODD = 0, 1
 
 
 @register
-class GauntBracket(TensorProduct):
+class GauntBracket(FusedSignals):
     r"""Both parts added up, one output copy per irrep and parity; smallest exact grid.
 
     c = :func:`etp.so3.gaunt_coefficient` for even l1 + l2 + l3 and
@@ -56,7 +57,7 @@ class GauntBracket(TensorProduct):
         top = max(ir.l for ir in self.irs_out)
         self.resolution = sphere.exact_resolution(self.lmax_in1, self.lmax_in2, top)
         nodes = sphere.grid(*self.resolution)
-        inputs = (sectors(self.irs_in1), sectors(self.irs_in2))
+        self._sectors_in = inputs = (sectors(self.irs_in1), sectors(self.irs_in2))
         self._to: dict[tuple[int, int, int], fields.FieldTransform] = {}
         for part, *met in self._meetings:
             for which, s in enumerate(met):
@@ -93,6 +94,32 @@ class GauntBracket(TensorProduct):
     def split(self, ir_in1: o3.Irrep, ir_in2: o3.Irrep, ir_out: o3.Irrep) -> Iterator[Split]:
         part = _part(ir_in1, ir_in2, ir_out)
         yield Split(part, part, part, self.coefficient(ir_in1, ir_in2, ir_out))
+
+    @override
+    def fused_stage(self) -> tuple[list[dict[int, Sector]], Stage]:
+        nodes = sphere.grid(*self.resolution)
+
+        def made(lmax: int) -> list[fields.Field]:
+            return [fields.value(lmax, nodes), *fields.gradient(lmax, nodes)]
+
+        first, second = self._sectors_in
+        signals = (
+            sector_signals(first, made),
+            sector_signals(second, made),
+            sector_signals(
+                self.sectors_out, lambda lmax: [fields.value(lmax, nodes).weighted(nodes)]
+            ),
+        )
+        out = list(self.sectors_out)
+        terms = []
+        for part, s1, s2 in self._meetings:
+            a, b = 3 * list(first).index(s1), 3 * list(second).index(s2)
+            if part == EVEN:
+                terms.append(Term((a, b, out.index(s1 * s2)), 1))
+            else:
+                c = out.index(-s1 * s2)
+                terms += [Term((a + 1, b + 2, c), 1), Term((a + 2, b + 1, c), -1)]
+        return [first, second, self.sectors_out], Stage(signals, terms)
 
     @override
     def multiply(self, x1: Tensor, x2: Tensor) -> Tensor:

@@ -14,11 +14,10 @@ from e3nn import o3
 from torch import Tensor
 from typing_extensions import override
 
-from etp import sphere
+from etp import fields, sphere
+from etp.fused import FusedSignals, sector_signals
 from etp.kernels import compose, program, tile
-from etp.kernels.multilinear import PRODUCT, evaluate
-from etp.kernels.triton_grid import grid_form
-from etp.kernels.triton_source import serves
+from etp.kernels.triton_grid import Stage, Term
 from etp.registry import register
 from etp.signal_product import (
     SignalProduct,
@@ -33,7 +32,7 @@ from etp.transform import ByOrder, GridTransform, Sector, grid_map
 
 
 @register
-class GauntGrid(Tiled, SignalProduct):
+class GauntGrid(Tiled, FusedSignals, SignalProduct):
     """Values on the smallest exact grid on the sphere, by matrix products.
 
     Args:
@@ -71,16 +70,24 @@ class GauntGrid(Tiled, SignalProduct):
             for s, part in self.sectors_out.items()
         }
 
-    @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
-    def _fused(self) -> str | None:
-        return grid_form(self)
-
     @override
-    def multiply_channels(self, x1: Tensor, x2: Tensor, weights: Tensor | None = None) -> Tensor:
-        fused = weights is None and serves(x1.device.type)
-        if fused and (form := self._fused()) is not None:
-            return evaluate(form, PRODUCT, [x1, x2])[0]
-        return super().multiply_channels(x1, x2, weights)
+    def fused_stage(self) -> tuple[list[dict[int, Sector]], Stage]:
+        nodes = sphere.grid(*self.resolution)
+        signals = (
+            sector_signals(self.sectors1, lambda lmax: [fields.value(lmax, nodes)]),
+            sector_signals(self.sectors2, lambda lmax: [fields.value(lmax, nodes)]),
+            sector_signals(
+                self.sectors_out, lambda lmax: [fields.value(lmax, nodes).weighted(nodes)]
+            ),
+        )
+        out = list(self.sectors_out)
+        terms = [
+            Term((a, b, out.index(s1 * s2)), 1)
+            for a, s1 in enumerate(self.sectors1)
+            for b, s2 in enumerate(self.sectors2)
+            if s1 * s2 in out
+        ]
+        return [self.sectors1, self.sectors2, self.sectors_out], Stage(signals, terms)
 
     @override
     def multiply(self, x1: Tensor, x2: Tensor) -> Tensor:

@@ -1,0 +1,72 @@
+"""Products that run as one kernel on a GPU, and in Triton's interpreter."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from weakref import WeakKeyDictionary
+
+import torch
+from torch import Tensor
+from typing_extensions import override
+
+from etp.fields import Field
+from etp.kernels.multilinear import PRODUCT, Form, evaluate, intern
+from etp.kernels.triton_grid import Signal, Stage, feature_places, grid_form
+from etp.kernels.triton_source import serves
+from etp.product import TensorProduct
+from etp.transform import Sector
+
+_KEYS: WeakKeyDictionary[Fused, str | None] = WeakKeyDictionary()
+
+
+class Fused(TensorProduct):
+    """A product whose kernel reads and writes features as they lie; with weights the plain form."""
+
+    @abstractmethod
+    def fused_form(self) -> Form | None:
+        """The form that the kernel evaluates; None if it would not fit."""
+
+    @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
+    def fused_key(self) -> str | None:
+        """Key of :meth:`fused_form`, interned."""
+        # Not kept in the product: its copies and pickles may be used where the form is not known.
+        if self not in _KEYS:
+            form = self.fused_form()
+            _KEYS[self] = None if form is None else intern(form)
+        return _KEYS[self]
+
+    @override
+    def multiply_channels(self, x1: Tensor, x2: Tensor, weights: Tensor | None = None) -> Tensor:
+        served = weights is None and serves(x1.device.type)
+        if served and (key := self.fused_key()) is not None:
+            return evaluate(key, PRODUCT, [x1, x2])[0]
+        return super().multiply_channels(x1, x2, weights)
+
+
+class FusedSignals(Fused):
+    """A product of signals of sectors on one grid."""
+
+    @abstractmethod
+    def fused_stage(self) -> tuple[Sequence[Mapping[int, Sector]], Stage]:
+        """Sectors of each side, and the products of their signals."""
+
+    @override
+    def fused_form(self) -> Form | None:
+        sides, stage = self.fused_stage()
+        parts = [
+            [index[:, sector.positions] for sector in sectors.values()]
+            for index, sectors in zip(feature_places(self), sides, strict=True)
+        ]
+        return grid_form(parts, [stage])
+
+
+def sector_signals(
+    sectors: Mapping[int, Sector], made: Callable[[int], Sequence[Field]]
+) -> list[Signal]:
+    """Signals of all sectors, for each one after the other what ``made`` makes of its lmax."""
+    return [
+        Signal(part, field.matrix(sector).T)
+        for part, sector in enumerate(sectors.values())
+        for field in made(sector.lmax)
+    ]
