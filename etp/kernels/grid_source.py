@@ -6,6 +6,8 @@ a loop over points makes values of signals, multiplies them, and reads component
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from itertools import pairwise
 from typing import TYPE_CHECKING, NamedTuple
 
 from etp.kernels.multilinear import Evaluation
@@ -20,6 +22,8 @@ POINTS = 16
 """Points of a step: with more of them, values of signals crowd components out of registers."""
 CROWDING = 3
 """Registers that a value at a point takes (seen in compiled code): it is an operand as well."""
+MAX_PRODUCTS = 32
+"""Matrix products in one kernel: beyond it compiled code spills registers, and takes minutes."""
 STEP = "    "
 
 
@@ -49,6 +53,7 @@ class Work:
         sums: For each output, by number, and signal of its side: the products to be read off.
         needed: Inputs, by number, and the signals that are made of them.
         tiles: Tiles that it reads or adds to.
+        cost: Number of its matrix products.
     """
 
     def __init__(self, stage: Stage, evaluation: Evaluation) -> None:
@@ -70,6 +75,7 @@ class Work:
             side = evaluation.outputs[o].side
             tiles[Tile(True, o, side, stage.signals[side][signal].part)] = None
         self.needed, self.tiles = tuple(needed), tuple(tiles)
+        self.cost = len(needed) + len(self.sums)
 
 
 class Plan:
@@ -84,6 +90,16 @@ class Plan:
                 self.first.setdefault(found, number)
                 self.last[found] = number
 
+    def parts(self) -> list[range]:
+        """Stages of each kernel."""
+        ends, size = [0], 0
+        for number, work in enumerate(self.works):
+            size += work.cost
+            if size > MAX_PRODUCTS and number > ends[-1]:
+                ends.append(number)
+                size = work.cost
+        return [range(*pair) for pair in pairwise([*ends, len(self.works)])]
+
 
 def held(form: GridForm, evaluation: Evaluation) -> int:
     """Numbers that one row of a program holds at a time, at the most."""
@@ -95,16 +111,19 @@ def held(form: GridForm, evaluation: Evaluation) -> int:
     return max(columns)
 
 
-def source(form: GridForm, evaluation: Evaluation) -> Source:
-    """The kernel of one evaluation."""
-    return _Writer(form, evaluation).source
+def sources(form: GridForm, evaluation: Evaluation) -> list[Source]:
+    """Kernels to be run one after the other: each does some of the stages."""
+    plan = Plan(form, evaluation)
+    return [_Writer(form, evaluation, plan, part).source for part in plan.parts()]
 
 
 class _Writer:
-    """Writes stages one after the other."""
+    """Writes the kernel of some stages, one after the other."""
 
-    def __init__(self, form: GridForm, evaluation: Evaluation) -> None:
-        self._form, self._evaluation = form, evaluation
+    def __init__(
+        self, form: GridForm, evaluation: Evaluation, plan: Plan, numbers: Sequence[int]
+    ) -> None:
+        self._form, self._evaluation, self._plan = form, evaluation, plan
         inputs, outputs = range(len(evaluation.inputs)), range(len(evaluation.outputs))
         arguments = [
             *(f"a{n}" for n in inputs),
@@ -120,21 +139,29 @@ class _Writer:
         add(f"channel = (row % {form.channels}).to(tl.int32)[:, None]")
         for columns in sorted({tile(part.shape[1]) for side in form.parts for part in side}):
             add(f"c{columns} = tl.arange(0, {columns})[None, :]")
-        plan = Plan(form, evaluation)
-        for number, work in enumerate(plan.works):
+        last = {found: number for number in numbers for found in plan.works[number].tiles}
+        met: set[Tile] = set()
+        for number in numbers:
+            work = plan.works[number]
             for found in work.tiles:
-                if plan.first[found] == number:
-                    self._begin(found)
+                if found not in met:
+                    self._begin(found, earlier=plan.first[found] < numbers[0])
+            met |= set(work.tiles)
             if work.sums:
                 self._loop(number, work)
             for found in work.tiles:
-                if plan.last[found] == number and found.result:
+                if last[found] == number and found.result:
                     self._store(found)
-        for o, out in enumerate(evaluation.outputs):
-            for part in range(len(form.parts[out.side])):
+        if numbers[0] == 0:
+            self._zeros()
+
+    def _zeros(self) -> None:
+        """Fill parts of outputs that no stage adds to."""
+        for o, out in enumerate(self._evaluation.outputs):
+            for part in range(len(self._form.parts[out.side])):
                 missing = Tile(True, o, out.side, part)
-                if missing not in plan.last:
-                    self._begin(missing)
+                if missing not in self._plan.last:
+                    self._begin(missing, earlier=False)
                     self._store(missing)
 
     def _columns(self, side: int, part: int) -> int:
@@ -149,16 +176,22 @@ class _Writer:
         offset = self.source.let(f"tl.load({place}, mask={mask}, other=0)")
         return f"{pointer} + sample * {stride} + {offset}", mask
 
-    def _begin(self, at: Tile) -> None:
-        """Load the components of an input; zeros for those of an output."""
+    def _begin(self, at: Tile, *, earlier: bool) -> None:
+        """Load the components of an input, or what earlier kernels found of an output."""
         value = f"tl.zeros((BLOCK, {self._columns(at.side, at.part)}), ACC)"
-        if not at.result:
-            address, mask = self._address(f"a{at.number}", f"s{at.number}", at)
+        if earlier or not at.result:
+            address, mask = self._input(at) if not at.result else self._output(at)
             value = f"tl.load({address}, mask={mask}, other=0.0).to(ACC)"
         self.source.add(f"{at.name} = {value}")
 
+    def _input(self, at: Tile) -> tuple[str, str]:
+        return self._address(f"a{at.number}", f"s{at.number}", at)
+
+    def _output(self, at: Tile) -> tuple[str, str]:
+        return self._address(f"o{at.number}", str(self._form.widths[at.side]), at)
+
     def _store(self, at: Tile) -> None:
-        address, mask = self._address(f"o{at.number}", str(self._form.widths[at.side]), at)
+        address, mask = self._output(at)
         self.source.add(f"tl.store({address}, {at.name}, mask={mask})")
 
     def _loop(self, number: int, work: Work) -> None:
@@ -174,11 +207,12 @@ class _Writer:
         part = {(side, signal): stage.signals[side][signal].part for side, signal in used}
         add(f"for start in range(0, {len(stage.signals[0][0].matrix)}, {POINTS}):")
         add(STEP + f"p = start + tl.arange(0, {POINTS})[:, None]")
+        for columns in sorted({self._columns(side, part[side, signal]) for side, signal in used}):
+            add(STEP + f"at{columns} = table + (p * {columns} + c{columns})")
         for side, signal in sorted(used):
             columns = self._columns(side, part[side, signal])
             start = self._form.table_starts[number][side][signal]
-            address = f"table + ({start} + p * {columns} + c{columns})"
-            add(STEP + f"m{side}_{signal} = tl.load({address})")
+            add(STEP + f"m{side}_{signal} = tl.load(at{columns} + {start})")
         options = "input_precision=PRECISION, out_dtype=ACC"
         for n, side, signal in inputs:
             components = Tile(False, n, side, part[side, signal]).name

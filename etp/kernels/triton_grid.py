@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
-from etp.kernels.grid_source import POINTS, held, source, tile
+from etp.kernels.grid_source import POINTS, held, sources, tile
 from etp.kernels.multilinear import Evaluation, Form
 from etp.kernels.triton_source import accumulator, compiled, on_device_of
 from etp.layout import channel_index, output_index
@@ -36,6 +36,9 @@ MAX_VALUES = 22000
 """Numbers that a program may hold before compiled code spills registers, about 170 a thread."""
 MAX_DIM = 128
 """Most components of one part: beyond it tiles do not fit into registers."""
+
+MAX_STAGES = 36
+"""Most stages, about lmax 5 of the complete product: kernels take minutes to compile."""
 
 
 class Signal(NamedTuple):
@@ -93,12 +96,14 @@ class GridForm(Form):
         flat = [matrix for stage in signals for side in stage for matrix in side]
         self._table, starts = _packed([matrix.flatten() for matrix in flat])
         remaining = iter(starts)
-        self.table_starts = [[[next(remaining) for _ in side] for side in stage] for stage in signals]
+        self.table_starts = [
+            [[next(remaining) for _ in side] for side in stage] for stage in signals
+        ]
         digest.update(repr([[s.part for s in side] for g in stages for side in g.signals]).encode())
         for tensor in (self._places, self._table):
             digest.update(tensor.numpy().tobytes())
         super().__init__(digest.hexdigest(), tuple(sum(p.numel() for p in s) for s in parts))
-        self._kernels: dict[Evaluation, Any] = {}
+        self._kernels: dict[Evaluation, list[Any]] = {}
         self._tables: dict[tuple[torch.device, torch.dtype], tuple[Tensor, Tensor]] = {}
 
     def tables(self, device: torch.device, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
@@ -120,30 +125,34 @@ class GridForm(Form):
     @override
     def run(self, evaluation: Evaluation, inputs: Sequence[Tensor]) -> list[Tensor]:
         if evaluation not in self._kernels:
-            self._kernels[evaluation] = compiled(source(self, evaluation))
-        wide, acc = accumulator(inputs[0].dtype)
+            self._kernels[evaluation] = [compiled(part) for part in sources(self, evaluation)]
+        kernels = self._kernels[evaluation]
+        samples, dtype = len(inputs[0]), inputs[0].dtype
+        wide, acc = accumulator(dtype)
         # TF32 keeps more digits than half precision has; float32 gives digits up only if asked.
-        half = inputs[0].dtype != wide
-        exact = torch.get_float32_matmul_precision() == "highest" and not half
-        rows = len(inputs[0]) * self.channels
+        exact = dtype == wide and torch.get_float32_matmul_precision() == "highest"
         outputs = [
-            inputs[0].new_empty(len(inputs[0]), self.widths[out.side]) for out in evaluation.outputs
+            inputs[0].new_empty(
+                samples, self.widths[out.side], dtype=dtype if len(kernels) == 1 else wide
+            )
+            for out in evaluation.outputs
         ]
-        block = self.rows(evaluation)
+        rows, block = samples * self.channels, self.rows(evaluation)
         with on_device_of(inputs[0]):
-            self._kernels[evaluation][(ceil(rows / block),)](
-                *(*inputs, *(x.stride(0) for x in inputs), *outputs),
-                *self.tables(inputs[0].device, wide),
-                rows, BLOCK=block, ACC=acc, PRECISION="ieee" if exact else "tf32",
-                num_warps=WARPS,
-            )  # fmt: skip
-        return outputs
+            for kernel in kernels:
+                kernel[(ceil(rows / block),)](
+                    *(*inputs, *(x.stride(0) for x in inputs), *outputs),
+                    *self.tables(inputs[0].device, wide),
+                    rows, BLOCK=block, ACC=acc, PRECISION="ieee" if exact else "tf32",
+                    num_warps=WARPS,
+                )  # fmt: skip
+        return [out.to(dtype) for out in outputs]
 
 
 def grid_form(parts: Sequence[Sequence[Tensor]], stages: Sequence[Stage]) -> GridForm | None:
-    """The form, None if a tile would not fit into registers."""
+    """The form, None if it would not fit."""
     widest = max(part.shape[1] for side in parts for part in side)
-    return GridForm(parts, stages) if widest <= MAX_DIM else None
+    return GridForm(parts, stages) if widest <= MAX_DIM and len(stages) <= MAX_STAGES else None
 
 
 def feature_places(product: TensorProduct) -> list[Tensor]:
