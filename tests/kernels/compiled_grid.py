@@ -2,15 +2,10 @@
 
 from __future__ import annotations
 
-import re
-import subprocess
-from pathlib import Path
-
 import pytest
 import triton
 import triton.language as tl
 from triton.backends.compiler import GPUTarget
-from triton.backends.nvidia import compiler as nvidia
 from triton.compiler import ASTSource
 
 from etp import products
@@ -19,6 +14,7 @@ from etp.kernels.grid_source import sources, tile
 from etp.kernels.multilinear import PRODUCT
 from etp.kernels.triton_grid import WARPS, GridForm
 from etp.kernels.triton_source import compiled
+from tests.kernels.resources import stack_bytes
 
 CONSTANTS = ("BLOCK", "ACC", "PRECISION")
 BACKWARD = PRODUCT.derivative([0, 1], [0])
@@ -26,7 +22,6 @@ DOUBLE = BACKWARD.derivative([0, 1, 2], [0, 1])
 EVALUATIONS = {"forward": PRODUCT, "backward": BACKWARD, "double backward": DOUBLE}
 MAX_SPILLED = 32
 """Bytes of a thread: eight registers."""
-CUOBJDUMP = Path(nvidia.__file__).parent / "bin" / "cuobjdump"
 
 
 def kind(name: str) -> str:
@@ -35,16 +30,6 @@ def kind(name: str) -> str:
     if name == "places":
         return "*i32"
     return "*fp32" if name == "table" or name.startswith(("a", "o")) else "i32"
-
-
-def stack_bytes(cubin: bytes, folder: Path) -> int:
-    """What a thread spills: registers beyond 255 go to memory."""
-    file = folder / "kernel.cubin"
-    file.write_bytes(cubin)
-    command = [str(CUOBJDUMP), "--dump-resource-usage", str(file)]
-    listed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    (found,) = re.findall(r"STACK:(\d+)", listed)
-    return int(found)
 
 
 @pytest.mark.parametrize("precision", ["ieee", "tf32"])
