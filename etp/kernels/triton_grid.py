@@ -38,7 +38,7 @@ MAX_DIM = 128
 """Most components of one part: beyond it tiles do not fit into registers."""
 
 MAX_STAGES = 36
-"""Most stages, about lmax 5 of the complete product: kernels take minutes to compile."""
+"""Most stages: lmax 5 of the complete product, some 20 seconds of compiling for each direction."""
 
 
 class Signal(NamedTuple):

@@ -22,13 +22,15 @@ from torch import Tensor
 from typing_extensions import override
 
 from etp import so3
-from etp.kernels.multilinear import Evaluation, Output
+from etp.kernels.multilinear import PRODUCT, Evaluation, Output
 from etp.kernels.row_form import Block, RowForm, RowWriter, input_blocks, output_blocks
 from etp.kernels.triton_source import Source
 from etp.product import TensorProduct
 
 MAX_SIDE = 9
-"""Rows of the largest matrices that registers hold, some of them spilled (see docs/kernels.md)."""
+"""Rows of the largest matrices worth compiling: minutes, for second derivatives."""
+MAX_NUMBERS = 280
+"""Numbers of a forward product that registers hold, as not all of them are needed at once."""
 MAX_HELD = 200
 """Numbers that a lane may hold to do all grades in one kernel (seen in compiled code)."""
 RESULT = 2
@@ -92,10 +94,11 @@ def matrix_form(product: TensorProduct, grades: Sequence[Grade]) -> MatrixForm |
     """The form of a product by way of matrices; None if its kernel would not fit."""
     blocks = [input_blocks(irreps) for irreps in (product.irreps_in1, product.irreps_in2)]
     inputs = [list(found.values()) for found in blocks if found is not None]
-    if len(inputs) < 2 or grades[0].first.shape[-1] > MAX_SIDE:
+    if len(inputs) < 2:
         return None
     out = output_blocks(product.irs_out, product.channels)
-    return MatrixForm(product.channels, [*inputs, out], grades)
+    form = MatrixForm(product.channels, [*inputs, out], grades)
+    return form if form.size <= MAX_SIDE and form.held(PRODUCT) <= MAX_NUMBERS else None
 
 
 class _Writer(RowWriter):

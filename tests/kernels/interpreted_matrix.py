@@ -97,10 +97,13 @@ def test_nothing_is_written_beyond_the_last_row():
 
 
 @pytest.mark.parametrize(
-    ("irreps1", "side"), [("2x0e+2x1o+2x2e", 4), ("1o+0e+1o+0e", 9)], ids=["too large", "in pieces"]
+    ("irreps1", "limit"),
+    [("2x0e+2x1o+2x2e", "MAX_SIDE"), ("2x0e+2x1o+2x2e", "MAX_NUMBERS"), ("1o+0e+1o+0e", "")],
+    ids=["too large", "too many components", "in pieces"],
 )
-def test_what_a_kernel_does_not_serve_is_left_to_the_plain_form(irreps1, side, monkeypatch):
-    monkeypatch.setattr(triton_matrix, "MAX_SIDE", side)
+def test_what_a_kernel_does_not_serve_is_left_to_the_plain_form(irreps1, limit, monkeypatch):
+    if limit:
+        monkeypatch.setattr(triton_matrix, limit, 4)
     tp = products.get("matrix")(irreps1, "2x0e+2x1o")
     assert isinstance(tp, Fused)
     assert tp.fused_key() is None
