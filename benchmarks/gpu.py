@@ -23,7 +23,7 @@ from etp.product import TensorProduct
 from etp.registry import register
 from etp.rows import Row
 
-FUSED = ("cg-sparse", "gaunt-grid", "gaunt-bracket", "complete", "matrix")
+FUSED = ("cg-sparse", "gaunt-grid", "gaunt-bracket", "complete", "vector-signal", "matrix")
 TRAFFIC = {"forward": (1, 1), "backward": (3, 2), "double-backward": (6, 4)}
 """Least passes over both inputs and over the output: derivatives read and write their sizes too."""
 

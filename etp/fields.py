@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from math import sqrt
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
@@ -164,3 +164,53 @@ class FieldTransform:
 
     def _waves(self, number: int, dtype: torch.dtype) -> Tensor:
         return self._owner.table(f"{self._name}_waves{number}", dtype)
+
+
+Coupling = Literal["cross", "dot", "scalar-vector"]
+
+
+class Rule(NamedTuple):
+    """How two fields are multiplied.
+
+    Attributes:
+        spins: Of both inputs and the output, 0 for a scalar signal and 1 for a vector one.
+        square: Square of the product's size relative to ``wigner_3j`` of the spins.
+        flipped: (side, l - j) of components that enter with -1. With equal signs the cross product
+            of two equal degrees would lose its even paths by antisymmetry; with these no path is
+            lost for degrees up to 14 (checked), (0, 0, 0) of the cross product apart.
+        products: Components (first, second, result) and sign.
+    """
+
+    spins: tuple[int, int, int]
+    square: int
+    flipped: frozenset[tuple[int, int]]
+    products: tuple[tuple[str, str, str, int], ...]
+
+
+RULES: dict[Coupling, Rule] = {
+    "cross": Rule(
+        (1, 1, 1),
+        6,
+        frozenset({(1, 1), (2, 0)}),
+        (
+            ("b", "a", "r", 1),
+            ("a", "b", "r", -1),
+            ("a", "r", "b", 1),
+            ("r", "a", "b", -1),
+            ("r", "b", "a", 1),
+            ("b", "r", "a", -1),
+        ),
+    ),
+    "dot": Rule(
+        (1, 1, 0),
+        3,
+        frozenset({(0, 0)}),
+        (("r", "r", "v", 1), ("b", "b", "v", 1), ("a", "a", "v", 1)),
+    ),
+    "scalar-vector": Rule(
+        (0, 1, 1),
+        3,
+        frozenset({(1, 0)}),
+        (("v", "r", "r", 1), ("v", "b", "b", 1), ("v", "a", "a", 1)),
+    ),
+}

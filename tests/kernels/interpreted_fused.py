@@ -15,7 +15,7 @@ from etp.product import TensorProduct
 
 assert interpreted(), "this file is run by test_triton.py"
 
-NAMES = ("gaunt-grid", "gaunt-bracket", "complete", "matrix", "matrix-block")
+NAMES = ("gaunt-grid", "gaunt-bracket", "complete", "vector-signal", "matrix", "matrix-block")
 CASES = {
     "one channel": ("0e+1o", "0e+1o", None),
     "channels": ("3x0e+3x1o+3x2e", "3x0e+3x1o", None),
@@ -134,3 +134,11 @@ def test_copies_and_pickles_compute_the_same(name):
     x1, x2 = tp.random_inputs(3, torch.Generator().manual_seed(1))
     for twin in (copy.deepcopy(tp), pickle.loads(pickle.dumps(tp))):
         torch.testing.assert_close(twin(x1, x2), tp(x1, x2), rtol=0, atol=0)
+
+
+@pytest.mark.parametrize("coupling", ["dot", "scalar-vector"])
+def test_other_couplings_of_vector_signals_agree_with_the_oracle(coupling):
+    tp = products.get("vector-signal")("0e+1o+1e", "0e+1e+2o", coupling=coupling)  # type: ignore[call-arg]
+    assert isinstance(tp, Fused)
+    assert tp.fused_key() is not None
+    assert measure.agreement(tp, batch=7).max < TOLERANCE[torch.float64]
