@@ -37,6 +37,8 @@ MAX_VALUES = 22000
 MAX_DIM = 128
 """Most components of one part: beyond it tiles do not fit into registers."""
 
+MAX_COLUMNS = 800
+"""Most columns of a stage's matrices together: in float64 they fill 212 of 227 kB shared memory."""
 MAX_STAGES = 36
 """Most stages: lmax 5 of the complete product, some 20 seconds of compiling for each direction."""
 
@@ -152,7 +154,12 @@ class GridForm(Form):
 def grid_form(parts: Sequence[Sequence[Tensor]], stages: Sequence[Stage]) -> GridForm | None:
     """The form, None if it would not fit."""
     widest = max(part.shape[1] for side in parts for part in side)
-    return GridForm(parts, stages) if widest <= MAX_DIM and len(stages) <= MAX_STAGES else None
+    columns = max(
+        sum(tile(signal.matrix.shape[1]) for side in stage.signals for signal in side)
+        for stage in stages
+    )
+    fits = widest <= MAX_DIM and columns <= MAX_COLUMNS and len(stages) <= MAX_STAGES
+    return GridForm(parts, stages) if fits else None
 
 
 def feature_places(product: TensorProduct) -> list[Tensor]:
