@@ -16,14 +16,14 @@ import torch
 
 from etp import measure, products, sweep
 from etp.devices import devices
-from etp.kernels import triton_paths
+from etp.kernels import row_form
 from etp.kernels.triton_source import triton_missing
 from etp.problem import ITEMSIZE, Problem
 from etp.product import TensorProduct
 from etp.registry import register
 from etp.rows import Row
 
-FUSED = ("cg-sparse", "gaunt-grid")
+FUSED = ("cg-sparse", "gaunt-grid", "gaunt-bracket", "complete", "vector-signal", "matrix")
 TRAFFIC = {"forward": (1, 1), "backward": (3, 2), "double-backward": (6, 4)}
 """Least passes over both inputs and over the output: derivatives read and write their sizes too."""
 
@@ -37,7 +37,7 @@ def main() -> int:
     if options.device != "cpu" and (reason := triton_missing()) is not None:
         print(f"the GPU kernels cannot be measured: {reason}", file=sys.stderr)
         return 2
-    triton_paths.MAX_ROWS = options.rows
+    row_form.MAX_ROWS = options.rows
     for name in FUSED:
         _register_plain(name)
     names = tuple(products.available())
@@ -63,7 +63,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--direction", choices=list(TRAFFIC), action="append")
     parser.add_argument("--setting", choices=("MIMO", "SIMO", "SISO"), default="MIMO")
     parser.add_argument("--budget", type=float, default=10.0, help="seconds of rounds per problem")
-    parser.add_argument("--rows", type=int, choices=(32, 64, 128), default=triton_paths.MAX_ROWS,
+    parser.add_argument("--rows", type=int, choices=(32, 64, 128), default=row_form.MAX_ROWS,
                         help="rows of a program of the path kernels, to tune them")  # fmt: skip
     parser.add_argument("--device", default="cuda:0")
     return parser.parse_args()

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from math import sqrt
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -40,6 +40,16 @@ class Field(NamedTuple):
     def times(self, factors: Tensor) -> Field:
         """The field with each degree l multiplied by ``factors[l]``."""
         return self._replace(table=self.table * factors[:, None, None])
+
+    def weighted(self, nodes: sphere.Grid) -> Field:
+        """The field times the quadrature weights of the grid."""
+        return self._replace(table=self.table * nodes.weights)
+
+    def matrix(self, sector: Sector) -> Tensor:
+        """Values of a sector's components at the points: (components, res_beta * res_alpha)."""
+        rows = self.table[sector.degrees, sector.orders.abs()]
+        waves = self.waves[sector.orders + len(self.waves) // 2]
+        return torch.einsum("cb,ca->cba", rows, waves).flatten(1)
 
 
 def value(lmax: int, nodes: sphere.Grid) -> Field:
@@ -105,6 +115,12 @@ class Feed(NamedTuple):
     field: Field
     target: int
     factors: Tensor | None = None
+
+    def matrix(self, weights: sphere.Grid | None = None) -> Tensor:
+        """Values at the points, (points, components), times the weights of a grid if given."""
+        field = self.field if weights is None else self.field.weighted(weights)
+        found = field.matrix(self.sector)
+        return (found if self.factors is None else self.factors[:, None] * found).T
 
 
 def field_map(
@@ -223,24 +239,16 @@ class FieldTransform:
         self._owner, self._name, self._back = owner, name, back
         self._shape, self._count = nodes.shape, len(fields)
         points = nodes.shape[0] * nodes.shape[1]
-        weights = nodes.weights if back else torch.ones_like(nodes.weights)
+        fields = [field.weighted(nodes) for field in fields] if back else fields
         self._by_order: ByOrder | None = None
         if points <= dense_points:
-            matrices = [
-                torch.einsum(
-                    "cb,ca->cba",
-                    (field.table * weights)[sector.degrees, sector.orders.abs()],
-                    field.waves[sector.orders + sector.lmax],
-                ).flatten(1)
-                for field in fields
-            ]
-            matrix = torch.cat(matrices, dim=1)
+            matrix = torch.cat([field.matrix(sector) for field in fields], dim=1)
             owner.register_table(f"{name}_dense", matrix.T if back else matrix)
             index = None if back or sector.alone else sector.positions
             owner.register_buffer(f"{name}_positions", index, persistent=False)
             self.macs = matrix.numel()
         else:
-            tables = [sphere.legendre_by_order(sector.lmax, f.table * weights) for f in fields]
+            tables = [sphere.legendre_by_order(sector.lmax, f.table) for f in fields]
             self._by_order = ByOrder(owner, name, sector, torch.cat(tables, dim=2))
             for number, field in enumerate(fields):
                 owner.register_table(f"{name}_waves{number}", field.waves)
@@ -271,3 +279,53 @@ class FieldTransform:
 
     def _waves(self, number: int, dtype: torch.dtype) -> Tensor:
         return self._owner.table(f"{self._name}_waves{number}", dtype)
+
+
+Coupling = Literal["cross", "dot", "scalar-vector"]
+
+
+class Rule(NamedTuple):
+    """How two fields are multiplied.
+
+    Attributes:
+        spins: Of both inputs and the output, 0 for a scalar signal and 1 for a vector one.
+        square: Square of the product's size relative to ``wigner_3j`` of the spins.
+        flipped: (side, l - j) of components that enter with -1. With equal signs the cross product
+            of two equal degrees would lose its even paths by antisymmetry; with these no path is
+            lost for degrees up to 14 (checked), (0, 0, 0) of the cross product apart.
+        products: Components (first, second, result) and sign.
+    """
+
+    spins: tuple[int, int, int]
+    square: int
+    flipped: frozenset[tuple[int, int]]
+    products: tuple[tuple[str, str, str, int], ...]
+
+
+RULES: dict[Coupling, Rule] = {
+    "cross": Rule(
+        (1, 1, 1),
+        6,
+        frozenset({(1, 1), (2, 0)}),
+        (
+            ("b", "a", "r", 1),
+            ("a", "b", "r", -1),
+            ("a", "r", "b", 1),
+            ("r", "a", "b", -1),
+            ("r", "b", "a", 1),
+            ("b", "r", "a", -1),
+        ),
+    ),
+    "dot": Rule(
+        (1, 1, 0),
+        3,
+        frozenset({(0, 0)}),
+        (("r", "r", "v", 1), ("b", "b", "v", 1), ("a", "a", "v", 1)),
+    ),
+    "scalar-vector": Rule(
+        (0, 1, 1),
+        3,
+        frozenset({(1, 0)}),
+        (("v", "r", "r", 1), ("v", "b", "b", 1), ("v", "a", "a", 1)),
+    ),
+}

@@ -124,6 +124,15 @@ def test_every_coupling_of_vector_signals_computes_its_9j_coefficients(coupling,
     assert measure.interactions(tp) == {path[:3] for path in tp.paths}
 
 
+@pytest.mark.parametrize(
+    "name", ["complete", "gaunt-bracket", "gaunt-grid", "matrix", "vector-signal"]
+)
+def test_irreps_that_no_path_reads_leave_the_result_alone(name):
+    tp = products.get(name)("0e+1o+4e", "0e+1o", filter_ir_out="0e")
+    weights = measure.agreement(tp, weights="per-sample").max
+    assert max(measure.agreement(tp).max, weights) < 1e-12
+
+
 def test_vector_signals_refuse_an_unknown_coupling():
     with pytest.raises(ValueError, match="coupling must be one of cross"):
         VectorSignal("1o", "1o", coupling="triple")  # type: ignore[arg-type]

@@ -13,10 +13,11 @@ from torch import Tensor
 
 from etp import so3
 from etp.kernels.multilinear import Evaluation, Output
+from etp.kernels.row_form import RowWriter
 from etp.kernels.triton_source import Source
 
 if TYPE_CHECKING:
-    from etp.kernels.triton_paths import Block, Coupling, PathForm
+    from etp.kernels.triton_paths import Coupling, PathForm
 
 MAX_TERMS = 5000
 """Multiply-adds in one kernel: a longer sum is cut, for the compiler's and the registers' sake."""
@@ -66,7 +67,7 @@ def sources(form: PathForm, evaluation: Evaluation) -> list[Source]:
     return found
 
 
-class _Writer:
+class _Writer(RowWriter):
     """Writes the kernel of some paths: inputs are loaded when met, outputs stored when complete."""
 
     def __init__(
@@ -76,20 +77,12 @@ class _Writer:
         couplings: Sequence[Coupling],
         earlier: set[tuple[int, int]],
     ) -> None:
-        self._form, self._evaluation, self._earlier = form, evaluation, earlier
-        inputs = range(len(evaluation.inputs))
-        arguments = [
-            *(f"a{n}" for n in inputs),
-            *(f"s{n}" for n in inputs),
-            *(f"o{n}" for n in range(len(evaluation.outputs))),
-            "rows",
-        ]
-        self.source = Source("paths", arguments, ragged=form.ragged)
+        super().__init__("paths", form, evaluation)
+        self._blocks, self._earlier = form.sides, earlier
         self.written: set[tuple[int, int]] = set()
         self._vectors: dict[tuple[int, int], list[str]] = {}
         self._memo: dict[Any, str] = {}
         self._sums: dict[tuple[int, int], list[str]] = {}
-        self._header()
         last = {
             (o, coupling.blocks[out.side]): coupling
             for coupling in couplings
@@ -105,7 +98,7 @@ class _Writer:
                 self._add(o, out, coupling)
                 place = o, coupling.blocks[out.side]
                 if last[place] is coupling:
-                    self.source.store(self._output_address(place), self._sums.pop(place))
+                    self.store_output(*place, self._sums.pop(place))
                     self.written.add(place)
 
     def zeros(self, places: Sequence[tuple[int, int]]) -> None:
@@ -113,44 +106,14 @@ class _Writer:
         zero = self.source.let("tl.zeros((BLOCK,), ACC)") if places else ""
         for place in places:
             out = self._evaluation.outputs[place[0]]
-            dim = self._form.sides[out.side][place[1]].dim
-            self.source.store(self._output_address(place), [zero] * dim)
-
-    def _header(self) -> None:
-        channels = self._form.channels
-        add = self.source.add
-        add("first = tl.program_id(0).to(tl.int64) * BLOCK")
-        # Samples are counted from the tile's first: large offsets stay scalars.
-        add(f"sample = first // {channels}")
-        add(f"lane = (first - sample * {channels}).to(tl.int32) + tl.arange(0, BLOCK)")
-        add("zero = tl.load(a0 + lane, mask=lane < 0, other=0.0).to(ACC)")
-        if self._form.ragged:
-            add(f"live = lane < rows - sample * {channels}")
-            add(f"step = lane // {channels}")
-            add(f"channel = lane % {channels}")
-        else:
-            add("channel = lane")
-        for n in range(len(self._evaluation.inputs)):
-            add(f"a{n} += sample * s{n}")
-        for o, out in enumerate(self._evaluation.outputs):
-            add(f"o{o} += sample * {self._form.widths[out.side]}")
-
-    def _address(self, pointer: str, stride: str, block: Block) -> str:
-        step = f"step * {stride} + " if self._form.ragged else ""
-        return f"{pointer} + ({step}channel * {block.dim} + {block.start})"
-
-    def _output_address(self, place: tuple[int, int]) -> str:
-        side = self._evaluation.outputs[place[0]].side
-        width = str(self._form.widths[side])
-        return self._address(f"o{place[0]}", width, self._form.sides[side][place[1]])
+            dim = self._blocks[out.side][place[1]].dim
+            self.store_output(*place, [zero] * dim)
 
     def _input(self, number: int, coupling: Coupling) -> list[str]:
         side = self._evaluation.inputs[number]
         place = number, coupling.blocks[side]
         if place not in self._vectors:
-            block = self._form.sides[side][place[1]]
-            address = self._address(f"a{number}", f"s{number}", block)
-            self._vectors[place] = self.source.load(address, block.dim, settled=side < RESULT)
+            self._vectors[place] = self.load_input(*place, settled=side < RESULT)
         return self._vectors[place]
 
     def _let(self, key: Any, expression: str) -> str:
@@ -161,12 +124,11 @@ class _Writer:
     def _add(self, o: int, out: Output, coupling: Coupling) -> None:
         """Add what one path gives to one output."""
         place = o, coupling.blocks[out.side]
-        dim = self._form.sides[out.side][place[1]].dim
+        dim = self._blocks[out.side][place[1]].dim
         if place not in self._sums:
             self._sums[place] = [""] * dim
             if place in self._earlier:
-                address = self._output_address(place)
-                self._sums[place] = self.source.load(address, dim, settled=True)
+                self._sums[place] = self.load_output(*place)
         parts: list[str] = [""] * dim
         for component, part in self._parts(out, coupling):
             parts[component] += part

@@ -1,9 +1,12 @@
-r"""Products of signals on a grid in one Triton kernel: grid values never leave the chip.
+r"""Products of signals on grids in one Triton kernel: values at points never leave the chip.
 
-The form is :math:`T(x, y, z) = \sum_p (A x)_p (B y)_p (C z)_p` over grid points p, the same in its
-three sides. A program takes a tile of rows, one row for each channel of each sample, and walks over
-blocks of points: a small matrix product for each input, their pointwise products, and a matrix
-product back for each output. Arithmetic is the bound from lmax 3 on unless TF32 is allowed.
+The form is a sum of stages, each with points of its own,
+
+.. math:: T(x, y, z) = \sum_t \pm \sum_p (A_t x)_p (B_t y)_p (C_t z)_p
+
+and the same in its three sides. A program takes a tile of rows, one row for each channel of each
+sample, and walks over blocks of points: a small matrix product for each signal of the inputs, their
+pointwise products, and a matrix product back for each signal of the outputs.
 
 Not measured on a GPU.
 """
@@ -13,191 +16,173 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from math import ceil
-from typing import Any
-from weakref import WeakKeyDictionary
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 from typing_extensions import override
 
-from etp.kernels.multilinear import SIDES, Evaluation, Form, intern
-from etp.kernels.triton_source import Source, accumulator, compiled, on_device_of, padded
+from etp.kernels.grid_source import POINTS, held, sources, tile
+from etp.kernels.multilinear import Evaluation, Form
+from etp.kernels.triton_source import accumulator, compiled, on_device_of
 from etp.layout import channel_index, output_index
 from etp.product import TensorProduct
-from etp.signal_product import SignalProduct
 
-POINTS, WARPS = 32, 4
-"""Grid points of a step, and warps of a program. Not tuned: no GPU was at hand."""
-MIN_DIM = 16
-"""Smallest side of a matrix that Triton multiplies."""
+WARPS = 4
+"""Of a program. Not tuned: no GPU was at hand."""
+ROWS = (64, 32, 16)
+"""Choices for the rows of a program."""
+MAX_VALUES = 22000
+"""Numbers that a program may hold before compiled code spills registers, about 170 a thread."""
 MAX_DIM = 128
-"""Most components of one channel: beyond it tiles do not fit into registers."""
+"""Most components of one part: beyond it tiles do not fit into registers."""
+
+MAX_COLUMNS = 800
+"""Most columns of a stage's matrices together: in float64 they fill 212 of 227 kB shared memory."""
+MAX_STAGES = 36
+"""Most stages: lmax 5 of the complete product, some 20 seconds of compiling for each direction."""
+
+
+class Signal(NamedTuple):
+    """Values at points, made of some components of one side.
+
+    Attributes:
+        part: Number of the part of the side that holds the components.
+        matrix: Values of the components at the points, float64, shape (points, dim).
+    """
+
+    part: int
+    matrix: Tensor
+
+
+class Term(NamedTuple):
+    """Product of three signals, one of each side by its number in the stage, with a sign."""
+
+    signals: tuple[int, int, int]
+    sign: int
+
+
+class Stage(NamedTuple):
+    """Sum of terms over points that its signals share.
+
+    Attributes:
+        signals: For each side.
+        terms: Products of signals.
+    """
+
+    signals: tuple[Sequence[Signal], Sequence[Signal], Sequence[Signal]]
+    terms: Sequence[Term]
 
 
 class GridForm(Form):
-    """Sum over points of products of three signals, for each channel.
+    """Sum over stages of sums over points of products of three signals, for each channel.
 
     Args:
-        places: For each side the positions of the components in the features, shape
-            (channels, dim).
-        matrices: For each side the values of its components at the points, float64, shape
-            (points, dim).
+        parts: For each side the positions in the features of the components of its parts, each of
+            shape (channels, dim). Parts share no component and leave none out.
+        stages: What is summed.
     """
 
-    def __init__(self, places: Sequence[Tensor], matrices: Sequence[Tensor]) -> None:
-        self.channels = len(places[0])
+    def __init__(self, parts: Sequence[Sequence[Tensor]], stages: Sequence[Stage]) -> None:
+        self.parts, self.stages = parts, stages
+        self.channels = len(parts[0][0])
         digest = hashlib.sha256()
-        for tensor in (*places, *matrices):
-            digest.update(repr(tensor.shape).encode())
-            digest.update(tensor.contiguous().numpy().tobytes())
-        super().__init__(digest.hexdigest(), tuple(p.numel() for p in places))
-        self.dims = tuple(matrix.shape[1] for matrix in matrices)
-        self.points = POINTS * ceil(len(matrices[0]) / POINTS)
-        self._places = [place.to(torch.int32).contiguous() for place in places]
-        self._matrices = [self._filled(matrix) for matrix in matrices]
-        self._kernels: dict[Evaluation, Any] = {}
-        self._tables: dict[tuple[torch.device, torch.dtype], list[Tensor]] = {}
+        for terms in (stage.terms for stage in stages):
+            digest.update(repr(terms).encode())
+        for side in parts:
+            digest.update(repr([part.shape for part in side]).encode())
+        places = [part.to(torch.int32).flatten() for side in parts for part in side]
+        self._places, starts = _packed(places)
+        self.place_starts = _like(parts, starts)
+        signals = [[[_filled(s.matrix) for s in side] for side in g.signals] for g in stages]
+        flat = [matrix for stage in signals for side in stage for matrix in side]
+        self._table, starts = _packed([matrix.flatten() for matrix in flat])
+        remaining = iter(starts)
+        self.table_starts = [
+            [[next(remaining) for _ in side] for side in stage] for stage in signals
+        ]
+        digest.update(repr([[s.part for s in side] for g in stages for side in g.signals]).encode())
+        for tensor in (self._places, self._table):
+            digest.update(tensor.numpy().tobytes())
+        super().__init__(digest.hexdigest(), tuple(sum(p.numel() for p in s) for s in parts))
+        self._kernels: dict[Evaluation, list[Any]] = {}
+        self._tables: dict[tuple[torch.device, torch.dtype], tuple[Tensor, Tensor]] = {}
 
-    def _filled(self, matrix: Tensor) -> Tensor:
-        """Zeros up to whole tiles: the kernel needs no masks."""
-        rows, columns = self.points - len(matrix), tile(matrix.shape[1]) - matrix.shape[1]
-        return torch.nn.functional.pad(matrix, (0, columns, 0, rows))
-
-    def _on(self, device: torch.device, dtype: torch.dtype) -> list[Tensor]:
+    def tables(self, device: torch.device, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+        """Positions in the features, and values of components at points, as the kernel wants."""
         if (device, dtype) not in self._tables:
-            tables = [*self._places, *(matrix.to(dtype) for matrix in self._matrices)]
-            self._tables[device, dtype] = [table.to(device) for table in tables]
+            table = self._table.to(dtype).to(device)
+            self._tables[device, dtype] = self._places.to(device), table
         return self._tables[device, dtype]
+
+    def dim(self, side: int, part: int) -> int:
+        """Components of a part."""
+        return self.parts[side][part].shape[1]
+
+    def rows(self, evaluation: Evaluation) -> int:
+        """Rows of a program: as many as it can hold in registers."""
+        columns = held(self, evaluation)
+        return next((rows for rows in ROWS if rows * columns <= MAX_VALUES), ROWS[-1])
 
     @override
     def run(self, evaluation: Evaluation, inputs: Sequence[Tensor]) -> list[Tensor]:
         if evaluation not in self._kernels:
-            self._kernels[evaluation] = compiled(source(self, evaluation))
-        wide, acc = accumulator(inputs[0].dtype)
+            self._kernels[evaluation] = [compiled(part) for part in sources(self, evaluation)]
+        kernels = self._kernels[evaluation]
+        samples, dtype = len(inputs[0]), inputs[0].dtype
+        wide, acc = accumulator(dtype)
         # TF32 keeps more digits than half precision has; float32 gives digits up only if asked.
-        half = inputs[0].dtype != wide
-        exact = torch.get_float32_matmul_precision() == "highest" and not half
-        rows = len(inputs[0]) * self.channels
+        exact = dtype == wide and torch.get_float32_matmul_precision() == "highest"
         outputs = [
-            inputs[0].new_empty(len(inputs[0]), self.widths[out.side]) for out in evaluation.outputs
+            inputs[0].new_empty(
+                samples, self.widths[out.side], dtype=dtype if len(kernels) == 1 else wide
+            )
+            for out in evaluation.outputs
         ]
-        block = rows_of(evaluation)
+        rows, block = samples * self.channels, self.rows(evaluation)
         with on_device_of(inputs[0]):
-            self._kernels[evaluation][(ceil(rows / block),)](
-                *(*inputs, *(x.stride(0) for x in inputs), *outputs),
-                *self._on(inputs[0].device, wide),
-                rows, BLOCK=block, ACC=acc, POINTS=POINTS, PRECISION="ieee" if exact else "tf32",
-                num_warps=WARPS,
-            )  # fmt: skip
-        return outputs
+            for kernel in kernels:
+                kernel[(ceil(rows / block),)](
+                    *(*inputs, *(x.stride(0) for x in inputs), *outputs),
+                    *self.tables(inputs[0].device, wide),
+                    rows, BLOCK=block, ACC=acc, PRECISION="ieee" if exact else "tf32",
+                    num_warps=WARPS,
+                )  # fmt: skip
+        return [out.to(dtype) for out in outputs]
 
 
-def tile(dim: int) -> int:
-    """Columns of the tile that holds ``dim`` components."""
-    return max(MIN_DIM, padded(dim))
-
-
-def rows_of(evaluation: Evaluation) -> int:
-    """Rows of a program: fewer where many tiles share the registers (seen in compiled code)."""
-    return 64 if len(evaluation.inputs) + len(evaluation.outputs) <= 5 else 32
-
-
-def source(form: GridForm, evaluation: Evaluation) -> Source:
-    """The kernel of one evaluation."""
-    sides = SIDES[: len(form.dims)]
-    inputs, outputs = range(len(evaluation.inputs)), range(len(evaluation.outputs))
-    arguments = [
-        *(f"a{n}" for n in inputs),
-        *(f"s{n}" for n in inputs),
-        *(f"o{n}" for n in outputs),
-        *(f"places_{side}" for side in sides),
-        *(f"matrix_{side}" for side in sides),
-        "rows",
-        "POINTS: tl.constexpr",
-        "PRECISION: tl.constexpr",
-    ]
-    written = Source("grid", arguments, ragged=True)
-    add = written.add
-    add("row = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)")
-    add(f"sample = (row // {form.channels})[:, None]")
-    add(f"channel = (row % {form.channels}).to(tl.int32)[:, None]")
-    used = {*evaluation.inputs, *(out.side for out in evaluation.outputs)}
-    for side in sorted(used):
-        name, dim = sides[side], form.dims[side]
-        add(f"c_{name} = tl.arange(0, {tile(dim)})[None, :]")
-        add(f"live_{name} = (row < rows)[:, None] & (c_{name} < {dim})")
-        place = f"places_{name} + channel * {dim} + c_{name}"
-        add(f"at_{name} = tl.load({place}, mask=live_{name}, other=0)")
-    for n, side in enumerate(evaluation.inputs):
-        name = sides[side]
-        address = f"a{n} + sample * s{n} + at_{name}"
-        add(f"v{n} = tl.load({address}, mask=live_{name}, other=0.0).to(ACC)")
-    for o, out in enumerate(evaluation.outputs):
-        add(f"z{o} = tl.zeros((BLOCK, {tile(form.dims[out.side])}), ACC)")
-    add(f"for start in range(0, {form.points}, POINTS):")
-    step = "    "
-    add(step + "p = start + tl.arange(0, POINTS)[:, None]")
-    for side in sorted(used):
-        name = sides[side]
-        add(step + f"m_{name} = tl.load(matrix_{name} + p * {tile(form.dims[side])} + c_{name})")
-    options = "input_precision=PRECISION, out_dtype=ACC"
-    for n, side in enumerate(evaluation.inputs):
-        add(step + f"f{n} = tl.dot(v{n}, tl.trans(m_{sides[side]}), {options})")
-    for o, out in enumerate(evaluation.outputs):
-        values = " + ".join(" * ".join(f"f{n}" for n in term) for term in out.terms)
-        add(step + f"z{o} += tl.dot({values}, m_{sides[out.side]}, {options})")
-    for o, out in enumerate(evaluation.outputs):
-        name = sides[out.side]
-        address = f"o{o} + sample * {form.widths[out.side]} + at_{name}"
-        add(f"tl.store({address}, z{o}, mask=live_{name})")
-    return written
-
-
-_KEYS: WeakKeyDictionary[SignalProduct, str | None] = WeakKeyDictionary()
-
-
-def grid_form(product: SignalProduct) -> str | None:
-    """Key of the form of a product of values on a grid, interned; None if it would not fit."""
-    # Not kept in the product: its copies and pickles may be used where the form is not known.
-    if product not in _KEYS:
-        matrices = point_matrices(product)
-        fits = max(matrix.shape[1] for matrix in matrices) <= MAX_DIM
-        _KEYS[product] = intern(GridForm(_places(product), matrices)) if fits else None
-    return _KEYS[product]
-
-
-@torch.no_grad()
-def point_matrices(product: SignalProduct) -> list[Tensor]:
-    """Values of each side's components at the points, float64 on the CPU, shape (points, dim).
-
-    A pair of sectors of the inputs that meets has the grid's points to itself: the form is then
-    one sum over points whatever the parities. The weights of the quadrature are in the last.
-    """
-
-    def unit(size: int) -> Tensor:
-        return torch.eye(size, dtype=torch.float64, device=product.device)
-
-    dims = [sum(ir.dim for ir in irs) for irs in (product.irs_in1, product.irs_in2)]
-    f = {s: product.to_signal(unit(dims[0]), 1, s) for s in product.sectors1}
-    h = {s: product.to_signal(unit(dims[1]), 2, s) for s in product.sectors2}
-    pairs = [(a, b) for a in f for b in h if a * b in product.sectors_out]
-    back = {}
-    for s, part in product.sectors_out.items():
-        read = product.from_signal(unit(f[pairs[0][0]].shape[1]), s, torch.float64)
-        back[s] = read.new_zeros(len(read), sum(ir.dim for ir in product.irs_out))
-        back[s][:, part.positions] = read
-    sides = (
-        [f[a].T for a, _ in pairs],
-        [h[b].T for _, b in pairs],
-        [back[a * b] for a, b in pairs],
+def grid_form(parts: Sequence[Sequence[Tensor]], stages: Sequence[Stage]) -> GridForm | None:
+    """The form, None if it would not fit."""
+    widest = max(part.shape[1] for side in parts for part in side)
+    columns = max(
+        sum(tile(signal.matrix.shape[1]) for side in stage.signals for signal in side)
+        for stage in stages
     )
-    return [torch.cat(parts).cpu() for parts in sides]
+    fits = widest <= MAX_DIM and columns <= MAX_COLUMNS and len(stages) <= MAX_STAGES
+    return GridForm(parts, stages) if fits else None
 
 
-def _places(product: TensorProduct) -> list[Tensor]:
-    """Positions in the features of the components of each channel, for each side."""
+def feature_places(product: TensorProduct) -> list[Tensor]:
+    """Positions in the features of each side's components: (channels, components of a channel)."""
     ways = ((product.irreps_in1, product.irs_in1), (product.irreps_in2, product.irs_in2))
     found = [channel_index(irreps, irs) for irreps, irs in ways]
     # Its argument sort inverts a permutation.
     found.append(torch.argsort(output_index(product.irs_out, product.channels)))
-    return [places.reshape(product.channels, -1) for places in found]
+    return [index.reshape(product.channels, -1) for index in found]
+
+
+def _filled(matrix: Tensor) -> Tensor:
+    """Zeros up to whole tiles: the kernel needs no masks."""
+    columns = tile(matrix.shape[1]) - matrix.shape[1]
+    return torch.nn.functional.pad(matrix, (0, columns, 0, -len(matrix) % POINTS))
+
+
+def _packed(parts: Sequence[Tensor]) -> tuple[Tensor, list[int]]:
+    """All in one vector, and where each begins."""
+    sizes = torch.tensor([0, *(part.numel() for part in parts)])
+    return torch.cat(list(parts)), sizes.cumsum(0)[:-1].tolist()
+
+
+def _like(nested: Sequence[Sequence[object]], values: Sequence[int]) -> list[list[int]]:
+    remaining = iter(values)
+    return [[next(remaining) for _ in row] for row in nested]

@@ -10,39 +10,21 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from math import ceil, gcd
-from typing import Any, NamedTuple
+from typing import NamedTuple
 from weakref import WeakKeyDictionary
 
-import torch
-from e3nn import o3
 from torch import Tensor
 from typing_extensions import override
 
 from etp import so3
-from etp.kernels.multilinear import Evaluation, Form, intern
+from etp.kernels.multilinear import Evaluation, intern
 from etp.kernels.path_source import sources
-from etp.kernels.triton_source import accumulator, compiled, on_device_of
-from etp.layout import channel_index, distinct, slices
+from etp.kernels.row_form import Block, RowForm, input_blocks, output_blocks
+from etp.kernels.triton_source import Source
 from etp.product import TensorProduct
 
-WARP = 32
-MAX_ROWS = 128
-"""Rows of a program at the most, one for each thread. Not tuned: no GPU was at hand."""
 MAX_ENTRIES = 10000
 """Coefficients of the largest form worth compiling, about lmax 5: minutes, once for a machine."""
-
-
-class Block(NamedTuple):
-    """An irrep of all channels within the features: channels one after the other.
-
-    Attributes:
-        start: Where channel 0 begins.
-        dim: Components, neighbours in memory.
-    """
-
-    start: int
-    dim: int
 
 
 class Coupling(NamedTuple):
@@ -57,7 +39,7 @@ class Coupling(NamedTuple):
     coefficients: Tensor
 
 
-class PathForm(Form):
+class PathForm(RowForm):
     """Sum over paths of ``w[p] * x[i] * y[j] * z[k] * coefficients[i, j, k]``, for each channel.
 
     Args:
@@ -69,20 +51,12 @@ class PathForm(Form):
     def __init__(
         self, channels: int, sides: Sequence[Sequence[Block]], couplings: Sequence[Coupling]
     ) -> None:
-        self.channels = channels
-        self.sides = tuple(tuple(side) for side in sides)
         self.couplings = tuple(sorted(couplings, key=lambda c: c.blocks))
-        digest = hashlib.sha256(repr((channels, self.sides)).encode())
+        digest = hashlib.sha256(repr((channels, tuple(map(tuple, sides)))).encode())
         for coupling in self.couplings:
             digest.update(repr(coupling.blocks).encode())
             digest.update(coupling.coefficients.numpy().tobytes())
-        widths = tuple(channels * sum(b.dim for b in side) for side in self.sides)
-        super().__init__(digest.hexdigest(), widths)
-        # A tile within one sample needs no mask and no division.
-        shared = gcd(channels, MAX_ROWS)
-        self.ragged = shared < WARP
-        self.rows = MAX_ROWS if self.ragged else shared
-        self._kernels: dict[Evaluation, list[Any]] = {}
+        super().__init__(digest.hexdigest(), channels, sides)
 
     @property
     def entries(self) -> int:
@@ -90,26 +64,8 @@ class PathForm(Form):
         return sum(int((c.coefficients.abs() > so3.ZERO).sum()) for c in self.couplings)
 
     @override
-    def run(self, evaluation: Evaluation, inputs: Sequence[Tensor]) -> list[Tensor]:
-        if evaluation not in self._kernels:
-            self._kernels[evaluation] = [compiled(s) for s in sources(self, evaluation)]
-        kernels = self._kernels[evaluation]
-        samples, dtype = len(inputs[0]), inputs[0].dtype
-        wide, acc = accumulator(dtype)
-        held = dtype if len(kernels) == 1 else wide
-        outputs = [
-            inputs[0].new_empty(samples, self.widths[out.side], dtype=held)
-            for out in evaluation.outputs
-        ]
-        rows = samples * self.channels
-        strides = [x.stride(0) for x in inputs]
-        with on_device_of(inputs[0]):
-            for kernel in kernels:
-                kernel[(ceil(rows / self.rows),)](
-                    *(*inputs, *strides, *outputs, rows),
-                    BLOCK=self.rows, ACC=acc, num_warps=self.rows // WARP,
-                )  # fmt: skip
-        return [out.to(dtype) for out in outputs]
+    def sources(self, evaluation: Evaluation) -> list[Source]:
+        return sources(self, evaluation)
 
 
 _KEYS: WeakKeyDictionary[TensorProduct, dict[bool, str | None]] = WeakKeyDictionary()
@@ -133,7 +89,7 @@ def path_form(product: TensorProduct, *, weighted: bool = False) -> str | None:
 
 
 def _build(product: TensorProduct, weighted: bool) -> PathForm | None:
-    found1, found2 = (_places(irreps) for irreps in (product.irreps_in1, product.irreps_in2))
+    found1, found2 = (input_blocks(irreps) for irreps in (product.irreps_in1, product.irreps_in2))
     if found1 is None or found2 is None:
         return None
     channels, paths, irs_out = product.channels, product.paths, product.irs_out
@@ -144,24 +100,7 @@ def _build(product: TensorProduct, weighted: bool) -> PathForm | None:
         degrees = path.ir_in1.l, path.ir_in2.l, path.ir_out.l
         matrix = path.coefficient * so3.clebsch_gordan(*degrees)
         couplings.append(Coupling((*blocks, *[number] * weighted), matrix))
-    sides = [list(found1.values()), list(found2.values()), _blocks(irs_out, channels)]
+    sides = [list(found1.values()), list(found2.values()), output_blocks(irs_out, channels)]
     if weighted:
         sides.append([Block(number * channels, 1) for number in range(len(paths))])
     return PathForm(channels, sides, couplings)
-
-
-def _blocks(irs: Sequence[o3.Irrep], channels: int) -> list[Block]:
-    return [Block(channels * s.start, ir.dim) for ir, s in zip(irs, slices(irs), strict=True)]
-
-
-def _places(irreps: o3.Irreps) -> dict[o3.Irrep, Block] | None:
-    """Block of each irrep; None if the channels of one do not lie in one piece."""
-    irs = distinct(irreps)
-    index = channel_index(irreps, irs).reshape(-1, sum(ir.dim for ir in irs))
-    found = {}
-    for ir, part in zip(irs, slices(irs), strict=True):
-        block = index[:, part].flatten()
-        if not torch.equal(block, block[0] + torch.arange(len(block))):
-            return None
-        found[ir] = Block(int(block[0]), ir.dim)
-    return found

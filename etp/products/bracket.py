@@ -10,18 +10,17 @@ The product of values couples the even paths, the bracket, a pseudoscalar, all o
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from functools import cached_property
+from collections.abc import Iterator, Sequence
 
 from e3nn import o3
 from torch import Tensor
 from typing_extensions import override
 
 from etp import fields, so3, sphere
-from etp.kernels import compose, program, tile
+from etp.grid_product import FieldProduct, FieldSide, GridProduct
+from etp.kernels import compose, tile
 from etp.registry import register
-from etp.tiled import Tiled
-from etp.transform import Assembly, GridTransform, Sector, sectors
+from etp.transform import Assembly, GridTransform, sectors
 from etp.weighting import Split, scaled
 
 EVEN, ODD = 0, 1
@@ -29,7 +28,7 @@ EVEN, ODD = 0, 1
 
 
 @register
-class GauntBracket(Tiled):
+class GauntBracket(GridProduct):
     r"""Both parts added up, one output copy per irrep and parity; smallest exact grid.
 
     c = :func:`etp.so3.gaunt_coefficient` for even l1 + l2 + l3 and
@@ -97,27 +96,15 @@ class GauntBracket(Tiled):
         yield Split(part, part, part, self.coefficient(ir_in1, ir_in2, ir_out))
 
     @override
-    @cached_property
-    def programs(self) -> program.Bilinear:
-        """Tile programs: value and gradient of each input's sectors, value of the output's."""
+    def field_product(self) -> FieldProduct:
+        """Value and gradient of each input's sectors, value of the output's."""
         nodes = sphere.grid(*self.resolution)
 
-        def map_of(parts: Mapping[int, Sector], dim: int) -> compose.FieldMap:
-            feeds = [
-                fields.Feed(sector, field, 3 * number + place)
-                for number, sector in enumerate(parts.values())
-                for place, field in enumerate(
-                    (fields.value(sector.lmax, nodes), *fields.gradient(sector.lmax, nodes))
-                )
-            ]
-            return fields.field_map(feeds, nodes, dim)
+        def made(lmax: int) -> list[fields.Field]:
+            return [fields.value(lmax, nodes), *fields.gradient(lmax, nodes)]
 
         first, second = self._sectors_in
         out = list(self.sectors_out)
-        read = [
-            fields.Feed(sector, fields.value(sector.lmax, nodes), number)
-            for number, sector in enumerate(self.sectors_out.values())
-        ]
         terms = []
         for part, s1, s2 in self._meetings:
             a, b = 3 * list(first).index(s1), 3 * list(second).index(s2)
@@ -126,12 +113,12 @@ class GauntBracket(Tiled):
             else:
                 c = out.index(-s1 * s2)
                 terms += [compose.Term(a + 1, b + 2, c), compose.Term(a + 2, b + 1, c, -1)]
-        maps = (
-            map_of(first, self._dims[0]),
-            map_of(second, self._dims[1]),
-            fields.field_map(read, nodes, self._dims[2], weighted=True),
+        sides = (
+            FieldSide.of_sectors(first, made),
+            FieldSide.of_sectors(second, made),
+            FieldSide.of_sectors(self.sectors_out, lambda lmax: [fields.value(lmax, nodes)]),
         )
-        return compose.of_fields(maps, terms)
+        return FieldProduct(nodes, sides, terms)
 
     @override
     def multiply(self, x1: Tensor, x2: Tensor) -> Tensor:

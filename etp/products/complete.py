@@ -12,6 +12,7 @@ with :math:`g, k > 0` on every path that symmetry allows, so that dividing by th
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import product
 from math import ceil
 from typing import NamedTuple
 
@@ -21,14 +22,23 @@ from torch import Tensor
 from typing_extensions import override
 
 from etp import fields, so3, sphere
+from etp.fused import Fused
+from etp.kernels.multilinear import Form
+from etp.kernels.triton_grid import Signal, Stage, Term, feature_places, grid_form
 from etp.layout import slices
 from etp.product import TensorProduct
 from etp.registry import register
-from etp.transform import Sector
+from etp.transform import Sector, sectors
 
 SHRINK = 0.9
 """Each grid serves pairs down to this fraction of its largest l1 + l2 (measured)."""
 
+
+_RULES = (
+    (so3.gaunt_coefficient, (((0, 0), 1),)),
+    (so3.bracket_coefficient, (((1, 2), 1), ((2, 1), -1))),
+)
+"""Size of a path, and which fields multiply to it: 0 the value, 1 and 2 the gradient."""
 
 _Pair = tuple[o3.Irrep, o3.Irrep]
 
@@ -143,7 +153,7 @@ class _Level:
 
 
 @register
-class Complete(TensorProduct):
+class Complete(Fused):
     r"""Clebsch-Gordan product, path by path, on a few grids that are tight for their pairs.
 
     :math:`f_{l_1} h_{l_2}` and :math:`\{f_{l_1}, h_{l_2}\}` are polynomials of degree l1 + l2, so a
@@ -203,6 +213,29 @@ class Complete(TensorProduct):
         return 1.0
 
     @override
+    def fused_form(self) -> Form | None:
+        """A stage for each pair, on the grid that is tight for it: few tiles are held at a time."""
+        parts, stages = _Parts(self), []
+        for (a, ir1), (b, ir2) in product(enumerate(self.irs_in1), enumerate(self.irs_in2)):
+            found = [n for n, path in enumerate(self.paths) if path[:2] == (ir1, ir2)]
+            if not found:
+                continue
+            top = max(self.irs_out[n].l for n in found)
+            nodes = sphere.grid(*sphere.exact_resolution(ir1.l, ir2.l, top))
+            inputs = _signals(a, ir1, nodes), _signals(b, ir2, nodes)
+            outputs: list[Signal] = []
+            terms: list[Term] = []
+            for form, rule in _RULES:
+                factors = {n: form(ir1.l, ir2.l, self.irs_out[n].l) for n in found}
+                read = [n for n in found if factors[n] > so3.ZERO]
+                if read:
+                    terms += [Term((*pair, len(outputs)), sign) for pair, sign in rule]
+                    matrices = [_harmonics(self.irs_out[n], nodes) / factors[n] for n in read]
+                    outputs.append(Signal(parts.joined(read), torch.cat(matrices, dim=1)))
+            stages.append(Stage((*inputs, outputs), terms))
+        return grid_form(parts.found, stages)
+
+    @override
     def multiply(self, x1: Tensor, x2: Tensor) -> Tensor:
         parts = [part for level in self._levels for part in level.multiply(x1, x2)]
         read = torch.cat(parts, dim=1).index_select(1, self.get_buffer("places"))
@@ -211,6 +244,37 @@ class Complete(TensorProduct):
     @override
     def macs(self) -> int:
         return sum(level.macs() for level in self._levels) + self._dims[2]
+
+
+class _Parts:
+    """Where the components of each irrep lie, and of what is read off together."""
+
+    def __init__(self, owner: TensorProduct) -> None:
+        irs = (owner.irs_in1, owner.irs_in2, owner.irs_out)
+        blocks = [
+            [index[:, part] for part in slices(side)]
+            for index, side in zip(feature_places(owner), irs, strict=True)
+        ]
+        self._outputs = blocks[2]
+        self.found: list[list[Tensor]] = [*blocks[:2], []]
+
+    def joined(self, paths: Sequence[int]) -> int:
+        """Number of a new part that holds the outputs of some paths."""
+        self.found[2].append(torch.cat([self._outputs[n] for n in paths], dim=1))
+        return len(self.found[2]) - 1
+
+
+def _signals(part: int, ir: o3.Irrep, nodes: sphere.Grid) -> list[Signal]:
+    """Value and gradient of one irrep's signal."""
+    (sector,) = sectors([ir]).values()
+    made = (fields.value(ir.l, nodes), *fields.gradient(ir.l, nodes))
+    return [Signal(part, field.matrix(sector).T) for field in made]
+
+
+def _harmonics(ir: o3.Irrep, nodes: sphere.Grid) -> Tensor:
+    """What reads an irrep off a grid: (points, components)."""
+    (sector,) = sectors([ir]).values()
+    return fields.value(ir.l, nodes).weighted(nodes).matrix(sector).T
 
 
 def _degrees(parity: int, top: int) -> Sector:

@@ -6,8 +6,7 @@ compute the same numbers (see :mod:`etp.signal_product`).
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from functools import cached_property
+from collections.abc import Sequence
 
 import torch
 from e3nn import o3
@@ -15,11 +14,8 @@ from torch import Tensor
 from typing_extensions import override
 
 from etp import fields, sphere
-from etp.kernels import compose, program, tile
-from etp.kernels.compose import FieldMap
-from etp.kernels.multilinear import PRODUCT, evaluate
-from etp.kernels.triton_grid import grid_form
-from etp.kernels.triton_source import serves
+from etp.grid_product import FieldProduct, FieldSide, GridProduct
+from etp.kernels import compose, tile
 from etp.registry import register
 from etp.signal_product import (
     SignalProduct,
@@ -29,12 +25,11 @@ from etp.signal_product import (
     fft_macs,
     sector_tag,
 )
-from etp.tiled import Tiled
 from etp.transform import ByOrder, GridTransform, Sector
 
 
 @register
-class GauntGrid(Tiled, SignalProduct):
+class GauntGrid(GridProduct, SignalProduct):
     """Values on the smallest exact grid on the sphere, by matrix products.
 
     Args:
@@ -72,49 +67,28 @@ class GauntGrid(Tiled, SignalProduct):
             for s, part in self.sectors_out.items()
         }
 
-    @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
-    def _fused(self) -> str | None:
-        return grid_form(self)
-
     @override
-    def multiply_channels(self, x1: Tensor, x2: Tensor, weights: Tensor | None = None) -> Tensor:
-        fused = weights is None and serves(x1.device.type)
-        if fused and (form := self._fused()) is not None:
-            return evaluate(form, PRODUCT, [x1, x2])[0]
-        return super().multiply_channels(x1, x2, weights)
+    def field_product(self) -> FieldProduct:
+        """The signal of each sector."""
+        nodes = sphere.grid(*self.resolution)
+        first, second, out = (
+            FieldSide.of_sectors(found, lambda lmax: [fields.value(lmax, nodes)])
+            for found in (self.sectors1, self.sectors2, self.sectors_out)
+        )
+        places = list(self.sectors_out)
+        terms = [
+            compose.Term(a, b, places.index(s1 * s2))
+            for a, s1 in enumerate(self.sectors1)
+            for b, s2 in enumerate(self.sectors2)
+            if s1 * s2 in places
+        ]
+        return FieldProduct(nodes, (first, second, out), terms)
 
     @override
     def multiply(self, x1: Tensor, x2: Tensor) -> Tensor:
         if tile.applies(x1):
             return tile.bilinear(x1, x2, self.programs)
         return super().multiply(x1, x2)
-
-    @override
-    @cached_property
-    def programs(self) -> program.Bilinear:
-        """Tile programs of this product on the CPU."""
-        nodes = sphere.grid(*self.resolution)
-
-        def map_of(parts: Mapping[int, Sector], dim: int, *, weighted: bool = False) -> FieldMap:
-            feeds = [
-                fields.Feed(sector, fields.value(sector.lmax, nodes), number)
-                for number, sector in enumerate(parts.values())
-            ]
-            return fields.field_map(feeds, nodes, dim, weighted=weighted)
-
-        out = list(self.sectors_out)
-        terms = [
-            compose.Term(a, b, out.index(s1 * s2))
-            for a, s1 in enumerate(self.sectors1)
-            for b, s2 in enumerate(self.sectors2)
-            if s1 * s2 in out
-        ]
-        maps = (
-            map_of(self.sectors1, self._dims[0]),
-            map_of(self.sectors2, self._dims[1]),
-            map_of(self.sectors_out, self._dims[2], weighted=True),
-        )
-        return compose.of_fields(maps, terms)
 
     @override
     def to_signal(self, x: Tensor, which: int, sector: int) -> Tensor:

@@ -16,13 +16,16 @@ from torch import Tensor
 from typing_extensions import override
 
 from etp import so3
+from etp.fused import Fused
 from etp.kernels import compose, program, tile
+from etp.kernels.multilinear import Form
+from etp.kernels.triton_matrix import grade_of, matrix_form
 from etp.registry import register
 from etp.tiled import Tiled
 
 
 @register
-class Matrix(Tiled):
+class Matrix(Tiled, Fused):
     r"""One (2j+1) x (2j+1) matrix per input, graded by parity.
 
     :math:`c = (-1)^{l_3} \{l_1\,l_2\,l_3;\,j\,j\,j\}` (6j symbol), j = ceil(lmax / 2) over inputs
@@ -93,6 +96,14 @@ class Matrix(Tiled):
             grades.append(compose.Graded(*minus))
         return compose.of_matrices(grades, self.side)
 
+    @override
+    def fused_form(self) -> Form | None:
+        tables, points = self._tables, self.side**2
+        grades = [(tables["in1"], tables["in2"], tables["out"][:points])]
+        if self._graded:
+            grades.append((tables["in1_minus"], tables["in2_minus"], tables["out"][points:]))
+        return matrix_form(self, [grade_of(grade, self.side) for grade in grades])
+
     def _product(self, x1: Tensor, x2: Tensor, grade: str) -> Tensor:
         shape = (self.side, self.side)
         first = (x1 @ self.table(f"in1{grade}", x1.dtype)).unflatten(1, shape)
@@ -106,7 +117,7 @@ class Matrix(Tiled):
 
 
 @register
-class MatrixBlock(Tiled):
+class MatrixBlock(Tiled, Fused):
     r"""The variant of the paper's code: all spins 0..t at once, t = ceil((l1 + l2) / 2).
 
     Matrices are (t+1)^2 x (t+1)^2 with blocks weighted by :math:`\sqrt{(2a+1)(2b+1)}`; parity is
@@ -183,6 +194,11 @@ class MatrixBlock(Tiled):
         """Tile programs of this product on the CPU."""
         tables = (self._tables[name].cpu().numpy() for name in ("in1", "in2", "out"))
         return compose.of_matrices([compose.Graded(*tables)], self.side)
+
+    @override
+    def fused_form(self) -> Form | None:
+        tables = [self._tables[name] for name in ("in1", "in2", "out")]
+        return matrix_form(self, [grade_of(tables, self.side)])
 
     @override
     def macs(self) -> int:

@@ -8,11 +8,9 @@ coefficient (j, l) of a field with value parity :math:`\sigma` (-1 polar, +1 axi
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from functools import cached_property
+from collections.abc import Container, Iterator, Mapping, Sequence
 from itertools import product
 from math import prod, sqrt
-from typing import Literal, NamedTuple
 
 import torch
 from e3nn import o3
@@ -20,67 +18,21 @@ from torch import Tensor
 from typing_extensions import override
 
 from etp import fields, so3, sphere
-from etp.kernels import compose, program, tile
+from etp.grid_product import FieldProduct, FieldSide, GridProduct
+from etp.kernels import compose, tile
 from etp.registry import register
-from etp.tiled import Tiled
 from etp.transform import Assembly, sectors
 from etp.weighting import Side, Split, scaled
 
-Coupling = Literal["cross", "dot", "scalar-vector"]
 Vector = dict[str, Tensor]
 """Components on the grid: r, b, a along the point, beta and alpha; v the value of a scalar."""
 
 
-class _Rule(NamedTuple):
-    """How two fields are multiplied.
-
-    Attributes:
-        spins: Of both inputs and the output, 0 for a scalar signal and 1 for a vector one.
-        square: Square of the product's size relative to ``wigner_3j`` of the spins.
-        flipped: (side, l - j) of components that enter with -1. With equal signs the cross product
-            of two equal degrees would lose its even paths by antisymmetry; with these no path is
-            lost for degrees up to 14 (checked), (0, 0, 0) of the cross product apart.
-        products: Components (first, second, result) and sign.
-    """
-
-    spins: tuple[int, int, int]
-    square: int
-    flipped: frozenset[tuple[int, int]]
-    products: tuple[tuple[str, str, str, int], ...]
-
-
-_RULES: dict[Coupling, _Rule] = {
-    "cross": _Rule(
-        (1, 1, 1),
-        6,
-        frozenset({(1, 1), (2, 0)}),
-        (
-            ("b", "a", "r", 1),
-            ("a", "b", "r", -1),
-            ("a", "r", "b", 1),
-            ("r", "a", "b", -1),
-            ("r", "b", "a", 1),
-            ("b", "r", "a", -1),
-        ),
-    ),
-    "dot": _Rule(
-        (1, 1, 0),
-        3,
-        frozenset({(0, 0)}),
-        (("r", "r", "v", 1), ("b", "b", "v", 1), ("a", "a", "v", 1)),
-    ),
-    "scalar-vector": _Rule(
-        (0, 1, 1),
-        3,
-        frozenset({(1, 0)}),
-        (("v", "r", "r", 1), ("v", "b", "b", 1), ("v", "a", "a", 1)),
-    ),
-}
 _SIDES: tuple[Side, Side, Side] = ("in1", "in2", "out")
 
 
 @register
-class VectorSignal(Tiled):
+class VectorSignal(GridProduct):
     r"""Pointwise product of two vector signals, read with vector harmonics; smallest exact grid.
 
     :math:`c = \kappa \sum \pm \sqrt{(2j_1+1)(2j_2+1)(2j_3+1)}\, g(l_1,l_2,l_3)\,
@@ -106,11 +58,11 @@ class VectorSignal(Tiled):
         irreps_in2: str | o3.Irreps,
         *,
         filter_ir_out: str | o3.Irreps | Sequence[o3.Irrep] | None = None,
-        coupling: Coupling = "cross",
+        coupling: fields.Coupling = "cross",
     ) -> None:
-        if coupling not in _RULES:
-            raise ValueError(f"coupling must be one of {', '.join(_RULES)}, got {coupling!r}")
-        self._rule = _RULES[coupling]
+        if coupling not in fields.RULES:
+            raise ValueError(f"coupling must be one of {', '.join(fields.RULES)}, got {coupling!r}")
+        self._rule = fields.RULES[coupling]
         super().__init__(irreps_in1, irreps_in2, filter_ir_out=filter_ir_out)
         self._irs = (self.irs_in1, self.irs_in2, self.irs_out)
         used = [
@@ -140,7 +92,7 @@ class VectorSignal(Tiled):
                 )
             self._numbers = [sorted({n for _, n in found}) for found in used]
             for kind in sorted({kind for kind, _ in kinds}):
-                self._register_shares(side, kind)
+                self._register_shares(side, kind, found)
         made = {(s1 * s2, c3) for s1, s2, _, _, c3, _ in self._steps()}
         for side, kind, s in list(self._maps):
             components = {(_value_parity(kind, s), c) for c in fields.POTENTIALS[kind]}
@@ -169,16 +121,23 @@ class VectorSignal(Tiled):
         pairs = {term.factors[:2] for term in self.weighting.terms}
         return sorted({(parities[first], parities[second]) for first, second in pairs})
 
-    def _register_shares(self, side: int, kind: str) -> None:
-        """How much of each component (j, l) a potential takes; and of all, without weights."""
+    def _register_shares(self, side: int, kind: str, used: Container[tuple[o3.Irrep, int]]) -> None:
+        """How much of each component (j, l) a potential takes; and of all, without weights.
+
+        Nothing of components that no path reads: the grid does not resolve them.
+        """
         total = torch.zeros(sum(ir.dim for ir in self._irs[side]), dtype=torch.float64)
         for number in self._numbers[side]:
             if kind not in self._kinds(side, number):
                 continue
             sign = self._sign(side, number)
-            shares = [
-                torch.full((ir.dim,), sign * fields.share(kind, ir.l, number), dtype=torch.float64)
+            factors = [
+                sign * fields.share(kind, ir.l, number) if (ir, number) in used else 0.0
                 for ir in self._irs[side]
+            ]
+            shares = [
+                torch.full((ir.dim,), factor, dtype=torch.float64)
+                for ir, factor in zip(self._irs[side], factors, strict=True)
             ]
             self.register_table(f"share_{side}_{kind}_{number}", torch.cat(shares))
             total += torch.cat(shares)
@@ -221,15 +180,14 @@ class VectorSignal(Tiled):
         return total if abs(total) > so3.ZERO else 0.0
 
     @override
-    @cached_property
-    def programs(self) -> program.Bilinear:
-        """Tile programs: every component of the fields on each side, by value parity."""
+    def field_product(self) -> FieldProduct:
+        """Every component of the fields on each side, by value parity."""
         nodes = sphere.grid(*self.resolution)
         numbers: list[dict[tuple[int, str], int]] = [{}, {}, {}]
         feeds: list[list[fields.Feed]] = [[], [], []]
-        for (side, kind, s), _ in self._maps.items():
+        for side, kind, s in self._maps:
             sector = self._sectors[side][s]
-            share = self.table(f"share_{side}_{kind}", torch.float64)[sector.positions].cpu()
+            share = self._tables[f"share_{side}_{kind}"].cpu()[sector.positions]
             made = fields.potential(kind, sector.lmax, nodes)
             for c, field in zip(fields.POTENTIALS[kind], made, strict=True):
                 key = _value_parity(kind, s), c
@@ -239,11 +197,8 @@ class VectorSignal(Tiled):
             compose.Term(numbers[0][s1, c1], numbers[1][s2, c2], numbers[2][s1 * s2, c3], sign)
             for s1, s2, c1, c2, c3, sign in self._steps()
         ]
-        first, second, out = (
-            fields.field_map(found, nodes, dim, weighted=side == 2)
-            for side, (found, dim) in enumerate(zip(feeds, self._dims, strict=True))
-        )
-        return compose.of_fields((first, second, out), terms)
+        first, second, out = map(FieldSide, self._sectors, feeds)
+        return FieldProduct(nodes, (first, second, out), terms)
 
     @override
     def multiply(self, x1: Tensor, x2: Tensor) -> Tensor:

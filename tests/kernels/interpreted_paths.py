@@ -17,7 +17,8 @@ from etp import measure, products
 from etp.kernels import path_source, triton_paths
 from etp.kernels.multilinear import PRODUCT, WEIGHTED, Evaluation, evaluate, intern
 from etp.kernels.path_source import sources
-from etp.kernels.triton_paths import Block, Coupling, PathForm, path_form
+from etp.kernels.row_form import Block
+from etp.kernels.triton_paths import Coupling, PathForm, path_form
 from etp.kernels.triton_source import interpreted
 from etp.measure import oracle
 from etp.product import TensorProduct

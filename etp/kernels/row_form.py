@@ -1,0 +1,155 @@
+"""Forms whose kernels hold one row in each lane: a channel of a sample, in registers.
+
+Features are read and written as e3nn lays them out: an irrep's block is a tile of neighbours.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from math import ceil, gcd
+from typing import Any, NamedTuple
+
+import torch
+from e3nn import o3
+from torch import Tensor
+from typing_extensions import override
+
+from etp.kernels.multilinear import Evaluation, Form
+from etp.kernels.triton_source import Source, accumulator, compiled, on_device_of
+from etp.layout import channel_index, distinct, slices
+
+WARP = 32
+MAX_ROWS = 128
+"""Rows of a program at the most, one for each thread. Not tuned: no GPU was at hand."""
+
+
+class Block(NamedTuple):
+    """An irrep of all channels within the features: channels one after the other.
+
+    Attributes:
+        start: Where channel 0 begins.
+        dim: Components, neighbours in memory.
+    """
+
+    start: int
+    dim: int
+
+
+class RowForm(Form):
+    """A form with kernels written for it, run one after the other.
+
+    Args:
+        key: As for every form.
+        channels: Number of channels C.
+        sides: Blocks of each side.
+    """
+
+    def __init__(self, key: str, channels: int, sides: Sequence[Sequence[Block]]) -> None:
+        self.channels = channels
+        self.sides = tuple(tuple(side) for side in sides)
+        super().__init__(key, tuple(channels * sum(b.dim for b in side) for side in self.sides))
+        # A tile within one sample needs no mask and no division.
+        shared = gcd(channels, MAX_ROWS)
+        self.ragged = shared < WARP
+        self.rows = MAX_ROWS if self.ragged else shared
+        self._kernels: dict[Evaluation, list[Any]] = {}
+
+    @abstractmethod
+    def sources(self, evaluation: Evaluation) -> list[Source]:
+        """Kernels of one evaluation, each of which adds to what the ones before it wrote."""
+
+    @override
+    def run(self, evaluation: Evaluation, inputs: Sequence[Tensor]) -> list[Tensor]:
+        if evaluation not in self._kernels:
+            self._kernels[evaluation] = [compiled(s) for s in self.sources(evaluation)]
+        kernels = self._kernels[evaluation]
+        samples, dtype = len(inputs[0]), inputs[0].dtype
+        wide, acc = accumulator(dtype)
+        held = dtype if len(kernels) == 1 else wide
+        outputs = [
+            inputs[0].new_empty(samples, self.widths[out.side], dtype=held)
+            for out in evaluation.outputs
+        ]
+        rows = samples * self.channels
+        strides = [x.stride(0) for x in inputs]
+        with on_device_of(inputs[0]):
+            for kernel in kernels:
+                kernel[(ceil(rows / self.rows),)](
+                    *(*inputs, *strides, *outputs, rows),
+                    BLOCK=self.rows, ACC=acc, num_warps=self.rows // WARP,
+                )  # fmt: skip
+        return [out.to(dtype) for out in outputs]
+
+
+class RowWriter:
+    """Writes one kernel: where rows lie, and how their blocks are read and written."""
+
+    def __init__(self, name: str, form: RowForm, evaluation: Evaluation) -> None:
+        self._form, self._evaluation = form, evaluation
+        inputs, outputs = range(len(evaluation.inputs)), range(len(evaluation.outputs))
+        arguments = [
+            *(f"a{n}" for n in inputs),
+            *(f"s{n}" for n in inputs),
+            *(f"o{n}" for n in outputs),
+            "rows",
+        ]
+        self.source = Source(name, arguments, ragged=form.ragged)
+        channels, add = form.channels, self.source.add
+        add("first = tl.program_id(0).to(tl.int64) * BLOCK")
+        # Samples are counted from the tile's first: large offsets stay scalars.
+        add(f"sample = first // {channels}")
+        add(f"lane = (first - sample * {channels}).to(tl.int32) + tl.arange(0, BLOCK)")
+        add("zero = tl.load(a0 + lane, mask=lane < 0, other=0.0).to(ACC)")
+        if form.ragged:
+            add(f"live = lane < rows - sample * {channels}")
+            add(f"step = lane // {channels}")
+            add(f"channel = lane % {channels}")
+        else:
+            add("channel = lane")
+        for n in inputs:
+            add(f"a{n} += sample * s{n}")
+        for o, out in enumerate(evaluation.outputs):
+            add(f"o{o} += sample * {form.widths[out.side]}")
+
+    def load_input(self, number: int, block: int, *, settled: bool) -> list[str]:
+        """Names of the components of a block of an input, by number."""
+        place = self._form.sides[self._evaluation.inputs[number]][block]
+        address = self._address(f"a{number}", f"s{number}", place)
+        return self.source.load(address, place.dim, settled=settled)
+
+    def load_output(self, number: int, block: int) -> list[str]:
+        """The same of an output, as earlier kernels left it."""
+        place = self._form.sides[self._evaluation.outputs[number].side][block]
+        return self.source.load(self._output_address(number, place), place.dim, settled=True)
+
+    def store_output(self, number: int, block: int, components: Sequence[str]) -> None:
+        """Write a block of an output."""
+        place = self._form.sides[self._evaluation.outputs[number].side][block]
+        self.source.store(self._output_address(number, place), components)
+
+    def _output_address(self, number: int, place: Block) -> str:
+        width = self._form.widths[self._evaluation.outputs[number].side]
+        return self._address(f"o{number}", str(width), place)
+
+    def _address(self, pointer: str, stride: str, place: Block) -> str:
+        step = f"step * {stride} + " if self._form.ragged else ""
+        return f"{pointer} + ({step}channel * {place.dim} + {place.start})"
+
+
+def output_blocks(irs: Sequence[o3.Irrep], channels: int) -> list[Block]:
+    """Blocks of a product's output."""
+    return [Block(channels * s.start, ir.dim) for ir, s in zip(irs, slices(irs), strict=True)]
+
+
+def input_blocks(irreps: o3.Irreps) -> dict[o3.Irrep, Block] | None:
+    """Block of each irrep; None if the channels of one do not lie in one piece."""
+    irs = distinct(irreps)
+    index = channel_index(irreps, irs).reshape(-1, sum(ir.dim for ir in irs))
+    found = {}
+    for ir, part in zip(irs, slices(irs), strict=True):
+        block = index[:, part].flatten()
+        if not torch.equal(block, block[0] + torch.arange(len(block))):
+            return None
+        found[ir] = Block(int(block[0]), ir.dim)
+    return found
