@@ -1,8 +1,7 @@
 """Results that come with the package, so that nobody meets an empty page.
 
-They come from two runs of one day on one machine, with the cases of ``benchmarks.reference``: MIMO
-lmax 2 to 6 and some batches and channels were measured again with more rounds, which replaced
-the first values. Multiply-adds of 62 rows were counted again by later code. Every row says on
+They come from one run of ``benchmarks.reference`` on one machine; what was odd about it (a busy
+machine, two speeds, twins apart) is shown with each case as with anyone's own. Every row says on
 what it was measured. Sample lists are left out, block values are kept: verdicts are computed from
 them as from anyone's own results.
 """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 import traceback
 from collections.abc import Iterator
@@ -31,6 +32,18 @@ def page(title: str) -> Iterator[None]:
             "Reload the page, or start again from Compare.",
             icon=":material/error:",
         )
+    _settle()
+
+
+@st.cache_resource(show_spinner=False)
+def _settle() -> None:
+    """Take libraries and reference results out of the garbage collector's sight, once.
+
+    Streamlit collects all garbage after every rerun; walking what stays for good each time took
+    longer than most reruns, beside the measurement that a page watches.
+    """
+    gc.collect()
+    gc.freeze()
 
 
 def mode() -> Mode:

@@ -11,6 +11,7 @@ import streamlit as st
 from etp import charts
 from etp.catalog import Catalog
 from etp.charts.text import count_text, time_text
+from etp.charts.theme import Mode
 from etp.plans import Plan
 from etp.runner import Runner, Status
 from etp.settings import Settings
@@ -87,8 +88,7 @@ def panel(job_id: str | None) -> None:
 @st.fragment(run_every=POLL_S)
 def _watch(job_id: str, seen: int) -> None:
     found = status(job_id)
-    job = store().job(job_id)
-    if found is None or job is None or not found.active or found.done != seen:
+    if found is None or not found.active or found.done != seen:
         st.rerun()
     with st.container(border=True):
         left, right = st.columns([3, 2], gap="medium")
@@ -100,9 +100,17 @@ def _watch(job_id: str, seen: int) -> None:
                 "You can close this page: the address holds the job, and what is measured stays."
             )
         with right:
-            grid = _grid(job, found)
-            if not grid.empty:
-                st.altair_chart(charts.progress_grid(grid, mode()), theme=None)
+            place = (found.now or {}).get("index", -1)
+            st.vega_lite_chart(_drawn(job_id, found.done, place, mode()), theme=None)
+
+
+@st.cache_data(show_spinner=False, max_entries=100)
+def _drawn(job_id: str, done: int, running: int, mode: Mode) -> dict[str, Any]:
+    """Chart of a job's cases, drawn when one begins or ends: a measurement runs beside this."""
+    job = store().job(job_id)
+    assert job is not None
+    drawn: dict[str, Any] = charts.progress_grid(_grid(job, running), mode).to_dict()
+    return drawn
 
 
 def _headline(found: Status) -> str:
@@ -131,7 +139,7 @@ def _now(found: Status) -> str:
     return "starting the worker process"
 
 
-def _grid(job: Job, found: Status) -> pd.DataFrame:
+def _grid(job: Job, running: int) -> pd.DataFrame:
     """Cells of products by case: done, running, queued."""
     several = [
         field
@@ -142,7 +150,6 @@ def _grid(job: Job, found: Status) -> pd.DataFrame:
         (row["product"], _label(row["problem"], several)): row
         for row in store().rows(job=job.id, measure="runtime")
     }
-    index = (found.now or {}).get("index", -1)
     cells = []
     for number, case in enumerate(job.cases):
         for product in case["products"]:
@@ -153,7 +160,7 @@ def _grid(job: Job, found: Status) -> pd.DataFrame:
                 state, text = "done", time_text(row["result"]["median_s"])
             elif row is not None:
                 state, text = "invalid", (row["badges"] or [row["status"]])[0]
-            elif number == index:
+            elif number == running:
                 state, text = "running", "…"
             cells.append({"product": product, "column": label, "state": state, "text": text})
     return pd.DataFrame(cells)
