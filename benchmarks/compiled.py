@@ -50,8 +50,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
     parser.add_argument("--lmax", type=int, nargs="+", default=[1, 3])
     parser.add_argument("--batch", type=int, default=1000)
+    parser.add_argument("--product", nargs="*", help="only these")
     options = parser.parse_args()
-    names = [name for name in products.names() if products.get(name).unavailable() is None]
+    names = options.product or products.available()
     print("| product | lmax | times as fast | verdict | compile, s | pays off after calls |")
     print("|---|---|---|---|---|---|")
     for name in names:

@@ -92,11 +92,7 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     degrees = list(range(max(1, options.lmax // 2), options.lmax + 1))
-    names = [
-        name
-        for name in options.product or products.available()
-        if products.get(name).bilinear and not products.get(name).weighted
-    ]
+    names = options.product or products.available()
     times = measure(names, degrees, options.batch, options.rounds)
     print(
         f"MIMO, batch {options.batch}, float32, threads {options.threads}, "
