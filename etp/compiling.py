@@ -68,8 +68,8 @@ def used(artifact: Artifact) -> None:
 
 def made(name: str, seconds: float) -> None:
     """Say that a compiler has just worked on an artifact, for the first time or once more."""
+    spent(seconds)
     for record in OPEN:
-        record.spent_s += seconds
         record.artifacts[name] = record.artifacts.get(name, 0.0) + seconds
 
 

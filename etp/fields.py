@@ -116,26 +116,21 @@ class Feed(NamedTuple):
     target: int
     factors: Tensor | None = None
 
-    def matrix(self, weights: sphere.Grid | None = None) -> Tensor:
-        """Values at the points, (points, components), times the weights of a grid if given."""
-        field = self.field if weights is None else self.field.weighted(weights)
-        found = field.matrix(self.sector)
+    def matrix(self) -> Tensor:
+        """Values at the points, (points, components)."""
+        found = self.field.matrix(self.sector)
         return (found if self.factors is None else self.factors[:, None] * found).T
 
 
-def field_map(
-    feeds: Sequence[Feed], nodes: sphere.Grid, features: int, *, weighted: bool = False
-) -> FieldMap:
+def field_map(feeds: Sequence[Feed], nodes: sphere.Grid, features: int) -> FieldMap:
     """Features to fields for tile programs, the cheaper of one matrix and two stages.
 
     Args:
         feeds: What makes the fields.
         nodes: The grid.
         features: Number of all components.
-        weighted: Multiply values by quadrature weights; the transposed map is then the quadrature.
     """
-    heights = nodes.weights if weighted else torch.ones_like(nodes.weights)
-    parts = [_Part(feed, heights) for feed in feeds]
+    parts = [_Part(feed) for feed in feeds]
     points = nodes.shape[0] * nodes.shape[1]
     dense = _one_stage(parts, points, features)
     separable = _two_stages(parts, nodes.shape, features)
@@ -147,14 +142,14 @@ class _Part:
     """A feed as arrays.
 
     Attributes:
-        table: (components, res_beta), factors and weights included.
+        table: (components, res_beta), factors included.
         waves: (components, res_alpha).
     """
 
-    def __init__(self, feed: Feed, heights: Tensor) -> None:
+    def __init__(self, feed: Feed) -> None:
         sector, field = feed.sector, feed.field
         factors = torch.ones(len(sector.degrees)) if feed.factors is None else feed.factors
-        table = (field.table * heights)[sector.degrees, sector.orders.abs()] * factors[:, None]
+        table = field.table[sector.degrees, sector.orders.abs()] * factors[:, None]
         kept = table.abs().amax(dim=1) > 0
         # A field that is zero, as the gradient of a constant, is written all the same.
         kept[0] |= not kept.any()

@@ -39,9 +39,19 @@ class FieldSide(NamedTuple):
         found = [(sector, field) for sector in sectors.values() for field in made(sector.lmax)]
         return cls(sectors, [Feed(*one, number) for number, one in enumerate(found)])
 
-    def part(self, feed: Feed) -> int:
-        """Number of a feed's sector."""
-        return next(n for n, sector in enumerate(self.sectors.values()) if sector is feed.sector)
+    def weighted(self, nodes: sphere.Grid) -> FieldSide:
+        """With the weights of the grid: the transposed maps are then the quadrature."""
+        feeds = [feed._replace(field=feed.field.weighted(nodes)) for feed in self.feeds]
+        return self._replace(feeds=feeds)
+
+    def signals(self) -> list[Signal]:
+        """Every feed as a signal of its sector, by the sector's number."""
+        parts = [id(sector) for sector in self.sectors.values()]
+        return [Signal(parts.index(id(feed.sector)), feed.matrix()) for feed in self.feeds]
+
+    def feeding(self, target: int) -> list[int]:
+        """Numbers of the feeds that give to a field."""
+        return [number for number, feed in enumerate(self.feeds) if feed.target == target]
 
 
 class FieldProduct(NamedTuple):
@@ -49,13 +59,18 @@ class FieldProduct(NamedTuple):
 
     Attributes:
         nodes: The grid.
-        sides: Both inputs and the output, which is read off with the weights of the grid.
+        sides: Both inputs and the output.
         terms: Which fields are multiplied, and what the products are added to.
     """
 
     nodes: sphere.Grid
     sides: tuple[FieldSide, FieldSide, FieldSide]
     terms: Sequence[compose.Term]
+
+    def weighted(self) -> tuple[FieldSide, FieldSide, FieldSide]:
+        """The sides, the output's with the weights of the grid: it is read off."""
+        first, second, out = self.sides
+        return first, second, out.weighted(self.nodes)
 
 
 class GridProduct(Tiled, Fused):
@@ -69,33 +84,28 @@ class GridProduct(Tiled, Fused):
     @cached_property
     def programs(self) -> program.Bilinear:
         """Tile programs of this product on the CPU."""
-        nodes, sides, terms = self.field_product()
+        found = self.field_product()
         first, second, out = (
-            field_map(side.feeds, nodes, dim, weighted=number == 2)
-            for number, (side, dim) in enumerate(zip(sides, self._dims, strict=True))
+            field_map(side.feeds, found.nodes, dim)
+            for side, dim in zip(found.weighted(), self._dims, strict=True)
         )
-        return compose.of_fields((first, second, out), terms)
+        return compose.of_fields((first, second, out), found.terms)
 
     @override
     def fused_form(self) -> Form | None:
-        nodes, sides, terms = self.field_product()
+        found = self.field_product()
+        sides = found.weighted()
         parts = [
             [index[:, sector.positions] for sector in side.sectors.values()]
             for index, side in zip(feature_places(self), sides, strict=True)
         ]
-        first, second, out = (
-            [Signal(side.part(feed), feed.matrix(nodes if number == 2 else None))
-             for feed in side.feeds]
-            for number, side in enumerate(sides)
-        )  # fmt: skip
-        met = [
-            Term((a, b, c), term.sign)
-            for term in terms
-            for a, b, c in product(
-                *(
-                    [n for n, feed in enumerate(side.feeds) if feed.target == target]
-                    for side, target in zip(sides, (term.first, term.second, term.out), strict=True)
-                )
+        first, second, out = sides
+        terms = [
+            Term(met, term.sign)
+            for term in found.terms
+            for met in product(
+                first.feeding(term.first), second.feeding(term.second), out.feeding(term.out)
             )
         ]
-        return grid_form(parts, [Stage((first, second, out), met)])
+        signals = first.signals(), second.signals(), out.signals()
+        return grid_form(parts, [Stage(signals, terms)])

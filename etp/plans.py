@@ -58,10 +58,10 @@ def shown_problem(settings: Settings) -> Problem:
     return next((p for p in problems if p.lmax == settings.at), usual[-1])
 
 
-def _products(settings: Settings) -> list[str]:
-    if not settings.products:
+def _some(products: Sequence[str]) -> list[str]:
+    if not products:
         raise ValueError("products: choose at least one")
-    return list(settings.products)
+    return list(products)
 
 
 def _compare(settings: Settings) -> Cases:
@@ -69,13 +69,13 @@ def _compare(settings: Settings) -> Cases:
 
 
 def _timed(settings: Settings, problems: Sequence[Problem]) -> Cases:
-    _products(settings)
+    products = _some(settings.names())
     # The limits of a device are measured once, last: first results come first.
     last = {problem.device: number for number, problem in enumerate(problems)}
     return [
         {
             "problem": problem.as_dict(),
-            "products": list(settings.names()),
+            "products": products,
             "reference": settings.baseline,
             "rounds": ROUNDS,
             "budget_s": BUDGET_S,
@@ -182,7 +182,7 @@ def _scaling_seconds(settings: Settings) -> float:
 
 
 def _checks(settings: Settings) -> Cases:
-    products, problem = _products(settings), shown_problem(settings).at(batch=16)
+    products, problem = _some(settings.products), shown_problem(settings).at(batch=16)
     cases: Cases = [
         {
             "problem": problem.at(dtype=dtype).as_dict(),
@@ -214,7 +214,7 @@ def _checks_seconds(settings: Settings) -> float:
 
 
 def _counts(settings: Settings) -> Cases:
-    products = _products(settings)
+    products = _some(settings.products)
     return [
         {
             "problem": problem.at(batch=1, dtype="float64").as_dict(),

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 
-from etp import measure, torch_compile
+from etp import compiling, measure, torch_compile
 from etp.kernels import tile
+from etp.measure import runtime
+from etp.measure.clock import Call
 from etp.problem import Problem
 from etp.settings import Settings
-from etp.sweep import Case, build, run
+from etp.sweep import Case, build, checks, run
 from etp.sweep.checks import started
 
 PROBLEM = Problem.of_setting("MIMO", 1, batch=8)
@@ -25,10 +29,24 @@ def test_a_compiled_product_is_right_and_its_compiler_is_counted_apart(name):
     tp, start = started(PROBLEM, name + "+compile", called=True)
     assert start.compiled["torch.compile"] > 0
     assert start.compile_s >= start.compiled["torch.compile"]
-    assert start.first_call_s < start.compile_s
     assert measure.agreement(tp, dtype=torch.float32).passed
     _, plain = started(PROBLEM, name, called=True)
     assert "torch.compile" not in plain.compiled
+
+
+def test_what_compilers_take_is_no_part_of_set_up_and_first_call(monkeypatch):
+    now = [100.0]
+
+    def work(seconds: float, compiler: float) -> None:
+        now[0] += seconds + compiler
+        compiling.made("a compiler", compiler)
+
+    monkeypatch.setattr(checks, "time", SimpleNamespace(perf_counter=lambda: now[0]))
+    monkeypatch.setattr(checks, "build", lambda *_: work(1.0, 3.0))
+    monkeypatch.setattr(checks, "inputs", lambda *_: (None, None, None))
+    monkeypatch.setattr(runtime, "make_call", lambda *_, **__: Call(lambda: work(0.5, 2.0)))
+    _, start = checks.started(PROBLEM, "any", called=True)
+    assert start == (1.0, 0.5, 5.0, {"a compiler": 5.0})
 
 
 def test_second_derivatives_are_refused_with_the_reason():

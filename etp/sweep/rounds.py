@@ -61,17 +61,17 @@ def timed(
         reference.name, build(plan.problem, reference.name),
         reference.start, list(reference.badges), role="twin",
     )  # fmt: skip
-    ready: list[tuple[Slot, Call]] = []
+    ready: list[tuple[Slot, _Prepared]] = []
     for slot in [*slots, twin]:
-        reason, call = _prepared(plan, slot)
-        if reason is None:
-            ready.append((slot, call))
+        prepared = _prepared(plan, slot)
+        if prepared.reason is None:
+            ready.append((slot, prepared))
             continue
         yield make_row(
             plan.problem, slot.name, "runtime", None,
-            status="invalid", reason=reason, badges=["wrong answer"],
+            status="invalid", reason=prepared.reason, badges=["wrong answer"],
         )  # fmt: skip
-    run = _Run(plan, [call for _, call in ready])
+    run = _Run(plan, [prepared.call for _, prepared in ready])
     for number in run.rounds(cancelled):
         name = ready[run.taken[-1].order[-1]][0].name
         yield {"event": "progress", "stage": "timing", "product": name,
@@ -81,13 +81,13 @@ def timed(
         yield from unmeasured(plan, names, "cancelled before the first round was complete")
         return
     group = plan.group or uuid.uuid4().hex
-    for number, (slot, _) in enumerate(ready):
+    for number, (slot, prepared) in enumerate(ready):
         early = ["stopped early"] if len(run.taken) < run.planned else []
         result = (
             run.result(number)
             | slot.start._asdict()
             | {
-                "empty_s": _empty_s(plan, slot.product),
+                "empty_s": prepared.empty_s,
                 "cache": plan.problem.cache,
                 "role": slot.role,
                 "own_layout": slot.product.own_layout,
@@ -116,45 +116,60 @@ def inputs(problem: Problem, tp: TensorProduct) -> tuple[Tensor, Tensor, Tensor 
     return draw(tp, problem.batch, dtype, problem.device, problem.weights, problem.seed)
 
 
-def _empty_s(plan: Case, tp: TensorProduct) -> float | None:
-    """What a call takes without its work; on a GPU the share of handing over says it better."""
+class _Prepared(NamedTuple):
+    """What is timed of a product.
+
+    Attributes:
+        call: The call.
+        reason: Why it must not be timed; None if it may.
+        empty_s: What it takes without its work; None on a GPU, where the share of handing over says
+            that better.
+    """
+
+    call: Call
+    reason: str | None
+    empty_s: float | None
+
+
+def _prepared(plan: Case, slot: Slot) -> _Prepared:
+    """Draw the inputs once, and see what the product makes of the very inputs that are timed."""
     import torch
 
     from etp.measure.empty import empty_call_s
-
-    if plan.problem.device != "cpu":
-        return None
-    x1, x2, weights = inputs(plan.problem, tp)
-    with torch.no_grad():
-        ready = tp.timed_inputs(x1, x2, weights)
-    shape = torch.Size((len(x1), tp.irreps_out.dim))
-    return empty_call_s(ready, shape, plan.problem.direction)
-
-
-def _prepared(plan: Case, slot: Slot) -> tuple[str | None, Call]:
-    """What to time, and why not: the very inputs that are timed give a sane output here."""
-    import torch
-
-    from etp.measure.oracle import GATES, gate, relative
     from etp.measure.runtime import make_call
 
     problem, tp = plan.problem, slot.product
     x1, x2, weights = inputs(problem, tp)
     call = make_call(tp, x1, x2, problem.direction, problem.cache, weights)
-    few = min(problem.batch, 64)
+    reason = _insane(tp, x1, x2, weights)
+    if reason is not None or problem.device != "cpu":
+        return _Prepared(call, reason, None)
+    with torch.no_grad():
+        given = tp.timed_inputs(x1, x2, weights)
+    shape = torch.Size((len(x1), tp.irreps_out.dim))
+    return _Prepared(call, None, empty_call_s(given, shape, problem.direction))
+
+
+def _insane(tp: TensorProduct, x1: Tensor, x2: Tensor, weights: Tensor | None) -> str | None:
+    """Why the output on these inputs is not what it should be; None if it is."""
+    import torch
+
+    from etp.measure.oracle import GATES, gate, relative
+
+    few = min(len(x1), 64)
     fewer = weights if weights is None or weights.ndim == 1 else weights[:few]
     with torch.no_grad():
         wanted = tp(x1[:few], x2[:few], fewer)
         z = tp.timed_output(tp.timed_call(*tp.timed_inputs(x1[:few], x2[:few], fewer)))
     if z.device != x1.device:
-        return f"its output is on {z.device}, asked for was {x1.device}", call
+        return f"its output is on {z.device}, asked for was {x1.device}"
     if z.numel() == 0 or not bool(torch.isfinite(z).all()):
-        return "its output is empty or not finite on the inputs to be timed", call
+        return "its output is empty or not finite on the inputs to be timed"
     if not bool(z.any()):
-        return "its output is zero on the inputs to be timed", call
+        return "its output is zero on the inputs to be timed"
     if (error := relative((z - wanted).double(), wanted.double())) > gate(z.dtype, z.device, GATES):
-        return f"the timed call differs from the one that was checked, by {error:.1e}", call
-    return None, call
+        return f"the timed call differs from the one that was checked, by {error:.1e}"
+    return None
 
 
 def _planned(plan: Case, products: int, round_s: float) -> int:
