@@ -5,18 +5,18 @@ Features are read and written as e3nn lays them out: an irrep's block is a tile 
 
 from __future__ import annotations
 
-from abc import abstractmethod
 from collections.abc import Sequence
-from math import ceil, gcd
-from typing import Any, NamedTuple
+from math import gcd
+from typing import NamedTuple
 
 import torch
 from e3nn import o3
 from torch import Tensor
 from typing_extensions import override
 
-from etp.kernels.multilinear import Evaluation, Form
-from etp.kernels.triton_source import Source, accumulator, compiled, on_device_of
+from etp.kernels.kernel_form import KernelForm, Launch
+from etp.kernels.multilinear import Evaluation
+from etp.kernels.triton_source import Source
 from etp.layout import channel_index, distinct, slices
 
 WARP = 32
@@ -36,8 +36,8 @@ class Block(NamedTuple):
     dim: int
 
 
-class RowForm(Form):
-    """A form with kernels written for it, run one after the other.
+class RowForm(KernelForm):
+    """A form whose kernels hold one row in each lane.
 
     Args:
         key: As for every form.
@@ -46,40 +46,17 @@ class RowForm(Form):
     """
 
     def __init__(self, key: str, channels: int, sides: Sequence[Sequence[Block]]) -> None:
-        self.channels = channels
         self.sides = tuple(tuple(side) for side in sides)
-        super().__init__(key, tuple(channels * sum(b.dim for b in side) for side in self.sides))
+        widths = tuple(channels * sum(b.dim for b in side) for side in self.sides)
+        super().__init__(key, widths, channels)
         # A tile within one sample needs no mask and no division.
         shared = gcd(channels, MAX_ROWS)
         self.ragged = shared < WARP
         self.rows = MAX_ROWS if self.ragged else shared
-        self._kernels: dict[Evaluation, list[Any]] = {}
-
-    @abstractmethod
-    def sources(self, evaluation: Evaluation) -> list[Source]:
-        """Kernels of one evaluation, each of which adds to what the ones before it wrote."""
 
     @override
-    def run(self, evaluation: Evaluation, inputs: Sequence[Tensor]) -> list[Tensor]:
-        if evaluation not in self._kernels:
-            self._kernels[evaluation] = [compiled(s) for s in self.sources(evaluation)]
-        kernels = self._kernels[evaluation]
-        samples, dtype = len(inputs[0]), inputs[0].dtype
-        wide, acc = accumulator(dtype)
-        held = dtype if len(kernels) == 1 else wide
-        outputs = [
-            inputs[0].new_empty(samples, self.widths[out.side], dtype=held)
-            for out in evaluation.outputs
-        ]
-        rows = samples * self.channels
-        strides = [x.stride(0) for x in inputs]
-        with on_device_of(inputs[0]):
-            for kernel in kernels:
-                kernel[(ceil(rows / self.rows),)](
-                    *(*inputs, *strides, *outputs, rows),
-                    BLOCK=self.rows, ACC=acc, num_warps=self.rows // WARP,
-                )  # fmt: skip
-        return [out.to(dtype) for out in outputs]
+    def launch(self, evaluation: Evaluation, like: Tensor) -> Launch:
+        return Launch(self.rows, {"num_warps": self.rows // WARP})
 
 
 class RowWriter:

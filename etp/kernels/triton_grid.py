@@ -15,16 +15,16 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from math import ceil
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 from typing_extensions import override
 
 from etp.kernels.grid_source import POINTS, held, sources, tile
-from etp.kernels.multilinear import Evaluation, Form
-from etp.kernels.triton_source import accumulator, compiled, on_device_of
+from etp.kernels.kernel_form import KernelForm, Launch
+from etp.kernels.multilinear import Evaluation
+from etp.kernels.triton_source import Source, accumulator
 from etp.layout import channel_index, output_index
 from etp.product import TensorProduct
 
@@ -74,7 +74,7 @@ class Stage(NamedTuple):
     terms: Sequence[Term]
 
 
-class GridForm(Form):
+class GridForm(KernelForm):
     """Sum over stages of sums over points of products of three signals, for each channel.
 
     Args:
@@ -85,7 +85,6 @@ class GridForm(Form):
 
     def __init__(self, parts: Sequence[Sequence[Tensor]], stages: Sequence[Stage]) -> None:
         self.parts, self.stages = parts, stages
-        self.channels = len(parts[0][0])
         digest = hashlib.sha256()
         for terms in (stage.terms for stage in stages):
             digest.update(repr(terms).encode())
@@ -104,8 +103,8 @@ class GridForm(Form):
         digest.update(repr([[s.part for s in side] for g in stages for side in g.signals]).encode())
         for tensor in (self._places, self._table):
             digest.update(tensor.numpy().tobytes())
-        super().__init__(digest.hexdigest(), tuple(sum(p.numel() for p in s) for s in parts))
-        self._kernels: dict[Evaluation, list[Any]] = {}
+        widths = tuple(sum(part.numel() for part in side) for side in parts)
+        super().__init__(digest.hexdigest(), widths, len(parts[0][0]))
         self._tables: dict[tuple[torch.device, torch.dtype], tuple[Tensor, Tensor]] = {}
 
     def tables(self, device: torch.device, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
@@ -125,30 +124,16 @@ class GridForm(Form):
         return next((rows for rows in ROWS if rows * columns <= MAX_VALUES), ROWS[-1])
 
     @override
-    def run(self, evaluation: Evaluation, inputs: Sequence[Tensor]) -> list[Tensor]:
-        if evaluation not in self._kernels:
-            self._kernels[evaluation] = [compiled(part) for part in sources(self, evaluation)]
-        kernels = self._kernels[evaluation]
-        samples, dtype = len(inputs[0]), inputs[0].dtype
-        wide, acc = accumulator(dtype)
+    def sources(self, evaluation: Evaluation) -> list[Source]:
+        return sources(self, evaluation)
+
+    @override
+    def launch(self, evaluation: Evaluation, like: Tensor) -> Launch:
+        wide, _ = accumulator(like.dtype)
         # TF32 keeps more digits than half precision has; float32 gives digits up only if asked.
-        exact = dtype == wide and torch.get_float32_matmul_precision() == "highest"
-        outputs = [
-            inputs[0].new_empty(
-                samples, self.widths[out.side], dtype=dtype if len(kernels) == 1 else wide
-            )
-            for out in evaluation.outputs
-        ]
-        rows, block = samples * self.channels, self.rows(evaluation)
-        with on_device_of(inputs[0]):
-            for kernel in kernels:
-                kernel[(ceil(rows / block),)](
-                    *(*inputs, *(x.stride(0) for x in inputs), *outputs),
-                    *self.tables(inputs[0].device, wide),
-                    rows, BLOCK=block, ACC=acc, PRECISION="ieee" if exact else "tf32",
-                    num_warps=WARPS,
-                )  # fmt: skip
-        return [out.to(dtype) for out in outputs]
+        exact = like.dtype == wide and torch.get_float32_matmul_precision() == "highest"
+        options = {"PRECISION": "ieee" if exact else "tf32", "num_warps": WARPS}
+        return Launch(self.rows(evaluation), options, self.tables(like.device, wide))
 
 
 def grid_form(parts: Sequence[Sequence[Tensor]], stages: Sequence[Stage]) -> GridForm | None:

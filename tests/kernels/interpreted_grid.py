@@ -14,11 +14,9 @@ from etp.kernels.multilinear import PRODUCT, Evaluation, evaluate, intern
 from etp.kernels.triton_grid import GridForm, Signal, Stage, Term
 from etp.kernels.triton_source import interpreted
 from etp.product import TensorProduct
+from tests.kernels.forms import SECOND, THIRD, draw
 
 assert interpreted(), "this file is run by test_triton.py"
-
-SECOND = PRODUCT.derivative([0, 1], [0])
-THIRD = SECOND.derivative([0, 1, 2], [0, 1])
 
 
 def form_of(name: str, *irreps: str) -> GridForm:
@@ -83,11 +81,7 @@ def test_every_derivative_is_that_of_the_sums_over_points(evaluation, most, monk
     monkeypatch.setattr(grid_source, "MAX_PRODUCTS", most)
     form = made_up_form()
     assert len(sources(form, evaluation)) == (2 if most == 1 else 1)
-    generator = torch.Generator().manual_seed(4)
-    inputs = [
-        torch.randn(37, form.widths[side], generator=generator, dtype=torch.float64)
-        for side in evaluation.inputs
-    ]
+    inputs = draw(form, evaluation, 37)
     found = form.run(evaluation, inputs)
     for z, wanted in zip(found, reference(form, evaluation, inputs), strict=True):
         assert (z - wanted).norm() < 1e-13 * wanted.norm()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 import torch
-import triton.language as tl
 
 from etp import measure, products
 from etp.fused import Fused
@@ -13,11 +12,10 @@ from etp.kernels.multilinear import PRODUCT, Evaluation
 from etp.kernels.row_form import Block
 from etp.kernels.triton_matrix import Grade, MatrixForm
 from etp.kernels.triton_source import interpreted
+from tests.kernels.forms import SECOND, THIRD, assert_rows_end, draw
 
 assert interpreted(), "this file is run by test_triton.py"
 
-SECOND = PRODUCT.derivative([0, 1], [0])
-THIRD = SECOND.derivative([0, 1, 2], [0, 1])
 DIMS = ((1, 3), (5,), (3, 1, 2))
 
 
@@ -73,11 +71,7 @@ def test_every_derivative_is_that_of_the_traces(evaluation, most, monkeypatch):
     monkeypatch.setattr(triton_matrix, "MAX_HELD", most)
     form = made_up_form()
     assert len(form.sources(evaluation)) == (1 if most else 2)
-    generator = torch.Generator().manual_seed(4)
-    inputs = [
-        torch.randn(70, form.widths[side], generator=generator, dtype=torch.float64)
-        for side in evaluation.inputs
-    ]
+    inputs = draw(form, evaluation, 70)
     found = form.run(evaluation, inputs)
     wanted = reference(form, evaluation, inputs)
     for out, z, expected in zip(evaluation.outputs, found, wanted, strict=True):
@@ -85,15 +79,7 @@ def test_every_derivative_is_that_of_the_traces(evaluation, most, monkeypatch):
 
 
 def test_nothing_is_written_beyond_the_last_row():
-    form = made_up_form()
-    x, y = (torch.randn(5, width, dtype=torch.float64) for width in form.widths[:2])
-    (z,) = form.run(PRODUCT, [x, y])
-    (kernel,) = form._kernels[PRODUCT]
-    room = torch.full((8, form.widths[2]), torch.nan, dtype=torch.float64)
-    strides = x.stride(0), y.stride(0)
-    kernel[(1,)](x, y, *strides, room, 5 * form.channels, BLOCK=form.rows, ACC=tl.float64)
-    torch.testing.assert_close(room[:5], z, rtol=0, atol=0)
-    assert room[5:].isnan().all()
+    assert_rows_end(made_up_form())
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,6 @@ import pickle
 
 import pytest
 import torch
-import triton.language as tl
 from e3nn import o3
 from hypothesis import given
 from hypothesis import settings as hypothesis_settings
@@ -23,6 +22,7 @@ from etp.kernels.triton_source import interpreted
 from etp.measure import oracle
 from etp.product import TensorProduct
 from etp.products.clebsch_gordan import ClebschGordan
+from tests.kernels.forms import assert_rows_end
 
 assert interpreted(), "this file is run by test_triton.py"
 
@@ -244,15 +244,7 @@ def test_one_sample_for_all_and_strided_inputs_are_read_where_they_lie():
 
 
 def test_nothing_is_written_beyond_the_last_row():
-    form = form_of(weighted=False)
-    x, y = draw((5, form.widths[0]), (5, form.widths[1]))
-    (z,) = form.run(PRODUCT, [x, y])
-    (kernel,) = form._kernels[PRODUCT]
-    room = torch.full((8, form.widths[2]), torch.nan, dtype=torch.float64)
-    strides = x.stride(0), y.stride(0)
-    kernel[(1,)](x, y, *strides, room, 5 * form.channels, BLOCK=form.rows, ACC=tl.float64)
-    torch.testing.assert_close(room[:5], z, rtol=0, atol=0)
-    assert room[5:].isnan().all()
+    assert_rows_end(form_of(weighted=False))
 
 
 def test_copies_and_pickles_compute_the_same():
