@@ -5,7 +5,7 @@ ARG TORCH_INDEX=https://download.pytorch.org/whl/cpu
 ENV PYTHONUNBUFFERED=1 PIP_NO_CACHE_DIR=1 ETP_STORE=/data/etp.sqlite
 
 RUN apt-get update \
-    && apt-get install -y --no-install-recommends git gcc libc6-dev \
+    && apt-get install -y --no-install-recommends git g++ libc6-dev \
     && rm -rf /var/lib/apt/lists/* \
     && useradd --create-home etp \
     && install -d -o etp /data

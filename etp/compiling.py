@@ -19,7 +19,7 @@ class Artifact(NamedTuple):
     """Something a compiler made.
 
     Attributes:
-        name: What it is, such as ``C, float32``.
+        name: What it is, such as ``Numba, float32``.
         seconds: What making it took.
     """
 

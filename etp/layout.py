@@ -44,6 +44,24 @@ def common_channels(irreps_in1: o3.Irreps, irreps_in2: o3.Irreps) -> int:
     return counts[0]
 
 
+def are_rows(x1: Tensor, x2: Tensor, widths: Sequence[int], device: torch.device) -> bool:
+    """Whether the inputs are two matrices that fit, and as many rows: the usual call, at a glance.
+
+    What does not pass is looked at again by :func:`check_inputs`.
+    """
+    shape1, shape2 = x1.shape, x2.shape
+    return (
+        len(shape1) == len(shape2) == 2
+        and shape1[1] == widths[0]
+        and shape2[1] == widths[1]
+        and shape1[0] == shape2[0] > 0
+        and x1.dtype is x2.dtype
+        and x1.dtype.is_floating_point
+        and x1.device == device
+        and x2.device == device
+    )
+
+
 def check_inputs(
     inputs: Sequence[Tensor],
     irreps: Sequence[o3.Irreps],

@@ -19,6 +19,7 @@ from typing_extensions import override
 from etp import applicability, weighting
 from etp import irreps as irreps_module
 from etp.layout import (
+    are_rows,
     as_filter,
     channel_index,
     check_inputs,
@@ -207,11 +208,11 @@ class TensorProduct(TableModule, ABC):
         Raises:
             ValueError: If a shape, dtype or device does not fit; the message says what must hold.
         """
+        if weights is None and are_rows(x1, x2, self._widths, self._device):
+            return self.multiply_channels(x1, x2)
         irreps = (self.irreps_in1, self.irreps_in2)
         check_inputs((x1, x2), irreps, self._widths, self._device)
-        batch = x1.shape[:-1]
-        if x2.shape[:-1] != batch:
-            batch = torch.broadcast_shapes(batch, x2.shape[:-1])
+        batch = torch.broadcast_shapes(x1.shape[:-1], x2.shape[:-1])
         if weights is not None:
             weighting.check(weights, x1, self.weight_numel)
             batch = torch.broadcast_shapes(batch, weights.shape[:-1])
@@ -232,6 +233,8 @@ class TensorProduct(TableModule, ABC):
         that reads features as they lie saves both copies. Weights are (N, weight_numel), or any
         shape of weight_numel numbers for all samples.
         """
+        if self._as_they_lie and weights is None:
+            return self.multiply(x1, x2)
         rows1 = self._to_channels(x1, "layout1", self._dims[0])
         rows2 = self._to_channels(x2, "layout2", self._dims[1])
         z = (
@@ -326,18 +329,21 @@ class TensorProduct(TableModule, ABC):
         ):
             index = channel_index(irreps, irs)
             identity = torch.equal(index, torch.arange(len(index)))
-            self.register_buffer(name, None if identity else index, persistent=False)
-        out = output_index(self.irs_out, self.channels) if self.channels > 1 else None
-        self.register_buffer("layout_out", out, persistent=False)
+            if not identity:
+                self.register_buffer(name, index, persistent=False)
+        if self.channels > 1:
+            out = output_index(self.irs_out, self.channels)
+            self.register_buffer("layout_out", out, persistent=False)
+        self._as_they_lie = not self._buffers
 
     def _to_channels(self, x: Tensor, layout: str, dim: int) -> Tensor:
-        index = self._buffers[layout]
+        index = self._buffers.get(layout)
         if index is not None:
             x = x.index_select(-1, index)
         return x if x.ndim == 2 and x.shape[1] == dim else x.reshape(-1, dim)
 
     def _from_channels(self, z: Tensor) -> Tensor:
-        index = self._buffers["layout_out"]
+        index = self._buffers.get("layout_out")
         if index is None:
             return z
         return z.reshape(-1, len(index)).index_select(-1, index)

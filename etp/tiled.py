@@ -5,6 +5,8 @@ from __future__ import annotations
 from abc import abstractmethod
 from functools import cached_property
 
+import torch
+from torch import Tensor
 from typing_extensions import override
 
 from etp.kernels import program, tile
@@ -18,6 +20,25 @@ class Tiled(TensorProduct):
     @abstractmethod
     def programs(self) -> program.Bilinear:
         """Tile programs of this product."""
+
+    @abstractmethod
+    def multiply_plain(self, x1: Tensor, x2: Tensor) -> Tensor:
+        """:meth:`multiply` in plain PyTorch: elsewhere, and where no compiler is."""
+
+    @override
+    def multiply(self, x1: Tensor, x2: Tensor) -> Tensor:
+        if not tile.applies(x1):
+            return self.multiply_plain(x1, x2)
+        if torch.compiler.is_compiling():
+            # An exported graph runs where this package is not.
+            if torch.compiler.is_exporting():
+                return self.multiply_plain(x1, x2)
+            return tile.bilinear(x1, x2, self._graph_number(x1.dtype))
+        return tile.bilinear(x1, x2, tile.kept(self.programs, x1.dtype).number)
+
+    @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
+    def _graph_number(self, dtype: torch.dtype) -> int:
+        return tile.kept_for_graph(self.programs, dtype)
 
     @override
     def run_macs(self) -> int:

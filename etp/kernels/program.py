@@ -7,8 +7,8 @@ and cast last, once for each precision.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import NamedTuple, Self
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -214,19 +214,29 @@ class Program:
         return start
 
 
-class Bilinear(NamedTuple):
+class Bilinear:
     """A bilinear map and its derivative.
 
     Attributes:
         forward: (x, y) to z.
         gradient: (gradient of z, x, y) to the gradients of x and y.
+        kept: What :mod:`etp.kernels.tile` made of it, by dtype; stays behind in a copy.
     """
 
-    forward: Program
-    gradient: Program
+    def __init__(self, forward: Program, gradient: Program) -> None:
+        self.forward, self.gradient = forward, gradient
+        self.kept: dict[Any, Any] = {}
+
+    def __iter__(self) -> Iterator[Program]:
+        """Both programs."""
+        yield from (self.forward, self.gradient)
+
+    def __reduce__(self) -> tuple[type[Self], tuple[Program, Program]]:
+        """Copies and pickles, without what was kept."""
+        return type(self), (self.forward, self.gradient)
 
     @classmethod
-    def of_dims(cls, dims: tuple[int, int, int]) -> Bilinear:
+    def of_dims(cls, dims: tuple[int, int, int]) -> Self:
         """Two programs without steps, for features of (dim1, dim2, dim_out) components."""
         d1, d2, d3 = dims
         return cls(Program((d1, d2), (d3,)), Program((d3, d1, d2), (d1, d2)))

@@ -111,10 +111,15 @@ def sparse_bilinear(x: Tensor, y: Tensor, forms: Forms) -> Tensor:
     On the CPU the first call with given ``forms`` turns them into tile programs, kept as long as
     ``forms.product.values`` lives: make forms once, not for every call.
     """
-    if tile.applies(x):
-        return tile.bilinear(x, y, programs(*forms.product, x.shape[1], y.shape[1]))
+    if tile.applies(x) and not torch.compiler.is_compiling():
+        return _on_tiles(x, y, forms.product)
     result: Tensor = _Bilinear.apply(x, y, forms)  # type: ignore[no-untyped-call]
     return result
+
+
+def _on_tiles(x: Tensor, y: Tensor, form: Form) -> Tensor:
+    both = programs(*form, x.shape[1], y.shape[1])
+    return tile.bilinear(x, y, tile.kept(both, x.dtype).number)
 
 
 class _Bilinear(torch.autograd.Function):
@@ -150,8 +155,7 @@ def apply_form(
 ) -> Tensor:
     """Evaluate one form, shape (N, len(rows) - 1). An operator, so that torch.compile keeps it."""
     if tile.applies(x):
-        both = programs(rows, first, second, values, x.shape[1], y.shape[1])
-        return tile.run(both.forward, (x, y))[0]
+        return _on_tiles(x, y, Form(rows, first, second, values))
     out = x.new_empty(len(x), len(rows) - 1)
     if x.device.type == "cpu" and cpu_kernel_missing() is None:
         from etp.kernels import sparse_cpu
@@ -189,7 +193,7 @@ def programs(
 
 @cache
 def cpu_kernel_missing() -> str | None:
-    """Why the kernel used where there is no C compiler cannot be; None if it can."""
+    """Why the kernel used where there is no C++ compiler cannot be; None if it can."""
     return None if find_spec("numba") else "numba is not installed: pip install numba"
 
 

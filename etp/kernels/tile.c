@@ -5,9 +5,10 @@
  * the last; memory sees each input and each output once. The steps are listed in `Code`; a program
  * (kernels/program.py) is a list of them with their indices and coefficients.
  *
- * Compiled once per precision with -DREAL=float or -DREAL=double.
+ * Compiled once per precision: -DREAL=float -DSINGLE -DRUN=etp_tile_float, or the same for double.
  */
-#include <stdint.h>
+#include "tile.h"
+
 #include <stdlib.h>
 #include <string.h>
 #ifdef __linux__
@@ -32,18 +33,6 @@ typedef REAL vector __attribute__((vector_size(VECTOR_BYTES), aligned(VECTOR_BYT
 typedef REAL loose __attribute__((vector_size(VECTOR_BYTES), aligned(sizeof(REAL)), may_alias));
 typedef REAL quad __attribute__((vector_size(4 * sizeof(REAL)), aligned(sizeof(REAL)), may_alias));
 typedef REAL octet __attribute__((vector_size(8 * sizeof(REAL)), aligned(sizeof(REAL))));
-
-typedef struct {
-    int32_t code, size, to, first, second, index, table, other;
-} Step;
-
-typedef struct {
-    const Step *steps;
-    const int32_t *index;
-    const REAL *table;
-    int32_t n_steps, rows, n_in, n_out;
-    int32_t in_row[3], in_dim[3], out_row[2], out_dim[2];
-} Program;
 
 enum Code { DENSE, SPARSE, OUTER, SPREAD, MULTIPLY, MATRIX, ZERO };
 
@@ -182,9 +171,10 @@ static void matrix(REAL *rows, const Step *s) {
 }
 
 static void run_tile(REAL *rows, const Program *p) {
+    const REAL *table = p->table;
     for (const Step *s = p->steps; s < p->steps + p->n_steps; s++) switch (s->code) {
-            case DENSE: dense(rows, s, p->index, p->table); break;
-            case SPARSE: sparse(rows, s, p->index, p->table); break;
+            case DENSE: dense(rows, s, p->index, table); break;
+            case SPARSE: sparse(rows, s, p->index, table); break;
             case OUTER: outer(rows, s, p->index); break;
             case SPREAD: spread(rows, s, p->index); break;
             case MULTIPLY: multiply(rows, s); break;
@@ -436,53 +426,62 @@ static void advise(void *start, int64_t bytes) {
 #endif
 }
 
-/* Run a program on n samples; inputs and outputs are contiguous, those that are not used null.
- * Returns 0, or 1 where memory for the tile cannot be had. */
-int run(const Program *p, const REAL *in0, const REAL *in1, const REAL *in2, REAL *out0,
-        REAL *out1, int64_t n, int threads) {
-    const REAL *const in[] = {in0, in1, in2};
-    REAL *const out[] = {out0, out1};
-    const int64_t tiles = (n + TILE - 1) / TILE;
-    int failed = 0, widest = 0;
+/* A thread keeps its rows for the next call, and a tile of samples behind them. */
+static REAL *rows_of_thread(const Program *p) {
+    static __thread REAL *rows;
+    static __thread int64_t held;
+    int widest = 0;
     for (int k = 0; k < p->n_in; k++) widest = p->in_dim[k] > widest ? p->in_dim[k] : widest;
     for (int k = 0; k < p->n_out; k++) widest = p->out_dim[k] > widest ? p->out_dim[k] : widest;
+    const int64_t needed = (int64_t)TILE * (p->rows + widest + 16);
+    if (held < needed) {
+        free(rows);
+        rows = aligned_alloc(4096, (sizeof(REAL) * needed + 4095) & ~(size_t)4095);
+        held = rows ? needed : 0;
+    }
+    return rows;
+}
+
+/* Tile number `tile` of n samples. The last one is read and written through the spare one. */
+static void one_tile(REAL *rows, const Program *p, const void *const *in, void *const *out,
+                     int64_t n, int64_t tile) {
+    const int64_t low = tile * TILE;
+    const int count = n - low > TILE ? TILE : (int)(n - low);
+    REAL *spare = n - low > TILE ? NULL : rows + (int64_t)TILE * p->rows;
+    for (int k = 0; k < p->n_in; k++) {
+        const int dim = p->in_dim[k];
+        const REAL *x = (const REAL *)in[k] + low * dim;
+        if (spare) {
+            memset(spare, 0, sizeof(REAL) * (TILE * dim + 4));
+            x = memcpy(spare, x, sizeof(REAL) * count * dim);
+        }
+        load(x, dim, (REAL *)ROW(p->in_row[k]));
+    }
+    run_tile(rows, p);
+    for (int k = 0; k < p->n_out; k++) {
+        const int dim = p->out_dim[k];
+        REAL *z = (REAL *)out[k] + low * dim;
+        store((REAL *)ROW(p->out_row[k]), dim, spare ? spare : z);
+        if (spare) memcpy(z, spare, sizeof(REAL) * count * dim);
+    }
+}
+
+int RUN(const Program *p, const void *const *in, void *const *out, int64_t n, int threads) {
+    const int64_t tiles = (n + TILE - 1) / TILE;
     for (int k = 0; k < p->n_out; k++) advise(out[k], sizeof(REAL) * n * p->out_dim[k]);
-#pragma omp parallel num_threads(threads) if (threads > 1) reduction(| : failed)
+    if (threads == 1) { /* even a team of one takes its time */
+        REAL *rows = rows_of_thread(p);
+        for (int64_t tile = 0; rows && tile < tiles; tile++) one_tile(rows, p, in, out, n, tile);
+        return rows == NULL;
+    }
+    int failed = 0;
+#pragma omp parallel num_threads(threads) reduction(| : failed)
     {
-        /* A thread keeps its rows for the next call, and a tile of samples behind them. */
-        static __thread REAL *rows;
-        static __thread int64_t held;
-        const int64_t needed = (int64_t)TILE * (p->rows + widest + 16);
-        if (held < needed) {
-            free(rows);
-            rows = aligned_alloc(4096, (sizeof(REAL) * needed + 4095) & ~(size_t)4095);
-            held = rows ? needed : 0;
-        }
-        failed = held < needed;
+        REAL *rows = rows_of_thread(p);
+        failed = rows == NULL;
 #pragma omp for schedule(static)
-        for (int64_t tile = 0; tile < tiles; tile++) {
-            if (failed) continue;
-            /* The last tile is read and written through the spare one. */
-            const int64_t low = tile * TILE;
-            const int count = tile + 1 == tiles ? (int)(n - low) : TILE;
-            REAL *spare = tile + 1 == tiles ? rows + (int64_t)TILE * p->rows : NULL;
-            for (int k = 0; k < p->n_in; k++) {
-                const int dim = p->in_dim[k];
-                const REAL *x = in[k] + low * dim;
-                if (spare) {
-                    memset(spare, 0, sizeof(REAL) * (TILE * dim + 4));
-                    x = memcpy(spare, x, sizeof(REAL) * count * dim);
-                }
-                load(x, dim, (REAL *)ROW(p->in_row[k]));
-            }
-            run_tile(rows, p);
-            for (int k = 0; k < p->n_out; k++) {
-                const int dim = p->out_dim[k];
-                REAL *z = out[k] + low * dim;
-                store((REAL *)ROW(p->out_row[k]), dim, spare ? spare : z);
-                if (spare) memcpy(z, spare, sizeof(REAL) * count * dim);
-            }
-        }
+        for (int64_t tile = 0; tile < tiles; tile++)
+            if (rows) one_tile(rows, p, in, out, n, tile);
     }
     return failed;
 }

@@ -1,8 +1,8 @@
-"""Compile ``tile.c`` for this processor at first use and run tile programs with it.
+"""Compile ``tile.c`` and its operators at first use, and run tile programs with them.
 
-The library is built by the C compiler found (``CC``, gcc, cc or clang), once for each precision, in
-about a second, and kept under ``~/.cache/etp`` under the hash of everything it depends on. Where
-there is no compiler, :func:`missing` says so and products use their plain form.
+One library is built by the C++ compiler found (``CXX``, g++, c++ or clang++) for this processor and
+this PyTorch, in a few seconds, and kept under ``~/.cache/etp`` under the hash of everything it
+depends on. Where there is no compiler, :func:`missing` says so and products use their plain form.
 """
 
 from __future__ import annotations
@@ -15,31 +15,41 @@ import shutil
 import subprocess
 import tempfile
 import time
-import weakref
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
+from weakref import WeakValueDictionary, finalize
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.autograd import forward_ad
+from typing_extensions import override
 
 from etp import compiling
 from etp.kernels.program import Bilinear, Program
 
-_SOURCE = Path(__file__).with_name("tile.c")
-_FLAGS = ("-O3", "-march=native", "-std=gnu11", "-fPIC", "-shared", "-fno-math-errno")
-_REAL = {torch.float32: ("-DREAL=float", "-DSINGLE"), torch.float64: ("-DREAL=double",)}
+_FOLDER = Path(__file__).parent
+_TORCH = Path(torch.__file__).parent
+_ALL = ("-fPIC", f"-I{_FOLDER}")
+_C = (*_ALL, "-x", "c", "-std=gnu11", "-O3", "-march=native", "-fno-math-errno")
+_PARTS = {
+    "float": ("tile.c", (*_C, "-DREAL=float", "-DSINGLE", "-DRUN=etp_tile_float")),
+    "double": ("tile.c", (*_C, "-DREAL=double", "-DRUN=etp_tile_double")),
+    "operator": ("operator.cpp", (*_ALL, "-std=c++17", "-O2", f"-I{_TORCH / 'include'}")),
+}
+"""Objects of the library: their source and how it is compiled."""
+_LINK = (f"-L{_TORCH / 'lib'}", "-ltorch_cpu")
 _NUMPY: dict[torch.dtype, np.dtype[np.floating]] = {
     torch.float32: np.dtype(np.float32),
     torch.float64: np.dtype(np.float64),
 }
-_THREAD_MACS = 1 << 19
-"""Multiply-adds that are worth waking one more thread (some microseconds)."""
 
 
 class _Struct(ctypes.Structure):
+    """``Program`` of ``tile.h``."""
+
     _fields_ = (
         ("steps", ctypes.c_void_p),
         ("index", ctypes.c_void_p),
@@ -49,88 +59,104 @@ class _Struct(ctypes.Structure):
         ("in_dim", ctypes.c_int32 * 3),
         ("out_row", ctypes.c_int32 * 2),
         ("out_dim", ctypes.c_int32 * 2),
+        ("macs", ctypes.c_int64),
     )
 
-
-class _Ready:
-    """A program cast to one precision, laid out for C."""
-
-    def __init__(self, program: Program, dtype: torch.dtype) -> None:
-        self._arrays = program.arrays(_NUMPY[dtype])
-        self._struct = _Struct(
-            *(array.ctypes.data for array in self._arrays),
+    def __init__(self, program: Program, arrays: Sequence[np.ndarray[Any, Any]]) -> None:
+        super().__init__(
+            *(array.ctypes.data for array in arrays),
             len(program.steps), program.rows, len(program.inputs), len(program.outputs),
-            program.in_rows, program.inputs, program.out_rows, program.outputs,
+            program.in_rows, program.inputs, program.out_rows, program.outputs, program.macs,
         )  # fmt: skip
-        self._address = ctypes.addressof(self._struct)
-        self.artifact, self._run = _library(dtype)
-        self._dims = program.outputs
-        self._macs = program.macs
-        self._no_in = (None,) * (3 - len(program.inputs))
-        self._no_out = (None,) * (2 - len(program.outputs))
-
-    def __call__(self, inputs: Sequence[Tensor]) -> list[Tensor]:
-        samples = inputs[0].shape[0]
-        outputs = [inputs[0].new_empty(samples, dim) for dim in self._dims]
-        threads = min(torch.get_num_threads(), 1 + samples * self._macs // _THREAD_MACS)
-        failed = self._run(
-            self._address,
-            *[x.data_ptr() for x in inputs],
-            *self._no_in,
-            *[z.data_ptr() for z in outputs],
-            *self._no_out,
-            samples,
-            threads,
-        )
-        if failed:
-            raise MemoryError("no memory for a tile of samples")
-        return outputs
 
 
-_READY: weakref.WeakKeyDictionary[Program, dict[torch.dtype, _Ready]]
-_READY = weakref.WeakKeyDictionary()
+class Kept:
+    """A bilinear map cast to one precision, which the operators know by its number.
+
+    The number is a hash of the content: a graph that ``torch.compile`` has kept on disk finds the
+    same map in a later process, or none.
+    """
+
+    def __init__(self, both: Bilinear, dtype: torch.dtype, number: int) -> None:
+        self.number = number
+        self.dims = tuple(program.outputs for program in (both.forward, both.gradient))
+        self._arrays = [program.arrays(_NUMPY[dtype]) for program in (both.forward, both.gradient)]
+        self._structs = [
+            _Struct(program, arrays)
+            for program, arrays in zip((both.forward, both.gradient), self._arrays, strict=True)
+        ]
+        library = _library().handle
+        library.etp_tile_keep(number, *map(ctypes.byref, self._structs), dtype == torch.float32)
+        finalize(self, library.etp_tile_drop, number).atexit = False
 
 
-def run(program: Program, inputs: Sequence[Tensor]) -> list[Tensor]:
-    """Run a program on contiguous tensors (N, dim) on the CPU; half precision works in float32."""
-    dtype = inputs[0].dtype
-    wide = dtype if dtype in _REAL else torch.float32
-    ready = _READY.setdefault(program, {})
-    if wide not in ready:
-        ready[wide] = _Ready(program, wide)
+_KEPT: WeakValueDictionary[int, Kept] = WeakValueDictionary()
+_OF_GRAPHS: set[Kept] = set()
+"""What compiled graphs use, which may outlive the products that they were traced from."""
+
+
+def kept(both: Bilinear, dtype: torch.dtype) -> Kept:
+    """The map in the precision that inputs of ``dtype`` are computed in, made once."""
     if compiling.OPEN:
-        compiling.used(ready[wide].artifact)
-    if wide is dtype:
-        return ready[wide]([x.contiguous() for x in inputs])
-    return [z.to(dtype) for z in ready[wide]([x.to(wide).contiguous() for x in inputs])]
+        compiling.used(_library().artifact)
+    found: Kept | None = both.kept.get(dtype)
+    if found is None:
+        wide = dtype if dtype in _NUMPY else torch.float32
+        number = _number(both, wide)
+        found = both.kept[dtype] = _KEPT.get(number) or Kept(both, wide, number)
+        _KEPT[number] = found
+    return found
 
 
-def bilinear(x: Tensor, y: Tensor, both: Bilinear) -> Tensor:
-    """Apply a bilinear map to (N, dim1) and (N, dim2); differentiable any number of times."""
+def kept_for_graph(both: Bilinear, dtype: torch.dtype) -> int:
+    """Number of a map that stays as long as the process."""
+    found = kept(both, dtype)
+    _OF_GRAPHS.add(found)
+    return found.number
+
+
+def _number(both: Bilinear, dtype: torch.dtype) -> int:
+    digest = hashlib.blake2b(str(dtype).encode(), digest_size=7)
+    for program in both:
+        digest.update(repr((program.inputs, program.outputs, program.rows)).encode())
+        for array in program.arrays(_NUMPY[torch.float64]):
+            digest.update(array.tobytes())
+    return int.from_bytes(digest.digest(), "little")
+
+
+def bilinear(x: Tensor, y: Tensor, number: int) -> Tensor:
+    """Apply a bilinear map to (N, dim1) and (N, dim2); differentiable any number of times.
+
+    Half precision is computed in float32.
+    """
+    if x.dtype not in _NUMPY:
+        return bilinear(x.float(), y.float(), number).to(x.dtype)
     if torch.is_grad_enabled() and (x.requires_grad or y.requires_grad):
-        z: Tensor = _Apply.apply(x, y, both)  # type: ignore[no-untyped-call]
+        z: Tensor = _Product.apply(x, y, number)  # type: ignore[no-untyped-call]
         return z
-    return run(both.forward, (x, y))[0]
+    z = torch.ops.etp.tile.default(x, y, number)
+    return z
 
 
-class _Apply(torch.autograd.Function):
+class _Product(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, x: Tensor, y: Tensor, both: Bilinear) -> Tensor:
-        ctx.save_for_backward(x, y)
-        ctx.both = both
-        return run(both.forward, (x, y))[0]
+    def forward(ctx: Any, x: Tensor, y: Tensor, number: int) -> Tensor:
+        _remember(ctx, number, x, y)
+        z: Tensor = torch.ops.etp.tile.default(x, y, number)
+        return z
 
     @staticmethod
+    @override
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
         x, y = ctx.saved_tensors
-        return *_gradients(grad, x, y, ctx.both), None
+        return *_gradients(grad, x, y, ctx.number), None
 
 
-def _gradients(grad: Tensor, x: Tensor, y: Tensor, both: Bilinear) -> tuple[Tensor, Tensor]:
+def _gradients(grad: Tensor, x: Tensor, y: Tensor, number: int) -> tuple[Tensor, Tensor]:
     if torch.is_grad_enabled():
-        found: tuple[Tensor, Tensor] = _Gradients.apply(grad, x, y, both)  # type: ignore[no-untyped-call]
+        found: tuple[Tensor, Tensor] = _Gradients.apply(grad, x, y, number)  # type: ignore[no-untyped-call]
         return found
-    gx, gy = run(both.gradient, (grad, x, y))
+    gx, gy = torch.ops.etp.tile_gradients.default(grad, x, y, number)
     return gx, gy
 
 
@@ -138,104 +164,149 @@ class _Gradients(torch.autograd.Function):
     """Both gradients in one pass; their own derivatives are the same two maps once more."""
 
     @staticmethod
-    def forward(
-        ctx: Any, grad: Tensor, x: Tensor, y: Tensor, both: Bilinear
-    ) -> tuple[Tensor, Tensor]:
-        ctx.save_for_backward(grad, x, y)
-        ctx.both = both
-        gx, gy = run(both.gradient, (grad, x, y))
+    def forward(ctx: Any, grad: Tensor, x: Tensor, y: Tensor, number: int) -> tuple[Tensor, Tensor]:
+        _remember(ctx, number, grad, x, y)
+        gx, gy = torch.ops.etp.tile_gradients.default(grad, x, y, number)
         return gx, gy
 
     @staticmethod
+    @override
     def backward(
         ctx: Any, to_gx: Tensor, to_gy: Tensor
     ) -> tuple[Tensor | None, Tensor | None, Tensor | None, None]:
         grad, x, y = ctx.saved_tensors
         to_grad = None
         if ctx.needs_input_grad[0]:
-            to_grad = bilinear(to_gx, y, ctx.both) + bilinear(x, to_gy, ctx.both)
+            to_grad = bilinear(to_gx, y, ctx.number) + bilinear(x, to_gy, ctx.number)
         if not any(ctx.needs_input_grad[1:3]):
             return to_grad, None, None, None
-        return to_grad, *_gradients(grad, to_gx, to_gy, ctx.both), None
+        return to_grad, *_gradients(grad, to_gx, to_gy, ctx.number), None
+
+
+def _remember(ctx: Any, number: int, *tensors: Tensor) -> None:
+    ctx.save_for_backward(*tensors)
+    ctx.number = number
+    if not torch.compiler.is_compiling():
+        ctx.kept = _KEPT[number]  # alive as long as a gradient may be asked for
+
+
+torch.library.define("etp::tile", "(Tensor x, Tensor y, int number) -> Tensor")
+torch.library.define(
+    "etp::tile_gradients", "(Tensor grad, Tensor x, Tensor y, int number) -> (Tensor, Tensor)"
+)
+
+
+@torch.library.register_fake("etp::tile")  # type: ignore[untyped-decorator]
+def _(x: Tensor, y: Tensor, number: int) -> Tensor:
+    ((dim,), _) = _KEPT[number].dims
+    return x.new_empty(x.shape[0], dim)
+
+
+@torch.library.register_fake("etp::tile_gradients")  # type: ignore[untyped-decorator]
+def _(grad: Tensor, x: Tensor, y: Tensor, number: int) -> tuple[Tensor, Tensor]:
+    return x.new_empty(x.shape), y.new_empty(y.shape)
 
 
 def applies(x: Tensor) -> bool:
-    """Whether ``x`` is a plain tensor on the CPU, outside any tracing or function transform."""
+    """Whether ``x`` is on the CPU, and nothing is asked that the operators cannot give."""
     return (
-        x.device.type == "cpu"
-        and not torch.compiler.is_compiling()
-        and type(x) in (Tensor, torch.nn.Parameter)
+        x.is_cpu
+        and _at_hand()
         and not torch._C._are_functorch_transforms_active()
-        and missing() is None
+        and forward_ad._current_level < 0
     )
+
+
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
+def _at_hand() -> bool:
+    return missing() is None
 
 
 @cache
 def missing() -> str | None:
     """Why tile programs cannot be run here, with the mend; None if they can."""
     if _compiler() is None:
-        return "no C compiler was found: install gcc or clang, or set CC"
+        return "no C++ compiler was found: install g++ or clang++, or set CXX"
     try:
-        _library(torch.float32)
+        _library()
     except (OSError, subprocess.SubprocessError) as error:
-        return f"the C compiler {_compiler()} could not build the kernel: {error}"
+        return f"the C++ compiler {_compiler()} could not build the kernel: {error}"
     return None
 
 
 @cache
 def _compiler() -> str | None:
-    names = (os.environ.get("CC"), "gcc", "cc", "clang")
+    names = (os.environ.get("CXX"), "g++", "c++", "clang++")
     return next((path for name in names if name and (path := shutil.which(name))), None)
 
 
 class _Library(NamedTuple):
-    """What was compiled for one precision, and its entry."""
+    """What was compiled, and its plain entries."""
 
     artifact: compiling.Artifact
-    run: Any
+    handle: ctypes.CDLL
 
 
 @cache
-def _library(dtype: torch.dtype) -> _Library:
-    """Build or load the library of one precision."""
+def _library() -> _Library:
+    """Build or load the library."""
     start = time.perf_counter()
     compiler = str(_compiler())
-    flags = (*_FLAGS, *_REAL[dtype])
     version = subprocess.run(
         [compiler, "--version"], capture_output=True, check=True, timeout=60
     ).stdout
-    parts = (_SOURCE.read_bytes(), " ".join(flags).encode(), version, _processor().encode())
-    key = hashlib.sha256(b"\0".join(parts)).hexdigest()[:24]
+    sources = [(_FOLDER / name).read_bytes() for name in ("tile.h", "tile.c", "operator.cpp")]
+    made_of = (*sources, repr((_PARTS, _LINK, torch.__version__, _processor())).encode(), version)
+    key = hashlib.sha256(b"\0".join(made_of)).hexdigest()[:24]
     path = cache_folder() / f"tile-{key}.so"
     took = path.with_suffix(".seconds")
     if not (path.exists() and took.exists()):
         begun = time.perf_counter()
-        _build(compiler, flags, path)
+        _build(compiler, path)
         half = took.with_suffix(f".{os.getpid()}")
         half.write_text(repr(time.perf_counter() - begun))
         half.replace(took)
     library = ctypes.CDLL(str(path))
-    library.run.argtypes = (*(ctypes.c_void_p,) * 6, ctypes.c_int64, ctypes.c_int)
-    library.run.restype = ctypes.c_int
+    library.etp_tile_keep.argtypes = (ctypes.c_int64, *(ctypes.c_void_p,) * 2, ctypes.c_int)
+    library.etp_tile_drop.argtypes = (ctypes.c_int64,)
+    library.etp_tile_keep.restype = library.etp_tile_drop.restype = None
     compiling.spent(time.perf_counter() - start)
-    name = f"C, {str(dtype).removeprefix('torch.')}"
-    return _Library(compiling.Artifact(name, float(took.read_text())), library.run)
+    return _Library(compiling.Artifact("C++", float(took.read_text())), library)
 
 
-def _build(compiler: str, flags: Sequence[str], path: Path) -> None:
+def _build(compiler: str, path: Path) -> None:
     """Compile beside the target and rename, so that nobody loads half a library."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=path.parent) as folder:
-        made = Path(folder) / path.name
-        command = [compiler, *flags, str(_SOURCE), "-o", str(made)]
         # torch has loaded its OpenMP runtime already; the same name gives the same threads.
-        tries = ([*command, "-fopenmp"], command)
-        for attempt in tries:
-            done = subprocess.run(attempt, capture_output=True, text=True, timeout=120)
-            if done.returncode == 0:
+        for threads in (("-fopenmp",), ()):
+            commands = [
+                [compiler, *flags, *threads, "-c", str(_FOLDER / source), "-o", f"{folder}/{name}"]
+                for name, (source, flags) in _PARTS.items()
+            ]
+            objects = [command[-1] for command in commands]
+            made = Path(folder) / path.name
+            link = [compiler, "-shared", *threads, *objects, *_LINK, "-o", str(made)]
+            error = _all(commands) or _all([link])
+            if error is None:
                 made.replace(path)
                 return
-    raise OSError(done.stderr.strip()[-400:])
+    raise OSError(error)
+
+
+def _all(commands: Sequence[Sequence[str]]) -> str | None:
+    """Run commands side by side; the end of what the first that failed said."""
+    running = [
+        subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+        for command in commands
+    ]
+    said = [process.communicate(timeout=240)[1] for process in running]
+    failed = (
+        text.strip()[-400:] or f"exit status {process.returncode}"
+        for process, text in zip(running, said, strict=True)
+        if process.returncode
+    )
+    return next(failed, None)
 
 
 def cache_folder() -> Path:

@@ -38,6 +38,7 @@ def serves(device: str) -> bool:
     return interpreted() and triton_missing() is None
 
 
+@cache
 def interpreted() -> bool:
     """Whether Triton runs kernels in Python on the CPU, as the tests do."""
     return os.environ.get("TRITON_INTERPRET") == "1"

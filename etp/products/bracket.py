@@ -18,7 +18,7 @@ from typing_extensions import override
 
 from etp import fields, so3, sphere
 from etp.grid_product import FieldProduct, FieldSide, GridProduct
-from etp.kernels import compose, tile
+from etp.kernels import compose
 from etp.registry import register
 from etp.transform import Assembly, GridTransform, sectors
 from etp.weighting import Split, scaled
@@ -121,9 +121,7 @@ class GauntBracket(GridProduct):
         return FieldProduct(nodes, sides, terms)
 
     @override
-    def multiply(self, x1: Tensor, x2: Tensor) -> Tensor:
-        if tile.applies(x1):
-            return tile.bilinear(x1, x2, self.programs)
+    def multiply_plain(self, x1: Tensor, x2: Tensor) -> Tensor:
         total: dict[int, Tensor] = {}
         for part in self.parts:
             for s, signal in self._signals(part, x1, x2).items():

@@ -11,7 +11,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from etp import so3
-from etp.kernels import compose, program, tile
+from etp.kernels import compose, program
 from etp.kernels.multilinear import PRODUCT, WEIGHTED, evaluate
 from etp.kernels.sparse import SparseTable, programs, sparse_bilinear
 from etp.kernels.triton_paths import path_form
@@ -65,9 +65,7 @@ class ClebschGordanDense(Tiled, ClebschGordan):
         self._places = [places[path] for path in self.paths]
 
     @override
-    def multiply(self, x1: Tensor, x2: Tensor) -> Tensor:
-        if tile.applies(x1):
-            return tile.bilinear(x1, x2, self.programs)
+    def multiply_plain(self, x1: Tensor, x2: Tensor) -> Tensor:
         blocks = []
         for number, (part1, part2) in enumerate(self._pairs):
             outer = (x1[:, part1, None] * x2[:, None, part2]).flatten(1)
@@ -141,9 +139,7 @@ class ClebschGordanSparse(Tiled, FusedPaths, ClebschGordan):
         self._sparse = SparseTable(self, "coefficients", self._entries, values, dims)
 
     @override
-    def multiply(self, x1: Tensor, x2: Tensor) -> Tensor:
-        if tile.applies(x1):
-            return tile.bilinear(x1, x2, self.programs)
+    def multiply_plain(self, x1: Tensor, x2: Tensor) -> Tensor:
         return sparse_bilinear(x1, x2, self._sparse.forms(x1.dtype))
 
     @override

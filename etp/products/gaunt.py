@@ -15,7 +15,7 @@ from typing_extensions import override
 
 from etp import fields, sphere
 from etp.grid_product import FieldProduct, FieldSide, GridProduct
-from etp.kernels import compose, tile
+from etp.kernels import compose
 from etp.registry import register
 from etp.signal_product import (
     SignalProduct,
@@ -85,10 +85,8 @@ class GauntGrid(GridProduct, SignalProduct):
         return FieldProduct(nodes, (first, second, out), terms)
 
     @override
-    def multiply(self, x1: Tensor, x2: Tensor) -> Tensor:
-        if tile.applies(x1):
-            return tile.bilinear(x1, x2, self.programs)
-        return super().multiply(x1, x2)
+    def multiply_plain(self, x1: Tensor, x2: Tensor) -> Tensor:
+        return SignalProduct.multiply(self, x1, x2)
 
     @override
     def to_signal(self, x: Tensor, which: int, sector: int) -> Tensor:

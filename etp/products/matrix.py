@@ -17,7 +17,7 @@ from typing_extensions import override
 
 from etp import so3
 from etp.fused import Fused
-from etp.kernels import compose, program, tile
+from etp.kernels import compose, program
 from etp.kernels.multilinear import Form
 from etp.kernels.triton_matrix import grade_of, matrix_form
 from etp.registry import register
@@ -76,9 +76,7 @@ class Matrix(Tiled, Fused):
         return (-1) ** ir_out.l * so3.wigner_6j(ir_in1.l, ir_in2.l, ir_out.l, j, j, j)
 
     @override
-    def multiply(self, x1: Tensor, x2: Tensor) -> Tensor:
-        if tile.applies(x1):
-            return tile.bilinear(x1, x2, self.programs)
+    def multiply_plain(self, x1: Tensor, x2: Tensor) -> Tensor:
         product = self._product(x1, x2, "")
         if self._graded:
             product = torch.cat([product, self._product(x1, x2, "_minus")], dim=1)
@@ -180,9 +178,7 @@ class MatrixBlock(Tiled, Fused):
         return total if abs(total) > so3.ZERO else 0.0
 
     @override
-    def multiply(self, x1: Tensor, x2: Tensor) -> Tensor:
-        if tile.applies(x1):
-            return tile.bilinear(x1, x2, self.programs)
+    def multiply_plain(self, x1: Tensor, x2: Tensor) -> Tensor:
         shape = (self.side, self.side)
         first = (x1 @ self.table("in1", x1.dtype)).unflatten(1, shape)
         second = (x2 @ self.table("in2", x2.dtype)).unflatten(1, shape)

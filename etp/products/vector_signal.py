@@ -19,7 +19,7 @@ from typing_extensions import override
 
 from etp import fields, so3, sphere
 from etp.grid_product import FieldProduct, FieldSide, GridProduct
-from etp.kernels import compose, tile
+from etp.kernels import compose
 from etp.registry import register
 from etp.transform import Assembly, sectors
 from etp.weighting import Side, Split, scaled
@@ -201,9 +201,7 @@ class VectorSignal(GridProduct):
         return FieldProduct(nodes, (first, second, out), terms)
 
     @override
-    def multiply(self, x1: Tensor, x2: Tensor) -> Tensor:
-        if tile.applies(x1):
-            return tile.bilinear(x1, x2, self.programs)
+    def multiply_plain(self, x1: Tensor, x2: Tensor) -> Tensor:
         return self._multiply(x1, x2, None)
 
     @override

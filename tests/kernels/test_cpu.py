@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
-import ctypes
+import gc
+import json
+import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from functorch.compile import make_boxed_func  # type: ignore[import-untyped]
+from torch._dynamo.backends.common import aot_autograd
 
 from etp import compiling, measure, products
 from etp.kernels import sparse, tile
@@ -18,9 +25,10 @@ from etp.kernels.program import Bilinear
 from etp.kernels.sparse import Form, SparseTable, apply_form, sparse_bilinear
 from etp.measure.oracle import evaluate
 from etp.product import TensorProduct
+from etp.tiled import Tiled
 
-NO_COMPILER = shutil.which("gcc") is None and shutil.which("cc") is None
-needs_compiler = pytest.mark.skipif(NO_COMPILER, reason="no C compiler on this machine")
+NO_COMPILER = shutil.which("g++") is None and shutil.which("c++") is None
+needs_compiler = pytest.mark.skipif(NO_COMPILER, reason="no C++ compiler on this machine")
 needs_numba = pytest.mark.skipif(
     sparse.cpu_kernel_missing() is not None, reason=str(sparse.cpu_kernel_missing())
 )
@@ -182,7 +190,7 @@ def test_views_that_are_not_contiguous_are_read_right():
 @pytest.mark.parametrize("batch", BATCHES)
 def test_every_form_of_the_sparse_kernel_is_the_table(way, dtype, batch, monkeypatch):
     if way == "compiled" and NO_COMPILER:
-        pytest.skip("no C compiler on this machine")
+        pytest.skip("no C++ compiler on this machine")
     if way == "numba" and (reason := sparse.cpu_kernel_missing()):
         pytest.skip(reason)
     if way != "compiled":
@@ -260,12 +268,13 @@ def test_forms_and_programs_are_made_once_and_again_after_a_move():
 @needs_compiler
 def test_builders_at_once_leave_one_whole_library(tmp_path):
     target = tmp_path / "tile.so"
-    flags = (*tile._FLAGS, *tile._REAL[torch.float32])
     with ThreadPoolExecutor(3) as pool:
-        done = [pool.submit(tile._build, str(tile._compiler()), flags, target) for _ in range(3)]
+        done = [pool.submit(tile._build, str(tile._compiler()), target) for _ in range(3)]
     assert all(future.result() is None for future in done)
     assert list(tmp_path.iterdir()) == [target]
-    assert ctypes.CDLL(str(target)).run
+    # Loaded elsewhere: an operator can be defined once in a process.
+    load = f"import ctypes, torch; print(ctypes.CDLL({str(target)!r}).etp_tile_float)"
+    subprocess.run([sys.executable, "-c", load], check=True)
 
 
 @pytest.fixture
@@ -282,7 +291,7 @@ def fresh(monkeypatch, tmp_path):
 
 def test_without_a_compiler_products_say_so_and_still_work(fresh, monkeypatch):
     monkeypatch.setattr(shutil, "which", lambda _: None)
-    assert "no C compiler" in str(tile.missing())
+    assert "no C++ compiler" in str(tile.missing())
     tp = build("matrix", "natural")
     assert measure.agreement(tp).max < 1e-12
 
@@ -291,28 +300,133 @@ def test_a_compiler_that_fails_is_named_and_products_still_work(fresh, monkeypat
     broken = Path(fresh) / "cc"
     broken.write_text('#!/bin/sh\n[ "$1" = --version ] && exit 0\necho broken >&2\nexit 1\n')
     broken.chmod(0o755)
-    monkeypatch.setenv("CC", str(broken))
+    monkeypatch.setenv("CXX", str(broken))
     assert "broken" in str(tile.missing())
     assert measure.agreement(build("cg-dense", "natural")).max < 1e-12
 
 
+COUNTED = """
+import json, torch
+from etp import compiling, products
+for _ in range(2):
+    tp = products.get("cg-sparse")("0e+1o", "0e+1o")
+    x1, x2 = tp.random_inputs(4, torch.Generator().manual_seed(0), torch.float32)
+    with compiling.recording() as record:
+        tp(x1, x2)
+    print(json.dumps([record.artifacts, record.spent_s]))
+"""
+
+
 @needs_compiler
-def test_compiling_is_counted_once_and_belongs_to_every_product_that_uses_it(fresh):
-    records = []
-    for _ in range(2):
-        tp = build("cg-sparse", "natural")
-        x1, x2 = tp.random_inputs(4, torch.Generator().manual_seed(0), torch.float32)
-        with compiling.recording() as record:
-            tp(x1, x2)
-        records.append(record)
-    first, second = records
-    assert first.artifacts == second.artifacts
-    assert list(first.artifacts) == ["C, float32"]
-    assert first.spent_s >= first.seconds > 0
-    assert second.spent_s == 0
-    # Another process that finds the library on disk knows what making it took.
-    tile._library.cache_clear()
-    assert tile._library(torch.float32).artifact.seconds == first.seconds
+def test_compiling_is_counted_once_and_belongs_to_every_product_that_uses_it(tmp_path):
+    environ = os.environ | {"XDG_CACHE_HOME": str(tmp_path)}
+    found = [
+        json.loads(line)
+        for _ in range(2)
+        for line in subprocess.run(
+            [sys.executable, "-c", COUNTED], capture_output=True, text=True, check=True, env=environ
+        ).stdout.splitlines()
+    ]
+    (first, spent), *others = found
+    assert list(first) == ["C++"]
+    assert spent >= first["C++"] > 0
+    # A process that finds the library on disk knows what making it took.
+    assert [artifacts for artifacts, _ in others] == [first] * 3
+    assert [spent for _, spent in found[1::2]] == [0, 0]
+
+
+@needs_compiler
+@pytest.mark.filterwarnings("ignore")  # the compiler's own, of things that are none of ours
+@pytest.mark.parametrize("name", [*PRODUCTS, "cg-summed"])
+def test_a_compiled_graph_keeps_the_tile_program(name):
+    torch.compiler.reset()
+    tp = build(name, "natural")
+    graphs: list[torch.fx.GraphModule] = []
+    module = torch.compile(tp, fullgraph=True, backend=make_boxed_backend(graphs))
+    x, y = (t.requires_grad_() for t in draw(tp, 37))
+    found = torch.autograd.grad(module(x, y).square().sum(), (x, y))
+    wanted = torch.autograd.grad(tp(x, y).square().sum(), (x, y))
+    for mine, right in zip(found, wanted, strict=True):
+        assert relative(mine, right) < 1e-12
+    called = {str(node.target) for graph in graphs for node in graph.graph.nodes}
+    assert called & {"etp.tile.default", "etp.sparse_bilinear.default"}
+    assert name == "cg-summed" or "etp.tile_gradients.default" in called
+
+
+def make_boxed_backend(graphs: list[torch.fx.GraphModule]) -> Callable[..., Any]:
+    """A compiler that runs forward and backward graphs as they are, and hands them out."""
+
+    def keep(graph: torch.fx.GraphModule, _: Any) -> Callable[..., Any]:
+        graphs.append(graph)
+        return make_boxed_func(graph.forward)
+
+    return aot_autograd(fw_compiler=keep)
+
+
+@needs_compiler
+@pytest.mark.filterwarnings("ignore")  # torch's own
+def test_an_exported_graph_needs_nothing_of_this_package():
+    tp = build("gaunt-grid", "natural")
+    x, y = draw(tp, 5)
+    exported = torch.export.export(tp, (x, y))
+    assert not any("etp" in str(node.target) for node in exported.graph.nodes)
+    assert relative(exported.module()(x, y), tp(x, y)) < 1e-12
+
+
+@needs_compiler
+def test_a_gradient_can_be_asked_for_when_the_product_is_gone():
+    tp = build("matrix", "natural")
+    x, y = (t.requires_grad_() for t in draw(tp, 5))
+    wanted = torch.autograd.grad(tp(x, y).sum(), x)
+    z = tp(x, y).sum()
+    del tp
+    gc.collect()
+    assert torch.equal(torch.autograd.grad(z, x)[0], wanted[0])
+
+
+@needs_compiler
+def test_programs_are_dropped_with_the_last_product_that_uses_them():
+    def make() -> tuple[TensorProduct, int]:
+        tp = products.get("matrix")("0e+3o", "0e+2o")
+        assert isinstance(tp, Tiled)
+        tp(*draw(tp, 2))
+        return tp, tile.kept(tp.programs, torch.float64).number
+
+    (first, number), (second, same) = make(), make()
+    assert number == same
+    x, y = draw(second, 2)
+    wanted = second(x, y)
+    del first
+    gc.collect()
+    assert torch.equal(second(x, y), wanted)
+    del second
+    gc.collect()
+    with pytest.raises(RuntimeError, match="is not known in this process"):
+        torch.ops.etp.tile(x, y, number)
+
+
+@needs_compiler
+def test_the_operator_refuses_what_does_not_fit_its_program():
+    tp = build("matrix", "natural")
+    x, y = draw(tp, 3)
+    assert isinstance(tp, Tiled)
+    number = tile.kept(tp.programs, torch.float64).number
+    for first, second in ((x[:, :-1], y), (x, y[:2]), (x.float(), y), (x[0], y)):
+        with pytest.raises(RuntimeError, match=r"input \d of a tile program must be"):
+            torch.ops.etp.tile(first, second, number)
+
+
+@needs_compiler
+@pytest.mark.filterwarnings("ignore")  # torch's own
+def test_forward_mode_derivatives_take_the_plain_form():
+    tp = build("cg-dense", "natural")
+    x, y = draw(tp, 4)
+    tangent = torch.ones_like(x)
+    with torch.autograd.forward_ad.dual_level():
+        z = tp(torch.autograd.forward_ad.make_dual(x, tangent), y)
+        found = torch.autograd.forward_ad.unpack_dual(z).tangent
+    assert found is not None
+    assert relative(found, tp(tangent, y)) < 1e-12
 
 
 @needs_numba
