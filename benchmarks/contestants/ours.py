@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+import numpy as np
 import torch
 from torch_calls import Work, call_torch, forget, set_threads
 
@@ -27,19 +29,31 @@ OFFERS = {
 
 
 def limits(work: Work) -> dict[str, float]:
-    """Bandwidth of a copy in bytes/s, best matrix-product rate in flop/s."""
+    """Bandwidth of a copy in bytes/s, best matrix-product rate in flop/s, least times of a call."""
     del work
     roofs = roofline("cpu", ("float32",))
     return {
         "copy": roofs.copy_bytes_per_s,
         "matmul": max(roofs.matmul_flops_per_s["float32"], _onednn_rate()),
+        "forward": _least_call("forward"),
+        "backward": _least_call("backward"),
     }
+
+
+def _least_call(direction: str, tries: int = 2000) -> float:
+    """Seconds of PyTorch's own product of two numbers, called as the products are."""
+    x = np.ones((1, 1), dtype=np.float32)
+    call = call_torch(torch.mul, {"direction": direction}, x, x.copy())
+    times = []
+    for _ in range(tries):
+        start = time.perf_counter()
+        call()
+        times.append(time.perf_counter() - start)
+    return float(np.quantile(times[tries // 2 :], 0.25))
 
 
 def _onednn_rate(side: int = 1024, tries: int = 15) -> float:
     """On some processors torch's other library multiplies twice as fast as the one it chooses."""
-    import time
-
     a = torch.randn(side, side)
     best = float("inf")
     for _ in range(tries):

@@ -16,15 +16,14 @@ def forget() -> None:
 
 
 def call_torch(module: Any, work: Work, x: Any, y: Any) -> Callable[[], tuple[Any, ...]]:
-    """Forward, or forward and both gradients with the output as cotangent."""
+    """Forward, or forward and both gradients with the output as cotangent.
+
+    Switches gradients off or on for the whole process, as users do around a loop.
+    """
     x1, x2 = torch.from_numpy(x), torch.from_numpy(y)
+    torch.set_grad_enabled(work["direction"] != "forward")
     if work["direction"] == "forward":
-
-        def forward() -> tuple[Any, ...]:
-            with torch.no_grad():
-                return (module(x1, x2),)
-
-        return forward
+        return lambda: (module(x1, x2),)
     x1.requires_grad_()
     x2.requires_grad_()
 

@@ -24,7 +24,7 @@ struct Map {
     bool single;
 };
 
-constexpr int64_t kThreadMacs = 1 << 19; /* worth waking one more thread, some microseconds */
+constexpr int64_t kThreadMacs = 1 << 17; /* some ten microseconds, worth one more thread */
 
 std::shared_mutex guard;
 std::unordered_map<int64_t, Map> maps;
