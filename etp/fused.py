@@ -13,7 +13,7 @@ from etp.kernels.multilinear import PRODUCT, Form, evaluate, intern
 from etp.kernels.triton_source import serves
 from etp.product import TensorProduct
 
-_KEYS: WeakKeyDictionary[Fused, str | None] = WeakKeyDictionary()
+_KEYS: WeakKeyDictionary[Fused, dict[torch.device, str | None]] = WeakKeyDictionary()
 
 
 class Fused(TensorProduct):
@@ -21,16 +21,17 @@ class Fused(TensorProduct):
 
     @abstractmethod
     def fused_form(self) -> Form | None:
-        """The form that the kernel evaluates; None if it would not fit."""
+        """The form that the kernel evaluates; None if it would not fit the product's device."""
 
     @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
     def fused_key(self) -> str | None:
         """Key of :meth:`fused_form`, interned."""
         # Not kept in the product: its copies and pickles may be used where the form is not known.
-        if self not in _KEYS:
+        keys = _KEYS.setdefault(self, {})
+        if self.device not in keys:
             form = self.fused_form()
-            _KEYS[self] = None if form is None else intern(form)
-        return _KEYS[self]
+            keys[self.device] = None if form is None else intern(form)
+        return keys[self.device]
 
     @override
     def multiply_channels(self, x1: Tensor, x2: Tensor, weights: Tensor | None = None) -> Tensor:

@@ -108,4 +108,4 @@ class GridProduct(Tiled, Fused):
             )
         ]
         signals = first.signals(), second.signals(), out.signals()
-        return grid_form(parts, [Stage(signals, terms)])
+        return grid_form(parts, [Stage(signals, terms)], self.device)

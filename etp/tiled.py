@@ -27,18 +27,21 @@ class Tiled(TensorProduct):
 
     @override
     def multiply(self, x1: Tensor, x2: Tensor) -> Tensor:
-        if not tile.applies(x1):
-            return self.multiply_plain(x1, x2)
+        if tile.applies(x1):
+            return self.run_programs(x1, x2, "programs")
+        return self.multiply_plain(x1, x2)
+
+    def run_programs(self, x1: Tensor, x2: Tensor, attribute: str) -> Tensor:
+        """Run the programs under this attribute on tensors that tiles apply to."""
         if torch.compiler.is_compiling():
-            # An exported graph runs where this package is not.
-            if torch.compiler.is_exporting():
-                return self.multiply_plain(x1, x2)
-            return tile.bilinear(x1, x2, self._graph_number(x1.dtype))
-        return tile.bilinear(x1, x2, tile.kept(self.programs, x1.dtype).number)
+            number = self._graph_number(attribute, x1.dtype)
+        else:
+            number = tile.kept(getattr(self, attribute), x1.dtype).number
+        return tile.bilinear(x1, x2, number)
 
     @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
-    def _graph_number(self, dtype: torch.dtype) -> int:
-        return tile.kept_for_graph(self.programs, dtype)
+    def _graph_number(self, attribute: str, dtype: torch.dtype) -> int:
+        return tile.kept_for_graph(getattr(self, attribute), dtype)
 
     @override
     def run_macs(self) -> int:

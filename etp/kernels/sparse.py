@@ -6,15 +6,14 @@ order of differentiation.
 
 from __future__ import annotations
 
-import weakref
-from functools import cache
+from functools import cache, cached_property
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from etp.kernels import compose, program, tile
+from etp.kernels import compose, program
 
 if TYPE_CHECKING:
     from etp.product import TensorProduct
@@ -56,6 +55,9 @@ class SparseTable:
         entries: Components (i, j, k) of each entry, int64, shape (3, entries).
         values: Float64 coefficients, shape (entries,).
         dims: Numbers of components (dim1, dim2, dim_out).
+
+    Attributes:
+        entries: As given.
     """
 
     def __init__(
@@ -67,6 +69,7 @@ class SparseTable:
         dims: tuple[int, int, int],
     ) -> None:
         self._owner, self._name = owner, name
+        self.entries, self._values, self._dims = entries, values, dims
         self._forms: dict[torch.dtype, Forms] = {}
         i, j, k = entries
         for form, (out, first, second, dim) in {
@@ -87,6 +90,11 @@ class SparseTable:
                 )
             owner.register_table(f"{name}_{form}", values[order])
 
+    @cached_property
+    def programs(self) -> program.Bilinear:
+        """Tile programs of the map."""
+        return compose.of_entries(self.entries.numpy(), self._values.numpy(), self._dims)
+
     def forms(self, dtype: torch.dtype) -> Forms:
         """The three forms with coefficients in ``dtype``; the same ones until the owner moves."""
         found = self._forms.get(dtype)
@@ -106,20 +114,9 @@ class SparseTable:
 
 
 def sparse_bilinear(x: Tensor, y: Tensor, forms: Forms) -> Tensor:
-    """Apply the map to (N, dim1) and (N, dim2); differentiable any number of times.
-
-    On the CPU the first call with given ``forms`` turns them into tile programs, kept as long as
-    ``forms.product.values`` lives: make forms once, not for every call.
-    """
-    if tile.applies(x) and not torch.compiler.is_compiling():
-        return _on_tiles(x, y, forms.product)
+    """Apply the map to (N, dim1) and (N, dim2); differentiable any number of times."""
     result: Tensor = _Bilinear.apply(x, y, forms)  # type: ignore[no-untyped-call]
     return result
-
-
-def _on_tiles(x: Tensor, y: Tensor, form: Form) -> Tensor:
-    both = programs(*form, x.shape[1], y.shape[1])
-    return tile.bilinear(x, y, tile.kept(both, x.dtype).number)
 
 
 class _Bilinear(torch.autograd.Function):
@@ -154,8 +151,6 @@ def apply_form(
     x: Tensor, y: Tensor, rows: Tensor, first: Tensor, second: Tensor, values: Tensor
 ) -> Tensor:
     """Evaluate one form, shape (N, len(rows) - 1). An operator, so that torch.compile keeps it."""
-    if tile.applies(x):
-        return _on_tiles(x, y, Form(rows, first, second, values))
     out = x.new_empty(len(x), len(rows) - 1)
     if x.device.type == "cpu" and cpu_kernel_missing() is None:
         from etp.kernels import sparse_cpu
@@ -169,26 +164,6 @@ def apply_form(
 @apply_form.register_fake
 def _(x: Tensor, y: Tensor, rows: Tensor, first: Tensor, second: Tensor, values: Tensor) -> Tensor:
     return x.new_empty(x.shape[0], rows.shape[0] - 1)
-
-
-_PROGRAMS: dict[int, tuple[weakref.ref[Tensor], Tensor, program.Bilinear]] = {}
-
-
-def programs(
-    rows: Tensor, first: Tensor, second: Tensor, values: Tensor, dim1: int, dim2: int
-) -> program.Bilinear:
-    """Tile programs of a form, made once for each tensor of coefficients."""
-    key = id(values)
-    found = _PROGRAMS.get(key)
-    if found is not None and found[0]() is values and found[1] is first:
-        return found[2]
-    counts = rows.diff().long()
-    places = torch.repeat_interleave(torch.arange(len(counts)), counts)
-    entries = torch.stack([first.long(), second.long(), places]).numpy()
-    both = compose.of_entries(entries, values.double().numpy(), (dim1, dim2, len(counts)))
-    alive = weakref.ref(values, lambda _: _PROGRAMS.pop(key, None))
-    _PROGRAMS[key] = alive, first, both
-    return both
 
 
 @cache

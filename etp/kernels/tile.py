@@ -214,6 +214,8 @@ def applies(x: Tensor) -> bool:
         and _at_hand()
         and not torch._C._are_functorch_transforms_active()
         and forward_ad._current_level < 0
+        # An exported graph runs where this package is not.
+        and not torch.compiler.is_exporting()
     )
 
 

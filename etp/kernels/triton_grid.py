@@ -24,7 +24,7 @@ from typing_extensions import override
 from etp.kernels.grid_source import POINTS, held, sources, tile
 from etp.kernels.kernel_form import KernelForm, Launch
 from etp.kernels.multilinear import Evaluation
-from etp.kernels.triton_source import Source, accumulator
+from etp.kernels.triton_source import Source, accumulator, shared_memory
 from etp.layout import channel_index, output_index
 from etp.product import TensorProduct
 
@@ -37,8 +37,8 @@ MAX_VALUES = 22000
 MAX_DIM = 128
 """Most components of one part: beyond it tiles do not fit into registers."""
 
-MAX_COLUMNS = 800
-"""Most columns of a stage's matrices together: in float64 they fill 212 of 227 kB shared memory."""
+COLUMN_BYTES = 290
+"""Shared memory for a column of a stage's matrices in float64; as compiled, 800 take 212 kB."""
 MAX_STAGES = 36
 """Most stages: lmax 5 of the complete product, some 20 seconds of compiling for each direction."""
 
@@ -136,14 +136,17 @@ class GridForm(KernelForm):
         return Launch(self.rows(evaluation), options, self.tables(like.device, wide))
 
 
-def grid_form(parts: Sequence[Sequence[Tensor]], stages: Sequence[Stage]) -> GridForm | None:
-    """The form, None if it would not fit."""
+def grid_form(
+    parts: Sequence[Sequence[Tensor]], stages: Sequence[Stage], device: torch.device
+) -> GridForm | None:
+    """The form, None if it would not fit the device."""
     widest = max(part.shape[1] for side in parts for part in side)
     columns = max(
         sum(tile(signal.matrix.shape[1]) for side in stage.signals for signal in side)
         for stage in stages
     )
-    fits = widest <= MAX_DIM and columns <= MAX_COLUMNS and len(stages) <= MAX_STAGES
+    room = columns * COLUMN_BYTES <= shared_memory(device)
+    fits = widest <= MAX_DIM and room and len(stages) <= MAX_STAGES
     return GridForm(parts, stages) if fits else None
 
 

@@ -44,6 +44,13 @@ def interpreted() -> bool:
     return os.environ.get("TRITON_INTERPRET") == "1"
 
 
+def shared_memory(device: torch.device) -> int:
+    """Bytes of shared memory that a program may use; without a GPU those of a Hopper card."""
+    if device.type != "cuda":
+        return 227 << 10
+    return int(torch.cuda.get_device_properties(device).shared_memory_per_block_optin)
+
+
 def padded(dim: int) -> int:
     """Smallest power of 2 that is not below ``dim``: sizes of tiles are powers of 2."""
     return 1 << (dim - 1).bit_length()

@@ -11,9 +11,9 @@ from torch import Tensor
 from typing_extensions import override
 
 from etp import so3
-from etp.kernels import compose, program
+from etp.kernels import compose, program, tile
 from etp.kernels.multilinear import PRODUCT, WEIGHTED, evaluate
-from etp.kernels.sparse import SparseTable, programs, sparse_bilinear
+from etp.kernels.sparse import SparseTable, sparse_bilinear
 from etp.kernels.triton_paths import path_form
 from etp.kernels.triton_source import serves
 from etp.layout import slices
@@ -133,10 +133,10 @@ class ClebschGordanSparse(Tiled, FusedPaths, ClebschGordan):
             _block(path, starts1[path.ir_in1], starts2[path.ir_in2], part.start)
             for path, part in zip(self.paths, slices(self.irs_out), strict=True)
         ]
-        self._entries = torch.cat([entries for entries, _ in blocks], dim=1)
+        entries = torch.cat([entries for entries, _ in blocks], dim=1)
         dims = (len_of(self.irs_in1), len_of(self.irs_in2), len_of(self.irs_out))
         values = torch.cat([values for _, values in blocks])
-        self._sparse = SparseTable(self, "coefficients", self._entries, values, dims)
+        self._sparse = SparseTable(self, "coefficients", entries, values, dims)
 
     @override
     def multiply_plain(self, x1: Tensor, x2: Tensor) -> Tensor:
@@ -146,15 +146,15 @@ class ClebschGordanSparse(Tiled, FusedPaths, ClebschGordan):
     @cached_property
     def programs(self) -> program.Bilinear:
         """Tile programs of this product on the CPU."""
-        return programs(*self._sparse.forms(torch.float64).product, *self._dims[:2])
+        return self._sparse.programs
 
     @override
     def macs(self) -> int:
-        return _table_macs(self._entries)
+        return _table_macs(self._sparse.entries)
 
 
 @register
-class ClebschGordanSummed(FusedPaths):
+class ClebschGordanSummed(Tiled, FusedPaths):
     """``z[l3] = sum over l1, l2 of w[path] x[l1] . y[l2] . wigner_3j``: what models run.
 
     Every path has a free weight and they add up to one copy of each output irrep. A weight scales
@@ -181,21 +181,20 @@ class ClebschGordanSummed(FusedPaths):
             _block(path, starts1[path.ir_in1], starts2[path.ir_in2], starts_out[path.ir_out])
             for path in self.paths
         ]
-        self._entries = torch.cat([entries for entries, _ in blocks], dim=1)
+        entries = torch.cat([entries for entries, _ in blocks], dim=1)
         values = torch.cat([values for _, values in blocks])
-        self._sparse = SparseTable(self, "coefficients", self._entries, values, dims)
+        self._sparse = SparseTable(self, "coefficients", entries, values, dims)
         # The input with fewer components to scale, each path its own copy.
         read = [[path.ir_in1 for path in self.paths], [path.ir_in2 for path in self.paths]]
         self._side = int(len_of(read[0]) > len_of(read[1]))
         starts = (starts1, starts2)[self._side]
         copies = slices(read[self._side])
-        apart = [entries.clone() for entries, _ in blocks]
-        for entries, ir, part in zip(apart, read[self._side], copies, strict=True):
-            entries[self._side] += part.start - starts[ir]
-        self._apart = torch.cat(apart, dim=1)
+        apart = [block.clone() for block, _ in blocks]
+        for block, ir, part in zip(apart, read[self._side], copies, strict=True):
+            block[self._side] += part.start - starts[ir]
         wide = copies[-1].stop
         dims = (dims[0], wide, dims[2]) if self._side else (wide, *dims[1:])
-        self._weighted = SparseTable(self, "weighted", self._apart, values, dims)
+        self._weighted = SparseTable(self, "weighted", torch.cat(apart, dim=1), values, dims)
         source = [torch.arange(ir.dim) + starts[ir] for ir in read[self._side]]
         self.register_buffer("source", torch.cat(source), persistent=False)
         dims_read = torch.tensor([ir.dim for ir in read[self._side]])
@@ -207,8 +206,19 @@ class ClebschGordanSummed(FusedPaths):
         return 1.0
 
     @override
-    def multiply(self, x1: Tensor, x2: Tensor) -> Tensor:
+    def multiply_plain(self, x1: Tensor, x2: Tensor) -> Tensor:
         return sparse_bilinear(x1, x2, self._sparse.forms(x1.dtype))
+
+    @override
+    @cached_property
+    def programs(self) -> program.Bilinear:
+        """Tile programs of this product on the CPU."""
+        return self._sparse.programs
+
+    @property
+    def weighted_programs(self) -> program.Bilinear:
+        """The same, for one input with its components scaled for each path."""
+        return self._weighted.programs
 
     @override
     def multiply_weighted(self, x1: Tensor, x2: Tensor, weights: Tensor) -> Tensor:
@@ -218,15 +228,17 @@ class ClebschGordanSummed(FusedPaths):
             x2 = scaled(x2.index_select(-1, source), factors)
         else:
             x1 = scaled(x1.index_select(-1, source), factors)
+        if tile.applies(x1):
+            return self.run_programs(x1, x2, "weighted_programs")
         return sparse_bilinear(x1, x2, self._weighted.forms(x1.dtype))
 
     @override
     def macs(self) -> int:
-        return _table_macs(self._entries)
+        return _table_macs(self._sparse.entries)
 
     @override
     def weight_macs(self) -> int:
-        more = _table_macs(self._apart) - _table_macs(self._entries)
+        more = _table_macs(self._weighted.entries) - _table_macs(self._sparse.entries)
         return more + len(self.get_buffer("source"))
 
 

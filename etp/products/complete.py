@@ -233,7 +233,7 @@ class Complete(Fused):
                     matrices = [_harmonics(self.irs_out[n], nodes) / factors[n] for n in read]
                     outputs.append(Signal(parts.joined(read), torch.cat(matrices, dim=1)))
             stages.append(Stage((*inputs, outputs), terms))
-        return grid_form(parts.found, stages)
+        return grid_form(parts.found, stages, self.device)
 
     @override
     def multiply(self, x1: Tensor, x2: Tensor) -> Tensor:

@@ -130,9 +130,12 @@ def test_the_complete_product_has_a_tight_grid_for_each_pair():
     assert [len(stage.signals[0][0].matrix) for stage in stages] == [1, 6, 6, 15]
 
 
-@pytest.mark.parametrize("limit", ["MAX_DIM", "MAX_COLUMNS", "MAX_STAGES"])
-def test_products_too_large_for_a_kernel_are_left_to_the_plain_form(limit, monkeypatch):
-    monkeypatch.setattr(triton_grid, limit, 2)
+@pytest.mark.parametrize(
+    ("limit", "value"),
+    [("MAX_DIM", 2), ("MAX_STAGES", 2), ("shared_memory", lambda _: 30 << 10)],
+)
+def test_products_too_large_for_a_kernel_are_left_to_the_plain_form(limit, value, monkeypatch):
+    monkeypatch.setattr(triton_grid, limit, value)
     tp = products.get("complete")("3x0e+3x1o", "3x0e+3x1o")
     assert isinstance(tp, Fused)
     assert tp.fused_key() is None

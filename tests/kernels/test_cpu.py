@@ -20,8 +20,7 @@ from functorch.compile import make_boxed_func  # type: ignore[import-untyped]
 from torch._dynamo.backends.common import aot_autograd
 
 from etp import compiling, measure, products
-from etp.kernels import sparse, tile
-from etp.kernels.program import Bilinear
+from etp.kernels import compose, sparse, tile
 from etp.kernels.sparse import Form, SparseTable, apply_form, sparse_bilinear
 from etp.measure.oracle import evaluate
 from etp.product import TensorProduct
@@ -35,7 +34,7 @@ needs_numba = pytest.mark.skipif(
 TOLERANCE = {torch.float64: 1e-12, torch.float32: 2e-6, torch.bfloat16: 2e-2}
 BATCHES = (0, 1, 31, 33, 100)
 PRODUCTS = (
-    "cg-sparse", "cg-dense", "gaunt-grid", "gaunt-bracket", "vector-signal", "matrix",
+    "cg-sparse", "cg-dense", "cg-summed", "gaunt-grid", "gaunt-bracket", "vector-signal", "matrix",
     "matrix-block",
 )  # fmt: skip
 CASES = {
@@ -82,11 +81,6 @@ def kept_table(tp: TensorProduct) -> SparseTable:
     kept = tp._sparse
     assert isinstance(kept, SparseTable)
     return kept
-
-
-def programs_of(form: Form) -> Bilinear:
-    rows, first, second, values = form
-    return sparse.programs(rows, first, second, values, 16, 9)
 
 
 @cache
@@ -185,16 +179,12 @@ def test_views_that_are_not_contiguous_are_read_right():
     torch.testing.assert_close(tp(strided, y), tp(x, y), rtol=0, atol=0)
 
 
-@pytest.mark.parametrize("way", ["compiled", "numba", "plain"])
+@pytest.mark.parametrize("way", ["numba", "plain"])
 @pytest.mark.parametrize("dtype", TOLERANCE, ids=str)
 @pytest.mark.parametrize("batch", BATCHES)
 def test_every_form_of_the_sparse_kernel_is_the_table(way, dtype, batch, monkeypatch):
-    if way == "compiled" and NO_COMPILER:
-        pytest.skip("no C++ compiler on this machine")
     if way == "numba" and (reason := sparse.cpu_kernel_missing()):
         pytest.skip(reason)
-    if way != "compiled":
-        monkeypatch.setattr(tile, "applies", lambda _: False)
     if way == "plain":
         monkeypatch.setattr(sparse, "cpu_kernel_missing", lambda: "switched off")
     tp, form = table()
@@ -228,21 +218,15 @@ def test_a_table_with_empty_rows_and_one_large_part_is_right():
     k[k == 4] = 5
     values = torch.randn(1500, dtype=torch.float64, generator=generator)
 
-    class Owner(torch.nn.Module):
-        def register_table(self, name: str, table: torch.Tensor) -> None:
-            self.tables = getattr(self, "tables", {}) | {name: table}
-
-        def table(self, name: str, dtype: torch.dtype) -> torch.Tensor:
-            return self.tables[name]
-
-    kept = SparseTable(Owner(), "t", torch.stack([i, j, k]), values, (30, 25, 9))  # type: ignore[arg-type]
-    forms = kept.forms(torch.float64)
+    both = compose.of_entries(torch.stack([i, j, k]).numpy(), values.numpy(), (30, 25, 9))
+    full = torch.zeros(30, 25, 9, dtype=torch.float64)
+    full.index_put_((i, j, k), values, accumulate=True)
     x, y = (
         torch.randn(50, n, dtype=torch.float64, generator=generator).requires_grad_()
         for n in (30, 25)
     )
-    full = dense(forms.product, (30, 25))
-    z, wanted = sparse_bilinear(x, y, forms), torch.einsum("ni,nj,ijk->nk", x, y, full)
+    z = tile.bilinear(x, y, tile.kept(both, x.dtype).number)
+    wanted = torch.einsum("ni,nj,ijk->nk", x, y, full)
     assert relative(z.detach(), wanted.detach()) < 1e-12
     assert not z[:, 4].any()
     for found, right in zip(
@@ -254,12 +238,10 @@ def test_a_table_with_empty_rows_and_one_large_part_is_right():
 
 
 @needs_compiler
-def test_forms_and_programs_are_made_once_and_again_after_a_move():
+def test_forms_are_made_once_and_again_after_a_move():
     tp, _ = table()
     kept = kept_table(tp)
     assert kept.forms(torch.float32) is kept.forms(torch.float32)
-    form = kept.forms(torch.float32).product
-    assert programs_of(form) is programs_of(form)
     before = kept.forms(torch.float32)
     tp.to(torch.float32)
     assert kept.forms(torch.float32) is not before
@@ -337,20 +319,24 @@ def test_compiling_is_counted_once_and_belongs_to_every_product_that_uses_it(tmp
 
 @needs_compiler
 @pytest.mark.filterwarnings("ignore")  # the compiler's own, of things that are none of ours
-@pytest.mark.parametrize("name", [*PRODUCTS, "cg-summed"])
-def test_a_compiled_graph_keeps_the_tile_program(name):
+@pytest.mark.parametrize("weights", ["none", "per-sample"])
+@pytest.mark.parametrize("name", PRODUCTS)
+def test_a_compiled_graph_keeps_the_tile_program(name, weights):
+    if weights != "none" and name in ("gaunt-bracket", "vector-signal"):
+        pytest.skip("its parts have weights of their own, and one program adds them up")
     torch.compiler.reset()
     tp = build(name, "natural")
     graphs: list[torch.fx.GraphModule] = []
     module = torch.compile(tp, fullgraph=True, backend=make_boxed_backend(graphs))
     x, y = (t.requires_grad_() for t in draw(tp, 37))
-    found = torch.autograd.grad(module(x, y).square().sum(), (x, y))
-    wanted = torch.autograd.grad(tp(x, y).square().sum(), (x, y))
+    w = tp.random_weights(weights, 37, torch.Generator().manual_seed(3))
+    given = (x, y) if w is None else (x, y, w.requires_grad_())
+    found = torch.autograd.grad(module(*given).square().sum(), given)
+    wanted = torch.autograd.grad(tp(*given).square().sum(), given)
     for mine, right in zip(found, wanted, strict=True):
         assert relative(mine, right) < 1e-12
     called = {str(node.target) for graph in graphs for node in graph.graph.nodes}
-    assert called & {"etp.tile.default", "etp.sparse_bilinear.default"}
-    assert name == "cg-summed" or "etp.tile_gradients.default" in called
+    assert called >= {"etp.tile.default", "etp.tile_gradients.default"}
 
 
 def make_boxed_backend(graphs: list[torch.fx.GraphModule]) -> Callable[..., Any]:
