@@ -1,7 +1,7 @@
 """Our products against every peer that is installed, on the same work in the same run.
 
 ``python -m benchmarks.peers --peer-python VENV/bin/python`` writes ``benchmarks/peers.md`` in about
-forty minutes, with ``--quick`` a smaller table in three. Contestants run in processes of their own
+half an hour, with ``--quick`` a smaller table in three. Contestants run in processes of their own
 (ours, PyTorch peers, JAX peers) with equal threads and equal allocator settings; one works at a
 time. Their outputs are checked against the float64 oracle, then blocks of calls are timed in rounds
 of random order, and ratios are taken within rounds, so that drift of the machine cancels.
@@ -18,7 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from datetime import date
 from functools import cached_property
@@ -90,23 +90,32 @@ class Work:
         return products.get(name)(self.irreps[0], self.irreps[1], filter_ir_out=self.irreps[2])
 
 
+class LostError(RuntimeError):
+    """A contestant's process ended, or its call failed, while it was timed."""
+
+
 class Contestant:
     """A process that makes calls and times them when asked; see ``contestants/worker.py``."""
 
     def __init__(self, python: str, module: str, threads: int) -> None:
         words = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
-        environ = os.environ | ALLOCATOR | dict.fromkeys(words, str(threads))
-        environ |= {"JAX_PLATFORMS": "cpu"}
+        self._environ = os.environ | ALLOCATOR | dict.fromkeys(words, str(threads))
+        self._environ |= {"JAX_PLATFORMS": "cpu"}
         if module == "ours":
-            environ["PYTHONPATH"] = str(HERE.parent)
-        self.process = subprocess.Popen(
-            [python, str(HERE / "contestants" / "worker.py"), module, str(threads)],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
-            text=True, env=environ,
+            self._environ["PYTHONPATH"] = str(HERE.parent)
+        self._words = [python, str(HERE / "contestants" / "worker.py"), module, str(threads)]
+        self.process = self._started()
+
+    def _started(self) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            self._words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+            text=True, env=self._environ,
         )  # fmt: skip
 
     def ask(self, **question: Any) -> dict[str, Any]:
-        """Send a question and wait for the answer."""
+        """Send a question and wait for the answer; a process that has ended is started again."""
+        if self.process.poll() is not None:
+            self.process = self._started()
         assert self.process.stdin is not None
         assert self.process.stdout is not None
         self.process.stdin.write(json.dumps(question) + "\n")
@@ -162,9 +171,9 @@ class Match:
             contestant.close()
         self.folder.cleanup()
 
-    def play(self, work: Work, seconds: float) -> Result | None:
-        """Make, check and time one case."""
-        where, notes = self._make(work)
+    def play(self, work: Work, seconds: float, without: Mapping[str, str]) -> Result | None:
+        """Make, check and time one case; ``without`` says why some sides take no part."""
+        where, notes = self._make(work, without)
         for name in list(where):
             if not self._check(work, name, where[name]):
                 notes[name] = "its output is not this operation"
@@ -188,15 +197,19 @@ class Match:
         once = {name: first[name] for name in rivals if name not in running}
         return self._judge(work, mine, rounds, once, notes)
 
-    def _make(self, work: Work) -> tuple[dict[str, str], dict[str, str]]:
+    def _make(
+        self, work: Work, without: Mapping[str, str]
+    ) -> tuple[dict[str, str], dict[str, str]]:
         rng = np.random.default_rng(0)
         tp = work.build("cg-sparse")
         files = {}
         for key, dim in (("x", tp.irreps_in1.dim), ("y", tp.irreps_in2.dim)):
             files[key] = str(Path(self.folder.name) / f"{key}.npy")
             np.save(files[key], rng.standard_normal((work.batch, dim), dtype=np.float32))
-        where, notes = {}, {}
+        where, notes = {}, dict(without)
         for side, contestant in self.contestants.items():
+            if side in without:
+                continue
             answer = contestant.ask(do="make", work=work.as_question(), **files)
             where |= dict.fromkeys(answer.get("made", ()), side)
             notes |= answer.get("failed", {}) if "made" in answer else {side: answer["failed"]}
@@ -216,8 +229,10 @@ class Match:
         return self.passed[key]
 
     def _block(self, side: str, name: str, calls: int) -> float:
-        times = self.contestants[side].ask(do="time", name=name, calls=calls)["seconds"]
-        return float(np.quantile(times, 0.25))
+        answer = self.contestants[side].ask(do="time", name=name, calls=calls)
+        if "failed" in answer:
+            raise LostError(side, f"{name}: {answer['failed']}")
+        return float(np.quantile(answer["seconds"], 0.25))
 
     def _judge(
         self,
@@ -441,15 +456,28 @@ def main() -> None:
             if time.monotonic() > end:
                 print(f"time is over: {len(wanted) - number + 1} cases left out", file=sys.stderr)
                 break
-            result = match.play(work, seconds=2.0)
+            result = _played(match, work)
             if result is not None:
                 results.append(result)
                 print(f"{number}/{len(wanted)} {work.operation} {_row(result)}", file=sys.stderr)
     finally:
         text = report(results, match, options.threads, peer_versions(options.peer_python))
+        options.out.write_text(text, encoding="utf-8")
         match.close()
-    options.out.write_text(text, encoding="utf-8")
     print(f"{options.out}: {len(results)} cases")
+
+
+def _played(match: Match, work: Work) -> Result | None:
+    """A case, without the side that was lost while it was timed."""
+    without: dict[str, str] = {}
+    while "ours" not in without:
+        try:
+            return match.play(work, seconds=2.0, without=without)
+        except LostError as lost:
+            side, reason = lost.args
+            without[side] = reason
+    print(f"{work}: ours was lost: {without['ours']}", file=sys.stderr)
+    return None
 
 
 if __name__ == "__main__":

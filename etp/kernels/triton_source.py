@@ -48,7 +48,8 @@ def shared_memory(device: torch.device) -> int:
     """Bytes of shared memory that a program may use; without a GPU those of a Hopper card."""
     if device.type != "cuda":
         return 227 << 10
-    return int(torch.cuda.get_device_properties(device).shared_memory_per_block_optin)
+    found = torch.cuda.get_device_properties(device)
+    return int(getattr(found, "shared_memory_per_block_optin", found.shared_memory_per_block))
 
 
 def padded(dim: int) -> int:

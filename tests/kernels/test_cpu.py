@@ -21,7 +21,7 @@ from torch._dynamo.backends.common import aot_autograd
 
 from etp import compiling, measure, products
 from etp.kernels import compose, sparse, tile
-from etp.kernels.sparse import Form, SparseTable, apply_form, sparse_bilinear
+from etp.kernels.sparse import Form, SparseTable, apply_form
 from etp.measure.oracle import evaluate
 from etp.product import TensorProduct
 from etp.tiled import Tiled
