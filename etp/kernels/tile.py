@@ -45,6 +45,8 @@ _NUMPY: dict[torch.dtype, np.dtype[np.floating]] = {
     torch.float32: np.dtype(np.float32),
     torch.float64: np.dtype(np.float64),
 }
+Arrays = Sequence[np.ndarray[Any, Any]]
+"""Steps, indices and coefficients of a program."""
 
 
 class _Struct(ctypes.Structure):
@@ -62,7 +64,7 @@ class _Struct(ctypes.Structure):
         ("macs", ctypes.c_int64),
     )
 
-    def __init__(self, program: Program, arrays: Sequence[np.ndarray[Any, Any]]) -> None:
+    def __init__(self, program: Program, arrays: Arrays) -> None:
         super().__init__(
             *(array.ctypes.data for array in arrays),
             len(program.steps), program.rows, len(program.inputs), len(program.outputs),
@@ -77,16 +79,15 @@ class Kept:
     same map in a later process, or none.
     """
 
-    def __init__(self, both: Bilinear, dtype: torch.dtype, number: int) -> None:
+    def __init__(
+        self, both: Bilinear, arrays: Sequence[Arrays], number: int, *, single: bool
+    ) -> None:
         self.number = number
-        self.dims = tuple(program.outputs for program in (both.forward, both.gradient))
-        self._arrays = [program.arrays(_NUMPY[dtype]) for program in (both.forward, both.gradient)]
-        self._structs = [
-            _Struct(program, arrays)
-            for program, arrays in zip((both.forward, both.gradient), self._arrays, strict=True)
-        ]
+        (self.dim_out,) = both.forward.outputs
+        self._arrays = arrays
+        self._structs = [_Struct(*laid) for laid in zip(both, arrays, strict=True)]
         library = _library().handle
-        library.etp_tile_keep(number, *map(ctypes.byref, self._structs), dtype == torch.float32)
+        library.etp_tile_keep(number, *map(ctypes.byref, self._structs), single)
         finalize(self, library.etp_tile_drop, number).atexit = False
 
 
@@ -102,8 +103,10 @@ def kept(both: Bilinear, dtype: torch.dtype) -> Kept:
     found: Kept | None = both.kept.get(dtype)
     if found is None:
         wide = dtype if dtype in _NUMPY else torch.float32
-        number = _number(both, wide)
-        found = both.kept[dtype] = _KEPT.get(number) or Kept(both, wide, number)
+        arrays = [program.arrays(_NUMPY[wide]) for program in both]
+        number = _number(both, arrays)
+        single = wide == torch.float32
+        found = both.kept[dtype] = _KEPT.get(number) or Kept(both, arrays, number, single=single)
         _KEPT[number] = found
     return found
 
@@ -115,11 +118,12 @@ def kept_for_graph(both: Bilinear, dtype: torch.dtype) -> int:
     return found.number
 
 
-def _number(both: Bilinear, dtype: torch.dtype) -> int:
-    digest = hashlib.blake2b(str(dtype).encode(), digest_size=7)
-    for program in both:
+def _number(both: Bilinear, arrays: Sequence[Arrays]) -> int:
+    digest = hashlib.blake2b(digest_size=7)
+    for program, laid in zip(both, arrays, strict=True):
         digest.update(repr((program.inputs, program.outputs, program.rows)).encode())
-        for array in program.arrays(_NUMPY[torch.float64]):
+        for array in laid:
+            digest.update(array.dtype.str.encode())
             digest.update(array.tobytes())
     return int.from_bytes(digest.digest(), "little")
 
@@ -198,8 +202,7 @@ torch.library.define(
 
 @torch.library.register_fake("etp::tile")  # type: ignore[untyped-decorator]
 def _(x: Tensor, y: Tensor, number: int) -> Tensor:
-    ((dim,), _) = _KEPT[number].dims
-    return x.new_empty(x.shape[0], dim)
+    return x.new_empty(x.shape[0], _KEPT[number].dim_out)
 
 
 @torch.library.register_fake("etp::tile_gradients")  # type: ignore[untyped-decorator]

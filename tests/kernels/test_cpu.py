@@ -254,7 +254,7 @@ def test_builders_at_once_leave_one_whole_library(tmp_path):
         done = [pool.submit(tile._build, str(tile._compiler()), target) for _ in range(3)]
     assert all(future.result() is None for future in done)
     assert list(tmp_path.iterdir()) == [target]
-    # Loaded elsewhere: an operator can be defined once in a process.
+    # Loaded elsewhere: here it would take over the operators.
     load = f"import ctypes, torch; print(ctypes.CDLL({str(target)!r}).etp_tile_float)"
     subprocess.run([sys.executable, "-c", load], check=True)
 
