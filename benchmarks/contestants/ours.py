@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable
 from functools import partial
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch_calls import Work, call_torch, forget, set_threads
+from worker import times
 
 from etp import products
 from etp.measure.roofs import roofline
@@ -44,20 +44,11 @@ def _least_call(direction: str, tries: int = 2000) -> float:
     """Seconds of PyTorch's own product of two numbers, called as the products are."""
     x = np.ones((1, 1), dtype=np.float32)
     call = call_torch(torch.mul, {"direction": direction}, x, x.copy())
-    times = []
-    for _ in range(tries):
-        start = time.perf_counter()
-        call()
-        times.append(time.perf_counter() - start)
-    return float(np.quantile(times[tries // 2 :], 0.25))
+    return float(np.quantile(times(call, tries)[tries // 2 :], 0.25))
 
 
 def _onednn_rate(side: int = 1024, tries: int = 15) -> float:
     """On some processors torch's other library multiplies twice as fast as the one it chooses."""
     a = torch.randn(side, side)
-    best = float("inf")
-    for _ in range(tries):
-        start = time.perf_counter()
-        torch.ops.mkldnn._linear_pointwise(a, a, None, "none", [], "")
-        best = min(best, time.perf_counter() - start)
-    return 2 * side**3 / best
+    multiply = partial(torch.ops.mkldnn._linear_pointwise, a, a, None, "none", [], "")
+    return 2 * side**3 / min(times(multiply, tries))

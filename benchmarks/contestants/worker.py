@@ -67,19 +67,19 @@ def _answer(contestant: Any, calls: dict[str, Any], question: dict[str, Any]) ->
         np.save(question["to"], samples_first[: question["rows"]])
         return {}
     if question["do"] == "time":
-        return {"seconds": _times(calls[question["name"]], question["calls"])}
+        return {"seconds": times(calls[question["name"]], question["calls"])}
     return dict(contestant.limits(question["work"]))
 
 
-def _times(call: Any, count: int) -> list[float]:
+def times(call: Any, count: int) -> list[float]:
     """Seconds of each call, after one that is not counted."""
     call()
-    times = []
+    taken = []
     for _ in range(count):
         start = time.perf_counter()
         call()
-        times.append(time.perf_counter() - start)
-    return times
+        taken.append(time.perf_counter() - start)
+    return taken
 
 
 if __name__ == "__main__":
