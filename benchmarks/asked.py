@@ -41,14 +41,14 @@ print(json.dumps(times))
 """
 _COMPILE = """
 import json, time, torch
-from etp.kernels import tile
+from etp.kernels.on_cpu import tile
 start = time.perf_counter()
 reason = tile.missing()
 print(json.dumps((time.perf_counter() - start, reason)))
 """
 _OVERHEAD = """
 import json
-from etp import selftest
+from etp.measure import selftest
 print(json.dumps([str(selftest._known_duration()), str(selftest._overhead())]))
 """
 

@@ -9,12 +9,13 @@ from __future__ import annotations
 import argparse
 from math import exp
 
-from etp import products, sweep
-from etp.comparison import Comparison, comparisons
-from etp.growth import pay_offs
+from etp import products
+from etp.analysis.comparison import Comparison, comparisons
+from etp.analysis.growth import pay_offs
+from etp.kernels.torch_compile import SUFFIX
 from etp.problem import Problem
-from etp.rows import Row
-from etp.torch_compile import SUFFIX
+from etp.results.rows import Row
+from etp.run import case as sweep
 
 
 def compared(name: str, problem: Problem) -> Comparison:

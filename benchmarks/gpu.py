@@ -14,14 +14,15 @@ from collections.abc import Iterator
 
 import torch
 
-from etp import measure, products, sweep
-from etp.devices import devices
-from etp.kernels import row_form
-from etp.kernels.triton_source import triton_missing
+from etp import measure, products
+from etp.kernels.on_gpu import row_form
+from etp.kernels.on_gpu.triton_source import triton_missing
 from etp.problem import ITEMSIZE, Problem
-from etp.product import TensorProduct
-from etp.registry import register
-from etp.rows import Row
+from etp.product.base import TensorProduct
+from etp.product.registry import register
+from etp.results.rows import Row
+from etp.run import case as sweep
+from etp.run.devices import devices
 
 FUSED = ("cg-sparse", "gaunt-grid", "gaunt-bracket", "complete", "vector-signal", "matrix")
 TRAFFIC = {"forward": (1, 1), "backward": (3, 2), "double-backward": (6, 4)}

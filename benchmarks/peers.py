@@ -29,11 +29,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from etp import environment, products
+from etp import products
 from etp.irreps import setting_irreps
 from etp.measure import oracle, statistic
 from etp.measure.roofs import Roofline
-from etp.product import TensorProduct
+from etp.product.base import TensorProduct
+from etp.run import environment
 
 HERE = Path(__file__).resolve().parent
 ALLOCATOR = {

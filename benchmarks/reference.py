@@ -1,7 +1,8 @@
 """Measure the reference results that come with the package.
 
 ``python -m benchmarks.reference`` runs every available product in the paper's settings on this
-machine, interleaved, and writes ``etp/data/reference.jsonl.gz`` without the long sample lists.
+machine, interleaved, and writes the reference results of :mod:`etp.results.reference`, without the
+long sample lists.
 Nothing else should run meanwhile; it takes about ten minutes.
 """
 
@@ -13,12 +14,13 @@ import json
 import sys
 from pathlib import Path
 
-from etp import products, sweep
-from etp.plans import CHECKS
+from etp import products
 from etp.problem import Problem
-from etp.reference import PATH
-from etp.rows import SAMPLE_KEYS, Row
-from etp.settings import Settings
+from etp.results.reference import PATH
+from etp.results.rows import SAMPLE_KEYS, Row
+from etp.run import case as sweep
+from etp.ui.plans import CHECKS
+from etp.ui.settings import Settings
 
 SETTINGS = ("MIMO", "SIMO", "SISO")
 SWEPT_LMAX = (2, 4)

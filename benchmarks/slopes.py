@@ -17,7 +17,7 @@ import torch
 
 from etp import products
 from etp.irreps import setting_irreps
-from etp.product import TensorProduct
+from etp.product.base import TensorProduct
 
 CLOSE = 0.7
 

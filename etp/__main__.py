@@ -2,7 +2,7 @@
 
 import sys
 
-from etp.cli import main
+from etp.cli.main import main
 
 if __name__ == "__main__":
     sys.exit(main())

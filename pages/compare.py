@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from etp.findings import finding
-from etp.plans import COMPARE
+from etp.analysis.findings import finding
 from etp.ui import compare, data, jobs, show
 from etp.ui.bar import bar
 from etp.ui.frame import page
+from etp.ui.plans import COMPARE
 from etp.ui.session import write_address
 
 with page("Compare"):

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from etp.drift import drift, drift_finding
-from etp.plans import CHECKS
+from etp.analysis.equivariance import drift, drift_finding
 from etp.ui import data, equivariance, jobs, show
 from etp.ui.bar import bar
 from etp.ui.frame import page
+from etp.ui.plans import CHECKS
 from etp.ui.session import write_address
 
 with page("Equivariance"):

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import streamlit as st
 
-from etp.counts import counts, counts_finding
-from etp.plans import COUNTS
+from etp.analysis.expressivity import counts, counts_finding
 from etp.ui import data, expressivity, jobs, show
 from etp.ui.bar import bar
 from etp.ui.frame import page
+from etp.ui.plans import COUNTS
 from etp.ui.session import write_address
 
 with page("Expressivity"):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import streamlit as st
 
-from etp.runs import runs
+from etp.analysis.machines import runs
 from etp.ui import results, show
 from etp.ui.frame import page
 

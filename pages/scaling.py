@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from etp.growth import growth_finding
-from etp.plans import SCALING
+from etp.analysis.growth import growth_finding
 from etp.ui import axis, data, jobs, scaling, scaling_table, show
 from etp.ui.bar import bar
 from etp.ui.frame import page
+from etp.ui.plans import SCALING
 from etp.ui.session import write_address
 
 with page("Scaling"):

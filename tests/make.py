@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from etp.problem import Problem
-from etp.rows import SCHEMA, Row
+from etp.results.rows import SCHEMA, Row
 
 MIMO = Problem.of_setting("MIMO", 2)
 MEDIAN = {"median_s": 1e-3}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -11,18 +12,18 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 LAYERS = (
-    {"irreps", "problem", "rows", "devices", "applicability",
-     "compiling"},
-    {"sphere", "so3", "layout", "environment", "table_module"},
-    {"product", "registry", "transform", "kernels", "signal_product", "library_product",
-     "own_files", "weighting", "fields", "tiled", "torch_compile", "fused",
-     "grid_product"},
+    {"irreps", "problem"},
+    {"maths", "results"},
+    {"kernels", "product"},
     {"products", "measure"},
-    {"sweep", "store", "formats", "worker", "runner", "operation", "comparison", "runs",
-     "selftest", "reference", "catalog", "experiments"},
-    {"charts", "tables", "findings", "drift", "counts", "growth", "settings", "plans", "commands"},
-    {"ui", "cli", "__main__"},
-)  # fmt: skip
+    {"run", "analysis"},
+    {"charts"},
+    {"ui", "cli"},
+    {"__main__"},
+)
+"""The rooms, from the ground floor up."""
+SHIMS = {"registry", "library_product"}
+"""Old addresses of what has moved."""
 PLACE = {name: number for number, names in enumerate(LAYERS) for name in names}
 FILES = sorted((ROOT / "etp").rglob("*.py"))
 
@@ -47,8 +48,8 @@ def imported(path: Path) -> set[str]:
 @pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(ROOT)))
 def test_a_file_imports_only_from_its_own_layer_or_below(path):
     own = part(path)
-    if own == "__init__":
-        pytest.skip("exports names on first use")
+    if own == "__init__" or own in SHIMS:
+        pytest.skip("exports names that live elsewhere")
     assert own in PLACE, f"{own} has no place in the plan: add it to LAYERS"
     above = {name for name in imported(path) if PLACE[name] > PLACE[own]}
     assert not above
@@ -62,14 +63,15 @@ def test_only_the_user_interface_knows_streamlit(path):
 
 def test_no_product_imports_another():
     for path in (ROOT / "etp" / "products").glob("*.py"):
-        assert "from etp.products" not in path.read_text(), path
+        assert not re.search(r"from etp\.products(?! import _|\._)", path.read_text()), path
 
 
 @pytest.mark.parametrize(
     "module",
-    ["etp", "etp.irreps", "etp.problem", "etp.store", "etp.formats", "etp.runner", "etp.settings",
-     "etp.plans", "etp.charts", "etp.tables", "etp.findings", "etp.measure.verdict", "etp.runs",
-     "etp.ui.compare", "etp.ui.equivariance", "etp.ui.results", "etp.cli"],
+    ["etp", "etp.irreps", "etp.problem", "etp.results.store", "etp.results.formats",
+     "etp.run.runner", "etp.ui.settings", "etp.ui.plans", "etp.charts", "etp.analysis.tables",
+     "etp.analysis.findings", "etp.measure.verdict", "etp.analysis.machines",
+     "etp.ui.compare", "etp.ui.equivariance", "etp.ui.results", "etp.cli.main"],
 )  # fmt: skip
 def test_the_light_parts_import_neither_torch_nor_e3nn(module):
     code = (

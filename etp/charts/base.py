@@ -10,8 +10,8 @@ from typing import Any, Literal
 import altair as alt
 import pandas as pd
 
+from etp.analysis.text import power_text, superscript
 from etp.charts import theme
-from etp.charts.text import power_text, superscript
 from etp.charts.theme import Mode
 
 Chart = alt.Chart | alt.LayerChart

@@ -7,8 +7,8 @@ from typing import Any
 import altair as alt
 import pandas as pd
 
+from etp.analysis.text import count_text, list_text
 from etp.charts import base, theme
-from etp.charts.text import count_text, list_text
 from etp.charts.theme import Mode
 
 PANEL = 115

@@ -8,8 +8,8 @@ from typing import Any
 import altair as alt
 import pandas as pd
 
+from etp.analysis.text import bytes_text, count_text, list_text, time_text
 from etp.charts import base, labels, theme
-from etp.charts.text import bytes_text, count_text, list_text, time_text
 from etp.charts.theme import Mode
 from etp.problem import Axis
 

@@ -7,8 +7,8 @@ from typing import Any
 import altair as alt
 import pandas as pd
 
+from etp.analysis.text import list_text, range_text, ratio_text, speed_words
 from etp.charts import base, labels, theme
-from etp.charts.text import list_text, range_text, ratio_text, speed_words
 from etp.charts.theme import Mode
 
 HEIGHT = 372

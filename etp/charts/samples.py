@@ -5,8 +5,8 @@ from __future__ import annotations
 import altair as alt
 import pandas as pd
 
+from etp.analysis.text import list_text, time_text
 from etp.charts import base, labels
-from etp.charts.text import list_text, time_text
 from etp.charts.theme import Mode
 
 HEIGHT = 270

@@ -11,8 +11,8 @@ import numpy as np
 import plotly.graph_objects as go
 from numpy.typing import NDArray
 
+from etp.analysis.text import power_text
 from etp.charts import theme
-from etp.charts.text import power_text
 from etp.charts.theme import Mode
 
 Values = NDArray[np.float64]

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from etp.torch_compile import asked, plain_name
+from etp.kernels.torch_compile import asked, plain_name
 
 Mode = Literal["light", "dark"]
 

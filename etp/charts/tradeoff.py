@@ -8,8 +8,8 @@ from typing import Any
 import altair as alt
 import pandas as pd
 
+from etp.analysis.text import count_text, list_text, time_text
 from etp.charts import base, labels, theme
-from etp.charts.text import count_text, list_text, time_text
 from etp.charts.theme import Mode
 
 HEIGHT = 372

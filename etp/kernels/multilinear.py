@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
-from etp.kernels.triton_source import compile_times
+from etp.kernels.on_gpu.triton_source import compile_times
 
 SIDES = "xyzw"
 """First factor, second factor, result, weights."""

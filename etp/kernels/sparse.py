@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 from torch import Tensor
 
-from etp.kernels import compose, program
+from etp.kernels.on_cpu import compose, program
 
 if TYPE_CHECKING:
-    from etp.product import TensorProduct
+    from etp.product.base import TensorProduct
 
 _CHUNK = 1 << 22
 """Numbers held at once by the plain form."""
@@ -153,7 +153,7 @@ def apply_form(
     """Evaluate one form, shape (N, len(rows) - 1). An operator, so that torch.compile keeps it."""
     out = x.new_empty(len(x), len(rows) - 1)
     if x.device.type == "cpu" and cpu_kernel_missing() is None:
-        from etp.kernels import sparse_cpu
+        from etp.kernels.on_cpu import sparse_cpu
 
         sparse_cpu.run(x, y, rows, first, second, values, out)
     else:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from etp.measure.oracle import Agreement, agreement
     from etp.measure.roofs import Roofline, roofline
     from etp.measure.runtime import Runtime, measure_runtime
-    from etp.product import Cost
+    from etp.product.base import Cost
 
 __all__ = [
     "Agreement",
@@ -40,7 +40,7 @@ __all__ = [
 
 _HOME = {
     "Agreement": "oracle",
-    "Cost": "etp.product",
+    "Cost": "etp.product.base",
     "EquivarianceError": "equivariance",
     "Expressivity": "gamma",
     "Memory": "memory",

@@ -16,10 +16,10 @@ import torch
 from e3nn import o3
 from torch import Tensor
 
-from etp import so3
 from etp.irreps import Ir
+from etp.maths import so3
 from etp.measure import oracle
-from etp.product import TensorProduct
+from etp.product.base import TensorProduct
 
 GATES = {torch.float64: 1e-12, torch.float32: 5e-6, torch.bfloat16: 3e-2}
 

@@ -19,7 +19,7 @@ from e3nn import o3
 from torch import Tensor
 
 from etp.measure.interactability import Measured, Triple, allowed_paths, measured_coefficients
-from etp.product import TensorProduct
+from etp.product.base import TensorProduct
 
 THRESHOLD = 1e-9
 """Singular values below this fraction of the largest count as zero."""

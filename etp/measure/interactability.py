@@ -13,7 +13,7 @@ from e3nn import o3
 from torch import Tensor
 
 from etp.measure import oracle
-from etp.product import TensorProduct
+from etp.product.base import TensorProduct
 
 Triple = tuple[o3.Irrep, o3.Irrep, o3.Irrep]
 

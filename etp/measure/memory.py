@@ -11,7 +11,7 @@ from torch.profiler import ProfilerActivity, profile
 
 from etp.measure.runtime import draw, make_call
 from etp.problem import Direction, Weights
-from etp.product import TensorProduct
+from etp.product.base import TensorProduct
 
 # The profiler would write lines of its own to standard error.
 os.environ.setdefault("KINETO_LOG_LEVEL", "99")

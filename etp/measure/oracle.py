@@ -11,7 +11,7 @@ from e3nn import o3
 from torch import Tensor
 
 from etp.problem import Weights
-from etp.product import TensorProduct
+from etp.product.base import TensorProduct
 
 
 @cache

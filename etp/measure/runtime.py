@@ -15,7 +15,7 @@ from torch import Tensor
 
 from etp.measure.clock import Block, Call, Clock, Event, group_size, time_rounds, warm_up
 from etp.problem import Cache, Direction, Weights
-from etp.product import TensorProduct
+from etp.product.base import TensorProduct
 
 CLOCK_STEP_S = time.get_clock_info("perf_counter").resolution
 EVENT_STEP_S = 0.5e-6
@@ -234,7 +234,7 @@ def measure_runtime(
 ) -> Runtime:
     """Time one product by itself: first call apart, warm-up by time, ``rounds`` blocks.
 
-    To compare products, time them together in interleaved rounds (:mod:`etp.sweep`): two runs
+    To compare products, time them together in interleaved rounds (:mod:`etp.run.case`): two runs
     minutes apart differ by more than most effects.
 
     Raises:

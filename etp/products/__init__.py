@@ -8,16 +8,18 @@ from difflib import get_close_matches
 from functools import cache
 from pathlib import Path
 
-from etp import own_files
-from etp.product import TensorProduct
-from etp.registry import registry
+from etp.product import plugins
+from etp.product.base import TensorProduct
+from etp.product.registry import registry
 
 
 @cache
 def _discover() -> dict[Path, str]:
     for module in pkgutil.iter_modules(__path__):
+        if module.name.startswith("_"):
+            continue
         importlib.import_module(f"{__name__}.{module.name}")
-    return own_files.load()
+    return plugins.load()
 
 
 def not_loaded() -> dict[Path, str]:

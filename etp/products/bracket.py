@@ -16,12 +16,13 @@ from e3nn import o3
 from torch import Tensor
 from typing_extensions import override
 
-from etp import fields, so3, sphere
-from etp.grid_product import FieldProduct, FieldSide, GridProduct
-from etp.kernels import compose
-from etp.registry import register
-from etp.transform import Assembly, GridTransform, sectors
-from etp.weighting import Split, scaled
+from etp.kernels.on_cpu import compose
+from etp.maths import so3, sphere
+from etp.product.registry import register
+from etp.product.weighting import Split, scaled
+from etp.products import _fields as fields
+from etp.products._grid import FieldProduct, FieldSide, GridProduct
+from etp.products._transforms import Assembly, GridTransform, sectors
 
 EVEN, ODD = 0, 1
 """The two parts: product of values, bracket."""
@@ -31,8 +32,9 @@ EVEN, ODD = 0, 1
 class GauntBracket(GridProduct):
     r"""Both parts added up, one output copy per irrep and parity; smallest exact grid.
 
-    c = :func:`etp.so3.gaunt_coefficient` for even l1 + l2 + l3 and
-    :func:`etp.so3.bracket_coefficient` for odd ones. Without weights both parts enter with factor
+    c = :func:`etp.maths.so3.gaunt_coefficient` for even l1 + l2 + l3 and
+    :func:`etp.maths.so3.bracket_coefficient` for odd ones. Without weights both parts enter with
+    factor
     one, and the family under linear layers has dimension n1 + n2 + n3 - 2 (6 L in MIMO). Its
     weights are factors of each irrep for the two parts apart, which no linear layer can do with one
     copy of each input: then the dimension is 8 L - 2.

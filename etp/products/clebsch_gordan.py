@@ -10,17 +10,17 @@ from e3nn import o3
 from torch import Tensor
 from typing_extensions import override
 
-from etp import so3
-from etp.kernels import compose, program, tile
 from etp.kernels.multilinear import PRODUCT, WEIGHTED, evaluate
+from etp.kernels.on_cpu import compose, program, tile
+from etp.kernels.on_gpu.triton_paths import path_form
+from etp.kernels.on_gpu.triton_source import serves
 from etp.kernels.sparse import SparseTable, sparse_bilinear
-from etp.kernels.triton_paths import path_form
-from etp.kernels.triton_source import serves
-from etp.layout import slices
-from etp.product import Path, TensorProduct
-from etp.registry import register
-from etp.tiled import Tiled
-from etp.weighting import scaled
+from etp.maths import so3
+from etp.product.base import Path, TensorProduct
+from etp.product.layout import slices
+from etp.product.registry import register
+from etp.product.weighting import scaled
+from etp.products._tiled import Tiled
 
 
 class ClebschGordan(TensorProduct):

@@ -21,14 +21,15 @@ from e3nn import o3
 from torch import Tensor
 from typing_extensions import override
 
-from etp import fields, so3, sphere
-from etp.fused import Fused
 from etp.kernels.multilinear import Form
-from etp.kernels.triton_grid import Signal, Stage, Term, feature_places, grid_form
-from etp.layout import slices
-from etp.product import TensorProduct
-from etp.registry import register
-from etp.transform import Sector, sectors
+from etp.kernels.on_gpu.triton_grid import Signal, Stage, Term, feature_places, grid_form
+from etp.maths import so3, sphere
+from etp.product.base import TensorProduct
+from etp.product.layout import slices
+from etp.product.registry import register
+from etp.products import _fields as fields
+from etp.products._fused import Fused
+from etp.products._transforms import Sector, sectors
 
 SHRINK = 0.9
 """Each grid serves pairs down to this fraction of its largest l1 + l2 (measured)."""

@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from typing_extensions import override
 
-from etp.library_product import LibraryCall, LibraryProduct, dense_macs, missing, nonzero_macs
-from etp.registry import register
+from etp.product.registry import register
+from etp.products._library import LibraryCall, LibraryProduct, dense_macs, missing, nonzero_macs
 
 
 @register

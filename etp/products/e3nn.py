@@ -10,14 +10,14 @@ import torch
 from e3nn import o3
 from typing_extensions import override
 
-from etp.library_product import (
+from etp.product.registry import register
+from etp.products._library import (
     LibraryCall,
     LibraryProduct,
     WeightedLibraryProduct,
     dense_macs,
     instructions,
 )
-from etp.registry import register
 
 
 class _E3nn(LibraryProduct):

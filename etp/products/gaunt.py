@@ -1,7 +1,7 @@
 r"""The Gaunt tensor product on a grid: the pointwise product of two scalar signals on the sphere.
 
-c = :func:`etp.so3.gaunt_coefficient`: even paths only. The smallest exact grid is used; both forms
-compute the same numbers (see :mod:`etp.signal_product`).
+c = :func:`etp.maths.so3.gaunt_coefficient`: even paths only. The smallest exact grid is used; both
+forms compute the same numbers (see :mod:`etp.products._signals`).
 """
 
 from __future__ import annotations
@@ -13,11 +13,12 @@ from e3nn import o3
 from torch import Tensor
 from typing_extensions import override
 
-from etp import fields, sphere
-from etp.grid_product import FieldProduct, FieldSide, GridProduct
-from etp.kernels import compose
-from etp.registry import register
-from etp.signal_product import (
+from etp.kernels.on_cpu import compose
+from etp.maths import sphere
+from etp.product.registry import register
+from etp.products import _fields as fields
+from etp.products._grid import FieldProduct, FieldSide, GridProduct
+from etp.products._signals import (
     SignalProduct,
     SpectralProduct,
     fast_length,
@@ -25,7 +26,7 @@ from etp.signal_product import (
     fft_macs,
     sector_tag,
 )
-from etp.transform import ByOrder, GridTransform, Sector
+from etp.products._transforms import ByOrder, GridTransform, Sector
 
 
 @register

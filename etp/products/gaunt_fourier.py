@@ -1,7 +1,7 @@
 r"""The Gaunt tensor product by two-dimensional Fourier series on the torus (Luo et al. 2024).
 
 The coefficients are exact: integrals over the torus are done in closed form, where the published
-code is good to 1e-4. c = :func:`etp.so3.gaunt_coefficient`.
+code is good to 1e-4. c = :func:`etp.maths.so3.gaunt_coefficient`.
 """
 
 from __future__ import annotations
@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
-from etp import sphere
-from etp.registry import register
-from etp.signal_product import SpectralProduct, fast_length, fft_dtype, fft_macs, sector_tag
-from etp.transform import ByOrder
+from etp.maths import sphere
+from etp.product.registry import register
+from etp.products._signals import SpectralProduct, fast_length, fft_dtype, fft_macs, sector_tag
+from etp.products._transforms import ByOrder
 
 
 class _GauntFourier(SpectralProduct):

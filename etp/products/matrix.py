@@ -15,13 +15,13 @@ from e3nn import o3
 from torch import Tensor
 from typing_extensions import override
 
-from etp import so3
-from etp.fused import Fused
-from etp.kernels import compose, program
 from etp.kernels.multilinear import Form
-from etp.kernels.triton_matrix import grade_of, matrix_form
-from etp.registry import register
-from etp.tiled import Tiled
+from etp.kernels.on_cpu import compose, program
+from etp.kernels.on_gpu.triton_matrix import grade_of, matrix_form
+from etp.maths import so3
+from etp.product.registry import register
+from etp.products._fused import Fused
+from etp.products._tiled import Tiled
 
 
 @register

@@ -10,14 +10,14 @@ import torch
 from e3nn import o3
 from typing_extensions import override
 
-from etp.library_product import (
+from etp.product.registry import register
+from etp.products._library import (
     LibraryCall,
     WeightedLibraryProduct,
     instructions,
     missing,
     nonzero_macs,
 )
-from etp.registry import register
 
 DTYPES = {torch.float32: np.float32, torch.float64: np.float64}
 

@@ -14,10 +14,10 @@ from e3nn import o3
 from torch import Tensor
 from typing_extensions import override
 
-from etp import so3, sphere
-from etp.layout import channel_index, slices
-from etp.product import TensorProduct
-from etp.registry import register
+from etp.maths import so3, sphere
+from etp.product.base import TensorProduct
+from etp.product.layout import channel_index, slices
+from etp.product.registry import register
 
 _AXES = [[0.0, 1.0, 0.0], [0.0, 0.0, 1.0], [1.0, 0.0, 0.0]]
 """Rotation Q with Q y = x, Q z = y, Q x = z: turns about y become turns about x."""

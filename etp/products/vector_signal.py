@@ -17,12 +17,13 @@ from e3nn import o3
 from torch import Tensor
 from typing_extensions import override
 
-from etp import fields, so3, sphere
-from etp.grid_product import FieldProduct, FieldSide, GridProduct
-from etp.kernels import compose
-from etp.registry import register
-from etp.transform import Assembly, sectors
-from etp.weighting import Side, Split, scaled
+from etp.kernels.on_cpu import compose
+from etp.maths import so3, sphere
+from etp.product.registry import register
+from etp.product.weighting import Side, Split, scaled
+from etp.products import _fields as fields
+from etp.products._grid import FieldProduct, FieldSide, GridProduct
+from etp.products._transforms import Assembly, sectors
 
 Vector = dict[str, Tensor]
 """Components on the grid: r, b, a along the point, beta and alpha; v the value of a scalar."""

@@ -7,15 +7,15 @@ from typing import get_args
 
 import streamlit as st
 
-from etp.charts.text import count_text, time_text
-from etp.growth.lines import Line, size_text
-from etp.plans import SCALING, shown_problem, sizes
+from etp.analysis.growth.lines import Line, size_text
+from etp.analysis.text import count_text, time_text
 from etp.problem import MAX_BATCH, MAX_CHANNELS, Axis
-from etp.settings import CUSTOM, Settings
 from etp.ui import jobs
 from etp.ui.bar import Sizes
 from etp.ui.data import Swept
+from etp.ui.plans import SCALING, shown_problem, sizes
 from etp.ui.session import bound, choose, settings
+from etp.ui.settings import CUSTOM, Settings
 
 BATCHES = (1, 10, 100, 1000, 10_000, 100_000)
 CHANNELS = (1, 2, 4, 8, 16, 32, 64, 128)

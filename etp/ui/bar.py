@@ -7,15 +7,15 @@ from typing import NamedTuple, get_args
 
 import streamlit as st
 
-from etp import applicability
-from etp.catalog import Entry
-from etp.charts.text import bytes_text, count_text, time_text
+from etp.analysis.text import bytes_text, count_text, time_text
 from etp.irreps import OUTPUTS, SETTINGS, IrrepsError
-from etp.plans import Plan
 from etp.problem import MAX_BATCH, MAX_CHANNELS, Cache, Direction, DType, Matmul, Weights
-from etp.settings import COMPILED, CUSTOM, MAX_LMAX, Settings
+from etp.product import applicability
+from etp.run.catalog import Entry
 from etp.ui import jobs
+from etp.ui.plans import Plan
 from etp.ui.session import bound, choose, settings
+from etp.ui.settings import COMPILED, CUSTOM, MAX_LMAX, Settings
 
 FIELDS = {"irreps1": "Input 1", "irreps2": "Input 2", "filter_out": "Outputs to keep"}
 _DIRECTIONS = {

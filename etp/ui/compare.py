@@ -10,12 +10,12 @@ import pandas as pd
 import streamlit as st
 
 from etp import charts
-from etp.charts.text import time_text
+from etp.analysis.comparison import Comparison
+from etp.analysis.findings import pair_sentence, pair_words
+from etp.analysis.tables import frame, shown, timed_frame
+from etp.analysis.text import time_text
 from etp.charts.theme import Mode
-from etp.comparison import Comparison
-from etp.findings import pair_sentence, pair_words
 from etp.measure.state import state_text
-from etp.tables import frame, shown, timed_frame
 from etp.ui import jobs, show
 from etp.ui.data import View
 from etp.ui.frame import mode, on_phone

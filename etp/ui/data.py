@@ -6,15 +6,15 @@ from dataclasses import dataclass
 
 import streamlit as st
 
-from etp.comparison import Comparison, comparisons
-from etp.growth import Line, lines
-from etp.plans import shown_problem
+from etp.analysis.comparison import Comparison, comparisons
+from etp.analysis.growth import Line, lines
+from etp.analysis.machines import runs
 from etp.problem import Problem
-from etp.reference import reference_rows
-from etp.rows import Row
-from etp.runs import runs
-from etp.settings import CUSTOM, Settings
+from etp.results.reference import reference_rows
+from etp.results.rows import Row
 from etp.ui.jobs import store
+from etp.ui.plans import shown_problem
+from etp.ui.settings import CUSTOM, Settings
 
 
 @dataclass

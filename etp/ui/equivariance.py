@@ -6,10 +6,10 @@ import numpy as np
 import streamlit as st
 
 from etp import charts
+from etp.analysis.equivariance import Drift
 from etp.charts import sphere
-from etp.drift import Drift
 from etp.problem import Problem
-from etp.rows import Row
+from etp.results.rows import Row
 from etp.ui import show
 from etp.ui.frame import mode, on_phone
 from etp.ui.session import settings
@@ -114,7 +114,7 @@ def _turn(row_id: str, _row: Row) -> sphere.Turn:
     # Only this view needs torch in the server: a table of spherical harmonics.
     import torch
 
-    from etp.sphere import Grid, grid_points, spherical_harmonics
+    from etp.maths.sphere import Grid, grid_points, spherical_harmonics
 
     beta = torch.linspace(0, torch.pi, ROWS, dtype=torch.float64)
     alpha = torch.linspace(0, 2 * torch.pi, COLUMNS, dtype=torch.float64)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import streamlit as st
 
 from etp import charts
-from etp.charts.text import count_text
-from etp.counts import Counts, cross_product, map_frame
+from etp.analysis.expressivity import Counts, cross_product, map_frame
+from etp.analysis.text import count_text
 from etp.problem import Problem
 from etp.ui import show
 from etp.ui.frame import mode

@@ -9,15 +9,15 @@ import pandas as pd
 import streamlit as st
 
 from etp import charts
-from etp.catalog import Catalog
-from etp.charts.text import count_text, time_text
+from etp.analysis.text import count_text, time_text
 from etp.charts.theme import Mode
-from etp.plans import Plan
-from etp.runner import Runner, Status
-from etp.settings import Settings
-from etp.store import Job, Store, default_path
+from etp.results.store import Job, Store, default_path
+from etp.run.catalog import Catalog
+from etp.run.runner import Runner, Status
 from etp.ui.frame import mode
+from etp.ui.plans import Plan
 from etp.ui.session import choose, settings
+from etp.ui.settings import Settings
 
 POLL_S = 1.0
 

@@ -9,13 +9,14 @@ from urllib.parse import quote
 import pandas as pd
 import streamlit as st
 
-from etp import charts, formats
-from etp.charts.text import count_text, time_text
-from etp.findings import Finding
-from etp.growth import swept_axis
-from etp.reference import reference_rows
-from etp.rows import STATUSES, Row, RowError
-from etp.runs import Run, differences, matching, name_of, side_by_side
+from etp import charts
+from etp.analysis.findings import Finding
+from etp.analysis.growth import swept_axis
+from etp.analysis.machines import Run, differences, matching, name_of, side_by_side
+from etp.analysis.text import count_text, time_text
+from etp.results import formats
+from etp.results.reference import reference_rows
+from etp.results.rows import STATUSES, Row, RowError
 from etp.ui import jobs, show
 from etp.ui.frame import mode
 

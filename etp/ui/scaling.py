@@ -7,9 +7,7 @@ import pandas as pd
 import streamlit as st
 
 from etp import charts
-from etp.charts.text import count_text, list_text, rate_text
-from etp.charts.theme import Mode
-from etp.growth import (
+from etp.analysis.growth import (
     LIMIT_WORDS,
     Line,
     crossing_sentence,
@@ -21,10 +19,12 @@ from etp.growth import (
     pay_offs,
     roofs_of,
 )
-from etp.growth.lines import size_text
-from etp.growth.words import SYMBOLS
+from etp.analysis.growth.lines import size_text
+from etp.analysis.growth.words import SYMBOLS
+from etp.analysis.tables import timed_frame
+from etp.analysis.text import count_text, list_text, rate_text
+from etp.charts.theme import Mode
 from etp.problem import Axis
-from etp.tables import timed_frame
 from etp.ui import axis, show
 from etp.ui.data import Swept
 from etp.ui.frame import mode, on_phone

@@ -9,16 +9,16 @@ import pandas as pd
 import streamlit as st
 
 from etp import charts
-from etp.charts.text import bytes_text, count_text, list_text, superscript
-from etp.growth import Line, growths
-from etp.growth.words import SYMBOLS
-from etp.plans import scaling_command
-from etp.settings import Settings
-from etp.tables import frame, timed_frame
-from etp.torch_compile import plain_name
+from etp.analysis.growth import Line, growths
+from etp.analysis.growth.words import SYMBOLS
+from etp.analysis.tables import frame, timed_frame
+from etp.analysis.text import bytes_text, count_text, list_text, superscript
+from etp.kernels.torch_compile import plain_name
 from etp.ui import jobs, show
 from etp.ui.data import Swept
+from etp.ui.plans import scaling_command
 from etp.ui.scaling import slopes_of, time_chart
+from etp.ui.settings import Settings
 
 
 def table(swept: Swept, line: Line) -> None:

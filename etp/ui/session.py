@@ -6,7 +6,7 @@ from typing import Any
 
 import streamlit as st
 
-from etp.settings import Settings
+from etp.ui.settings import Settings
 
 _KEY = "settings"
 _ERRORS = "address_errors"

@@ -13,11 +13,11 @@ import pandas as pd
 import streamlit as st
 
 from etp import charts
-from etp.comparison import Comparison
-from etp.findings import Finding
-from etp.rows import Row
-from etp.settings import Settings
+from etp.analysis.comparison import Comparison
+from etp.analysis.findings import Finding
+from etp.results.rows import Row
 from etp.ui.session import choose, settings
+from etp.ui.settings import Settings
 
 
 @dataclass(frozen=True)

@@ -9,11 +9,11 @@ from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
 from etp import products
-from etp.fused import Fused
-from etp.kernels.grid_source import sources, tile
 from etp.kernels.multilinear import PRODUCT
-from etp.kernels.triton_grid import WARPS, GridForm
-from etp.kernels.triton_source import compiled
+from etp.kernels.on_gpu.grid_source import sources, tile
+from etp.kernels.on_gpu.triton_grid import WARPS, GridForm
+from etp.kernels.on_gpu.triton_source import compiled
+from etp.products._fused import Fused
 from tests.kernels.resources import stack_bytes
 
 CONSTANTS = ("BLOCK", "ACC", "PRECISION")

@@ -11,10 +11,10 @@ from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
 from etp import products
-from etp.fused import Fused
 from etp.kernels.multilinear import PRODUCT
-from etp.kernels.triton_matrix import MatrixForm
-from etp.kernels.triton_source import compiled
+from etp.kernels.on_gpu.triton_matrix import MatrixForm
+from etp.kernels.on_gpu.triton_source import compiled
+from etp.products._fused import Fused
 from tests.kernels.resources import stack_bytes
 
 BACKWARD = PRODUCT.derivative([0, 1], [0])

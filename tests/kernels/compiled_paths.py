@@ -10,11 +10,12 @@ import triton.language as tl
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
-from etp import compiling, products
+from etp import products
+from etp.kernels import compile_times as compiling
 from etp.kernels.multilinear import PRODUCT, WEIGHTED, Evaluation
-from etp.kernels.path_source import sources
-from etp.kernels.triton_paths import PathForm, _build
-from etp.kernels.triton_source import Source, compile_times, compiled
+from etp.kernels.on_gpu.path_source import sources
+from etp.kernels.on_gpu.triton_paths import PathForm, _build
+from etp.kernels.on_gpu.triton_source import Source, compile_times, compiled
 
 HOPPER = GPUTarget("cuda", 90, 32)
 BACKWARD = PRODUCT.derivative([0, 1], [0])

@@ -6,7 +6,7 @@ import torch
 import triton.language as tl
 
 from etp.kernels.multilinear import PRODUCT, Evaluation, Form
-from etp.kernels.row_form import RowForm
+from etp.kernels.on_gpu.row_form import RowForm
 
 SECOND = PRODUCT.derivative([0, 1], [0])
 THIRD = SECOND.derivative([0, 1, 2], [0, 1])

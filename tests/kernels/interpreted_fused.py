@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from etp import measure, products
-from etp.fused import Fused
-from etp.kernels.triton_source import interpreted
-from etp.product import TensorProduct
+from etp.kernels.on_gpu.triton_source import interpreted
+from etp.product.base import TensorProduct
+from etp.products._fused import Fused
 
 assert interpreted(), "this file is run by test_triton.py"
 

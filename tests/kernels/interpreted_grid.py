@@ -7,13 +7,13 @@ import torch
 import triton.language as tl
 
 from etp import measure, products
-from etp.fused import Fused
-from etp.kernels import grid_source, triton_grid
-from etp.kernels.grid_source import sources
 from etp.kernels.multilinear import PRODUCT, Evaluation, evaluate, intern
-from etp.kernels.triton_grid import GridForm, Signal, Stage, Term
-from etp.kernels.triton_source import interpreted
-from etp.product import TensorProduct
+from etp.kernels.on_gpu import grid_source, triton_grid
+from etp.kernels.on_gpu.grid_source import sources
+from etp.kernels.on_gpu.triton_grid import GridForm, Signal, Stage, Term
+from etp.kernels.on_gpu.triton_source import interpreted
+from etp.product.base import TensorProduct
+from etp.products._fused import Fused
 from tests.kernels.forms import SECOND, THIRD, draw
 
 assert interpreted(), "this file is run by test_triton.py"

@@ -6,12 +6,12 @@ import pytest
 import torch
 
 from etp import measure, products
-from etp.fused import Fused
-from etp.kernels import triton_matrix
 from etp.kernels.multilinear import PRODUCT, Evaluation
-from etp.kernels.row_form import Block
-from etp.kernels.triton_matrix import Grade, MatrixForm
-from etp.kernels.triton_source import interpreted
+from etp.kernels.on_gpu import triton_matrix
+from etp.kernels.on_gpu.row_form import Block
+from etp.kernels.on_gpu.triton_matrix import Grade, MatrixForm
+from etp.kernels.on_gpu.triton_source import interpreted
+from etp.products._fused import Fused
 from tests.kernels.forms import SECOND, THIRD, assert_rows_end, draw
 
 assert interpreted(), "this file is run by test_triton.py"

@@ -13,14 +13,14 @@ from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from etp import measure, products
-from etp.kernels import path_source, triton_paths
 from etp.kernels.multilinear import PRODUCT, WEIGHTED, Evaluation, evaluate, intern
-from etp.kernels.path_source import sources
-from etp.kernels.row_form import Block
-from etp.kernels.triton_paths import Coupling, PathForm, path_form
-from etp.kernels.triton_source import interpreted
+from etp.kernels.on_gpu import path_source, triton_paths
+from etp.kernels.on_gpu.path_source import sources
+from etp.kernels.on_gpu.row_form import Block
+from etp.kernels.on_gpu.triton_paths import Coupling, PathForm, path_form
+from etp.kernels.on_gpu.triton_source import interpreted
 from etp.measure import oracle
-from etp.product import TensorProduct
+from etp.product.base import TensorProduct
 from etp.products.clebsch_gordan import ClebschGordan
 from tests.kernels.forms import assert_rows_end
 

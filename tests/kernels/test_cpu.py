@@ -19,12 +19,14 @@ import torch
 from functorch.compile import make_boxed_func  # type: ignore[import-untyped]
 from torch._dynamo.backends.common import aot_autograd
 
-from etp import compiling, measure, products
-from etp.kernels import compose, sparse, tile
+from etp import measure, products
+from etp.kernels import compile_times as compiling
+from etp.kernels import sparse
+from etp.kernels.on_cpu import compose, tile
 from etp.kernels.sparse import Form, SparseTable, apply_form
 from etp.measure.oracle import evaluate
-from etp.product import TensorProduct
-from etp.tiled import Tiled
+from etp.product.base import TensorProduct
+from etp.products._tiled import Tiled
 
 NO_COMPILER = shutil.which("g++") is None and shutil.which("c++") is None
 needs_compiler = pytest.mark.skipif(NO_COMPILER, reason="no C++ compiler on this machine")
@@ -289,7 +291,8 @@ def test_a_compiler_that_fails_is_named_and_products_still_work(fresh, monkeypat
 
 COUNTED = """
 import json, torch
-from etp import compiling, products
+from etp import products
+from etp.kernels import compile_times as compiling
 for _ in range(2):
     tp = products.get("cg-sparse")("0e+1o", "0e+1o")
     x1, x2 = tp.random_inputs(4, torch.Generator().manual_seed(0), torch.float32)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from etp.kernels.triton_source import triton_missing
+from etp.kernels.on_gpu.triton_source import triton_missing
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent.parent

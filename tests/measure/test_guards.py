@@ -11,13 +11,14 @@ from e3nn import o3
 from torch import Tensor
 from typing_extensions import override
 
-from etp import measure, products, registry
-from etp.comparison import comparisons
+from etp import measure, products
+from etp.analysis.comparison import comparisons
 from etp.measure import oracle
 from etp.problem import Problem
-from etp.product import TensorProduct
-from etp.sweep import Case, run
-from etp.sweep.case import use_numbers
+from etp.product import registry
+from etp.product.base import TensorProduct
+from etp.run.case import Case, run
+from etp.run.case.case import use_numbers
 
 CgSparse = products.get("cg-sparse")
 
@@ -139,7 +140,7 @@ def test_counted_operations_agree_with_the_counter_of_torch(monkeypatch):
     from torch.utils.flop_counter import FlopCounterMode
 
     # It counts torch's own operations only.
-    monkeypatch.setattr("etp.kernels.tile.missing", lambda: "not for this test")
+    monkeypatch.setattr("etp.kernels.on_cpu.tile.missing", lambda: "not for this test")
     tp = products.get("matrix")("0e+1o+2e", "0e+1o+2e")
     x1, x2 = tp.random_inputs(10, torch.Generator().manual_seed(0), torch.float32)
     with FlopCounterMode(display=False) as counter:

@@ -1,0 +1,1 @@
+"""Rows side by side: comparisons, verdicts in words, tables."""

@@ -1,0 +1,268 @@
+"""Rows put side by side: what each product does, how long it takes, and what may be said about it.
+
+Words are computed here, when rows are read: only products that passed every check, timed in the
+same rounds, enter a ranking, a verdict or a front.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from math import exp, isfinite
+from typing import Any
+
+import numpy as np
+
+from etp.analysis.operation import Operation, same_operation
+from etp.measure.flags import Flag, ratio_moved, run_flags
+from etp.measure.state import state_flags
+from etp.measure.verdict import Board, Floor, Verdict, front
+from etp.problem import Problem
+from etp.results.rows import Row
+
+
+@dataclass
+class Entry:
+    """All that is known of one product on one problem: the last row of each measure."""
+
+    product: str
+    rows: dict[str, Row] = field(default_factory=dict)
+
+    def result(self, measure: str) -> dict[str, Any]:
+        """Result of a measure, empty where it was not measured or is not valid."""
+        row = self.rows.get(measure)
+        return (row["result"] or {}) if row is not None else {}
+
+    @property
+    def runtime(self) -> Row | None:
+        """Row of the runtime."""
+        return self.rows.get("runtime")
+
+    @property
+    def valid(self) -> bool:
+        """Whether it was timed: it passed every check and was not stopped before a round."""
+        return self.runtime is not None and self.runtime["status"] == "ok"
+
+    @property
+    def title(self) -> str:
+        """Name for people, the product's own where it was measured."""
+        return str(self.result("interactions").get("title", self.product))
+
+    @property
+    def operation(self) -> Operation | None:
+        """What it computes, None where its interactions were not measured."""
+        found = self.result("interactions")
+        if "coefficients" not in found:
+            return None
+        return Operation.of_result(found)
+
+
+@dataclass(frozen=True)
+class Judgement:
+    """What the rounds of a comparison say.
+
+    Attributes:
+        verdicts: For each product its verdict against the baseline; without the baseline.
+        pairs: Verdicts of all pairs, each once: what the second product is against the first.
+        fronts: Place of each product against time and expressivity.
+        floor: Interval of the twin's ratio, None without a twin.
+        rounds: Rounds behind the verdicts.
+        looks: Looks so far; the next one has this number.
+        round_s: What one more round costs.
+        flags: What was odd about the run.
+        moved: Products whose ratio was another one in the second half of the run.
+    """
+
+    verdicts: dict[str, Verdict] = field(default_factory=dict)
+    pairs: dict[tuple[str, str], Verdict] = field(default_factory=dict)
+    fronts: dict[str, str | None] = field(default_factory=dict)
+    floor: tuple[float, float] | None = None
+    rounds: int = 0
+    looks: int = 0
+    round_s: float = 0.0
+    flags: tuple[Flag, ...] = ()
+    moved: dict[str, Flag] = field(default_factory=dict)
+
+    @property
+    def needed(self) -> int | None:
+        """Rounds in total that would settle what is open; None where nothing can be settled."""
+        wanted = [v.needed for v in self.verdicts.values() if v.needed is not None]
+        return max(wanted) if wanted else None
+
+
+@dataclass
+class Comparison:
+    """Products on one problem on one device.
+
+    Attributes:
+        baseline: The product that ratios and words refer to.
+    """
+
+    problem: Problem
+    entries: list[Entry]
+    baseline: str
+    runs: list[Row]
+
+    @cached_property
+    def judgement(self) -> Judgement:
+        """Verdicts, computed when first asked for."""
+        return _judge(self)
+
+    @property
+    def group(self) -> str | None:
+        """Run of rounds that the baseline was timed in."""
+        base = self.entry(self.baseline).runtime
+        return base.get("group") if base is not None and base["status"] == "ok" else None
+
+    def entry(self, product: str) -> Entry:
+        """Entry of a product; ``KeyError`` if it is not there."""
+        for entry in self.entries:
+            if entry.product == product:
+                return entry
+        raise KeyError(product)
+
+    @property
+    def timed(self) -> list[Entry]:
+        """Entries that were timed."""
+        return [entry for entry in self.entries if entry.valid]
+
+    def same(self, product: str) -> bool:
+        """Whether a product does the same operation as the baseline."""
+        ours, theirs = self.entry(self.baseline).operation, self.entry(product).operation
+        if product == self.baseline:
+            return True
+        return ours is not None and theirs is not None and same_operation(ours, theirs)
+
+    def environment(self) -> dict[str, Any]:
+        """Manifest of the timed rows."""
+        for entry in [*self.timed, *self.entries]:
+            for row in entry.rows.values():
+                return dict(row["environment"])
+        return {}
+
+
+def comparisons(rows: Iterable[Row], baseline: str | None = None) -> list[Comparison]:
+    """Group rows by problem, in the order they came, with verdicts against a baseline.
+
+    Args:
+        rows: Of one or several jobs; of a problem measured twice the last run counts.
+        baseline: Product that words refer to; by default the reference of the run.
+    """
+    by_problem: dict[str, list[Row]] = {}
+    for row in rows:
+        if row["measure"] != "roofline":
+            key = json.dumps([row["problem"], row["environment"].get("device_name")])
+            by_problem.setdefault(key, []).append(row)
+    return [found for group in by_problem.values() if (found := _compared(group, baseline))]
+
+
+def _compared(rows: Sequence[Row], baseline: str | None) -> Comparison | None:
+    try:
+        problem = Problem.from_dict(rows[0]["problem"])
+    except ValueError:
+        # An imported row of an empty problem: the results page lists it with its reason.
+        return None
+    entries: dict[str, Entry] = {}
+    for row in rows:
+        if _role(row) == "product":
+            entry = entries.setdefault(row["product"], Entry(row["product"]))
+            entry.rows[row["measure"]] = row
+    timed = [entry for entry in entries.values() if entry.valid]
+    reference = next((str(e.result("runtime").get("reference", "")) for e in timed), "")
+    names = [entry.product for entry in timed] or list(entries)
+    chosen = next((name for name in (baseline, reference) if name in names), names[0])
+    runs = [row for row in rows if row["measure"] == "runtime" and row["status"] == "ok"]
+    return Comparison(problem, list(entries.values()), chosen, runs)
+
+
+def _judge(comparison: Comparison) -> Judgement:
+    """Verdicts, front and flags of the products timed in the same rounds as the baseline."""
+    group = comparison.group
+    if group is None:
+        return Judgement()
+    members = [row for row in comparison.runs if row.get("group") == group]
+    looks = sorted({row["result"].get("look", 0) for row in members})
+    names = [e.product for e in comparison.timed if _has_all(members, e.product, looks)]
+    if comparison.baseline not in names:
+        return Judgement()
+    twin_of = next((str(r["product"]) for r in members if _role(r) == "twin"), None)
+    columns = [(name, "product") for name in names]
+    twin = None
+    if twin_of in names:
+        twin = (names.index(twin_of), len(names))
+        columns.append((twin_of, "twin"))
+    blocks = [_blocks(members, columns, look) for look in looks]
+    board = Board(len(names), twin)
+    for look in range(len(blocks)):
+        times = np.concatenate(blocks[: look + 1])
+        verdicts = board.look(times)
+    at = names.index(comparison.baseline)
+    gammas = [comparison.entry(name).result("expressivity").get("rank") for name in names]
+    return Judgement(
+        verdicts={
+            names[v.b if v.a == at else v.a]: _against(v, at) for v in verdicts if at in (v.a, v.b)
+        },
+        pairs={(names[v.a], names[v.b]): v for v in verdicts},
+        fronts=dict(zip(names, front(verdicts, gammas), strict=True)),
+        floor=_bounded(board.floor),
+        rounds=len(times),
+        looks=len(looks),
+        round_s=float(times.sum(axis=1).mean()) * _BLOCK_CALLS,
+        flags=run_flags(times, board.floor) + _state_flags(members),
+        moved={
+            name: flag
+            for number, name in enumerate(names)
+            if number != at and (flag := ratio_moved(times, (at, number))) is not None
+        },
+    )
+
+
+def _state_flags(members: Sequence[Row]) -> tuple[Flag, ...]:
+    """What the device said before and after the last look; older rows and imports say nothing."""
+    states = [(r["result"].get("state_before"), r["result"].get("state_after")) for r in members]
+    known = [(before, after) for before, after in states if before and after]
+    return state_flags(*known[-1]) if known else ()
+
+
+def _bounded(floor: Floor | None) -> tuple[float, float] | None:
+    """Interval of the twin's ratio; None while there are too few rounds for one."""
+    if floor is None or not (isfinite(floor.low) and isfinite(floor.high)):
+        return None
+    return exp(floor.low), exp(floor.high)
+
+
+_BLOCK_CALLS = 14
+"""Calls in a block, roughly: what a round costs over the sum of its calls."""
+
+
+def _has_all(members: Sequence[Row], product: str, looks: Sequence[int]) -> bool:
+    found = {r["result"].get("look", 0) for r in members
+             if r["product"] == product and _role(r) == "product"}  # fmt: skip
+    return found == set(looks)
+
+
+def _blocks(
+    members: Sequence[Row], columns: Sequence[tuple[str, str]], look: int
+) -> np.ndarray[Any, np.dtype[np.float64]]:
+    """Block values of one look, ``(rounds, columns)``."""
+    found = {(r["product"], _role(r)): r["result"]["blocks_s"] for r in members
+             if r["result"].get("look", 0) == look}  # fmt: skip
+    rounds = min(len(found[column]) for column in columns)
+    return np.array([found[column][:rounds] for column in columns], dtype=float).T
+
+
+def _role(row: Row) -> str:
+    return str((row["result"] or {}).get("role", "product"))
+
+
+def _against(verdict: Verdict, baseline: int) -> Verdict:
+    """The same verdict with the baseline as its first product."""
+    if verdict.a == baseline:
+        return verdict
+    turned = {"faster": "slower", "slower": "faster"}
+    return Verdict(
+        verdict.b, verdict.a, -verdict.estimate, -verdict.high, -verdict.low,
+        turned.get(verdict.word, verdict.word), verdict.rounds, verdict.needed,  # type: ignore[arg-type]
+    )  # fmt: skip

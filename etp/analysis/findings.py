@@ -1,0 +1,185 @@
+"""What was found, in sentences: only what the intervals carry, and what it costs in paths."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import exp
+
+from etp.analysis.comparison import Comparison, Entry
+from etp.analysis.text import power_text, range_text, ratio_text, speed_words
+from etp.measure.verdict import Verdict
+from etp.problem import Problem
+
+SETTLED = ("faster", "slower", "same")
+
+
+@dataclass(frozen=True)
+class Finding:
+    """A heading of at most two numbers, what it means, and how sure it is."""
+
+    heading: str
+    meaning: str
+    doubt: str
+
+
+def finding(found: Comparison) -> Finding:
+    """Lead sentence of a comparison: first the same operation, then the fastest of any."""
+    where = f"At lmax {found.problem.lmax}" if found.problem.setting else "On these irreps"
+    judged = found.judgement
+    base = found.baseline
+    if not found.timed:
+        return Finding(f"{where}, nothing could be timed.", "The table says why.", "")
+    if not judged.verdicts:
+        heading = f"{where}, {base} is the only product that was timed in these rounds."
+        return Finding(heading, "Choose another product to compare it with.", "")
+    faster = {p: v for p, v in judged.verdicts.items() if v.word == "faster"}
+    same = [p for p in faster if found.same(p)]
+    other = [p for p in faster if not found.same(p)]
+    sentences, shown = [], []
+    if same:
+        best = min(same, key=lambda p: faster[p].estimate)
+        shown.append(best)
+        sentences.append(f"{best} does the same operation as {base} {_speed(faster[best])}.")
+    elif all(v.word in (*SETTLED, "changed") for v in judged.verdicts.values()):
+        sentences.append(f"nothing that does the same operation is faster than {base}.")
+    else:
+        sentences.append(f"nothing is yet shown to do the same operation as {base} faster.")
+    if other:
+        other.sort(key=lambda p: faster[p].estimate)
+        best = other[0]
+        shown.append(best)
+        sentences.append(f"{best} is {_speed(faster[best])}, {_price(found.entry(best))}.")
+    heading = f"{where}, {' '.join(sentences)}"
+    meaning = _meaning(found, other)
+    return Finding(heading, meaning, _doubt(found, shown))
+
+
+def pair_words(found: Comparison, product: str) -> str:
+    """Words at the edge of the ratio plot: short, and honest about what is not settled."""
+    verdict = found.judgement.verdicts.get(product)
+    if verdict is None:
+        return "baseline" if product == found.baseline else "not in these rounds"
+    if verdict.word in ("faster", "slower"):
+        return speed_words(exp(-verdict.estimate))
+    return _SHORT[verdict.word]
+
+
+_SHORT = {
+    "same": "same within 2 %",
+    "open": "not separable",
+    "changed": "ratio changed",
+    "withheld": "withheld",
+    "too few": "too few rounds",
+}
+
+
+def pair_sentence(found: Comparison, product: str) -> str:
+    """One whole sentence about a product against the baseline."""
+    from etp.measure.verdict import words
+
+    verdict = found.judgement.verdicts[product]
+    text = words(verdict, found.baseline, product, found.judgement.round_s)
+    note = (
+        "" if found.same(product) else f" It is not the same operation: {_differs(found, product)}."
+    )
+    moved = found.judgement.moved.get(product)
+    warning = "" if moved is None else f" With care: {moved.detail}."
+    return f"{text}.{note}{warning}"
+
+
+def _differs(found: Comparison, product: str) -> str:
+    ours, theirs = found.entry(found.baseline), found.entry(product)
+    a, b = ours.result("interactions"), theirs.result("interactions")
+    if not a or not b:
+        return "what it computes was not measured"
+    if a["count"] != b["count"]:
+        return f"it reaches {b['count']} paths, {found.baseline} {a['count']}"
+    if a["keeps_paths"] != b["keeps_paths"]:
+        return "it adds up paths that the other keeps apart" if a["keeps_paths"] else (
+            "it keeps paths apart that the other adds up"
+        )  # fmt: skip
+    per_path = [row.get("weights_per") == "path" for row in (a, b)]
+    if per_path[0] != per_path[1]:
+        return (
+            "it has a free weight for each path" if per_path[1] else "it has no weights for paths"
+        )
+    return "its paths have other coefficients"
+
+
+def _price(entry: Entry) -> str:
+    reached = entry.result("interactions")
+    if not reached:
+        return "but what it computes was not measured"
+    if reached["count"] < reached["allowed"]:
+        return f"but reaches {reached['count']} of {reached['allowed']} paths"
+    if not reached["keeps_paths"]:
+        return f"but adds up all {reached['allowed']} paths into one output for each irrep"
+    return f"and reaches all {reached['allowed']} paths"
+
+
+def missing_words(problem: Problem, entry: Entry, subject: str = "it") -> str | None:
+    """What a product cannot do, in the words of someone who builds a model."""
+    reached = entry.result("interactions")
+    if not reached:
+        return None
+    found = {tuple(triple) for triple in reached["triples"]}
+    allowed = {tuple(str(ir) for ir in triple): triple for triple in problem.triples()}
+    lost = [ls for labels, ls in allowed.items() if labels not in found]
+    if not lost:
+        return None
+    count = (
+        f"path {subject} drops is" if len(lost) == 1 else f"{len(lost)} paths {subject} drops are"
+    )
+    if all((a.l + b.l + c.l) % 2 for a, b, c in lost):
+        odd = "an odd one" if len(lost) == 1 else "the odd ones"
+        return (
+            f"The {count} {odd}: no cross product, so no way to tell mirror images apart "
+            "by this product alone."
+        )
+    return f"The {count} allowed by symmetry but have weight zero."
+
+
+def _meaning(found: Comparison, other: list[str]) -> str:
+    for product in other:
+        entry = found.entry(product)
+        # The heading has named the first one.
+        subject = "it" if product == other[0] else product
+        if (words := missing_words(found.problem, entry, subject)) is not None:
+            return words
+        gamma = entry.result("expressivity").get("rank")
+        base = found.entry(found.baseline).result("expressivity").get("rank")
+        if gamma is not None and base is not None and gamma < base:
+            return (
+                f"Adding up paths leaves {gamma} independent bilinear maps (γ) of the {base} "
+                f"that {found.baseline} has."
+            )
+    worst = max(
+        (e for e in found.timed if e.result("equivariance")),
+        key=lambda e: float(e.result("equivariance")["max"]),
+        default=None,
+    )
+    if worst is None:
+        return ""
+    error = power_text(float(worst.result("equivariance")["max"]))
+    return f"All of them are equivariant: the worst relative error is {error} ({worst.product})."
+
+
+def _doubt(found: Comparison, shown: list[str]) -> str:
+    parts = []
+    ranges = [_range(found.judgement.verdicts[p]) for p in shown]
+    if ranges:
+        word = "interval" if len(ranges) == 1 else "intervals"
+        parts.append(f"95 % {word} {' and '.join(ranges)}")
+    if found.judgement.floor is not None:
+        low, high = found.judgement.floor
+        parts.append(f"this run's noise floor is ±{100 * max(1 - low, high - 1):.2g} %")
+    parts += [flag.detail for flag in found.judgement.flags]
+    return "; ".join(parts)
+
+
+def _speed(verdict: Verdict) -> str:
+    return f"{ratio_text(exp(-verdict.estimate))} faster"
+
+
+def _range(verdict: Verdict) -> str:
+    return range_text(exp(-verdict.high), exp(-verdict.low))

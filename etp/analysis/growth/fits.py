@@ -1,0 +1,165 @@
+"""Fitted exponents: of the time, and of the counted operations over the same sizes.
+
+Method: least squares of the logarithm of the time (median of the block values, else the median of
+the calls) against the logarithm of lmax + 1, of the batch or of the channels. The interval is
+Student's for the slope of a straight line. It says how well one power describes these sizes; the
+noise of a single time is usually much smaller than the bend of the line.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import atan, cos, pi, sin, sqrt
+
+import numpy as np
+
+from etp.analysis.comparison import Entry
+from etp.analysis.growth.lines import Line
+
+MIN_FIT = 3
+"""A slope through two points would fit anything."""
+MIN_INTERVAL = 4
+"""With three points one number is left to judge the fit by: no interval."""
+LARGER_SHARE = 0.6
+"""The larger sizes are fitted (at least :data:`MIN_INTERVAL`): small ones time the call itself."""
+CONFIDENCE = 0.95
+CLEAR = 1.0
+"""An exponent known no better than by this much either way is not stated as a finding."""
+
+
+@dataclass(frozen=True)
+class Fit:
+    """A power of the size.
+
+    Attributes:
+        exponent: Fitted.
+        low: Low end of the 95 % interval of the exponent; None with few points.
+        high: High end.
+        sizes: Sizes behind it.
+    """
+
+    exponent: float
+    low: float | None
+    high: float | None
+    sizes: tuple[int, ...]
+
+    @property
+    def clear(self) -> bool:
+        """Whether one power describes the sizes: its interval is narrow, or there is none."""
+        return self.low is None or self.high is None or self.high - self.low <= 2 * CLEAR
+
+
+@dataclass(frozen=True)
+class Growth:
+    """How a product grows along a line.
+
+    Attributes:
+        time: Of its time; None with fewer than three sizes.
+        count: Of its counted operations over the same sizes; None where they were not counted.
+    """
+
+    product: str
+    time: Fit | None
+    count: Fit | None
+
+
+def fit(sizes: Sequence[int], values: Sequence[float], shift: int = 0) -> Fit:
+    """Least squares of log ``values`` against log(``sizes`` + ``shift``).
+
+    Args:
+        sizes: At least three different ones.
+        values: One for each size, positive and finite.
+        shift: 1 for lmax: counts grow with lmax + 1.
+
+    Raises:
+        ValueError: If there are too few sizes, or a logarithm does not exist.
+    """
+    x, y = np.asarray(sizes, dtype=float) + shift, np.asarray(values, dtype=float)
+    if len(x) != len(y) or len(set(sizes)) < MIN_FIT:
+        raise ValueError(
+            f"sizes must be at least {MIN_FIT} different ones with a value each, got "
+            f"{len(set(sizes))} different ones and {len(y)} values"
+        )
+    for name, found in (("sizes", x), ("values", y)):
+        if not (np.isfinite(found).all() and (found > 0).all()):
+            raise ValueError(f"{name} must be positive and finite, got {list(map(float, found))}")
+    x, y = np.log(x), np.log(y)
+    spread = float(((x - x.mean()) ** 2).sum())
+    slope = float(((x - x.mean()) * (y - y.mean())).sum()) / spread
+    free = len(x) - 2
+    if len(x) < MIN_INTERVAL:
+        return Fit(slope, None, None, tuple(sizes))
+    rest = y - y.mean() - slope * (x - x.mean())
+    half = t_value(free) * sqrt(float((rest**2).sum()) / free / spread)
+    return Fit(slope, slope - half, slope + half, tuple(sizes))
+
+
+def t_value(free: int) -> float:
+    """Distance within which Student's t lies with probability :data:`CONFIDENCE`.
+
+    Args:
+        free: Degrees of freedom, at least 1.
+
+    Raises:
+        ValueError: If ``free`` is below 1.
+    """
+    if free < 1:
+        raise ValueError(f"free must be at least 1, got {free}")
+    low, high = 0.0, 1.0
+    while _within(high, free) < CONFIDENCE:
+        high *= 2
+    for _ in range(60):
+        middle = (low + high) / 2
+        low, high = (middle, high) if _within(middle, free) < CONFIDENCE else (low, middle)
+    return high
+
+
+def _within(t: float, free: int) -> float:
+    """Probability that Student's t lies within ``t`` (Abramowitz and Stegun, 26.7.3 and 26.7.4)."""
+    angle = atan(t / sqrt(free))
+    odd = free % 2
+    term, total = (cos(angle), cos(angle)) if odd else (1.0, 1.0)
+    for k in range(2 + odd, free - 1, 2):
+        term *= cos(angle) ** 2 * (k - 1) / k
+        total += term
+    if not odd:
+        return sin(angle) * total
+    return 2 / pi * (angle + (sin(angle) * total if free > 1 else 0.0))
+
+
+def fitted_sizes(sizes: Sequence[int]) -> list[int]:
+    """The sizes that a slope is fitted on: the larger ones."""
+    ordered = sorted(set(sizes))
+    return ordered[-max(MIN_INTERVAL, round(LARGER_SHARE * len(ordered))) :]
+
+
+def growths(line: Line) -> list[Growth]:
+    """Growth of every product that was timed, slowest growth first, those without a fit last."""
+    wanted = fitted_sizes(line.sizes)
+    shift = 1 if line.axis == "lmax" else 0
+    found = []
+    for product in line.products:
+        times, counts = {}, {}
+        for one in line.found:
+            entry = next((e for e in one.timed if e.product == product), None)
+            if entry is not None and line.size(one) in wanted:
+                times[line.size(one)] = typical_s(entry)
+                counts[line.size(one)] = float(entry.result("cost").get("macs") or 0)
+        counted = {size: count for size, count in counts.items() if count > 0}
+        complete = counted if len(counted) == len(times) else {}
+        found.append(Growth(product, _fit(times, shift), _fit(complete, shift)))
+    return sorted(found, key=lambda g: g.time.exponent if g.time else float("inf"))
+
+
+def _fit(values: Mapping[int, float], shift: int) -> Fit | None:
+    if len(values) < MIN_FIT:
+        return None
+    return fit(list(values), list(values.values()), shift)
+
+
+def typical_s(entry: Entry) -> float:
+    """Time of a call: the median of its block values; without them, the median of all calls."""
+    result = entry.result("runtime")
+    blocks = result.get("blocks_s")
+    return float(np.median(blocks)) if blocks else float(result["median_s"])

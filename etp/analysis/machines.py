@@ -1,0 +1,231 @@
+"""Stored results as runs: what each was measured on, and two of them side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from math import exp, log, sqrt
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from etp.measure.statement import GUARD, MARGIN, MIN_ROUNDS
+from etp.measure.statistic import estimate, interval, z_value
+from etp.results.rows import Row
+
+SAME_MACHINE = (
+    "machine", "os", "cpu", "cores", "memory_bytes", "threads", "device", "device_name", "driver",
+    "cuda", "python", "torch", "e3nn", "numpy", "numba", "triton", "etp", "revision", "dirty",
+    "implementation", "source",
+)  # fmt: skip
+"""Parts of a manifest that two machines are compared by."""
+
+
+@dataclass
+class Run:
+    """Rows measured or imported together.
+
+    Attributes:
+        key: Job id, or a name made from the source for imported rows.
+    """
+
+    key: str
+    title: str
+    rows: list[Row] = field(default_factory=list)
+
+    @property
+    def timed(self) -> list[Row]:
+        """Valid runtimes of products."""
+        return [r for r in self.rows if r["measure"] == "runtime" and r["status"] == "ok"
+                and r["result"].get("role", "product") == "product"]  # fmt: skip
+
+    @property
+    def invalid(self) -> list[Row]:
+        """Rows that are not what they claim, each with its reason."""
+        return [r for r in self.rows if r["status"] == "invalid"]
+
+    @property
+    def environment(self) -> dict[str, Any]:
+        """Manifest of the first row that has one."""
+        full = [row["environment"] for row in self.rows if len(row["environment"]) > 1]
+        return dict(full[0]) if full else {}
+
+    @property
+    def machine(self) -> str:
+        """Device and threads in words."""
+        found = self.environment
+        name = str(found.get("device_name") or found.get("cpu") or found.get("device", ""))
+        threads = found.get("threads")
+        return name if threads is None else f"{name}, {threads} threads"
+
+    @property
+    def problem(self) -> str:
+        """Settings, range of lmax and batches in words."""
+        problems = [row["problem"] for row in self.rows]
+        settings = sorted({p["setting"] or "typed irreps" for p in problems})
+        degrees = sorted({p["lmax"] for p in problems})
+        batches = sorted({p["batch"] for p in problems})
+        lmax = f"{degrees[0]}" if len(degrees) == 1 else f"{degrees[0]} – {degrees[-1]}"
+        batch = ", ".join(str(b) for b in batches[:3]) + (" …" if len(batches) > 3 else "")
+        return f"{', '.join(settings)}, lmax {lmax}, batch {batch}"
+
+    def counts(self) -> dict[str, int]:
+        """Rows by status."""
+        found: dict[str, int] = {}
+        for row in self.rows:
+            found[row["status"]] = found.get(row["status"], 0) + 1
+        return found
+
+
+def runs(rows: Iterable[Row], titles: Mapping[str, str]) -> list[Run]:
+    """Group rows by job, and rows without one by where they come from; newest first."""
+    found: dict[str, Run] = {}
+    for row in rows:
+        key = row["job"] or _source(row)
+        run = found.setdefault(key, Run(key, titles.get(key, key)))
+        run.rows.append(row)
+    return list(found.values())[::-1]
+
+
+def _source(row: Row) -> str:
+    environment = row["environment"]
+    name = environment.get("source") or "imported"
+    return f"{name}: {environment.get('device_name') or environment.get('cpu') or '?'}"
+
+
+def matching(row: Row, text: str) -> bool:
+    """Whether every word of a filter occurs in a row's product, problem or machine."""
+    problem, environment = row["problem"], row["environment"]
+    parts = [
+        row["product"], row["measure"], row["status"], *row["badges"], problem["setting"] or "",
+        f"lmax {problem['lmax']}", f"batch {problem['batch']}", problem["dtype"],
+        problem["device"], *(str(environment.get(key, "")) for key in SAME_MACHINE),
+    ]  # fmt: skip
+    hay = " ".join(str(part) for part in parts).lower()
+    return all(word in hay for word in text.lower().split())
+
+
+def differences(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[tuple[str, str, str]]:
+    """Parts of two manifests that differ: name, value in A, value in B."""
+    flat_a, flat_b = _flat(a), _flat(b)
+    names = [n for n in (*SAME_MACHINE, *flat_a) if n in flat_a or n in flat_b]
+    return [
+        (name, str(flat_a.get(name, "?")), str(flat_b.get(name, "?")))
+        for name in dict.fromkeys(names)
+        if name != "date" and flat_a.get(name) != flat_b.get(name)
+    ]
+
+
+def _flat(environment: Mapping[str, Any]) -> dict[str, Any]:
+    flags = {f"flags.{n}": v for n, v in environment.get("flags", {}).items()}
+    return {n: v for n, v in environment.items() if n != "flags"} | flags
+
+
+def side_by_side(a: Sequence[Row], b: Sequence[Row]) -> pd.DataFrame:
+    """Runtimes of the same work in two runs.
+
+    Unless both come from the same rounds, an interval here does not know of any difference
+    between then and now: it is that of two independent samples (of their block values).
+
+    Returns:
+        Columns ``product``, ``x`` (lmax), ``problem``, ``ratio`` (time in A over time in B),
+        ``low``, ``high``, ``word`` (b against a), ``paired``.
+    """
+    first = {_work(row): row for row in a}
+    lines = []
+    for row in b:
+        other = first.get(_work(row))
+        if other is None:
+            continue
+        paired = _in_turns(other, row)
+        between = _paired if paired else unpaired
+        center, low, high = between(other["result"], row["result"])
+        lines.append(
+            {
+                "product": row["product"],
+                "x": row["problem"]["lmax"],
+                "problem": _short(row["problem"]),
+                "ratio": exp(-center),
+                "low": exp(-high),
+                "high": exp(-low),
+                "word": _word(low, high),
+                "paired": paired,
+            }
+        )
+    return pd.DataFrame(lines)
+
+
+def _work(row: Row) -> tuple[Any, ...]:
+    """What was multiplied, wherever it ran."""
+    problem = row["problem"]
+    return (
+        row["product"], problem["irreps1"], problem["irreps2"], problem["filter_out"],
+        problem["batch"], problem["channels"], problem["dtype"], problem["direction"],
+        problem["cache"],
+    )  # fmt: skip
+
+
+def name_of(problem: Mapping[str, Any]) -> str:
+    """Setting and lmax in words."""
+    return f"{problem['setting'] or 'typed irreps'}, lmax {problem['lmax']}"
+
+
+def _short(problem: Mapping[str, Any]) -> str:
+    name = problem["setting"] or f"{problem['irreps1']} x {problem['irreps2']}"
+    return f"{name}, lmax {problem['lmax']}, batch {problem['batch']}, {problem['direction']}"
+
+
+def unpaired(a: Mapping[str, Any], b: Mapping[str, Any]) -> tuple[float, float, float]:
+    """Log ratio of times (b over a) and its 95 % interval from two independent samples.
+
+    Medians of block values, with standard errors from their median absolute deviations; without
+    block values, quartile against quartile; without quartiles, no interval.
+    """
+    logs = [[log(t) for t in result.get("blocks_s", ())] for result in (a, b)]
+    if min(len(values) for values in logs) >= MIN_ROUNDS:
+        (center_a, error_a), (center_b, error_b) = (_median_error(values) for values in logs)
+        center = center_b - center_a
+        half = z_value(0.05) * sqrt(error_a**2 + error_b**2)
+        return center, center - half, center + half
+    center = log(b["median_s"] / a["median_s"])
+    if "q25_s" in a and "q25_s" in b:
+        return center, log(b["q25_s"] / a["q75_s"]), log(b["q75_s"] / a["q25_s"])
+    return center, float("-inf"), float("inf")
+
+
+def _in_turns(a: Row, b: Row) -> bool:
+    """Whether two rows were timed in the same interleaved rounds."""
+    same = a.get("group") is not None and a.get("group") == b.get("group") and a["id"] != b["id"]
+    return same and len(a["result"].get("blocks_s", ())) == len(b["result"].get("blocks_s", ()))
+
+
+def _paired(a: Mapping[str, Any], b: Mapping[str, Any]) -> tuple[float, float, float]:
+    """Log ratio of times (b over a) and its 95 % interval from differences inside rounds."""
+    pairs = zip(a["blocks_s"], b["blocks_s"], strict=True)
+    differences_ = np.array([log(second / first) for first, second in pairs])
+    low, high = interval(differences_, 0.05)
+    return float(estimate(differences_)), float(low), float(high)
+
+
+def _median_error(values: list[float]) -> tuple[float, float]:
+    ordered = sorted(values)
+    center = _median(ordered)
+    spread = _median(sorted(abs(v - center) for v in ordered))
+    # 1.4826 (deviation to sigma) times 1.2533 (standard error of a median) for normal noise.
+    return center, 1.86 * spread / sqrt(len(ordered))
+
+
+def _median(ordered: list[float]) -> float:
+    middle = len(ordered) // 2
+    if len(ordered) % 2:
+        return ordered[middle]
+    return (ordered[middle - 1] + ordered[middle]) / 2
+
+
+def _word(low: float, high: float) -> str:
+    if low > GUARD:
+        return "slower"
+    if high < -GUARD:
+        return "faster"
+    return "same" if low > -MARGIN and high < MARGIN else "not separable"

@@ -1,0 +1,141 @@
+"""What the longer commands do: sweep several products, compare two files of results."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from etp.analysis.comparison import Comparison, comparisons
+from etp.analysis.findings import pair_sentence
+from etp.analysis.machines import Run, differences, side_by_side
+from etp.results import formats
+from etp.results.rows import Row
+from etp.run.case import Case, check_fits, run
+
+SMALL = 0.02
+"""Differences below this need a second process: memory layout alone makes some of them."""
+
+
+def sweep(cases: Sequence[Case], out: Path, *, processes: int, paired: bool) -> None:
+    """Measure cases that are not in the file yet, and add their rows to it.
+
+    Args:
+        cases: What to measure.
+        out: JSON Lines file; a case is written whole when it is done.
+        processes: Fresh processes that each case is measured in, one after the other.
+        paired: Print a verdict for every pair after each case.
+
+    Raises:
+        ValueError: If a case cannot fit, or the file holds something else.
+    """
+    for case in cases:
+        check_fits(case.problem)
+    done = _done(out)
+    for number, case in enumerate(cases, 1):
+        problem = case.problem
+        where = f"{number} of {len(cases)}: lmax {problem.lmax}, batch {problem.batch}"
+        if problem.channels > 1:
+            where += f", {problem.channels} channels"
+        if all(_key(problem.as_dict(), name) in done for name in case.products):
+            print(f"{where} is in {out} already", file=sys.stderr)
+            continue
+        measured = [list(_measured(case, processes)) for _ in range(processes)]
+        text = "".join(json.dumps(row, allow_nan=False) + "\n" for rows in measured for row in rows)
+        with out.open("a", encoding="utf-8") as file:
+            file.write(text)
+        print(where, file=sys.stderr)
+        if paired:
+            for line in _verdicts(measured):
+                print(line)
+
+
+def _measured(case: Case, processes: int) -> Iterator[Row]:
+    """Rows of a case; in a process of its own where several are asked for."""
+    if processes == 1:
+        yield from _rows(case.as_dict())
+        return
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        yield from pool.apply(_rows, [case.as_dict()])
+
+
+def _rows(case: dict[str, Any]) -> list[Row]:
+    return [item for item in run(case) if "measure" in item]
+
+
+def _verdicts(measured: Sequence[Sequence[Row]]) -> Iterator[str]:
+    """Sentences of each process; with several, whether small differences hold in all of them."""
+    found = [comparison for rows in measured for comparison in comparisons(rows)]
+    for number, comparison in enumerate(found, 1):
+        label = f"process {number}: " if len(found) > 1 else ""
+        floor = comparison.judgement.floor
+        if floor is not None:
+            noise = 100 * max(1 - floor[0], floor[1] - 1)
+            yield f"{label}{comparison.judgement.rounds} rounds, noise floor ±{noise:.2g} %"
+        for product in comparison.judgement.verdicts:
+            yield f"{label}{pair_sentence(comparison, product)}"
+    if len(found) > 1:
+        yield from _agreement(found)
+
+
+def _agreement(found: Sequence[Comparison]) -> Iterator[str]:
+    for product, verdict in found[0].judgement.verdicts.items():
+        others = [c.judgement.verdicts.get(product) for c in found[1:]]
+        if abs(verdict.estimate) >= SMALL or verdict.word not in ("faster", "slower"):
+            continue
+        if all(other is not None and other.word == verdict.word for other in others):
+            yield f"{product}: {verdict.word} by less than 2 % in every process"
+        else:
+            yield f"{product}: a difference of less than 2 % does not hold in every process"
+
+
+def _key(problem: dict[str, Any], product: str) -> str:
+    return json.dumps([problem, product], sort_keys=True)
+
+
+def _done(path: Path) -> set[str]:
+    """Cases whose runtimes are in the file already."""
+    if not path.exists() or not path.stat().st_size:
+        return set()
+    return {
+        # Rows of earlier versions do not say that they had no weights.
+        _key({"weights": "none"} | row["problem"], row["product"])
+        for row in formats.read_path(path)
+        if row["measure"] == "runtime" and row["status"] in ("ok", "invalid")
+    }
+
+
+def compare(first: Path, second: Path) -> Iterable[str]:
+    """Lines that say how two files differ: the environments first, then the times.
+
+    Raises:
+        ValueError: If a file cannot be read, or they hold no time of the same work.
+    """
+    a, b = (Run(str(path), path.name, formats.read_path(path)) for path in (first, second))
+    unlike = differences(a.environment, b.environment)
+    yield f"A {first}: {a.machine or 'machine not stated'}; {a.problem}"
+    yield f"B {second}: {b.machine or 'machine not stated'}; {b.problem}"
+    yield f"{len(unlike)} parts of the environment differ" + (":" if unlike else "")
+    for name, left, right in unlike:
+        yield f"  {name}: {left} -> {right}"
+    for run_, name in ((a, "A"), (b, "B")):
+        for row in run_.invalid:
+            yield f"left out of {name}: {row['product']}, {row['reason']}"
+    table = side_by_side(a.timed, b.timed)
+    if table.empty:
+        raise ValueError(f"{first} and {second} hold no time of the same product on the same work")
+    paired = bool(table["paired"].all())
+    yield (
+        "paired: measured in the same interleaved rounds"
+        if paired
+        else "unpaired: not measured in interleaved rounds, so small differences mean nothing"
+    )
+    for _, line in table.iterrows():
+        bounds = f" ({line['low']:.3g} to {line['high']:.3g})" if line["low"] > 0 else ""
+        yield (
+            f"  {line['product']}, {line['problem']}: B is {line['word']}, "
+            f"time A / time B = {line['ratio']:.3g}{bounds}"
+        )

@@ -1,0 +1,1 @@
+"""Mathematics: coupling coefficients, rotations, exact grids; float64 tables."""

@@ -1,0 +1,358 @@
+"""The one interface: a tensor product is a set of weighted paths plus an algorithm.
+
+A product *claims* its paths, ``z[l3] += c(l1, l2, l3) * (x[l1] . y[l2] . wigner_3j(l1, l2, l3))``,
+through :meth:`TensorProduct.coefficient`; its :meth:`TensorProduct.multiply` computes them. The
+measures in :mod:`etp.measure` hold the two against each other.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator
+from typing import Any, ClassVar, NamedTuple
+
+import torch
+from e3nn import o3
+from torch import Tensor
+from typing_extensions import override
+
+from etp import irreps as irreps_module
+from etp.problem import Weights
+from etp.product import applicability, weighting
+from etp.product.layout import (
+    are_rows,
+    as_filter,
+    channel_index,
+    check_inputs,
+    common_channels,
+    distinct,
+    output_index,
+)
+from etp.product.tables import TableModule
+from etp.product.weighting import Per, Split, Weighting, scaled
+
+
+class Path(NamedTuple):
+    """One interaction: which irreps meet, where the result goes, and how strongly.
+
+    ``coefficient`` is relative to ``e3nn.o3.wigner_3j`` and never 0.
+    """
+
+    ir_in1: o3.Irrep
+    ir_in2: o3.Irrep
+    ir_out: o3.Irrep
+    coefficient: float
+
+
+class Cost(NamedTuple):
+    """What one call must do at the least: multiply-adds, and bytes read and written once."""
+
+    macs: int
+    bytes: int
+
+    @property
+    def flops(self) -> int:
+        """Floating point operations, two for a multiply-add."""
+        return 2 * self.macs
+
+
+class TensorProduct(TableModule, ABC):
+    """Bilinear equivariant map of two sets of irreps; base class of every product.
+
+    Multiplicities are channels: channel u of input 1 meets channel u of input 2. The product works
+    in the dtype of its inputs; its tables are kept in float64 and cast last.
+
+    Args:
+        irreps_in1: First input, every irrep with the same multiplicity C.
+        irreps_in2: Second input, same multiplicity.
+        filter_ir_out: Irreps to keep in the output; None keeps all that can be reached.
+
+    Attributes:
+        channels: The common multiplicity C.
+        keep: Output irreps asked for, None for all.
+        weights_per: What its free weights scale, each path or each degree (class attribute).
+        mimo_exponent: Power of lmax that the multiply-adds reach in MIMO; None where nobody has
+            said (class attribute).
+        rule: Name in :mod:`etp.product.applicability` of what the irreps must satisfy
+            (class attribute).
+        bilinear: Whether both inputs are free; False where one is made from a direction.
+        own_layout: Whether what is timed is a library's own call in its own layout.
+        weighting: Its free weights: what each scales and how coefficients depend on them.
+        paths: Claimed paths of one channel, in the order of the output.
+        irreps_out: One copy per path where ``keeps_paths``, one per irrep where not; times C.
+
+    Raises:
+        IrrepsError: If an input is not valid, or multiplicities differ.
+        ValueError: If no path is left, naming the irreps and the rule that removed them.
+    """
+
+    name: ClassVar[str]
+    title: ClassVar[str]
+    reference: ClassVar[str]
+    group: ClassVar[str] = "O(3)"
+    keeps_paths: ClassVar[bool] = False
+    weights_per: ClassVar[Per] = "degree"
+    mimo_exponent: ClassVar[int | None] = None
+    rule: ClassVar[str | None] = None
+    bilinear: ClassVar[bool] = True
+    own_layout: ClassVar[bool] = False
+
+    def __init__(
+        self,
+        irreps_in1: str | o3.Irreps,
+        irreps_in2: str | o3.Irreps,
+        *,
+        filter_ir_out: str | o3.Irreps | Iterable[o3.Irrep] | None = None,
+    ) -> None:
+        super().__init__()
+        self.irreps_in1 = irreps_module.parse(irreps_in1, "irreps_in1")
+        self.irreps_in2 = irreps_module.parse(irreps_in2, "irreps_in2")
+        self.channels = common_channels(self.irreps_in1, self.irreps_in2)
+        if (reason := self.applies(self.irreps_in1, self.irreps_in2)) is not None:
+            raise ValueError(f"{self.name} does not apply to these irreps: {reason}")
+        self.irs_in1 = distinct(self.irreps_in1)
+        self.irs_in2 = distinct(self.irreps_in2)
+        self.keep = None if filter_ir_out is None else as_filter(filter_ir_out)
+        self.lmax_in1 = max(ir.l for ir in self.irs_in1)
+        self.lmax_in2 = max(ir.l for ir in self.irs_in2)
+        candidates = [
+            (ir1, ir2, ir_out)
+            for ir1 in self.irs_in1
+            for ir2 in self.irs_in2
+            for ir_out in self.couple(ir1, ir2)
+            if self.keep is None or ir_out in self.keep
+        ]
+        self.lmax_out = max((ir_out.l for _, _, ir_out in candidates), default=0)
+        claimed = (Path(*triple, self.coefficient(*triple)) for triple in candidates)
+        self.paths = tuple(
+            sorted((path for path in claimed if path.coefficient != 0.0), key=lambda p: p.ir_out)
+        )
+        if not self.paths:
+            raise ValueError(self._why_empty(candidates))
+        self.irs_out: tuple[o3.Irrep, ...] = (
+            tuple(path.ir_out for path in self.paths)
+            if self.keeps_paths
+            else tuple(sorted({path.ir_out for path in self.paths}))
+        )
+        self.irreps_out = o3.Irreps([(self.channels, ir) for ir in self.irs_out]).simplify()
+        self._register_layouts()
+        self.weighting = Weighting(self, [list(self.split(*path[:3])) for path in self.paths])
+
+    @abstractmethod
+    def coefficient(self, ir_in1: o3.Irrep, ir_in2: o3.Irrep, ir_out: o3.Irrep) -> float:
+        """Return the claimed coefficient of a path relative to ``wigner_3j``; 0 if there is none.
+
+        Called once the inputs' irreps and ``lmax_out`` are known.
+        """
+
+    @abstractmethod
+    def multiply(self, x1: Tensor, x2: Tensor) -> Tensor:
+        """Multiply one channel: (N, dim1) and (N, dim2) to (N, dim_out).
+
+        Components are those of ``irs_in1``, ``irs_in2`` and ``irs_out``, in that order.
+        """
+
+    @abstractmethod
+    def macs(self) -> int:
+        """Exact number of multiply-adds of :meth:`multiply` for one sample."""
+
+    def run_macs(self) -> int:
+        """Multiply-adds of what runs on the product's device, where a kernel needs others."""
+        return self.macs()
+
+    def split(self, ir_in1: o3.Irrep, ir_in2: o3.Irrep, ir_out: o3.Irrep) -> Iterator[Split]:
+        """Pieces of a path's coefficient that have factors of their own; by default there is one.
+
+        Only for products whose weights are per degree.
+        """
+        yield Split(0, 0, 0, self.coefficient(ir_in1, ir_in2, ir_out))
+
+    def multiply_weighted(self, x1: Tensor, x2: Tensor, weights: Tensor) -> Tensor:
+        """:meth:`multiply` with weights (G, factors), row n of the inputs using row n mod G."""
+        spread = self.weighting.spread
+        if self.weights_per == "degree":
+            x1 = scaled(x1, spread(weights, "in1"))
+            x2 = scaled(x2, spread(weights, "in2"))
+        return scaled(self.multiply(x1, x2), spread(weights, "out"))
+
+    def weight_macs(self) -> int:
+        """Multiply-adds that weights add for one sample and channel."""
+        return sum(self._dims) if self.weights_per == "degree" else self._dims[2]
+
+    @classmethod
+    def applies(cls, irreps_in1: str | o3.Irreps, irreps_in2: str | o3.Irreps) -> str | None:
+        """Why this product cannot multiply these irreps; None if it can."""
+        return applicability.reason(cls.rule, str(irreps_in1), str(irreps_in2))
+
+    @classmethod
+    def unavailable(cls) -> str | None:
+        """Why this product cannot run here, with the mend; None if it can."""
+        return None
+
+    def couple(self, ir_in1: o3.Irrep, ir_in2: o3.Irrep) -> Iterator[o3.Irrep]:
+        """Labels of the output irreps that two input irreps could reach."""
+        yield from ir_in1 * ir_in2
+
+    @override
+    def forward(self, x1: Tensor, x2: Tensor, weights: Tensor | None = None) -> Tensor:
+        """Multiply features of shape (..., irreps_in1.dim) and (..., irreps_in2.dim).
+
+        Args:
+            x1: First input.
+            x2: Second input.
+            weights: Shape (weight_numel,) where shared, (..., weight_numel) where each sample has
+                its own: a number for each of ``weighting.factors`` and channel, channels fastest.
+                None is all ones.
+
+        Leading axes broadcast. Returns shape (..., irreps_out.dim).
+
+        Raises:
+            ValueError: If a shape, dtype or device does not fit; the message says what must hold.
+        """
+        if weights is None and are_rows(x1, x2, self._widths, self._device):
+            return self.multiply_channels(x1, x2)
+        irreps = (self.irreps_in1, self.irreps_in2)
+        check_inputs((x1, x2), irreps, self._widths, self._device)
+        batch = torch.broadcast_shapes(x1.shape[:-1], x2.shape[:-1])
+        if weights is not None:
+            weighting.check(weights, x1, self.weight_numel)
+            batch = torch.broadcast_shapes(batch, weights.shape[:-1])
+        if 0 in batch:
+            # Transforms refuse empty batches; the sums keep the result differentiable.
+            empty = x1.new_zeros(*batch, self._dims[2] * self.channels) + x1.sum() + x2.sum()
+            return empty if weights is None else empty + weights.sum()
+        x1, x2 = _as_rows(x1, batch), _as_rows(x2, batch)
+        if weights is not None and weights.numel() > self.weight_numel:
+            weights = _as_rows(weights, batch)
+        z = self.multiply_channels(x1, x2, weights)
+        return z if len(batch) == 1 else z.reshape(*batch, self._dims[2] * self.channels)
+
+    def multiply_channels(self, x1: Tensor, x2: Tensor, weights: Tensor | None = None) -> Tensor:
+        """Multiply (N, irreps_in1.dim) and (N, irreps_in2.dim) to (N, irreps_out.dim).
+
+        By default :meth:`multiply` on each channel's components, gathered and put back. A kernel
+        that reads features as they lie saves both copies. Weights are (N, weight_numel), or any
+        shape of weight_numel numbers for all samples.
+        """
+        if self._as_they_lie and weights is None:
+            return self.multiply(x1, x2)
+        rows1 = self._to_channels(x1, "layout1", self._dims[0])
+        rows2 = self._to_channels(x2, "layout2", self._dims[1])
+        z = (
+            self.multiply(rows1, rows2)
+            if weights is None
+            else self.multiply_weighted(rows1, rows2, self.weighting.rows(weights, x1.shape[:1]))
+        )
+        return self._from_channels(z)
+
+    def timed_inputs(
+        self, x1: Tensor, x2: Tensor, weights: Tensor | None = None
+    ) -> tuple[Tensor, ...]:
+        """Inputs of :meth:`timed_call`, made before the clock starts."""
+        return (x1, x2) if weights is None else (x1, x2, weights)
+
+    def timed_call(self, *inputs: Tensor) -> Tensor:
+        """What is timed; with ``own_layout`` without the reordering that users would not pay."""
+        z: Tensor = self(*inputs)
+        return z
+
+    def timed_output(self, z: Tensor) -> Tensor:
+        """Output of :meth:`timed_call` as :meth:`forward` gives it; to check it, never timed."""
+        return z
+
+    def cost(self, batch: int, itemsize: int, weights: Weights = "none") -> Cost:
+        """Multiply-adds and minimal bytes of one call on ``batch`` samples."""
+        numbers = (self.irreps_in1.dim + self.irreps_in2.dim + self.irreps_out.dim) * batch
+        macs = self.run_macs()
+        if weights != "none":
+            macs += self.weight_macs()
+            numbers += self.weight_numel * (batch if weights == "per-sample" else 1)
+        return Cost(macs * batch * self.channels, numbers * itemsize)
+
+    @property
+    def weight_numel(self) -> int:
+        """Weights of all channels."""
+        return len(self.weighting.factors) * self.channels
+
+    def random_inputs(
+        self, batch: int, generator: torch.Generator, dtype: torch.dtype = torch.float64
+    ) -> tuple[Tensor, Tensor]:
+        """Draw typical inputs on the CPU: independent standard normal components."""
+        dims = (self.irreps_in1.dim, self.irreps_in2.dim)
+        x1, x2 = (torch.randn(batch, dim, dtype=torch.float64, generator=generator) for dim in dims)
+        return x1.to(dtype), x2.to(dtype)
+
+    def random_weights(
+        self,
+        weights: Weights,
+        batch: int,
+        generator: torch.Generator,
+        dtype: torch.dtype = torch.float64,
+    ) -> Tensor | None:
+        """Draw standard normal weights on the CPU, one set or one for each sample.
+
+        ``balanced`` draws nothing: :meth:`etp.product.weighting.Weighting.balanced` for every
+        channel.
+        """
+        if weights == "none":
+            return None
+        if weights == "balanced":
+            return self.weighting.balanced().repeat_interleave(self.channels).to(dtype)
+        shape = (self.weight_numel,) if weights == "shared" else (batch, self.weight_numel)
+        return torch.randn(shape, dtype=torch.float64, generator=generator).to(dtype)
+
+    def extra_repr(self) -> str:
+        """Shown by ``print``."""
+        return f"{self.irreps_in1} x {self.irreps_in2} -> {self.irreps_out}"
+
+    def _why_empty(self, candidates: list[Any]) -> str:
+        if candidates:
+            paths = ", ".join(f"{a} x {b} -> {c}" for a, b, c in candidates)
+            return (
+                f"{self.name} has no path for irreps_in1={self.irreps_in1}, irreps_in2="
+                f"{self.irreps_in2}: it cannot couple {paths} (coefficient 0). Choose a product "
+                "that reaches these paths, such as cg-dense, or other irreps."
+            )
+        wanted = "+".join(map(str, sorted(self.keep or ())))
+        return "filter_ir_out leaves no path. " + irreps_module.why_empty(
+            str(self.irreps_in1), str(self.irreps_in2), wanted
+        )
+
+    def _register_layouts(self) -> None:
+        """Index features of C channels as C rows of one-channel features, and back."""
+        # Plain numbers: the compiler cannot guard e3nn's irreps.
+        self._dims = tuple(
+            sum(ir.dim for ir in irs) for irs in (self.irs_in1, self.irs_in2, self.irs_out)
+        )
+        self._widths = tuple(dim * self.channels for dim in self._dims[:2])
+        for name, irreps, irs in (
+            ("layout1", self.irreps_in1, self.irs_in1),
+            ("layout2", self.irreps_in2, self.irs_in2),
+        ):
+            index = channel_index(irreps, irs)
+            identity = torch.equal(index, torch.arange(len(index)))
+            if not identity:
+                self.register_buffer(name, index, persistent=False)
+        if self.channels > 1:
+            out = output_index(self.irs_out, self.channels)
+            self.register_buffer("layout_out", out, persistent=False)
+        self._as_they_lie = not self._buffers
+
+    def _to_channels(self, x: Tensor, layout: str, dim: int) -> Tensor:
+        index = self._buffers.get(layout)
+        if index is not None:
+            x = x.index_select(-1, index)
+        return x if x.ndim == 2 and x.shape[1] == dim else x.reshape(-1, dim)
+
+    def _from_channels(self, z: Tensor) -> Tensor:
+        index = self._buffers.get("layout_out")
+        if index is None:
+            return z
+        return z.reshape(-1, len(index)).index_select(-1, index)
+
+
+def _as_rows(x: Tensor, batch: torch.Size) -> Tensor:
+    """(..., dim) as (N, dim); views that change nothing still cost autograd a node each."""
+    if x.shape[:-1] == batch and x.ndim == 2:
+        return x
+    return x.expand(*batch, -1).reshape(-1, x.shape[-1])

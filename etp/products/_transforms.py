@@ -1,0 +1,181 @@
+"""Irreps features to signals and back: the linear maps that signal-based products share.
+
+Features of one channel split into two *sectors* by the parity of the signal's value, p (-1)^l:
+true scalar fields (+1, natural irreps) and pseudoscalar fields (-1). Within a sector each (l, m)
+occurs at most once, so a sector is an ordinary signal on the sphere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
+
+import torch
+from e3nn import o3
+from torch import Tensor
+
+from etp.maths import sphere
+from etp.product.base import TensorProduct
+from etp.product.layout import slices
+
+DENSE_POINTS = 400
+"""Up to this many grid points one dense matrix product beats two separable ones (measured)."""
+
+
+class Sector(NamedTuple):
+    """Components of one value parity: their degrees, orders and positions in the features.
+
+    ``alone`` says that the features hold nothing else, in this order.
+    """
+
+    degrees: Tensor
+    orders: Tensor
+    positions: Tensor
+    alone: bool
+
+    @property
+    def lmax(self) -> int:
+        """Largest degree present."""
+        return int(self.degrees.max())
+
+
+def sectors(irs: Sequence[o3.Irrep]) -> dict[int, Sector]:
+    """Split one channel's irreps by value parity p (-1)^l, +1 first."""
+    found: dict[int, list[Tensor]] = {}
+    for ir, part in zip(irs, slices(irs), strict=True):
+        m = torch.arange(-ir.l, ir.l + 1)
+        rows = torch.stack([torch.full_like(m, ir.l), m, torch.arange(part.start, part.stop)])
+        found.setdefault(ir.p * (-1) ** ir.l, []).append(rows)
+    alone = len(found) == 1
+    merged = {s: torch.cat(found[s], dim=1).unbind(0) for s in sorted(found, reverse=True)}
+    return {
+        s: Sector(degrees, orders, positions, alone)
+        for s, (degrees, orders, positions) in merged.items()
+    }
+
+
+def multiply_sectors(
+    f: Mapping[int, Tensor],
+    h: Mapping[int, Tensor],
+    wanted: Sequence[int],
+    product: Callable[[Tensor, Tensor], Tensor] = torch.mul,
+) -> dict[int, Tensor]:
+    """Product of two signals by sector: value parities multiply."""
+    out: dict[int, Tensor] = {}
+    for a, first in f.items():
+        for b, second in h.items():
+            if a * b in wanted:
+                fh = product(first, second)
+                out[a * b] = out[a * b] + fh if a * b in out else fh
+    return out
+
+
+class ByOrder:
+    """Linear map between components (l, m) and rows, one small matrix for each order m.
+
+    Args:
+        owner: Product that keeps the tables.
+        name: Prefix of the names of the tables.
+        sector: Components on the features' side.
+        table: Float64, shape (2 lmax + 1, lmax + 1, rows), indexed (m, l, row), zero for |m| > l.
+    """
+
+    def __init__(self, owner: TensorProduct, name: str, sector: Sector, table: Tensor) -> None:
+        self._owner, self._name = owner, name
+        orders, degrees, self.rows = table.shape
+        self.orders, self._degrees = orders, degrees
+        place = (sector.orders + orders // 2) * degrees + sector.degrees
+        source = torch.zeros(orders * degrees, dtype=torch.int64)
+        source[place] = sector.positions
+        present = torch.zeros(orders * degrees, dtype=torch.bool)
+        present[place] = True
+        # Absent components read some present one through a row of zeros.
+        source[~present] = sector.positions[0]
+        masked = torch.where(present.reshape(orders, degrees, 1), table, 0.0)
+        owner.register_table(f"{name}_table", masked)
+        owner.register_buffer(f"{name}_source", source, persistent=False)
+        owner.register_buffer(f"{name}_place", place, persistent=False)
+        self.macs = int((masked != 0).any(dim=2).sum()) * self.rows
+
+    def to_rows(self, x: Tensor) -> Tensor:
+        """(N, features) to (2 lmax + 1, N, rows)."""
+        source = self._owner.get_buffer(f"{self._name}_source")
+        table = self._owner.table(f"{self._name}_table", x.dtype)
+        by_order = x.index_select(-1, source).reshape(-1, self.orders, self._degrees)
+        return torch.bmm(by_order.transpose(0, 1), table)
+
+    def from_rows(self, rows: Tensor) -> Tensor:
+        """(2 lmax + 1, N, rows) to (N, components), in the order of the sector."""
+        place = self._owner.get_buffer(f"{self._name}_place")
+        table = self._owner.table(f"{self._name}_table", rows.dtype)
+        by_order = torch.bmm(rows, table.transpose(1, 2)).transpose(0, 1)
+        return by_order.reshape(len(by_order), -1).index_select(-1, place)
+
+
+class GridTransform:
+    """Features of one sector to values on a grid, and quadrature back.
+
+    Up to :data:`DENSE_POINTS` points one dense matrix is used, beyond it Legendre functions order
+    by order and then a Fourier matrix.
+    """
+
+    def __init__(
+        self, owner: TensorProduct, name: str, sector: Sector, nodes: sphere.Grid, *, back: bool
+    ) -> None:
+        self._owner, self._name = owner, name
+        self._back = back
+        self.shape = nodes.shape
+        self._positions = f"{name}_positions"
+        table = sphere.legendre(sector.lmax, nodes.beta)
+        if back:
+            table = table * nodes.weights
+        waves = sphere.azimuth(sector.lmax, nodes.alpha)
+        points = nodes.shape[0] * nodes.shape[1]
+        self._by_order: ByOrder | None = None
+        if points <= DENSE_POINTS:
+            m = sector.orders
+            matrix = torch.einsum(
+                "cb,ca->cba", table[sector.degrees, m.abs()], waves[m + sector.lmax]
+            ).flatten(1)
+            owner.register_table(f"{name}_dense", matrix.T if back else matrix)
+            index = None if back or sector.alone else sector.positions
+            owner.register_buffer(self._positions, index, persistent=False)
+            self.macs = len(m) * points
+        else:
+            by_order = sphere.legendre_by_order(sector.lmax, table)
+            self._by_order = ByOrder(owner, name, sector, by_order)
+            owner.register_table(f"{name}_waves", waves)
+            self.macs = self._by_order.macs + len(waves) * points
+
+    def to_grid(self, x: Tensor) -> Tensor:
+        """(N, features) to (N, res_beta * res_alpha)."""
+        if self._by_order is None:
+            index = self._owner._buffers[self._positions]
+            columns = x if index is None else x.index_select(-1, index)
+            return columns @ self._owner.table(f"{self._name}_dense", x.dtype)
+        rows = self._by_order.to_rows(x).permute(1, 2, 0)
+        return (rows @ self._owner.table(f"{self._name}_waves", x.dtype)).flatten(1)
+
+    def from_grid(self, values: Tensor) -> Tensor:
+        """(N, res_beta * res_alpha) to (N, components), in the order of the sector."""
+        if self._by_order is None:
+            return values @ self._owner.table(f"{self._name}_dense", values.dtype)
+        waves = self._owner.table(f"{self._name}_waves", values.dtype)
+        rows = values.unflatten(1, self.shape) @ waves.T
+        return self._by_order.from_rows(rows.permute(2, 0, 1))
+
+
+class Assembly:
+    """Put the sectors' outputs together in the order of the output irreps."""
+
+    def __init__(self, owner: TensorProduct, name: str, parts: Mapping[int, Sector]) -> None:
+        self._owner, self._name = owner, name
+        order = torch.argsort(torch.cat([sector.positions for sector in parts.values()]))
+        in_order = torch.equal(order, torch.arange(len(order)))
+        owner.register_buffer(name, None if in_order else order, persistent=False)
+
+    def join(self, parts: Sequence[Tensor]) -> Tensor:
+        """(N, components) of each sector to (N, dim_out)."""
+        whole = parts[0] if len(parts) == 1 else torch.cat(list(parts), dim=-1)
+        order = self._owner._buffers[self._name]
+        return whole if order is None else whole.index_select(-1, order)

@@ -1,0 +1,25 @@
+"""Results that come with the package, so that nobody meets an empty page.
+
+They come from one run of ``benchmarks.reference`` on one machine; what was odd about it (a busy
+machine, two speeds, twins apart) is shown with each case as with anyone's own. Every row says on
+what it was measured. Sample lists are left out, block values are kept: verdicts are computed from
+them as from anyone's own results.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+from functools import cache
+from pathlib import Path
+
+from etp.results.rows import Row
+
+PATH = Path(__file__).resolve().parent / "data" / "reference.jsonl.gz"
+
+
+@cache
+def reference_rows() -> list[Row]:
+    """Rows of the bundled results."""
+    with gzip.open(PATH, "rt", encoding="utf-8") as file:
+        return [json.loads(line) for line in file]

@@ -1,0 +1,1 @@
+"""Running cases: workers, jobs, devices, and what a case does."""

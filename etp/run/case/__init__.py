@@ -1,0 +1,125 @@
+"""What one case does where the measuring happens: build, check, then time in interleaved rounds.
+
+:func:`run` is a generator of rows and progress events, so that what is done is kept whatever
+happens next; it runs inside a worker of :mod:`etp.run.runner` or straight from the command line.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import asdict
+from typing import Any
+
+from etp.kernels import torch_compile
+from etp.problem import Problem
+from etp.results.rows import Row
+from etp.run.case.case import ELEMENTS, Case, build, check_fits, needed_bytes, use_numbers
+from etp.run.case.checks import checked, started
+from etp.run.case.grids import run_grids
+from etp.run.case.questions import QUESTIONS, make_row
+from etp.run.case.rounds import Event, Slot, timed, unmeasured
+from etp.run.case.spheres import run_spheres
+
+__all__ = ["Case", "build", "check_fits", "measure_one", "needed_bytes", "run", "warm"]
+
+
+def run(
+    case: dict[str, Any], cancelled: Callable[[], bool] = lambda: False
+) -> Iterator[Row | Event]:
+    """Do what one case asks for.
+
+    Args:
+        case: As :meth:`Case.as_dict`; a key ``kind`` names another kind of case than comparing.
+        cancelled: Asked between samples; rows measured until then are still yielded.
+
+    Yields:
+        Rows (with a key "measure") and progress events (with a key "event").
+
+    Raises:
+        ValueError: If the case is not valid or cannot fit into memory.
+    """
+    rest = dict(case)
+    kind = rest.pop("kind", "compare")
+    if kind not in KINDS:
+        raise ValueError(f"kind must be one of {', '.join(KINDS)}, got {kind!r}")
+    yield from KINDS[kind](rest, cancelled)
+
+
+def run_comparison(case: dict[str, Any], cancelled: Callable[[], bool]) -> Iterator[Row | Event]:
+    """Check every product of a case, then time the right ones."""
+    plan = Case.from_dict(case)
+    check_fits(plan.problem)
+    use_numbers(plan.problem)
+    if any(map(torch_compile.asked, plan.products)):
+        torch_compile.forget()
+    slots: list[Slot] = []
+    for number, product in enumerate(plan.products):
+        if cancelled():
+            yield from unmeasured(plan, plan.products[number:], "cancelled before it was measured")
+            return
+        yield {"event": "progress", "product": product, "stage": "checking"}
+        yield from checked(plan, product, slots)
+    if not plan.timed or not slots:
+        return
+    if cancelled():
+        names = [slot.name for slot in slots]
+        yield from unmeasured(plan, names, "cancelled before it was measured")
+        return
+    yield from timed(plan, slots, cancelled)
+    if plan.roofs and not cancelled():
+        yield {"event": "progress", "product": "device", "stage": "measuring the limits of"}
+        yield _roofs(plan.problem)
+
+
+def measure_one(problem: Problem, product: str, measure: str) -> Row:
+    """Answer one question about one product; a runtime only if the product is right.
+
+    Raises:
+        ValueError: If the problem cannot fit, or the product cannot be built for it.
+    """
+    import torch
+
+    from etp import measure as measures
+
+    check_fits(problem)
+    use_numbers(problem)
+    tp, start = started(problem, product, called=measure == "runtime")
+    if measure != "runtime":
+        return make_row(problem, product, measure, QUESTIONS[measure](tp, problem, ELEMENTS))
+    agreement = measures.agreement(
+        tp, dtype=getattr(torch, problem.dtype), weights=problem.weights, seed=problem.seed
+    )
+    if not agreement.passed:
+        reason = f"{product} is off by {agreement.max:.1e} from the oracle: not timed"
+        return make_row(problem, product, measure, None, status="invalid", reason=reason)
+    runtime = measures.measure_runtime(
+        tp, batch=problem.batch, dtype=getattr(torch, problem.dtype), device=problem.device,
+        direction=problem.direction, cache=problem.cache, weights=problem.weights,
+        seed=problem.seed,
+    )  # fmt: skip
+    extra = {"cache": problem.cache, "role": "product", "own_layout": tp.own_layout}
+    result = runtime.as_result() | start._asdict() | extra
+    return make_row(problem, product, measure, result)
+
+
+def _roofs(problem: Problem) -> Row:
+    from etp import measure
+
+    dtypes = tuple(dict.fromkeys(("float32", problem.dtype)))
+    return make_row(problem, "device", "roofline", asdict(measure.roofline(problem.device, dtypes)))
+
+
+def warm() -> None:
+    """Import what every case needs and run a tiny one, so that the first case does not wait."""
+    case = Case(Problem.of_setting("MIMO", 1, batch=8), ("cg-sparse",), rounds=1, budget_s=0.0)
+    for _ in run(case.as_dict()):
+        pass
+
+
+Kind = Callable[[dict[str, Any], Callable[[], bool]], Iterator[Row | Event]]
+KINDS: dict[str, Kind] = {
+    "compare": run_comparison,
+    "grids": run_grids,
+    "spheres": run_spheres,
+}
+"""What a case can be."""

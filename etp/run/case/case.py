@@ -1,0 +1,136 @@
+"""A case: one problem and the products to compare on it, and whether it fits."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from etp.irreps import Term, parse_terms, to_text
+from etp.kernels import torch_compile
+from etp.problem import ITEMSIZE, Problem
+
+DEFAULT_ROUNDS = 30
+DEFAULT_BUDGET_S = 4.0
+ELEMENTS = 16
+ASKED = ("agreement", "equivariance", "expressivity", "interactions", "cost")
+MEMORY_FACTOR = {"forward": 4, "backward": 8, "double-backward": 16}
+"""Peak memory over the bytes of inputs, outputs and grids, at most, for any product (measured)."""
+GRIDS = 8
+"""Fields on a grid that count beside inputs and outputs: what vector signals hold (measured)."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """One problem, the products to compare on it, and how long to look.
+
+    Attributes:
+        products: Names; the first is the reference unless ``reference`` says otherwise.
+        rounds: Rounds wanted; fewer if ``budget_s`` does not allow them.
+        budget_s: Seconds for the timed rounds.
+        elements: Group elements of the equivariance check.
+        questions: What is asked about each product besides its runtime.
+        timed: Whether runtimes are wanted besides the checks.
+        memory: Whether peak memory is wanted.
+        roofs: Whether the limits of the device are measured after the rounds.
+        group: Earlier group of the same case that these rounds add to; one more look at it.
+        look: Number of that look, from 0.
+    """
+
+    problem: Problem
+    products: tuple[str, ...]
+    reference: str | None = None
+    rounds: int = DEFAULT_ROUNDS
+    budget_s: float = DEFAULT_BUDGET_S
+    elements: int = ELEMENTS
+    questions: tuple[str, ...] = ASKED
+    timed: bool = True
+    memory: bool = True
+    roofs: bool = False
+    group: str | None = None
+    look: int = 0
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> Case:
+        """Read a case as stored in a job; raises ``ValueError`` for bad values."""
+        known = dict(values)
+        problem = Problem.from_dict(known.pop("problem"))
+        if "questions" in known:
+            known["questions"] = tuple(known["questions"])
+        found = cls(problem, tuple(known.pop("products")), **known)
+        if found.timed and not {"agreement", "equivariance"} <= set(found.questions):
+            raise ValueError(
+                "questions must hold agreement and equivariance where products are timed, got "
+                f"{', '.join(found.questions)}"
+            )
+        return found
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values."""
+        lists = {"products": list(self.products), "questions": list(self.questions)}
+        return asdict(self) | lists
+
+
+def needed_bytes(problem: Problem) -> int:
+    """Upper estimate of the memory a case takes while it runs."""
+    size = problem.size()
+    degrees = [max(ir.l for ir in irs) for irs in zip(*problem.triples(), strict=True)]
+    total = sum(degrees)
+    points = problem.batch * problem.channels * (total // 2 + 1) * (total + 1)
+    weights = problem.batch * problem.channels * size.paths if problem.weights != "none" else 0
+    numbers = GRIDS * points + weights
+    return MEMORY_FACTOR[problem.direction] * (size.bytes + numbers * ITEMSIZE[problem.dtype])
+
+
+def check_fits(problem: Problem) -> None:
+    """Refuse a case that cannot fit into memory.
+
+    Raises:
+        ValueError: With the estimate and the mend.
+    """
+    from etp.run.environment import available_bytes
+
+    need, have = needed_bytes(problem), available_bytes()
+    if problem.device == "cpu" and have is not None and need > 0.8 * have:
+        fitting = max(1, int(problem.batch * 0.8 * have / need))
+        raise ValueError(
+            f"batch {problem.batch} needs about {need / 1e9:.1f} GB and {have / 1e9:.1f} GB are "
+            f"free on {problem.device}: use a batch of at most {fitting}, fewer channels or a "
+            "smaller lmax"
+        )
+
+
+def use_numbers(problem: Problem) -> None:
+    """Set what torch keeps for the whole process: threads, and how exact matrix products are."""
+    import torch
+
+    if problem.threads is not None:
+        torch.set_num_threads(problem.threads)
+    torch.set_float32_matmul_precision("highest" if problem.matmul == "exact" else "high")
+
+
+def build(problem: Problem, product: str, **options: Any) -> Any:
+    """Build a product for a problem, on its device; with ``+compile`` behind its name, compiled.
+
+    Raises:
+        ValueError: If the product is unknown, cannot run here or has no path.
+    """
+    from etp import products
+
+    cls = products.get(torch_compile.plain_name(product))
+    compiled = torch_compile.asked(product)
+    if compiled and (reason := torch_compile.why_not(problem.direction)) is not None:
+        raise ValueError(f"{product}: {reason}")
+    if (reason := cls.unavailable()) is not None:
+        raise ValueError(f"{product} is not available here: {reason}")
+
+    def widened(text: str) -> str:
+        return to_text(Term(problem.channels, term.ir) for term in parse_terms(text))
+
+    tp = cls(
+        widened(problem.irreps1),
+        widened(problem.irreps2),
+        filter_ir_out=problem.filter_out,
+        **options,
+    )
+    tp = tp.to(problem.device)
+    return torch_compile.apply(tp) if compiled else tp

@@ -1,0 +1,126 @@
+"""What is asked about one product besides its runtime, as rows."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from etp.problem import Problem
+from etp.results.rows import SCHEMA, Row
+
+if TYPE_CHECKING:
+    from etp.product.base import TensorProduct
+
+
+def make_row(
+    problem: Problem,
+    product: str,
+    measure: str,
+    result: dict[str, Any] | None,
+    *,
+    status: str = "ok",
+    reason: str | None = None,
+    badges: Sequence[str] = (),
+    group: str | None = None,
+) -> Row:
+    """One row as stored: see the README for its fields."""
+    from etp.run.environment import environment
+
+    return {
+        "schema": SCHEMA,
+        "id": uuid.uuid4().hex,
+        "job": None,
+        "group": group,
+        "created": datetime.now(UTC).isoformat(timespec="milliseconds"),
+        "product": product,
+        "measure": measure,
+        "problem": problem.as_dict(),
+        "status": status,
+        "reason": reason,
+        "badges": list(badges),
+        "result": result,
+        "environment": environment(problem.device, problem.threads),
+    }
+
+
+def _ask_agreement(tp: TensorProduct, problem: Problem, elements: int) -> dict[str, Any]:
+    import torch
+
+    from etp import measure
+
+    found = measure.agreement(
+        tp, dtype=getattr(torch, problem.dtype), weights=problem.weights, seed=problem.seed
+    )
+    return plain(found)
+
+
+def _ask_equivariance(tp: TensorProduct, problem: Problem, elements: int) -> dict[str, Any]:
+    import torch
+
+    from etp import measure
+
+    found = measure.equivariance_error(
+        tp, dtype=getattr(torch, problem.dtype), elements=elements, seed=problem.seed
+    )
+    return plain(found) | {"dtype": problem.dtype}
+
+
+def _ask_expressivity(tp: TensorProduct, problem: Problem, elements: int) -> dict[str, Any]:
+    from etp import measure
+
+    return plain(measure.expressivity(tp, seed=problem.seed))
+
+
+def _ask_cost(tp: TensorProduct, problem: Problem, elements: int) -> dict[str, Any]:
+    import torch
+
+    cost = tp.cost(problem.batch, getattr(torch, problem.dtype).itemsize, problem.weights)
+    return cost._asdict() | {"flops": cost.flops}
+
+
+Question = Callable[["TensorProduct", Problem, int], dict[str, Any]]
+QUESTIONS: dict[str, Question] = {
+    "agreement": _ask_agreement,
+    "equivariance": _ask_equivariance,
+    "expressivity": _ask_expressivity,
+    "interactions": lambda tp, problem, elements: interaction_result(tp),
+    "cost": _ask_cost,
+}
+"""What can be asked about one product, on a problem, over a number of group elements."""
+
+
+def interaction_result(tp: TensorProduct) -> dict[str, Any]:
+    """Result of an ``interactions`` row: measured triples with their coefficients."""
+    from etp import measure
+
+    found = [
+        (ir1, ir2, ir_out, coefficient)
+        for ir_out, pairs in measure.measured_coefficients(tp).copies
+        for (ir1, ir2), coefficient in pairs.items()
+    ]
+    found.sort(key=lambda path: path[:3])
+    triples = list(dict.fromkeys(path[:3] for path in found))
+    return {
+        "title": tp.title,
+        "paths": [list(path) for path in sorted({(a.l, b.l, c.l) for a, b, c in triples})],
+        "triples": [[str(ir) for ir in path[:3]] for path in found],
+        "coefficients": [path[3] for path in found],
+        "count": len(triples),
+        "allowed": len(measure.allowed_paths(tp)),
+        "weights_per": tp.weights_per,
+        "weights": len(tp.weighting.factors),
+        "keeps_paths": tp.keeps_paths,
+        "outputs": tp.irreps_out.dim,
+        "group": tp.group,
+    }
+
+
+def plain(result: Any) -> dict[str, Any]:
+    """A measure's dataclass as the result of a row, keys as text."""
+    values = asdict(result)
+    if "per_degree" in values:
+        values["per_degree"] = {str(l): value for l, value in values["per_degree"].items()}
+    return {name: list(v) if isinstance(v, tuple) else v for name, v in values.items()}

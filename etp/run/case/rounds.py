@@ -1,0 +1,235 @@
+"""Interleaved rounds of every product of a case and a twin of the reference."""
+
+from __future__ import annotations
+
+import random
+import time
+import uuid
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from etp.problem import Problem
+from etp.results.rows import Row
+from etp.run.case.case import Case, build
+from etp.run.case.questions import make_row
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from etp.measure.clock import Call, Round, WarmUp
+    from etp.product.base import TensorProduct
+
+PROGRESS_EVERY_S = 0.3
+OVERDRAFT = 3.0
+Event = dict[str, Any]
+
+
+class Start(NamedTuple):
+    """What a product takes once, in seconds.
+
+    Attributes:
+        setup_s: Building it.
+        first_call_s: Its first call, with plans and page faults, without compilers.
+        compile_s: What making everything compiled that it uses took, now or earlier.
+        compiled: Seconds of each such thing, by name.
+    """
+
+    setup_s: float
+    first_call_s: float
+    compile_s: float
+    compiled: dict[str, float]
+
+
+@dataclass
+class Slot:
+    """A product that passed every check, and what to say about it."""
+
+    name: str
+    product: TensorProduct
+    start: Start
+    badges: list[str] = field(default_factory=list)
+    role: str = "product"
+
+
+def timed(
+    plan: Case, slots: Sequence[Slot], cancelled: Callable[[], bool]
+) -> Iterator[Row | Event]:
+    """Time every slot and a twin of the reference; a row for each, of one group."""
+    reference = next((slot for slot in slots if slot.name == plan.reference), slots[0])
+    twin = Slot(
+        reference.name, build(plan.problem, reference.name),
+        reference.start, list(reference.badges), role="twin",
+    )  # fmt: skip
+    ready: list[tuple[Slot, _Prepared]] = []
+    for slot in [*slots, twin]:
+        prepared = _prepared(plan, slot)
+        if prepared.reason is None:
+            ready.append((slot, prepared))
+            continue
+        yield make_row(
+            plan.problem, slot.name, "runtime", None,
+            status="invalid", reason=prepared.reason, badges=["wrong answer"],
+        )  # fmt: skip
+    run = _Run(plan, [prepared.call for _, prepared in ready])
+    for number in run.rounds(cancelled):
+        name = ready[run.taken[-1].order[-1]][0].name
+        yield {"event": "progress", "stage": "timing", "product": name,
+               "round": number, "rounds": run.planned}  # fmt: skip
+    if not run.taken:
+        names = [slot.name for slot, _ in ready if slot.role == "product"]
+        yield from unmeasured(plan, names, "cancelled before the first round was complete")
+        return
+    group = plan.group or uuid.uuid4().hex
+    for number, (slot, prepared) in enumerate(ready):
+        early = ["stopped early"] if len(run.taken) < run.planned else []
+        result = (
+            run.result(number)
+            | slot.start._asdict()
+            | {
+                "empty_s": prepared.empty_s,
+                "cache": plan.problem.cache,
+                "role": slot.role,
+                "own_layout": slot.product.own_layout,
+                "reference": reference.name,
+                "look": plan.look,
+            }
+        )
+        yield make_row(
+            plan.problem, slot.name, "runtime", result, badges=slot.badges + early, group=group
+        )
+
+
+def unmeasured(plan: Case, products: Sequence[str], reason: str) -> Iterator[Row]:
+    """Rows of products that were not reached."""
+    for product in products:
+        yield make_row(plan.problem, product, "runtime", None, status="cancelled", reason=reason)
+
+
+def inputs(problem: Problem, tp: TensorProduct) -> tuple[Tensor, Tensor, Tensor | None]:
+    """Random inputs and weights of a problem, on its device."""
+    import torch
+
+    from etp.measure.runtime import draw
+
+    dtype = getattr(torch, problem.dtype)
+    return draw(tp, problem.batch, dtype, problem.device, problem.weights, problem.seed)
+
+
+class _Prepared(NamedTuple):
+    """What is timed of a product.
+
+    Attributes:
+        call: The call.
+        reason: Why it must not be timed; None if it may.
+        empty_s: What it takes without its work; None on a GPU, where the share of handing over says
+            that better.
+    """
+
+    call: Call
+    reason: str | None
+    empty_s: float | None
+
+
+def _prepared(plan: Case, slot: Slot) -> _Prepared:
+    """Draw the inputs once, and see what the product makes of the very inputs that are timed."""
+    import torch
+
+    from etp.measure.empty import empty_call_s
+    from etp.measure.runtime import make_call
+
+    problem, tp = plan.problem, slot.product
+    x1, x2, weights = inputs(problem, tp)
+    call = make_call(tp, x1, x2, problem.direction, problem.cache, weights)
+    reason = _insane(tp, x1, x2, weights)
+    if reason is not None or problem.device != "cpu":
+        return _Prepared(call, reason, None)
+    with torch.no_grad():
+        given = tp.timed_inputs(x1, x2, weights)
+    shape = torch.Size((len(x1), tp.irreps_out.dim))
+    return _Prepared(call, None, empty_call_s(given, shape, problem.direction))
+
+
+def _insane(tp: TensorProduct, x1: Tensor, x2: Tensor, weights: Tensor | None) -> str | None:
+    """Why the output on these inputs is not what it should be; None if it is."""
+    import torch
+
+    from etp.measure.oracle import GATES, gate, relative
+
+    few = min(len(x1), 64)
+    fewer = weights if weights is None or weights.ndim == 1 else weights[:few]
+    with torch.no_grad():
+        wanted = tp(x1[:few], x2[:few], fewer)
+        z = tp.timed_output(tp.timed_call(*tp.timed_inputs(x1[:few], x2[:few], fewer)))
+    if z.device != x1.device:
+        return f"its output is on {z.device}, asked for was {x1.device}"
+    if z.numel() == 0 or not bool(torch.isfinite(z).all()):
+        return "its output is empty or not finite on the inputs to be timed"
+    if not bool(z.any()):
+        return "its output is zero on the inputs to be timed"
+    if (error := relative((z - wanted).double(), wanted.double())) > gate(z.dtype, z.device, GATES):
+        return f"the timed call differs from the one that was checked, by {error:.1e}"
+    return None
+
+
+def _planned(plan: Case, products: int, round_s: float) -> int:
+    """Rounds that the budget allows; enough for a verdict if it is overdrawn only a little."""
+    from etp.measure.statement import fewest_rounds
+
+    fitting, fewest = int(plan.budget_s / round_s), fewest_rounds(products)
+    if fitting < fewest and fewest * round_s <= OVERDRAFT * plan.budget_s:
+        fitting = fewest
+    return max(1, min(plan.rounds, fitting))
+
+
+class _Run:
+    """Rounds of several calls within a budget."""
+
+    def __init__(self, plan: Case, calls: Sequence[Call]) -> None:
+        from etp.measure.clock import group_size, warm_up
+        from etp.measure.state import device_state
+
+        self._plan, self._calls = plan, calls
+        self._warm: list[WarmUp] = [warm_up(call) for call in calls]
+        self._groups = [group_size(warm.call_s) for warm in self._warm]
+        self._before = self._after = device_state(plan.problem.device)
+        self._origin = time.perf_counter()
+        self.planned = plan.rounds
+        self.taken: list[Round] = []
+
+    def rounds(self, cancelled: Callable[[], bool]) -> Iterator[int]:
+        """Time the rounds; now and then say how many are done."""
+        from etp.measure.clock import time_rounds
+        from etp.measure.state import device_state
+
+        # A new order for each look, the same one for the same look.
+        rng = random.Random(f"{self._plan.problem.seed}-{self._plan.look}")
+        told = 0.0
+        rounds = time_rounds(self._calls, self._groups, rng, cancelled=cancelled)
+        for number, taken in enumerate(rounds):
+            now = time.perf_counter() - self._origin
+            if number == 0:
+                # The pilot round sets the plan and is thrown away.
+                self.planned = _planned(self._plan, len(self._calls) - 1, now)
+                continue
+            self.taken.append(taken)
+            if now - told > PROGRESS_EVERY_S:
+                told = now
+                yield len(self.taken)
+            if len(self.taken) >= self.planned:
+                break
+        self._after = device_state(self._plan.problem.device)
+
+    def result(self, slot: int) -> dict[str, Any]:
+        """Runtime of one slot."""
+        from etp.measure.runtime import Runtime
+
+        return Runtime.of_blocks(
+            [taken.blocks[slot] for taken in self.taken],
+            [taken.order.index(slot) for taken in self.taken],
+            self._warm[slot].first_call_s,
+            self._origin,
+        ).as_result() | {
+            "state_before": self._before.as_dict(),
+            "state_after": self._after.as_dict(),
+        }

@@ -1,0 +1,124 @@
+"""What a number was measured on: the manifest kept with every row."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+from datetime import UTC, datetime
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+PACKAGES = (
+    "torch",
+    "e3nn",
+    "numpy",
+    "etp",
+    "triton",
+    "numba",
+    "cuequivariance",
+    "openequivariance",
+)
+
+
+def environment(device: str = "cpu", threads: int | None = None) -> dict[str, Any]:
+    """Describe the machine, the device, the versions and the flags in force now.
+
+    Imports torch; call it where the measuring is done.
+    """
+    import torch
+
+    found = dict(_machine())
+    found["threads"] = threads or torch.get_num_threads()
+    found["device"] = device
+    found["device_name"] = found["cpu"]
+    found["driver"] = found["cuda"] = None
+    if device.startswith("cuda"):
+        found["device_name"] = torch.cuda.get_device_name(device)
+        found["cuda"] = torch.version.cuda
+        found["driver"] = _driver()
+    found["flags"] = {
+        "tf32": bool(torch.backends.cuda.matmul.allow_tf32),
+        "matmul_precision": torch.get_float32_matmul_precision(),
+        "flush_denormal": False,
+    }
+    found["date"] = datetime.now(UTC).isoformat(timespec="seconds")
+    return found
+
+
+@cache
+def _machine() -> dict[str, Any]:
+    revision, dirty = _revision()
+    return {
+        "machine": platform.node() if os.environ.get("ETP_SHOW_HOST") else platform.machine(),
+        "os": f"{platform.system()} {platform.release()}",
+        "cpu": _cpu_name(),
+        "cores": os.cpu_count(),
+        "memory_bytes": _memory_bytes(),
+        "python": platform.python_version(),
+        **{package: found for package in PACKAGES if (found := _version(package)) is not None},
+        "revision": revision,
+        "dirty": dirty,
+    }
+
+
+def _version(package: str) -> str | None:
+    if package == "etp":
+        import etp
+
+        return etp.__version__
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def _cpu_name() -> str:
+    try:
+        text = Path("/proc/cpuinfo").read_text()
+    except OSError:
+        return platform.processor() or platform.machine()
+    names = [line.split(":", 1)[1].strip() for line in text.splitlines() if "model name" in line]
+    return names[0] if names else platform.machine()
+
+
+def _memory_bytes() -> int | None:
+    try:
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (ValueError, OSError, AttributeError):
+        return None
+
+
+def available_bytes() -> int | None:
+    """Memory that could be taken now without swapping, None where the system does not say."""
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+    except OSError:
+        return _memory_bytes()
+    kilobytes = {line.split(":")[0]: line.split()[1] for line in lines if line.endswith("kB")}
+    return int(kilobytes["MemAvailable"]) * 1024 if "MemAvailable" in kilobytes else None
+
+
+def _revision() -> tuple[str | None, bool | None]:
+    """Commit of a checkout and whether it has changes; None for an installed package."""
+    here = Path(__file__).resolve().parent.parent.parent
+    if not (here / ".git").exists():
+        return None, None
+    revision = _run(["git", "-C", str(here), "rev-parse", "--short=12", "HEAD"])
+    changes = _run(["git", "-C", str(here), "status", "--porcelain", "--untracked-files=no"])
+    return revision or None, None if changes is None else bool(changes)
+
+
+def _driver() -> str | None:
+    text = _run(["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"])
+    return text.splitlines()[0] if text else None
+
+
+def _run(command: list[str]) -> str | None:
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip()

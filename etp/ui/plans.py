@@ -1,0 +1,238 @@
+"""Cases of each page's run: what "Run here" measures, and roughly how long that takes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple, get_args
+
+from etp.problem import DType, Problem, Size
+from etp.run.case.case import check_fits
+from etp.run.case.grids import BROKEN
+from etp.ui.settings import CUSTOM, Settings
+
+Cases = list[dict[str, Any]]
+ROUNDS = 30
+BUDGET_S = 2.5
+ELEMENTS = 100
+SPHERE_LMAX = 2
+COMPILE_S = 8.0
+"""What ``torch.compile`` takes for a product and its checks (a rough measurement)."""
+COUNTED = ("expressivity", "interactions")
+
+
+class Plan(NamedTuple):
+    """What a page runs.
+
+    Attributes:
+        title: Name of the run.
+        field: Setting that holds the job of the run that is shown.
+        cases: From settings to cases; raises ``ValueError`` naming the field and the mend.
+        seconds: Rough time of those cases.
+        timed: Whether time is measured, so that batch, channels and device matter.
+    """
+
+    title: str
+    field: str
+    cases: Callable[[Settings], Cases]
+    seconds: Callable[[Settings], float]
+    timed: bool
+
+    def size(self, settings: Settings) -> Size:
+        """Size of the largest problem.
+
+        Raises:
+            ValueError: As :attr:`cases`.
+        """
+        problems = [Problem.from_dict(case["problem"]) for case in self.cases(settings)]
+        return max((problem.size() for problem in problems), key=lambda size: size.bytes)
+
+
+def shown_problem(settings: Settings) -> Problem:
+    """The one problem of a page that shows a single lmax.
+
+    Raises:
+        ValueError: As :meth:`Settings.problems`.
+    """
+    problems = settings.problems("cpu")
+    usual = [p for p in problems if p.lmax <= 4] or problems[:1]
+    return next((p for p in problems if p.lmax == settings.at), usual[-1])
+
+
+def _some(products: Sequence[str]) -> list[str]:
+    if not products:
+        raise ValueError("products: choose at least one")
+    return list(products)
+
+
+def _compare(settings: Settings) -> Cases:
+    return _timed(settings, settings.problems())
+
+
+def _timed(settings: Settings, problems: Sequence[Problem]) -> Cases:
+    products = _some(settings.names())
+    # The limits of a device are measured once, last: first results come first.
+    last = {problem.device: number for number, problem in enumerate(problems)}
+    return [
+        {
+            "problem": problem.as_dict(),
+            "products": products,
+            "reference": settings.baseline,
+            "rounds": ROUNDS,
+            "budget_s": BUDGET_S,
+            "roofs": last[problem.device] == number,
+        }
+        for number, problem in enumerate(problems)
+    ]
+
+
+def _compare_seconds(settings: Settings) -> float:
+    return _timed_seconds(settings, settings.problems())
+
+
+def _timed_seconds(settings: Settings, problems: Sequence[Problem]) -> float:
+    count = len(settings.names())
+    compiling = COMPILE_S * (count - len(settings.products)) * len(problems)
+    return compiling + sum(
+        min(BUDGET_S, 0.15 * ROUNDS * count) + count * (0.15 + 0.002 * problem.lmax**3)
+        for problem in problems
+    )
+
+
+def sizes(settings: Settings) -> tuple[int, ...]:
+    """Sizes along the axis of the scaling page, smallest first.
+
+    Raises:
+        ValueError: If they make no line.
+    """
+    if settings.axis == "lmax":
+        if settings.setting == CUSTOM:
+            raise ValueError(
+                "axis: typed irreps have one lmax only; choose batch or channels as the axis, or "
+                "one of SISO, SIMO and MIMO"
+            )
+        field, found = "lmax", tuple(settings.degrees())
+    elif settings.axis == "batch":
+        field, found = "batches", tuple(sorted(set(settings.batches)))
+    else:
+        field, found = "channel_counts", tuple(sorted(set(settings.channel_counts)))
+    if len(found) < 2:
+        raise ValueError(f"{field}: choose at least two sizes to see growth, got {len(found)}")
+    return found
+
+
+def scaling_problems(settings: Settings) -> list[Problem]:
+    """Problems of the scaling page, smallest first.
+
+    Raises:
+        ValueError: Naming the field that is wrong and the mend, also where one cannot fit.
+    """
+    along = sizes(settings)
+    if settings.axis == "lmax":
+        problems = settings.problems()
+    elif not settings.devices:
+        raise ValueError("devices: choose at least one")
+    else:
+        problems = [
+            shown_problem(settings.with_(**{settings.axis: size})).at(device=device)
+            for size in along
+            for device in settings.devices
+        ]
+    for problem in problems:
+        check_fits(problem)
+    return problems
+
+
+def scaling_command(settings: Settings) -> str:
+    """Command line that measures what the scaling page does.
+
+    Raises:
+        ValueError: As :func:`scaling_problems`.
+    """
+    problems = scaling_problems(settings)
+    first = problems[0]
+    along = list(dict.fromkeys(getattr(problem, settings.axis) for problem in problems))
+    if settings.axis == "lmax":
+        # Odd degrees may be left out: then the step is two.
+        step = "" if along[1] - along[0] == 1 else f":{along[1] - along[0]}"
+        shown = f"--lmax {along[0]}:{along[-1]}{step}"
+        words = first.command().replace(f"--lmax {first.lmax}", shown, 1)
+    else:
+        plain = first.at(**{settings.axis: getattr(Problem, settings.axis)})
+        words = f"{plain.command()} --{settings.axis} {' '.join(map(str, along))}"
+    names = ",".join(settings.names())
+    return f"python -m etp sweep --products {names} {words} --roofs --out results.jsonl"
+
+
+def _scaling(settings: Settings) -> Cases:
+    return _timed(settings, scaling_problems(settings))
+
+
+SECONDS_PER_BYTE = 2e-8
+"""Checks, warm-up and calls over the bytes of a problem, for each product (a rough measurement)."""
+
+
+def _scaling_seconds(settings: Settings) -> float:
+    problems = scaling_problems(settings)
+    moved = sum(problem.size().bytes for problem in problems)
+    return (
+        _timed_seconds(settings, problems)
+        + SECONDS_PER_BYTE * moved * len(settings.names())
+        + 3 * len(settings.devices)
+    )
+
+
+def _checks(settings: Settings) -> Cases:
+    products, problem = _some(settings.products), shown_problem(settings).at(batch=16)
+    cases: Cases = [
+        {
+            "problem": problem.at(dtype=dtype).as_dict(),
+            "products": products,
+            "elements": ELEMENTS,
+            "questions": ["equivariance"],
+            "timed": False,
+            "memory": False,
+        }
+        for dtype in get_args(DType)
+    ]
+    signal = problem
+    if settings.setting != CUSTOM:
+        signal = Problem.of_setting("MIMO", min(SPHERE_LMAX, problem.lmax) or 1)
+    plain = {"batch": 16, "dtype": "float64", "channels": 1}
+    return [
+        *cases,
+        {"kind": "grids", "problem": problem.at(**plain).as_dict(), "products": ["gaunt-grid"]},
+        {
+            "kind": "spheres",
+            "problem": signal.at(**plain | {"dtype": "float32"}).as_dict(),
+            "products": [*products, BROKEN],
+        },
+    ]
+
+
+def _checks_seconds(settings: Settings) -> float:
+    return 4 + len(settings.products) * (0.5 + 0.02 * shown_problem(settings).lmax ** 2)
+
+
+def _counts(settings: Settings) -> Cases:
+    products = _some(settings.products)
+    return [
+        {
+            "problem": problem.at(batch=1, dtype="float64").as_dict(),
+            "products": products,
+            "questions": list(COUNTED),
+            "timed": False,
+            "memory": False,
+        }
+        for problem in settings.problems("cpu")
+    ]
+
+
+def _counts_seconds(settings: Settings) -> float:
+    each = sum(0.1 + 0.003 * problem.lmax**3 for problem in settings.problems("cpu"))
+    return 1 + len(settings.products) * each
+
+
+COMPARE = Plan("Compare", "job", _compare, _compare_seconds, timed=True)
+SCALING = Plan("Scaling", "scaling", _scaling, _scaling_seconds, timed=True)
+CHECKS = Plan("Equivariance", "checks", _checks, _checks_seconds, timed=False)
+COUNTS = Plan("Expressivity", "counts", _counts, _counts_seconds, timed=False)

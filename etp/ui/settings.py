@@ -1,0 +1,313 @@
+"""What a user has chosen: read from an address, checked, written back, turned into cases.
+
+Everything typed or linked passes through here, so a page never meets a value that was not checked.
+No torch, no streamlit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields, replace
+from typing import Any, get_args
+
+from etp.irreps import OUTPUTS, SETTINGS
+from etp.kernels.torch_compile import SUFFIX, asked, plain_name
+from etp.problem import (
+    MAX_BATCH,
+    MAX_CHANNELS,
+    Axis,
+    Cache,
+    Direction,
+    DType,
+    Matmul,
+    Problem,
+    Weights,
+)
+
+CUSTOM = "Custom"
+COMPILED = ("no", "also")
+MAX_LMAX = 10
+MAX_SIZES = 12
+QUICK = ("cg-sparse", "gaunt-grid", "matrix", "e3nn")
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Choices shared by the pages; every field has a name in the address.
+
+    Attributes:
+        setting: ``SISO``, ``SIMO``, ``MIMO``, or ``Custom`` for typed irreps.
+        lmax: Smallest and largest lmax of a run.
+        irreps1: Typed irreps of input 1, used when ``setting`` is ``Custom``.
+        irreps2: Typed irreps of input 2.
+        keep: Typed output irreps to keep, empty for all.
+        baseline: Product that others are compared against.
+        at: The lmax shown, None for the largest.
+        pick: The product highlighted in every chart.
+        job: Comparison that is shown, None for the reference results.
+        checks: Run of equivariance checks that is shown.
+        counts: Run of expressivity counts that is shown.
+        scaling: Run of the scaling page that is shown.
+        compiled: Whether every product is also run under ``torch.compile``.
+        axis: What changes along the scaling page.
+        batches: Batches of a run along that axis.
+        channel_counts: Channels of a run along that axis.
+    """
+
+    setting: str = "MIMO"
+    lmax: tuple[int, int] = (1, 4)
+    outputs: str = "all"
+    irreps1: str = "0e + 1o + 2e"
+    irreps2: str = "0e + 1o + 2e"
+    keep: str = ""
+    products: tuple[str, ...] = QUICK
+    baseline: str | None = None
+    batch: int = 1000
+    channels: int = 1
+    dtype: str = "float32"
+    direction: str = "forward"
+    cache: str = "warm"
+    weights: str = "none"
+    matmul: str = "exact"
+    compiled: str = "no"
+    devices: tuple[str, ...] = ("cpu",)
+    threads: int | None = None
+    at: int | None = None
+    pick: str | None = None
+    job: str | None = None
+    checks: str | None = None
+    counts: str | None = None
+    scaling: str | None = None
+    axis: str = "lmax"
+    batches: tuple[int, ...] = (10, 100, 1000, 10000)
+    channel_counts: tuple[int, ...] = (1, 4, 16, 64)
+
+    @classmethod
+    def from_query(cls, query: Mapping[str, str]) -> tuple[Settings, list[str]]:
+        """Read an address; what cannot be used is left at its default and said in words."""
+        values: dict[str, Any] = {}
+        errors = []
+        for name, read in _READERS.items():
+            if name not in query:
+                continue
+            try:
+                values[name] = read(name, query[name])
+            except ValueError as error:
+                errors.append(f"address: {error}; the default is used")
+        return cls(**values), errors
+
+    def to_query(self) -> dict[str, str]:
+        """What an address needs to bring these settings back; defaults are left out."""
+        return {
+            field.name: _written(getattr(self, field.name), _MARKS.get(field.name, ","))
+            for field in fields(self)
+            if getattr(self, field.name) != field.default
+        }
+
+    def with_(self, **changes: Any) -> Settings:
+        """Copy with some choices changed."""
+        return replace(self, **changes)
+
+    def names(self) -> tuple[str, ...]:
+        """Products of a run, each followed by its compiled form where that is asked for."""
+        if self.compiled == "no":
+            return self.products
+        return tuple(form for name in self.products for form in (name, name + SUFFIX))
+
+    def problems(self, device: str | None = None) -> list[Problem]:
+        """Problems of a run, smallest first.
+
+        Raises:
+            ValueError: Naming the field that is wrong and the mend.
+        """
+        common: dict[str, Any] = {
+            "batch": self.batch,
+            "channels": self.channels,
+            "dtype": self.dtype,
+            "direction": self.direction,
+            "cache": self.cache,
+            "weights": self.weights,
+            "matmul": self.matmul,
+            "threads": self.threads,
+        }
+        devices = (device,) if device else self.devices
+        if not devices:
+            raise ValueError("devices: choose at least one")
+        if self.setting == CUSTOM:
+            return [
+                Problem.of_irreps(
+                    self.irreps1, self.irreps2, self.keep.strip() or None, device=d, **common
+                )
+                for d in devices
+            ]
+        if not self.degrees():
+            raise ValueError(
+                "lmax: no path is left, because odd times odd is even; choose an even lmax or all "
+                "output parities"
+            )
+        return [
+            Problem.of_setting(
+                self.setting,  # type: ignore[arg-type]
+                lmax,
+                outputs=self.outputs,  # type: ignore[arg-type]
+                device=d,
+                **common,
+            )
+            for lmax in self.degrees()
+            for d in devices
+        ]
+
+    def degrees(self) -> list[int]:
+        """Every lmax of a run; odd ones are left out where nothing would be left of them."""
+        found = range(self.lmax[0], self.lmax[1] + 1)
+        if self.setting == "SISO" and self.outputs == "natural":
+            # Odd times odd is even: no path leads to the natural parity of an odd degree.
+            return [lmax for lmax in found if lmax % 2 == 0]
+        return list(found)
+
+    def command(self) -> str:
+        """Command line that measures the same.
+
+        Raises:
+            ValueError: As :meth:`problems`.
+        """
+        problem = self.problems(self.devices[0])[0]
+        words = problem.command()
+        if self.setting != CUSTOM:
+            low, high = self.lmax
+            words = words.replace(f"--lmax {problem.lmax}", f"--lmax {low}:{high}", 1)
+        return (
+            f"python -m etp sweep --products {','.join(self.names())} {words} --out results.jsonl"
+        )
+
+    def snippet(self, product: str) -> str:
+        """Python that does the same for one product.
+
+        Raises:
+            ValueError: As :meth:`problems`.
+        """
+        problem = self.problems(self.devices[0])[-1]
+        keep = f', filter_ir_out="{problem.filter_out}"' if problem.filter_out else ""
+        irreps1, irreps2 = (
+            _widened(text, problem.channels) for text in (problem.irreps1, problem.irreps2)
+        )
+        compiled = "tp.compile()\n" if asked(product) else ""
+        return (
+            "import torch\n"
+            "from etp import measure, products\n\n"
+            f'tp = products.get("{plain_name(product)}")("{irreps1}", "{irreps2}"{keep})\n'
+            f"{compiled}"
+            f"measure.agreement(tp, dtype=torch.{problem.dtype}).max\n"
+            f"measure.equivariance_error(tp, dtype=torch.{problem.dtype}).max\n"
+            "measure.measure_runtime(\n"
+            f"    tp, batch={problem.batch}, dtype=torch.{problem.dtype},"
+            f' device="{problem.device}",'
+            f' direction="{problem.direction}", weights="{problem.weights}"\n'
+            ").median_s\n"
+        )
+
+
+def _widened(text: str, channels: int) -> str:
+    if channels == 1:
+        return text
+    return "+".join(f"{channels}x{term}" for term in text.split("+"))
+
+
+_MARKS = {"lmax": ":"}
+
+
+def _written(value: Any, mark: str) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, tuple):
+        return mark.join(str(v) for v in value)
+    return str(value)
+
+
+def _choice(*allowed: str) -> Callable[[str, str], str]:
+    def read(name: str, text: str) -> str:
+        if text not in allowed:
+            raise ValueError(f"{name} must be one of {', '.join(allowed)}, got {text[:40]!r}")
+        return text
+
+    return read
+
+
+def _number(low: int, high: int) -> Callable[[str, str], int]:
+    def read(name: str, text: str) -> int:
+        try:
+            value = int(text)
+        except ValueError:
+            value = low - 1
+        if not low <= value <= high:
+            raise ValueError(
+                f"{name} must be a whole number from {low} to {high}, got {text[:40]!r}"
+            )
+        return value
+
+    return read
+
+
+def _counts(low: int, high: int) -> Callable[[str, str], tuple[int, ...]]:
+    read_one = _number(low, high)
+
+    def read(name: str, text: str) -> tuple[int, ...]:
+        found = sorted({read_one(name, part) for part in text.split(",")})
+        if len(found) > MAX_SIZES:
+            raise ValueError(f"{name} must be at most {MAX_SIZES} numbers, got {len(found)}")
+        return tuple(found)
+
+    return read
+
+
+def _range(name: str, text: str) -> tuple[int, int]:
+    low, _, high = text.partition(":")
+    read = _number(0, MAX_LMAX)
+    first, last = read(name, low), read(name, high or low)
+    if first > last:
+        raise ValueError(f"{name} must be FROM:TO with FROM <= TO, got {text[:40]!r}")
+    return first, last
+
+
+def _names(name: str, text: str) -> tuple[str, ...]:
+    found = tuple(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
+    if not found or any(len(part) > 64 for part in found):
+        raise ValueError(f"{name} must be names separated by commas, got {text[:40]!r}")
+    return found
+
+
+def _text(name: str, text: str) -> str:
+    if len(text) > 1000:
+        raise ValueError(f"{name} must have at most 1000 characters, got {len(text)}")
+    return text
+
+
+_READERS: dict[str, Callable[[str, str], Any]] = {
+    "setting": _choice(*SETTINGS, CUSTOM),
+    "lmax": _range,
+    "outputs": _choice(*OUTPUTS),
+    "irreps1": _text,
+    "irreps2": _text,
+    "keep": _text,
+    "products": _names,
+    "baseline": _text,
+    "batch": _number(1, MAX_BATCH),
+    "channels": _number(1, MAX_CHANNELS),
+    "dtype": _choice(*get_args(DType)),
+    "direction": _choice(*get_args(Direction)),
+    "cache": _choice(*get_args(Cache)),
+    "weights": _choice(*get_args(Weights)),
+    "matmul": _choice(*get_args(Matmul)),
+    "compiled": _choice(*COMPILED),
+    "devices": _names,
+    "threads": _number(1, 1024),
+    "at": _number(0, MAX_LMAX),
+    "pick": _text,
+    "job": _text,
+    "checks": _text,
+    "counts": _text,
+    "scaling": _text,
+    "axis": _choice(*get_args(Axis)),
+    "batches": _counts(1, MAX_BATCH),
+    "channel_counts": _counts(1, MAX_CHANNELS),
+}

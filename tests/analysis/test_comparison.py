@@ -1,0 +1,154 @@
+from __future__ import annotations
+
+import pytest
+
+from etp.analysis.comparison import comparisons
+from etp.analysis.findings import finding, missing_words, pair_sentence, pair_words
+from etp.analysis.operation import Operation, same_operation
+from etp.analysis.tables import frame, timed_frame
+from etp.problem import Problem
+from tests.make import MIMO, expressivity, interactions, row, run_of
+
+EVEN = {("0e", "0e", "0e"): 1.0, ("0e", "1o", "1o"): 2.0, ("1o", "1o", "0e"): -1.0}
+ALL = EVEN | {("1o", "1o", "1e"): 0.5}
+
+
+def compared(rows, **kwargs):
+    (found,) = comparisons(rows, **kwargs)
+    return found
+
+
+def test_verdicts_come_from_rounds_and_name_the_faster_one():
+    found = compared(run_of({"a": 2e-3, "b": 1e-3, "c": 2e-3}, twin="a"))
+    assert found.baseline == "a"
+    assert found.judgement.verdicts["b"].word == "faster"
+    assert found.judgement.verdicts["c"].word in ("same", "open")
+    assert pair_words(found, "b") == "2.0× faster"
+    low, high = found.judgement.floor
+    assert low < 1 < high
+
+
+def test_another_baseline_turns_every_verdict_around():
+    rows = run_of({"a": 2e-3, "b": 1e-3}, twin="a")
+    assert compared(rows, baseline="b").judgement.verdicts["a"].word == "slower"
+    ratio = frame(compared(rows, baseline="b")).set_index("product").loc["a", "ratio"]
+    assert ratio == pytest.approx(0.5, rel=0.02)
+
+
+def test_products_of_other_rounds_are_not_ranked_with_them():
+    rows = run_of({"a": 2e-3, "b": 1e-3}) + run_of({"c": 1e-6}, group="h")
+    found = compared(rows, baseline="a")
+    assert set(found.judgement.verdicts) == {"b"}
+    assert pair_words(found, "c") == "not in these rounds"
+
+
+def test_an_invalid_row_is_listed_and_never_ranked():
+    wrong = row("z", status="invalid", result=None, reason="wrong", badges=["wrong answer"])
+    found = compared([*run_of({"a": 2e-3, "b": 1e-3}), wrong])
+    lines = frame(found).set_index("product")
+    assert not lines.loc["z", "valid"]
+    assert lines.loc["z", "reason"] == "wrong"
+    assert "z" not in found.judgement.verdicts
+    assert "z" not in list(timed_frame([found])["product"])
+
+
+def test_more_rounds_count_together_with_the_first():
+    first = run_of({"a": 1.03e-3, "b": 1e-3}, noise=0.05)
+    more = run_of({"a": 1.03e-3, "b": 1e-3}, noise=0.05, rounds=200, look=1, seed=5)
+    assert compared(first).judgement.rounds == 30
+    both = compared(first + more).judgement
+    assert (both.rounds, both.looks) == (230, 2)
+    assert both.verdicts["b"].high - both.verdicts["b"].low < 0.1
+
+
+def test_too_few_rounds_say_so():
+    found = compared(run_of({"a": 2e-3, "b": 1e-3}, rounds=5, twin="a"))
+    assert pair_words(found, "b") == "too few rounds"
+    assert found.judgement.floor is None
+    assert found.judgement.needed is not None
+
+
+def test_the_front_holds_what_is_faster_than_everything_as_expressive():
+    rows = run_of({"a": 4e-3, "b": 1e-3, "c": 2e-3})
+    rows += [expressivity("a", 19), expressivity("b", 9), expressivity("c", 19)]
+    assert compared(rows).judgement.fronts == {"a": "dominated", "b": "front", "c": "front"}
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "same"),
+    [
+        (
+            Operation(True, "path", ALL),
+            Operation(True, "path", {p: 3 * c for p, c in ALL.items()}),
+            True,
+        ),
+        (Operation(True, "path", ALL), Operation(False, "degree", ALL), False),
+        (Operation(False, "path", ALL), Operation(False, "degree", ALL), False),
+        (Operation(True, "path", ALL), Operation(True, "path", EVEN), False),
+        (
+            Operation(False, "degree", ALL),
+            Operation(False, "degree", {p: -2 * c for p, c in ALL.items()}),
+            True,
+        ),
+    ],
+)
+def test_the_same_operation_has_the_same_outputs_and_paths(first, second, same):
+    assert same_operation(first, second) is same
+    assert same_operation(second, first) is same
+
+
+def test_factors_by_degree_are_a_normalisation_and_anything_else_is_another_operation():
+    full = {
+        (f"{a}e", f"{b}e", f"{c}e"): 1.0 + 0.1 * a * b + 0.3 * c
+        for a in range(3) for b in range(3) for c in range(abs(a - b), a + b + 1)
+    }  # fmt: skip
+    scaled = {
+        (a, b, c): w * (1 + int(a[0])) * (-1) ** int(b[0]) / (2 + int(c[0]))
+        for (a, b, c), w in full.items()
+    }
+    other = dict(full)
+    other["1e", "1e", "1e"] *= 1.5
+    flipped = dict(full)
+    flipped["1e", "1e", "1e"] *= -1
+    base = Operation(False, "degree", full)
+    assert same_operation(base, Operation(False, "degree", scaled))
+    assert not same_operation(base, Operation(False, "degree", other))
+    assert not same_operation(base, Operation(False, "degree", flipped))
+
+
+def test_the_finding_leads_with_the_same_operation_and_says_the_price_of_others():
+    rows = run_of({"dense": 4e-3, "sparse": 2e-3, "gaunt": 1e-3}, twin="dense")
+    rows += [
+        interactions("dense", ALL, keeps_paths=True, allowed=4),
+        interactions("sparse", ALL, keeps_paths=True, allowed=4),
+        interactions("gaunt", EVEN, allowed=4),
+    ]
+    found = compared(rows)
+    text = finding(found)
+    assert "sparse does the same operation as dense 2.0× faster" in text.heading
+    assert "gaunt is 4.0× faster, but reaches 3 of 4 paths" in text.heading
+    assert "noise floor" in text.doubt
+    assert "not the same operation: it reaches 3 paths, dense 4" in pair_sentence(found, "gaunt")
+
+
+def test_what_is_missing_is_said_in_words_a_model_builder_uses():
+    problem = Problem.of_irreps("1o", "1o")
+    rows = run_of({"a": 2e-3, "g": 1e-3}, problem=problem)
+    even = {("1o", "1o", "0e"): 1.0, ("1o", "1o", "2e"): 1.0}
+    rows.append(interactions("g", even, allowed=3, problem=problem))
+    words = missing_words(problem, compared(rows).entry("g"))
+    assert words is not None
+    assert "mirror images" in words
+
+
+def test_an_imported_empty_problem_is_left_to_the_results_page():
+    problem = MIMO.as_dict() | {"irreps1": "1o", "irreps2": "1o", "filter_out": "1o"}
+    assert comparisons([row(problem=problem, status="invalid", result=None, reason="empty")]) == []
+
+
+def test_short_calls_and_wide_quartiles_wear_badges():
+    rows = run_of({"a": 5e-6, "b": 1e-3})
+    rows[1]["result"]["q75_s"] = 2e-3
+    badges = frame(compared(rows)).set_index("product")["badges"]
+    assert badges["a"] == ["launch-bound"]
+    assert badges["b"] == ["noisy"]

@@ -1,0 +1,181 @@
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from etp.cli.main import main
+from etp.results.store import Store
+from tests.make import row, run_of
+
+SMALL = ["--setting", "MIMO", "--lmax", "1", "--batch", "8"]
+KEYS = {
+    "expressivity": {"closed_form", "rank", "paths"},
+    "interactions": {"paths", "count", "allowed"},
+    "equivariance": {"max", "median", "per_degree"},
+    "agreement": {"max", "median", "per_degree"},
+    "runtime": {"median_s", "q25_s", "q75_s", "samples_s", "first_call_s"},
+}
+
+
+def json_of(capsys, *words: str):
+    assert main(list(words)) == 0
+    out = capsys.readouterr().out
+    assert out.count("\n") == 1, "one object and nothing else"
+    return json.loads(out)
+
+
+def test_products_are_listed_with_why_one_cannot_run(capsys):
+    found = {entry["name"]: entry for entry in json_of(capsys, "products", "--json")}
+    assert found["cg-dense"]["unavailable"] is None
+    assert all(entry["title"] and entry["reference"] for entry in found.values())
+    assert main(["products"]) == 0
+    assert "gaunt-grid" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("measure", KEYS)
+def test_every_measure_prints_one_object_with_the_promised_keys(capsys, measure):
+    found = json_of(capsys, "measure", measure, "--product", "gaunt-grid", *SMALL, "--json")
+    assert set(found) == {"product", "measure", "problem", "result", "environment"}
+    assert KEYS[measure] <= set(found["result"])
+    assert found["environment"]["torch"]
+
+
+def test_typed_irreps_with_channels_are_measured(capsys):
+    words = ["--irreps1", "4x0e+4x1o", "--irreps2", "4x1o", "--filter-out", "0e+1e", "--json"]
+    found = json_of(capsys, "measure", "interactions", "--product", "cg-sparse", *words)
+    assert found["problem"]["channels"] == 4
+    assert found["result"]["paths"] == [[1, 1, 0], [1, 1, 1]]
+
+
+def test_weights_are_part_of_what_is_measured(capsys):
+    words = [*SMALL, "--dtype", "float64", "--weights", "per-sample", "--json"]
+    found = json_of(capsys, "measure", "agreement", "--product", "cg-summed", *words)
+    assert found["problem"]["weights"] == "per-sample"
+    assert found["result"]["max"] < 1e-12
+
+
+@pytest.mark.parametrize(
+    ("words", "part"),
+    [
+        (["measure", "agreement", "--product", "nothing", *SMALL], "no tensor product 'nothing'"),
+        (["measure", "agreement", "--product", "cg-sparse"], "--setting"),
+        (["measure", "agreement", "--product", "cg-sparse", "--setting", "MIMO"], "--lmax"),
+        (["measure", "speed", "--product", "cg-sparse", *SMALL], "speed"),
+        (
+            ["measure", "agreement", "--product", "cg-sparse", "--irreps1", "0x", "--irreps2=0e"],
+            "position 1",
+        ),
+        (["sweep", "--products", "cg-sparse", *SMALL, "--out", "/no/such/folder/x"],
+         "No such file"),
+        (["sweep", "--products", "cg-sparse", "--setting", "MIMO", "--lmax", "a:b", "--out", "x"],
+         "FROM:TO"),
+        (["compare", "gone-1.jsonl", "gone-2.jsonl"], "gone-1.jsonl"),
+        (["import", "gone.jsonl"], "gone.jsonl"),
+    ],
+)  # fmt: skip
+def test_bad_input_is_one_line_and_status_2(capsys, words, part, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    status: object
+    try:
+        status = main(words)
+    except SystemExit as stop:
+        status = stop.code
+    out, err = capsys.readouterr()
+    assert status == 2
+    assert out == ""
+    assert err.count("\n") == 1
+    assert part in err
+
+
+def test_what_cannot_fit_is_refused_with_the_estimate_and_a_batch_that_does(capsys, tmp_path):
+    words = ["--setting", "MIMO", "--lmax", "8", "--batch", "10000000"]
+    out = tmp_path / "x.jsonl"
+    assert main(["sweep", "--products", "cg-dense", *words, "--out", str(out)]) == 2
+    assert "GB are free on cpu: use a batch of at most" in capsys.readouterr().err
+    assert not out.exists()
+
+
+def test_a_sweep_writes_rows_resumes_and_says_verdicts(capsys, tmp_path):
+    out = tmp_path / "x.jsonl"
+    words = ["sweep", "--products", "cg-sparse,gaunt-grid", "--setting", "MIMO", "--lmax", "1:2"]
+    words += ["--batch", "8", "--rounds", "12", "--budget", "60", "--paired", "--out", str(out)]
+    assert main(words) == 0
+    assert "gaunt-grid" in capsys.readouterr().out
+    lines = out.read_text().splitlines()
+    rows = [json.loads(line) for line in lines]
+    assert {r["problem"]["lmax"] for r in rows} == {1, 2}
+    assert main(words) == 0
+    assert "already" in capsys.readouterr().err
+    assert out.read_text().splitlines() == lines
+
+
+def test_a_sweep_goes_along_batch_and_channels_and_measures_the_device_once(capsys, tmp_path):
+    out = tmp_path / "x.jsonl"
+    words = ["sweep", "--products", "cg-sparse", "--setting", "MIMO", "--lmax", "1", "--roofs"]
+    words += ["--batch", "4", "8", "--channels", "1", "3", "--rounds", "1", "--budget", "0"]
+    assert main([*words, "--out", str(out)]) == 0
+    assert "4 of 4: lmax 1, batch 8, 3 channels" in capsys.readouterr().err
+    rows = [json.loads(line) for line in out.read_text().splitlines()]
+    assert {(r["problem"]["batch"], r["problem"]["channels"]) for r in rows} == {
+        (4, 1), (8, 1), (4, 3), (8, 3)
+    }  # fmt: skip
+    (roofs,) = [r["result"] for r in rows if r["measure"] == "roofline"]
+    assert min(roofs["copy_bytes_per_s"], roofs["fresh_bytes_per_s"]) > 0
+
+
+@pytest.mark.parametrize("text", ["1:2:3:4", "2:4:0", "x", ""])
+def test_a_range_of_lmax_that_makes_no_sense_is_refused(capsys, text, tmp_path):
+    words = ["sweep", "--products", "cg-sparse", "--setting", "MIMO", "--out", "x"]
+    assert main([*words, "--lmax", text]) == 2
+    assert "FROM:TO:STEP" in capsys.readouterr().err
+
+
+def test_compare_leads_with_the_environment_and_says_unpaired(capsys, tmp_path):
+    a, b = run_of({"x": 1e-3}), run_of({"x": 2e-3}, group="h", seed=3)
+    b[0]["environment"] = a[0]["environment"] | {"threads": 4}
+    for name, rows in (("a", a), ("b", b)):
+        (tmp_path / name).with_suffix(".jsonl").write_text(
+            "".join(json.dumps(r) + "\n" for r in rows)
+        )
+    assert main(["compare", str(tmp_path / "a.jsonl"), str(tmp_path / "b.jsonl")]) == 0
+    out = capsys.readouterr().out
+    assert out.index("threads: 2 -> 4") < out.index("unpaired") < out.index("B is slower")
+
+
+def test_compare_pairs_what_was_timed_in_the_same_rounds(capsys, tmp_path):
+    rows = run_of({"x": 1e-3}, twin="x")
+    for name, found in zip("ab", rows, strict=True):
+        found["result"]["role"] = "product"
+        (tmp_path / name).with_suffix(".jsonl").write_text(json.dumps(found) + "\n")
+    assert main(["compare", str(tmp_path / "a.jsonl"), str(tmp_path / "b.jsonl")]) == 0
+    assert "\npaired: " in capsys.readouterr().out
+
+
+def test_import_and_export_move_everything(capsys, tmp_path, monkeypatch):
+    source, target = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
+    rows = [*run_of({"a": 1e-3}), row("b")]
+    source.write_text("".join(json.dumps(r) + "\n" for r in rows))
+    store = ["--store", str(tmp_path / "s.sqlite")]
+    assert main(["import", str(source), *store]) == 0
+    assert main(["export", "--out", str(target), *store]) == 0
+    assert [json.loads(line) for line in target.read_text().splitlines()] == rows
+
+
+def test_a_bad_file_among_good_ones_adds_nothing(tmp_path, capsys):
+    good, bad = tmp_path / "a.jsonl", tmp_path / "b.jsonl"
+    good.write_text(json.dumps(row()) + "\n")
+    bad.write_text("{")
+    path = tmp_path / "s.sqlite"
+    assert main(["import", str(good), str(bad), "--store", str(path)]) == 2
+    assert not path.exists() or Store(path).rows() == []
+
+
+def test_the_module_runs_as_a_command_with_clean_output():
+    words = ["measure", "expressivity", "--product", "cg-dense", *SMALL, "--json"]
+    done = subprocess.run(
+        [sys.executable, "-m", "etp", *words], capture_output=True, text=True, check=True
+    )
+    assert json.loads(done.stdout)["result"]["rank"] == 6

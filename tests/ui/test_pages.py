@@ -1,0 +1,257 @@
+"""Every page by AppTest: alone (a cold deep link), with bad addresses, with a run in the store."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import streamlit as st
+from streamlit.testing.v1 import AppTest
+
+from etp.problem import Problem
+from etp.results.store import Store, default_path
+from etp.run.case import Case
+from etp.run.case import run as run_case
+from etp.run.runner import Runner
+from etp.ui import jobs
+from tests.make import MIMO, row, run_of
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGES = sorted(path.stem for path in (ROOT / "pages").glob("*.py"))
+
+pytestmark = pytest.mark.filterwarnings("ignore")
+
+
+@pytest.fixture(autouse=True)
+def _fresh_server(monkeypatch):
+    """No store or runner of another test, and no worker process until a job needs one."""
+    monkeypatch.setattr(Runner, "warm", lambda self: None)
+    for resource in (jobs.runner, jobs.store):
+        resource.clear()
+    # Rows are cached by the number of changes of the one store that a server has.
+    st.cache_data.clear()
+    yield
+    for resource in (jobs.runner, jobs.store):
+        resource.clear()
+
+
+def open_page(name: str, **query: str) -> AppTest:
+    page = AppTest.from_file(str(ROOT / "pages" / f"{name}.py"), default_timeout=60)
+    for key, value in query.items():
+        page.query_params[key] = value
+    return page.run()
+
+
+def text_of(page: AppTest) -> str:
+    parts = [*page.markdown, *page.caption, *page.error, *page.warning]
+    return "\n".join(str(part.value) for part in parts)
+
+
+def charts_of(page: AppTest) -> int:
+    return len(page.get("arrow_vega_lite_chart")) + len(page.get("vega_lite_chart"))
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_a_page_opens_alone_and_shows_something(name):
+    page = open_page(name)
+    assert not page.exception
+    assert not page.error
+    assert any(m.value.startswith("### ") for m in page.markdown)
+
+
+def test_the_application_opens_on_the_compare_page():
+    page = AppTest.from_file(str(ROOT / "app.py"), default_timeout=60).run()
+    assert not page.exception
+    assert "What a millisecond buys" in text_of(page)
+
+
+@pytest.mark.parametrize("name", PAGES)
+@pytest.mark.parametrize(
+    "query",
+    [
+        {"setting": "XIXO"}, {"lmax": "700"}, {"setting": "Custom", "irreps1": "1x + 2e"},
+        {"batch": "-5"},
+        {"job": "nothing", "checks": "nothing", "counts": "nothing", "scaling": "nothing"},
+        {"axis": "colour"}, {"axis": "batch", "batches": "ten"}, {"channel_counts": "0"},
+        {"axis": "channels", "channel_counts": "3"}, {"axis": "batch", "batches": "10,10000000"},
+        {"products": "no-such-product"}, {"devices": "cuda:9"}, {"at": "9"}, {"pick": "nobody"},
+        {"setting": "Custom", "irreps1": "1o", "irreps2": "1o", "keep": "1o"},
+        {"setting": "SISO", "outputs": "natural", "lmax": "1:1"},
+    ],
+    ids=str,
+)  # fmt: skip
+def test_a_bad_address_is_answered_in_words(name, query):
+    page = open_page(name, **query)
+    assert not page.exception
+    assert "could not be shown" not in text_of(page)
+    assert any(m.value.startswith("### ") for m in page.markdown)
+
+
+def test_typed_irreps_that_are_wrong_say_where_and_offer_the_mend():
+    page = open_page("compare", setting="Custom", irreps2="0e + 1x + 2e")
+    assert "Input 2: position 6" in text_of(page)
+    assert "Cannot run: input 2 is not valid" in text_of(page)
+    button = next(b for b in page.button if b.label.startswith("Use "))
+    button.click().run()
+    assert "position" not in text_of(page)
+    assert next(b for b in page.button if b.label == "Run here").disabled is False
+
+
+def test_an_impossible_filter_is_explained_and_can_be_removed():
+    page = open_page("compare", setting="Custom", irreps1="1o", irreps2="1o", keep="1o")
+    assert "odd times odd is even" in text_of(page)
+    next(b for b in page.button if b.label == "Keep all outputs").click().run()
+    assert not page.error
+
+
+def stored_run(lmax: int = 2) -> Store:
+    """A finished job with rows of a real comparison."""
+    store = Store(default_path())
+    case = Case(
+        Problem.of_setting("MIMO", lmax, batch=16), ("cg-sparse", "gaunt-grid"),
+        rounds=12, budget_s=60.0,
+    )  # fmt: skip
+    rows = [item | {"job": "job1"} for item in run_case(case.as_dict()) if "measure" in item]
+    store.add_job("job1", "Compare", [case.as_dict()])
+    store.update_job("job1", state="done", done=1, started=1.0, finished=2.0)
+    store.add_rows(rows)
+    return store
+
+
+def test_a_run_in_the_address_is_shown_with_its_table_and_verdict():
+    stored_run()
+    page = open_page("compare", job="job1")
+    assert not page.exception
+    assert "reference results" not in str(page)
+    assert list(page.dataframe[0].value["product"]) != []
+    assert "12 interleaved rounds" in text_of(page)
+    assert charts_of(page) >= 4
+
+
+def test_picking_a_product_shows_its_samples():
+    stored_run()
+    page = open_page("compare", job="job1", pick="gaunt-grid")
+    assert "gaunt-grid: every timed call" in text_of(page)
+
+
+def test_a_job_that_ended_early_says_why():
+    store = stored_run()
+    store.update_job("job1", state="interrupted", reason="the process that ran it ended")
+    assert "the process that ran it ended" in text_of(open_page("compare", job="job1"))
+
+
+def test_the_same_numbers_are_shown_for_another_baseline():
+    stored_run()
+    page = open_page("compare", job="job1", baseline="gaunt-grid", products="cg-sparse,gaunt-grid")
+    assert "time of gaunt-grid / time of product" in text_of(page)
+
+
+def test_results_list_runs_and_set_invalid_rows_apart():
+    store = Store(default_path())
+    empty = row(
+        "cg-dense", status="invalid", result=None, badges=["empty output"],
+        reason="odd times odd is even", environment={"source": "a paper", "device_name": "A100"},
+    )  # fmt: skip
+    store.add_rows([*run_of({"a": 1e-3}), empty])
+    page = open_page("results")
+    assert "1 row is not what it claims" in text_of(page)
+    shown = [frame.value for frame in page.dataframe]
+    assert any(
+        "reason" in frame and "odd times odd is even" in list(frame["reason"]) for frame in shown
+    )
+
+
+def test_the_filter_of_results_leaves_what_matches():
+    Store(default_path()).add_rows([*run_of({"alpha": 1e-3}), row("beta")])
+    page = open_page("results")
+    page.text_input(key="filter").input("beta").run()
+    every = next(f.value for f in page.dataframe if "measure" in f.value)
+    assert set(every["product"]) == {"beta"}
+
+
+SWEPT = {10: (1e-3, 5e-3), 100: (3e-3, 6e-3), 1000: (2e-2, 7e-3), 10000: (2e-1, 6e-2)}
+
+
+def stored_sweep() -> None:
+    """A finished sweep along batch in which gaunt-grid overtakes cg-sparse at 1000."""
+    store, rows = Store(default_path()), []
+    problem = Problem.of_setting("MIMO", 2)
+    for batch, (first, second) in SWEPT.items():
+        now = problem.at(batch=batch)
+        found = run_of({"cg-sparse": first, "gaunt-grid": second}, twin="cg-sparse", problem=now)
+        for name in ("cg-sparse", "gaunt-grid"):
+            found.append(row(name, "cost", {"macs": 9 * batch, "bytes": batch, "flops": 18 * batch},
+                             now))  # fmt: skip
+        rows += [one | {"group": f"g{batch}", "job": "swept"} if one["group"] else
+                 one | {"job": "swept"} for one in found]  # fmt: skip
+    roofs = {"copy_bytes_per_s": 1e10, "matmul_flops_per_s": {"float32": 1e11}}
+    rows.append(row("device", "roofline", roofs, problem, job="swept"))
+    store.add_job("swept", "Scaling", [{"problem": problem.as_dict(), "products": ["cg-sparse"]}])
+    store.update_job("swept", state="done", done=1, started=1.0, finished=2.0)
+    store.add_rows(rows)
+
+
+def test_a_sweep_is_shown_with_slopes_limits_and_who_overtakes_whom():
+    stored_sweep()
+    page = open_page("scaling", scaling="swept", axis="batch")
+    assert not page.exception
+    assert not page.error
+    text = text_of(page)
+    assert "### From batch 10 to 10\u202f000, gaunt-grid grows like B⁰·³ and cg-sparse like" in text
+    assert "gaunt-grid overtakes cg-sparse at batch 1\u202f000 for lmax 2 on a processor" in text
+    assert "30 interleaved rounds per size" in text
+    assert "no quartiles in this file" not in text_of(page)
+    assert charts_of(page) >= 3
+    limits = next(f.value for f in page.dataframe if "limit" in f.value)
+    assert set(limits["limit"]) <= {"bytes", "neither roof", "cache", "launch", "arithmetic"}
+    every = next(f.value for f in page.dataframe if "slope" in f.value)
+    assert sorted(set(every["batch"])) == list(SWEPT)
+
+
+def test_imported_rows_without_quartiles_are_shown_from_results_with_a_badge():
+    Store(default_path()).add_rows(
+        [
+            row(name, result={"median_s": law * batch}, problem=MIMO.at(batch=batch),
+                badges=["no quartiles"], environment={"source": "a file", "device_name": "A100"})
+            for batch in (10, 100, 1000, 10000)
+            for name, law in (("cg-dense", 1e-6), ("e3nn", 3e-6))
+        ]
+    )  # fmt: skip
+    links = next(f.value for f in open_page("results").dataframe if "growth" in f.value)
+    assert links["growth"][0] == "/scaling?scaling=a%20file%3A%20A100&axis=batch"
+    page = open_page("scaling", scaling="a file: A100", axis="batch")
+    assert not page.warning
+    assert "cg-dense grows like B¹·⁰" in text_of(page)
+    assert "no pair can be judged" in text_of(page)
+    assert "no quartiles in this file" in text_of(page)
+
+
+def test_an_axis_that_was_not_measured_is_said_and_can_be_run(monkeypatch):
+    from etp.ui import data
+
+    monkeypatch.setattr(data, "reference_rows", lambda: [])
+    page = open_page("scaling", axis="channels", channel_counts="1,2,8")
+    assert "### Nothing was measured along channels yet." in text_of(page)
+    assert [b.label for b in page.button if b.label.startswith("Run here: 3 sizes, about ")]
+
+
+def test_choosing_an_axis_changes_the_address():
+    page = open_page("scaling")
+    choice: Any = next(g for g in page.get("button_group") if "channels" in str(g))
+    choice.set_value("channels").run()
+    assert not page.exception
+    assert "channels" in page.query_params["axis"]
+
+
+def test_typed_irreps_show_their_paths_before_anything_is_counted():
+    page = open_page("expressivity", setting="Custom", irreps1="1o", irreps2="2e")
+    assert not page.exception
+    paths = [f.value for f in page.dataframe if "path" in f.value]
+    assert "1o ⊗ 2e → 3o" in list(paths[0]["path"])
+
+
+def test_the_sphere_view_offers_a_product_that_is_broken_on_purpose():
+    page = open_page("equivariance")
+    choice = next(g for g in page.get("button_group") if "gaunt-grid, one column short" in str(g))
+    assert choice is not None
