@@ -7,11 +7,15 @@ anything heavy is loaded.
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Literal, NamedTuple, get_args
 
 from etp.irreps import (
+    MAX_DEGREE,
+    OUTPUTS,
+    SETTINGS,
     Ir,
     Outputs,
     Setting,
@@ -24,6 +28,7 @@ from etp.irreps import (
     to_text,
     why_empty,
 )
+from etp.options import check_options, chosen, declared, flag, option
 
 DType = Literal["float32", "float64", "bfloat16"]
 Direction = Literal["forward", "backward", "double-backward"]
@@ -53,16 +58,94 @@ class Size(NamedTuple):
     bytes: int
 
 
+def _device(name: str, text: str) -> None:
+    if not re.fullmatch(r"cpu|cuda(:\d{1,3})?", text):
+        raise ValueError(f"{name} must be 'cpu' or 'cuda:N', got {text[:40]!r}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """What can be chosen for any irreps; see :mod:`etp.options`."""
+
+    outputs: Outputs = option(
+        "all",
+        "Output parities",
+        choices=OUTPUTS,
+        group="problem",
+        work=False,  # it is in the irreps that are kept
+        help="All: the parity that the selection rule gives, odd paths included. Natural: only "
+        "those of spherical harmonics, as the paper's benchmark timed.",
+    )
+    batch: int = option(
+        1000, "Batch", low=1, high=MAX_BATCH, group="sizes", several=True, help="Samples in a call."
+    )
+    channels: int = option(
+        1, "Channels", low=1, high=MAX_CHANNELS, group="sizes", several=True,
+        help="Copies of the irreps: channel u of input 1 meets channel u of input 2.",
+    )  # fmt: skip
+    dtype: DType = option("float32", "Number type", choices=get_args(DType), group="numbers")
+    matmul: Matmul = option(
+        "exact",
+        "float32 matrix products",
+        choices=get_args(Matmul),
+        group="numbers",
+        gpu_only=True,
+        help="tf32: factors rounded to 10 bits, on tensor cores of NVIDIA GPUs.",
+    )
+    direction: Direction = option(
+        "forward",
+        "Direction",
+        choices=get_args(Direction),
+        words={"backward": "forward + backward", "double-backward": "with second derivative"},
+        group="numbers",
+        help="Backward: forward and backward together. Double-backward adds the derivative of the "
+        "gradient.",
+    )
+    weights: Weights = option(
+        "none",
+        "Weights",
+        choices=get_args(Weights),
+        words={
+            "none": "no weights",
+            "shared": "shared weights",
+            "per-sample": "weights per sample",
+            "balanced": "balanced weights",
+        },
+        group="numbers",
+        help="Free weights of the product: one for each path where it weighs paths, else factors "
+        "for each degree of its inputs and output. Balanced: fixed ones that bring "
+        "all paths as near to one size as they can, as half precision asks for at high lmax.",
+    )
+    cache: Cache = option(
+        "warm",
+        "Cache",
+        choices=get_args(Cache),
+        group="numbers",
+        help="Cold: before every timed call a buffer larger than the cache is written.",
+    )
+    threads: int | None = option(
+        None, "CPU threads", low=1, high=1024, empty="all", group="devices", work=False,
+        help="Empty: all cores.",
+    )  # fmt: skip
+    seed: int = option(0, "Seed", high=2**31 - 1, work=False, help="Seed of the inputs drawn.")
+
+
 @dataclass(frozen=True)
-class Problem:
+class Problem(Options):
     """Irreps of both inputs, what to keep, and how to run; see the README for the words.
 
-    ``direction="backward"`` is forward and backward together, ``"double-backward"`` adds the
-    derivative of the gradient. ``weights`` says whether the product is called with free weights,
-    one set or one for each sample, or with the set that
-    balances its paths. ``matmul="tf32"`` lets float32 matrix products round their
-    factors to 10 bits, as NVIDIA's tensor cores can. Raises ``ValueError`` naming the field for any
-    bad value.
+    Options have fields of their own, declared in :class:`Options`; more is said there.
+
+    Attributes:
+        irreps1: Irreps of input 1.
+        irreps2: Irreps of input 2, of the same multiplicity.
+        filter_out: Output irreps to keep, None for all.
+        setting: Setting of the paper that these irreps are, None for typed ones.
+        lmax: Largest degree of an input.
+        device: ``"cpu"`` or ``"cuda:N"``.
+
+    Raises:
+        ValueError: Naming the field of any bad value.
     """
 
     irreps1: str
@@ -70,31 +153,11 @@ class Problem:
     filter_out: str | None = None
     setting: Setting | None = None
     lmax: int = 0
-    outputs: Outputs = "all"
-    batch: int = 1000
-    channels: int = 1
-    dtype: DType = "float32"
-    direction: Direction = "forward"
-    device: str = "cpu"
-    threads: int | None = None
-    cache: Cache = "warm"
-    weights: Weights = "none"
-    matmul: Matmul = "exact"
-    seed: int = 0
+    device: str = option("cpu", "Device", rule=_device, work=False, help="cpu or cuda:N.")
 
     def __post_init__(self) -> None:
-        _check_choice("dtype", self.dtype, get_args(DType))
-        _check_choice("direction", self.direction, get_args(Direction))
-        _check_choice("cache", self.cache, get_args(Cache))
-        _check_choice("weights", self.weights, get_args(Weights))
-        _check_choice("matmul", self.matmul, get_args(Matmul))
-        _check_range("batch", self.batch, 1, MAX_BATCH)
-        _check_range("channels", self.channels, 1, MAX_CHANNELS)
-        _check_range("seed", self.seed, 0, 2**31 - 1)
-        if self.threads is not None:
-            _check_range("threads", self.threads, 1, 1024)
-        if not isinstance(self.device, str) or not re.fullmatch(r"cpu|cuda(:\d+)?", self.device):
-            raise ValueError(f"device must be 'cpu' or 'cuda:N', got {self.device!r}")
+        check_options(self)
+        _check_names(self)
         if self.matmul != "exact" and (self.device == "cpu" or self.dtype != "float32"):
             raise ValueError(
                 f"matmul {self.matmul!r} is float32 on an NVIDIA GPU, got {self.dtype} on "
@@ -117,9 +180,11 @@ class Problem:
         cls, setting: Setting, lmax: int, *, outputs: Outputs = "all", **rest: Any
     ) -> Problem:
         """Problem of one of the paper's settings at one ``lmax``."""
-        _check_range("lmax", lmax, 0, 20)
+        _check_degree(lmax)
+        if setting not in SETTINGS:
+            raise ValueError(f"setting must be one of {', '.join(SETTINGS)}, got {setting!r}")
         irreps1, irreps2, keep = setting_irreps(setting, lmax, outputs)
-        return cls(irreps1, irreps2, keep, setting, lmax, outputs, **rest)
+        return cls(irreps1, irreps2, keep, setting, lmax, outputs=outputs, **rest)
 
     @classmethod
     def of_irreps(
@@ -174,36 +239,50 @@ class Problem:
         )
         return Size(len(triples), outputs, (inputs + outputs) * self.batch * ITEMSIZE[self.dtype])
 
+    def work(self) -> tuple[Any, ...]:
+        """What was multiplied and how, wherever it ran: equal for times that compare."""
+        about = declared(self)
+        values = [value for name, value in chosen(self).items() if about[name].work]
+        return self.irreps1, self.irreps2, self.filter_out, *values
+
+    def words(self, **instead: str) -> list[str]:
+        """Words of the command line that describe this problem, quoted for a shell.
+
+        Args:
+            **instead: What follows the flag of a field instead of its value, such as a range.
+        """
+        if self.setting is not None:
+            given = {"setting": self.setting, "lmax": str(self.lmax)}
+        else:
+            given = {"irreps1": self.irreps1, "irreps2": self.irreps2}
+            if self.filter_out is not None:
+                given["filter_out"] = self.filter_out
+        given |= {
+            name: str(value)
+            for name, value in chosen(self).items()
+            if value != getattr(type(self), name)
+        }
+        if self.setting is None:
+            given.pop("outputs", None)
+        quoted = {name: shlex.quote(value) for name, value in given.items()} | instead
+        return [f"{flag(name)} {text}" for name, text in quoted.items()]
+
     def command(self) -> str:
         """Options of the command line that describe this problem."""
-        if self.setting is not None:
-            words = [f"--setting {self.setting} --lmax {self.lmax}"]
-        else:
-            words = [f'--irreps1 "{self.irreps1}" --irreps2 "{self.irreps2}"']
-            if self.filter_out is not None:
-                words.append(f'--filter-out "{self.filter_out}"')
-        for field in fields(self):
-            value = getattr(self, field.name)
-            if field.name in _OPTIONS and value != field.default:
-                words.append(f"--{field.name} {value}")
-        return " ".join(words)
-
-
-_OPTIONS = (
-    "outputs", "batch", "channels", "dtype", "direction", "device", "threads", "cache", "weights",
-    "matmul", "seed",
-)  # fmt: skip
+        return " ".join(self.words())
 
 
 def _irreps(text: str, field: str = "irreps") -> list[Ir]:
     return list(multiplicities(parse_terms(text, field)))
 
 
-def _check_choice(field: str, value: object, choices: tuple[str, ...]) -> None:
-    if value not in choices:
-        raise ValueError(f"{field} must be one of {', '.join(choices)}, got {value!r}")
+def _check_names(problem: Problem) -> None:
+    """Refuse what is no setting, no degree and no irreps to keep."""
+    if problem.setting is not None and problem.setting not in SETTINGS:
+        raise ValueError(f"setting must be one of {', '.join(SETTINGS)}, got {problem.setting!r}")
+    _check_degree(problem.lmax)
 
 
-def _check_range(field: str, value: object, low: int, high: int) -> None:
-    if isinstance(value, bool) or not isinstance(value, int) or not low <= value <= high:
-        raise ValueError(f"{field} must be a whole number from {low} to {high}, got {value!r}")
+def _check_degree(lmax: object) -> None:
+    if isinstance(lmax, bool) or not isinstance(lmax, int) or not 0 <= lmax <= MAX_DEGREE:
+        raise ValueError(f"lmax must be a whole number from 0 to {MAX_DEGREE}, got {lmax!r}")

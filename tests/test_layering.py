@@ -12,7 +12,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 LAYERS = (
-    {"irreps", "problem"},
+    {"irreps", "options", "problem"},
     {"maths", "results"},
     {"kernels", "product"},
     {"products", "measure"},

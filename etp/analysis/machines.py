@@ -12,6 +12,7 @@ import pandas as pd
 
 from etp.measure.statement import GUARD, MARGIN, MIN_ROUNDS
 from etp.measure.statistic import estimate, interval, z_value
+from etp.problem import Problem
 from etp.results.rows import Row
 
 SAME_MACHINE = (
@@ -157,13 +158,8 @@ def side_by_side(a: Sequence[Row], b: Sequence[Row]) -> pd.DataFrame:
 
 
 def _work(row: Row) -> tuple[Any, ...]:
-    """What was multiplied, wherever it ran."""
-    problem = row["problem"]
-    return (
-        row["product"], problem["irreps1"], problem["irreps2"], problem["filter_out"],
-        problem["batch"], problem["channels"], problem["dtype"], problem["direction"],
-        problem["cache"],
-    )  # fmt: skip
+    """What was multiplied and how, wherever it ran; rows of earlier versions have defaults."""
+    return row["product"], *Problem.from_dict(row["problem"]).work()
 
 
 def name_of(problem: Mapping[str, Any]) -> str:

@@ -12,6 +12,7 @@ from typing import Any
 from etp.analysis.comparison import Comparison, comparisons
 from etp.analysis.findings import pair_sentence
 from etp.analysis.machines import Run, differences, side_by_side
+from etp.problem import Problem
 from etp.results import formats
 from etp.results.rows import Row
 from etp.run.case import Case, check_fits, run
@@ -40,7 +41,7 @@ def sweep(cases: Sequence[Case], out: Path, *, processes: int, paired: bool) -> 
         where = f"{number} of {len(cases)}: lmax {problem.lmax}, batch {problem.batch}"
         if problem.channels > 1:
             where += f", {problem.channels} channels"
-        if all(_key(problem.as_dict(), name) in done for name in case.products):
+        if all((name, problem) in done for name in case.products):
             print(f"{where} is in {out} already", file=sys.stderr)
             continue
         measured = [list(_measured(case, processes)) for _ in range(processes)]
@@ -92,20 +93,23 @@ def _agreement(found: Sequence[Comparison]) -> Iterator[str]:
             yield f"{product}: a difference of less than 2 % does not hold in every process"
 
 
-def _key(problem: dict[str, Any], product: str) -> str:
-    return json.dumps([problem, product], sort_keys=True)
-
-
-def _done(path: Path) -> set[str]:
-    """Cases whose runtimes are in the file already."""
+def _done(path: Path) -> set[tuple[str, Problem]]:
+    """Products and problems whose runtimes are in the file already."""
     if not path.exists() or not path.stat().st_size:
         return set()
-    return {
-        # Rows of earlier versions do not say that they had no weights.
-        _key({"weights": "none"} | row["problem"], row["product"])
-        for row in formats.read_path(path)
-        if row["measure"] == "runtime" and row["status"] in ("ok", "invalid")
-    }
+    timed = [row for row in formats.read_path(path) if row["measure"] == "runtime"]
+    # Read as problems: rows of earlier versions have the defaults of what they do not say.
+    done = {(row["product"], Problem.from_dict(row["problem"])) for row in timed
+            if row["status"] == "ok"}  # fmt: skip
+    return done | {pair for row in timed if row["status"] == "invalid" for pair in _refused(row)}
+
+
+def _refused(row: Row) -> list[tuple[str, Problem]]:
+    """The product and problem of an invalid row, if it is a problem at all."""
+    try:
+        return [(row["product"], Problem.from_dict(row["problem"]))]
+    except (ValueError, TypeError):
+        return []
 
 
 def compare(first: Path, second: Path) -> Iterable[str]:

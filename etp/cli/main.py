@@ -7,14 +7,16 @@ exit status 2 for bad input and 1 for what failed.
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any, NoReturn, get_args
+from typing import Any, NoReturn
 
-from etp.irreps import OUTPUTS, SETTINGS
-from etp.problem import Cache, Direction, DType, Matmul, Problem, Weights
+from etp.irreps import SETTINGS
+from etp.options import Option, declared, defaults, flag
+from etp.problem import Problem
 
 MEASURES = ("equivariance", "expressivity", "interactions", "agreement", "runtime")
 
@@ -64,18 +66,14 @@ def parser() -> argparse.ArgumentParser:
     measured.add_argument("measure", choices=MEASURES)
     measured.add_argument("--product", required=True, metavar="NAME")
     measured.add_argument("--lmax", type=int)
-    _problem_options(measured)
-    measured.add_argument("--batch", type=int, default=1000)
-    measured.add_argument("--channels", type=int, default=1)
+    _problem_options(measured, several=False)
     measured.add_argument("--json", action="store_true")
     measured.set_defaults(run=_measure)
 
     swept = commands.add_parser("sweep", help="measure several products on several problems")
     swept.add_argument("--products", required=True, metavar="A,B,...")
     swept.add_argument("--lmax", metavar="L, FROM:TO or FROM:TO:STEP")
-    _problem_options(swept)
-    swept.add_argument("--batch", type=int, nargs="+", default=[1000])
-    swept.add_argument("--channels", type=int, nargs="+", default=[1])
+    _problem_options(swept, several=True)
     swept.add_argument("--rounds", type=int, default=30)
     swept.add_argument("--budget", type=float, default=4.0, help="seconds of rounds per problem")
     swept.add_argument("--roofs", action="store_true", help="measure the device's limits, last")
@@ -104,20 +102,44 @@ def parser() -> argparse.ArgumentParser:
     return made
 
 
-def _problem_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--setting", choices=SETTINGS)
+def _problem_options(parser: argparse.ArgumentParser, *, several: bool) -> None:
+    """Add the options of a problem.
+
+    Args:
+        parser: Of one command.
+        several: Whether some of them take several values.
+    """
+    parser.add_argument("--setting", type=_setting, metavar="|".join(SETTINGS))
     parser.add_argument("--irreps1", metavar="IRREPS")
     parser.add_argument("--irreps2", metavar="IRREPS")
     parser.add_argument("--filter-out", metavar="IRREPS")
-    parser.add_argument("--outputs", choices=OUTPUTS, default="all")
-    parser.add_argument("--dtype", choices=get_args(DType), default="float32")
-    parser.add_argument("--device", default="cpu")
-    parser.add_argument("--direction", choices=get_args(Direction), default="forward")
-    parser.add_argument("--cache", choices=get_args(Cache), default="warm")
-    parser.add_argument("--weights", choices=get_args(Weights), default="none")
-    parser.add_argument("--matmul", choices=get_args(Matmul), default="exact")
-    parser.add_argument("--threads", type=int)
-    parser.add_argument("--seed", type=int, default=0)
+    usual = defaults(Problem)
+    for name, about in declared(Problem).items():
+        many = several and about.several
+        parser.add_argument(
+            flag(name),
+            type=_reader(name, about),
+            nargs="+" if many else None,
+            default=[usual[name]] if many else usual[name],
+            metavar="|".join(about.choices) or ("N" if about.high is not None else name.upper()),
+            help=about.help.replace("%", "%%"),
+        )
+
+
+def _setting(text: str) -> str:
+    if text.upper() not in SETTINGS:
+        raise argparse.ArgumentTypeError(f"must be one of {', '.join(SETTINGS)}, got {text!r}")
+    return text.upper()
+
+
+def _reader(name: str, about: Option) -> Callable[[str], str | int]:
+    def read(text: str) -> str | int:
+        try:
+            return about.read(name, text)
+        except ValueError as error:
+            raise argparse.ArgumentTypeError(str(error)) from error
+
+    return read
 
 
 def _store_option(parser: argparse.ArgumentParser) -> None:
@@ -126,29 +148,33 @@ def _store_option(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _problem(options: argparse.Namespace, lmax: int | None, batch: int, channels: int) -> Problem:
-    common = {
-        name: getattr(options, name)
-        for name in (
-            "dtype",
-            "device",
-            "direction",
-            "cache",
-            "weights",
-            "matmul",
-            "threads",
-            "seed",
-        )
-    } | {"batch": batch, "channels": channels}
+def _problems(options: argparse.Namespace, degrees: Iterable[int | None]) -> list[Problem]:
+    """Problems that the options describe, the last option that varies outermost."""
+    names = list(declared(Problem))
+    values = [getattr(options, name) for name in names]
+    each = [value if isinstance(value, list) else [value] for value in values]
+    degrees = list(degrees)
+    return [
+        _problem(options, lmax, dict(zip(reversed(names), combination, strict=True)))
+        for combination in itertools.product(*reversed(each))
+        for lmax in degrees
+    ]
+
+
+def _problem(options: argparse.Namespace, lmax: int | None, rest: dict[str, Any]) -> Problem:
     if options.setting is not None:
         if options.irreps1 or options.irreps2 or options.filter_out:
             raise ValueError("give either --setting with --lmax, or --irreps1 and --irreps2")
         if lmax is None:
             raise ValueError("--setting needs --lmax")
-        return Problem.of_setting(options.setting, lmax, outputs=options.outputs, **common)
+        return Problem.of_setting(options.setting, lmax, **rest)
     if options.irreps1 is None or options.irreps2 is None:
         raise ValueError("give --setting and --lmax, or --irreps1 and --irreps2")
-    return Problem.of_irreps(options.irreps1, options.irreps2, options.filter_out, **common)
+    if lmax is not None:
+        raise ValueError("--lmax goes with --setting: typed irreps have their own degrees")
+    if rest.pop("outputs") != "all":
+        raise ValueError("--outputs goes with --setting: for typed irreps name --filter-out")
+    return Problem.of_irreps(options.irreps1, options.irreps2, options.filter_out, **rest)
 
 
 def _products(options: argparse.Namespace) -> None:
@@ -196,7 +222,7 @@ def _not_loaded(path: Path, why: str) -> dict[str, Any]:
 def _measure(options: argparse.Namespace) -> None:
     from etp.run import case as sweep
 
-    problem = _problem(options, options.lmax, options.batch, options.channels)
+    (problem,) = _problems(options, [options.lmax])
     row = sweep.measure_one(problem, options.product, options.measure)
     if row["status"] != "ok":
         raise FailedError(row["reason"])
@@ -220,12 +246,7 @@ def _sweep(options: argparse.Namespace) -> None:
         products.get(torch_compile.plain_name(name))
     _at_least("--rounds", options.rounds, 1)
     _at_least("--processes", options.processes, 1)
-    problems = [
-        _problem(options, lmax, batch, channels)
-        for channels in options.channels
-        for batch in options.batch
-        for lmax in _degrees(options.lmax)
-    ]
+    problems = _problems(options, _degrees(options.lmax))
     cases = [
         Case(
             problem, names, None, options.rounds, options.budget,

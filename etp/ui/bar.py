@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple, get_args
+from typing import NamedTuple
 
 import streamlit as st
 
 from etp.analysis.text import bytes_text, count_text, time_text
-from etp.irreps import OUTPUTS, SETTINGS, IrrepsError
-from etp.problem import MAX_BATCH, MAX_CHANNELS, Cache, Direction, DType, Matmul, Weights
+from etp.irreps import SETTINGS, IrrepsError
+from etp.options import Group, Option, declared
+from etp.problem import Options
 from etp.product import applicability
 from etp.run.catalog import Entry
 from etp.ui import jobs
@@ -18,19 +19,7 @@ from etp.ui.session import bound, choose, settings
 from etp.ui.settings import COMPILED, CUSTOM, MAX_LMAX, Settings
 
 FIELDS = {"irreps1": "Input 1", "irreps2": "Input 2", "filter_out": "Outputs to keep"}
-_DIRECTIONS = {
-    "forward": "forward",
-    "backward": "forward + backward",
-    "double-backward": "with second derivative",
-}
-
-
-_WEIGHTS = {
-    "none": "no weights",
-    "shared": "shared weights",
-    "per-sample": "weights per sample",
-    "balanced": "balanced weights",
-}
+_OPTIONS = declared(Options)
 
 
 class Sizes(NamedTuple):
@@ -101,14 +90,7 @@ def _problem(chosen: Settings) -> None:
         _mend("filter_out")
     else:
         st.slider("lmax", 0, MAX_LMAX, **bound("lmax"))
-        st.segmented_control(
-            "Output parities",
-            OUTPUTS,
-            required=True,
-            help="All: the parity that the selection rule gives, odd paths included. Natural: "
-            "only those of spherical harmonics, as the paper's benchmark timed.",
-            **bound("outputs"),
-        )
+        _options("problem")
     try:
         problems = chosen.problems()
     except ValueError:
@@ -190,44 +172,64 @@ def _sizes_label(chosen: Settings) -> str:
 
 
 def _sizes() -> None:
-    st.number_input("Batch", 1, MAX_BATCH, step=1000, **bound("batch"))
-    st.number_input("Channels", 1, MAX_CHANNELS, **bound("channels"))
+    _options("sizes")
+
+
+def _options(group: Group) -> None:
+    """Controls of the options that stand together."""
+    for name, about in _OPTIONS.items():
+        if about.group == group and not _idle(name, about):
+            _control(name, about)
+
+
+def _idle(name: str, about: Option) -> bool:
+    """Whether an option says nothing about the devices chosen, and is left as it is."""
+    now = settings()
+    return (
+        about.gpu_only
+        and all(device == "cpu" for device in now.devices)
+        and getattr(now, name) == getattr(Options, name)
+    )
+
+
+def _control(name: str, about: Option) -> None:
+    if about.choices:
+        st.segmented_control(
+            about.label,
+            about.choices,
+            required=True,
+            format_func=about.called,
+            help=about.help,
+            **bound(name),
+        )
+    else:
+        st.number_input(
+            about.label,
+            about.low,
+            about.high,
+            placeholder=about.empty,
+            help=about.help,
+            step=_STEPS.get(name, 1),
+            **bound(name),
+        )
+
+
+_STEPS = {"batch": 1000}
 
 
 def _numbers_label(chosen: Settings) -> str:
-    weights = "" if chosen.weights == "none" else f", {_WEIGHTS[chosen.weights]}"
+    weights = "" if chosen.weights == "none" else f", {_called('weights', chosen)}"
     compiled = "" if chosen.compiled == "no" else ", also compiled"
     dtype = chosen.dtype if chosen.matmul == "exact" else chosen.matmul
-    return f"{dtype}, {_DIRECTIONS[chosen.direction]}{weights}{compiled}"
+    return f"{dtype}, {_called('direction', chosen)}{weights}{compiled}"
+
+
+def _called(name: str, chosen: Settings) -> str:
+    return _OPTIONS[name].called(getattr(chosen, name))
 
 
 def _numbers() -> None:
-    st.segmented_control("Number type", get_args(DType), required=True, **bound("dtype"))
-    if any(device != "cpu" for device in settings().devices) or settings().matmul != "exact":
-        st.segmented_control(
-            "float32 matrix products",
-            get_args(Matmul),
-            required=True,
-            help="tf32: factors rounded to 10 bits, on tensor cores of NVIDIA GPUs.",
-            **bound("matmul"),
-        )
-    st.segmented_control(
-        "Direction",
-        get_args(Direction),
-        required=True,
-        format_func=lambda name: _DIRECTIONS[name],
-        **bound("direction"),
-    )
-    st.segmented_control(
-        "Weights",
-        get_args(Weights),
-        required=True,
-        format_func=lambda name: _WEIGHTS[name],
-        help="Free weights of the product: one for each path where it weighs paths, else factors "
-        "for each degree of its inputs and output. Balanced: fixed ones that bring "
-        "all paths as near to one size as they can, as half precision asks for at high lmax.",
-        **bound("weights"),
-    )
+    _options("numbers")
     st.segmented_control(
         "torch.compile",
         COMPILED,
@@ -235,13 +237,6 @@ def _numbers() -> None:
         help="Also: each product a second time, compiled, with what compiling took and after how "
         "many calls it pays off. Some seconds to a minute for each product and size.",
         **bound("compiled"),
-    )
-    st.segmented_control(
-        "Cache",
-        get_args(Cache),
-        required=True,
-        help="Cold: before every timed call a buffer larger than the cache is written.",
-        **bound("cache"),
     )
 
 
@@ -261,9 +256,7 @@ def _devices() -> None:
         format_func=lambda device: f"{device}: {found.get(device, 'not on this machine')}",
         **bound("devices"),
     )
-    st.number_input(
-        "CPU threads", 1, 1024, placeholder="all", help="Empty: all cores.", **bound("threads")
-    )
+    _options("devices")
 
 
 def _run_button(plan: Plan, chosen: Settings) -> None:

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, get_args
 
+from etp.options import flag
 from etp.problem import DType, Problem, Size
 from etp.run.case.case import check_fits
 from etp.run.case.grids import BROKEN
-from etp.ui.settings import CUSTOM, Settings
+from etp.ui.settings import CUSTOM, Settings, degrees_text, sweep_command
 
 Cases = list[dict[str, Any]]
 ROUNDS = 30
@@ -152,15 +153,11 @@ def scaling_command(settings: Settings) -> str:
     first = problems[0]
     along = list(dict.fromkeys(getattr(problem, settings.axis) for problem in problems))
     if settings.axis == "lmax":
-        # Odd degrees may be left out: then the step is two.
-        step = "" if along[1] - along[0] == 1 else f":{along[1] - along[0]}"
-        shown = f"--lmax {along[0]}:{along[-1]}{step}"
-        words = first.command().replace(f"--lmax {first.lmax}", shown, 1)
+        words = first.words(lmax=degrees_text(along))
     else:
         plain = first.at(**{settings.axis: getattr(Problem, settings.axis)})
-        words = f"{plain.command()} --{settings.axis} {' '.join(map(str, along))}"
-    names = ",".join(settings.names())
-    return f"python -m etp sweep --products {names} {words} --roofs --out results.jsonl"
+        words = [*plain.words(), flag(settings.axis), *map(str, along)]
+    return sweep_command(settings.names(), [*words, "--roofs"])
 
 
 def _scaling(settings: Settings) -> Cases:

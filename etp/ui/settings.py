@@ -6,23 +6,15 @@ No torch, no streamlit.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import shlex
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any, get_args
 
-from etp.irreps import OUTPUTS, SETTINGS
+from etp.irreps import SETTINGS
 from etp.kernels.torch_compile import SUFFIX, asked, plain_name
-from etp.problem import (
-    MAX_BATCH,
-    MAX_CHANNELS,
-    Axis,
-    Cache,
-    Direction,
-    DType,
-    Matmul,
-    Problem,
-    Weights,
-)
+from etp.options import chosen, declared
+from etp.problem import MAX_BATCH, MAX_CHANNELS, Axis, Options, Problem
 
 CUSTOM = "Custom"
 COMPILED = ("no", "also")
@@ -32,8 +24,10 @@ QUICK = ("cg-sparse", "gaunt-grid", "matrix", "e3nn")
 
 
 @dataclass(frozen=True)
-class Settings:
+class Settings(Options):
     """Choices shared by the pages; every field has a name in the address.
+
+    The options of a problem are among them, as :class:`etp.problem.Options` declares them.
 
     Attributes:
         setting: ``SISO``, ``SIMO``, ``MIMO``, or ``Custom`` for typed irreps.
@@ -56,22 +50,13 @@ class Settings:
 
     setting: str = "MIMO"
     lmax: tuple[int, int] = (1, 4)
-    outputs: str = "all"
     irreps1: str = "0e + 1o + 2e"
     irreps2: str = "0e + 1o + 2e"
     keep: str = ""
     products: tuple[str, ...] = QUICK
     baseline: str | None = None
-    batch: int = 1000
-    channels: int = 1
-    dtype: str = "float32"
-    direction: str = "forward"
-    cache: str = "warm"
-    weights: str = "none"
-    matmul: str = "exact"
     compiled: str = "no"
     devices: tuple[str, ...] = ("cpu",)
-    threads: int | None = None
     at: int | None = None
     pick: str | None = None
     job: str | None = None
@@ -120,20 +105,12 @@ class Settings:
         Raises:
             ValueError: Naming the field that is wrong and the mend.
         """
-        common: dict[str, Any] = {
-            "batch": self.batch,
-            "channels": self.channels,
-            "dtype": self.dtype,
-            "direction": self.direction,
-            "cache": self.cache,
-            "weights": self.weights,
-            "matmul": self.matmul,
-            "threads": self.threads,
-        }
+        common = chosen(self)
         devices = (device,) if device else self.devices
         if not devices:
             raise ValueError("devices: choose at least one")
         if self.setting == CUSTOM:
+            del common["outputs"]
             return [
                 Problem.of_irreps(
                     self.irreps1, self.irreps2, self.keep.strip() or None, device=d, **common
@@ -149,7 +126,6 @@ class Settings:
             Problem.of_setting(
                 self.setting,  # type: ignore[arg-type]
                 lmax,
-                outputs=self.outputs,  # type: ignore[arg-type]
                 device=d,
                 **common,
             )
@@ -172,13 +148,11 @@ class Settings:
             ValueError: As :meth:`problems`.
         """
         problem = self.problems(self.devices[0])[0]
-        words = problem.command()
+        words = problem.words()
         if self.setting != CUSTOM:
-            low, high = self.lmax
-            words = words.replace(f"--lmax {problem.lmax}", f"--lmax {low}:{high}", 1)
-        return (
-            f"python -m etp sweep --products {','.join(self.names())} {words} --out results.jsonl"
-        )
+            degrees = self.degrees()
+            words = problem.words(lmax=degrees_text(degrees))
+        return sweep_command(self.names(), words)
 
     def snippet(self, product: str) -> str:
         """Python that does the same for one product.
@@ -187,7 +161,7 @@ class Settings:
             ValueError: As :meth:`problems`.
         """
         problem = self.problems(self.devices[0])[-1]
-        keep = f', filter_ir_out="{problem.filter_out}"' if problem.filter_out else ""
+        keep = f", filter_ir_out={problem.filter_out!r}" if problem.filter_out else ""
         irreps1, irreps2 = (
             _widened(text, problem.channels) for text in (problem.irreps1, problem.irreps2)
         )
@@ -195,7 +169,7 @@ class Settings:
         return (
             "import torch\n"
             "from etp import measure, products\n\n"
-            f'tp = products.get("{plain_name(product)}")("{irreps1}", "{irreps2}"{keep})\n'
+            f"tp = products.get({plain_name(product)!r})({irreps1!r}, {irreps2!r}{keep})\n"
             f"{compiled}"
             f"measure.agreement(tp, dtype=torch.{problem.dtype}).max\n"
             f"measure.equivariance_error(tp, dtype=torch.{problem.dtype}).max\n"
@@ -205,6 +179,20 @@ class Settings:
             f' direction="{problem.direction}", weights="{problem.weights}"\n'
             ").median_s\n"
         )
+
+
+def degrees_text(degrees: Sequence[int]) -> str:
+    """How the command line writes evenly spaced degrees: ``1:4``, ``2:6:2``."""
+    if len(degrees) == 1:
+        return str(degrees[0])
+    step = degrees[1] - degrees[0]
+    return f"{degrees[0]}:{degrees[-1]}" + (f":{step}" if step > 1 else "")
+
+
+def sweep_command(names: Sequence[str], words: Sequence[str]) -> str:
+    """Command line that measures products; every word of it is quoted for a shell."""
+    products = shlex.quote(",".join(names))
+    return f"python -m etp sweep --products {products} {' '.join(words)} --out results.jsonl"
 
 
 def _widened(text: str, channels: int) -> str:
@@ -283,24 +271,16 @@ def _text(name: str, text: str) -> str:
 
 
 _READERS: dict[str, Callable[[str, str], Any]] = {
+    **{name: about.read for name, about in declared(Options).items()},
     "setting": _choice(*SETTINGS, CUSTOM),
     "lmax": _range,
-    "outputs": _choice(*OUTPUTS),
     "irreps1": _text,
     "irreps2": _text,
     "keep": _text,
     "products": _names,
     "baseline": _text,
-    "batch": _number(1, MAX_BATCH),
-    "channels": _number(1, MAX_CHANNELS),
-    "dtype": _choice(*get_args(DType)),
-    "direction": _choice(*get_args(Direction)),
-    "cache": _choice(*get_args(Cache)),
-    "weights": _choice(*get_args(Weights)),
-    "matmul": _choice(*get_args(Matmul)),
     "compiled": _choice(*COMPILED),
     "devices": _names,
-    "threads": _number(1, 1024),
     "at": _number(0, MAX_LMAX),
     "pick": _text,
     "job": _text,
