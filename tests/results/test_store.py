@@ -103,7 +103,7 @@ def test_jobs_are_remembered_and_change(store):
 
 def test_more_cases_replace_those_that_were_not_reached(store):
     store.add_job("j", "Compare", [{"n": 0}, {"n": 1}])
-    store.update_job("j", state="cancelled", done=1)
+    store.update_job("j", state="cancelled", ended=[0])
     store.extend_job("j", [{"n": 2}])
     job = store.job("j")
     assert job is not None

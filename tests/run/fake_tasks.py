@@ -38,6 +38,11 @@ def _polite(product: str, problem: dict[str, Any], cancelled: Callable[[], bool]
     yield row(product, problem)
 
 
+def _slow(product: str, problem: dict[str, Any], _: Callable[[], bool]) -> Iterator[Any]:
+    threading.Event().wait(2)
+    yield row(product, problem)
+
+
 def _deaf(product: str, problem: dict[str, Any], _: Callable[[], bool]) -> Iterator[Any]:
     threading.Event().wait(60)
     yield row(product, problem)
@@ -59,6 +64,6 @@ def _allocator(product: str, problem: dict[str, Any], _: Callable[[], bool]) -> 
 
 
 _BEHAVIOURS: dict[str, Callable[..., Iterator[Any]]] = {
-    "quick": _quick, "quick-2": _quick, "polite": _polite, "deaf": _deaf,
+    "quick": _quick, "quick-2": _quick, "slow": _slow, "polite": _polite, "deaf": _deaf,
     "suicide": _suicide, "error": _error, "allocator": _allocator,
 }  # fmt: skip

@@ -81,7 +81,7 @@ def test_a_killed_worker_leaves_a_true_reason_and_what_was_measured(runner, stor
 def test_a_worker_killed_from_outside_is_no_different(runner, store):
     job = runner.submit("t", [case("quick", "polite")])
     wait(runner, job, reached("polite"))
-    (pid,) = runner._client.run(os.getpid).values()
+    (pid,) = runner._cluster.client.run(os.getpid).values()
     os.kill(pid, signal.SIGKILL)
     assert wait(runner, job).state == "done"
     assert statuses(store, job) == {"quick": "ok", "polite": "failed"}

@@ -114,7 +114,7 @@ def stored_run(lmax: int = 2) -> Store:
     )  # fmt: skip
     rows = [item | {"job": "job1"} for item in run_case(case.as_dict()) if "measure" in item]
     store.add_job("job1", "Compare", [case.as_dict()])
-    store.update_job("job1", state="done", done=1, started=1.0, finished=2.0)
+    store.update_job("job1", state="done", ended=[0], started=1.0, finished=2.0)
     store.add_rows(rows)
     return store
 
@@ -188,7 +188,7 @@ def stored_sweep() -> None:
     roofs = {"copy_bytes_per_s": 1e10, "matmul_flops_per_s": {"float32": 1e11}}
     rows.append(row("device", "roofline", roofs, problem, job="swept"))
     store.add_job("swept", "Scaling", [{"problem": problem.as_dict(), "products": ["cg-sparse"]}])
-    store.update_job("swept", state="done", done=1, started=1.0, finished=2.0)
+    store.update_job("swept", state="done", ended=[0], started=1.0, finished=2.0)
     store.add_rows(rows)
 
 

@@ -1,0 +1,247 @@
+"""The worker processes: one for each device of this machine, or those of a scheduler elsewhere.
+
+Whoever reaches a scheduler can run code on its workers. The one started here speaks TLS with a
+certificate made at that moment and kept in memory only; one elsewhere must do so too.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import signal
+import threading
+import time
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from etp.run import worker
+
+if TYPE_CHECKING:
+    from distributed import Client, Future
+
+# Each of these mends a default of distributed that would falsify or lose a measurement.
+_CONFIG = {
+    "distributed.scheduler.allowed-failures": 0,  # a case that kills its worker is not run again
+    "distributed.scheduler.work-stealing": False,  # no messages between workers while one times
+    "distributed.worker.profile.enabled": False,  # a sampling thread every 10 ms disturbs timing
+    "distributed.worker.memory.target": False,  # resident torch libraries are not a leak to spill
+    "distributed.worker.memory.spill": False,
+    "distributed.worker.memory.pause": False,
+    "distributed.worker.memory.terminate": False,
+    # A fixed trim threshold gives memory back after every call: each output is page faults anew.
+    "distributed.nanny.pre-spawn-environ.MALLOC_TRIM_THRESHOLD_": None,
+    "distributed.worker.daemon": True,  # workers end with this process, however it ends
+    "distributed.diagnostics.nvml": False,
+    "distributed.admin.tick.limit": "60 s",
+    "distributed.comm.timeouts.connect": "10 s",
+    "logging": {"distributed": "critical"},
+}
+ENDED_BY_REQUEST = (-signal.SIGTERM, -signal.SIGINT)
+"""Exit codes of a worker that was told to end, as when a server is stopped."""
+CERTIFICATES = ("ca.pem", "client-cert.pem", "client-key.pem")
+"""Files in ``$ETP_CERTIFICATES`` that a connection to a scheduler elsewhere needs."""
+
+
+def check_address(address: str) -> str:
+    """A scheduler's address, if connecting to it lets nobody else run code.
+
+    Raises:
+        ValueError: If it is neither TLS nor the loopback interface.
+    """
+    parts = urlsplit(address)
+    if parts.scheme == "tls" or (parts.scheme == "tcp" and _is_loopback(parts.hostname or "")):
+        return address
+    raise ValueError(
+        f"scheduler must be tls://... (or tcp://127.0.0.1), got {address!r}: other connections let "
+        "anyone run code on the workers"
+    )
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return host == "localhost" or ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+class Cluster:
+    """Workers, started or connected to on first use; used from any thread.
+
+    Args:
+        task: What a case does, ``"module:function"``.
+        scheduler: Address of a scheduler elsewhere, None for workers of this machine.
+        devices: Names of the devices of this machine to use.
+    """
+
+    def __init__(self, task: str, scheduler: str | None, devices: Callable[[], Sequence[str]]):
+        self.task, self.scheduler, self._devices = task, scheduler, devices
+        self.client: Client | None = None
+        self._workers: Any = None
+        self._lock = threading.Lock()
+
+    @property
+    def place(self) -> str:
+        """What tells this cluster's devices from those of another machine."""
+        return self.scheduler or os.uname().nodename
+
+    def connect(self) -> Client:
+        """The client of the workers."""
+        with self._lock:
+            if self.client is None:
+                self.client = self._started()
+            return self.client
+
+    def _started(self) -> Client:
+        import dask
+
+        dask.config.set(_CONFIG)
+        from distributed import Client, Security
+
+        if self.scheduler is not None:
+            security = _certificates(self.scheduler)
+            client = Client(self.scheduler, security=security, set_as_default=False)
+            client.get_versions(check=True)
+            return client
+        security = Security.temporary()
+        names = tuple(self._devices())
+        self._workers = _local_workers(names, security)
+        client = Client(self._workers, security=security, set_as_default=False)
+        prepared = [
+            client.submit(worker.prepare, self.task, resources={name: 1}, pure=False)
+            for name in names
+        ]
+        for future in prepared:
+            future.result()
+            future.release()
+        return client
+
+    def start(self, case: Mapping[str, Any], name: str) -> Future[int]:
+        """Begin a case on its device; what it sends comes under the topic of its name."""
+        return self.connect().submit(
+            worker.run_case, self.task, dict(case), name,
+            key=f"{name}-{uuid.uuid4().hex[:6]}",
+            pure=False, retries=0, resources={case["problem"]["device"]: 1},
+        )  # fmt: skip
+
+    def ask_to_stop(self, name: str) -> None:
+        """Tell the worker of a case to stop at its next sample; never waits for it."""
+
+        def ask() -> None:
+            # A worker that hangs does not answer.
+            with suppress(OSError, TimeoutError, RuntimeError):
+                if self.client is not None:
+                    self.client.run(worker.cancel, name, on_error="ignore", wait=False)
+
+        threading.Thread(target=ask, name="etp-cancel", daemon=True).start()
+
+    def end_worker(self, device: str) -> None:
+        """End the process of a device, whatever it is doing; another takes its place."""
+        if self._workers is not None:
+            nanny = self._workers.workers.get(device)
+            with suppress(OSError, TypeError):
+                os.kill(nanny.pid, signal.SIGKILL)
+            return
+        client = self.connect()
+        addresses = [
+            address
+            for address, info in client.scheduler_info(n_workers=-1)["workers"].items()
+            if device in info.get("resources", {})
+        ]
+        threading.Thread(
+            target=lambda: client.restart_workers(addresses, timeout=30, raise_for_error=False),
+            name="etp-restart",
+            daemon=True,
+        ).start()
+
+    def ended_by_request(self, device: str) -> bool:
+        """Whether the last process of a device was told to end, from outside this program."""
+        nanny = None if self._workers is None else self._workers.workers.get(device)
+        return nanny is not None and nanny.last_exit in ENDED_BY_REQUEST
+
+    def close(self) -> None:
+        """End the workers."""
+        for end in (self.client, self._workers):
+            if end is not None:
+                with suppress(OSError, TimeoutError, RuntimeError):
+                    end.close(timeout=5)
+
+
+def _certificates(address: str) -> Any:
+    """Certificates for a scheduler elsewhere; None on the loopback interface without TLS."""
+    from distributed import Security
+
+    if not address.startswith("tls://"):
+        return None
+    folder = Path(os.environ.get("ETP_CERTIFICATES", "certificates"))
+    paths = [folder / name for name in CERTIFICATES]
+    if missing := [str(path) for path in paths if not path.exists()]:
+        raise ValueError(
+            f"a tls:// scheduler needs certificates, {missing[0]} is not there: make them with "
+            "'etp certificates --out FOLDER' and set ETP_CERTIFICATES"
+        )
+    ca, cert, key = map(str, paths)
+    return Security(
+        tls_ca_file=ca, tls_client_cert=cert, tls_client_key=key, require_encryption=True
+    )
+
+
+def _local_workers(names: Sequence[str], security: Any) -> Any:
+    """One worker process for each device, on the loopback interface only."""
+    from distributed import Nanny, Scheduler, SpecCluster
+
+    class Watched(Nanny):
+        """Remembers how its last process ended."""
+
+        last_exit: int | None = None
+
+        def _on_worker_exit_sync(self, exitcode: int) -> None:
+            self.last_exit = exitcode
+            super()._on_worker_exit_sync(exitcode)  # type: ignore[no-untyped-call]
+
+    cores = str(os.cpu_count() or 1)
+    threads = {f"{library}_NUM_THREADS": cores for library in ("OMP", "MKL", "OPENBLAS", "NUMBA")}
+    workers = {
+        name: {
+            "cls": Watched,
+            "options": {
+                "nthreads": 1,
+                "resources": {name: 1},
+                "host": "127.0.0.1",
+                "protocol": "tls://",
+                "security": security,
+                "dashboard": False,
+                "memory_limit": 0,
+                "silence_logs": 50,
+                # A nanny sets one thread by itself: CPU numbers would be single-threaded.
+                "env": threads | ({"CUDA_VISIBLE_DEVICES": ""} if name == "cpu" else {}),
+            },
+        }
+        for name in names
+    }
+    scheduler = {
+        "cls": Scheduler,
+        "options": {
+            "host": "127.0.0.1",
+            "port": 0,
+            "protocol": "tls://",
+            "security": security,
+            "dashboard": False,
+            "dashboard_address": "127.0.0.1:0",
+        },
+    }
+    name = f"etp-{uuid.uuid4().hex[:6]}"
+    return SpecCluster(workers, scheduler, security=security, silence_logs=False, name=name)
+
+
+def wait_for_exit(cluster: Cluster, device: str, seconds: float = 1.0) -> bool:
+    """Whether the process of a device turns out to have been told to end, asked for a moment."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if cluster.ended_by_request(device):
+            return True
+        time.sleep(0.05)
+    return False

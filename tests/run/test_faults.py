@@ -1,0 +1,303 @@
+"""What goes wrong on a server, done for real: the store, the workers, the program, others."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import sqlite3
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from etp.results import database
+from etp.results.store import Store, StoreError
+from etp.run.config import Limits
+from etp.run.runner import Runner, Status
+from tests.make import MIMO
+
+TASK = "tests.run.fake_tasks:run"
+ROOT = Path(__file__).resolve().parents[2]
+pytestmark = pytest.mark.filterwarnings("ignore")
+
+
+@pytest.fixture
+def store(tmp_path) -> Store:
+    return Store(tmp_path / "etp.sqlite")
+
+
+@pytest.fixture
+def make(monkeypatch) -> Iterator[Callable[..., Runner]]:
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    made: list[Runner] = []
+
+    def runner(store: Store, **options: Any) -> Runner:
+        made.append(Runner(store, devices=["cpu"], task=TASK, **options))
+        return made[-1]
+
+    yield runner
+    for each in made:
+        each.close()
+
+
+def case(*products: str) -> dict[str, Any]:
+    return {"problem": MIMO.as_dict(), "products": list(products)}
+
+
+def wait(runner: Runner, job: str, until=lambda status: not status.active) -> Status:
+    end = time.monotonic() + 40
+    while time.monotonic() < end:
+        # A store that cannot even be read says so; what it says of the job comes later.
+        with suppress(StoreError):
+            status = runner.status(job)
+            if status is not None and until(status):
+                return status
+        time.sleep(0.02)
+    raise AssertionError(f"job {job} did not get there: {runner.status(job)}")
+
+
+def reached(product: str):
+    return lambda status: (status.now or {}).get("product") == product
+
+
+def products(store: Store, job: str) -> list[tuple[str, str]]:
+    return [(row["product"], row["status"]) for row in store.rows(job=job)]
+
+
+@pytest.fixture
+def small_disk(tmp_path) -> Iterator[Path]:
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(folder)]
+    if shutil.which("mount") is None or subprocess.run(mount, capture_output=True).returncode:
+        pytest.skip("a small file system cannot be mounted here")
+    yield folder
+    subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+def fill(path: Path) -> None:
+    """Write until the disk is full."""
+    descriptor = os.open(path, os.O_CREAT | os.O_WRONLY)
+    try:
+        while True:
+            os.write(descriptor, b"x" * 512)
+    except OSError:
+        os.close(descriptor)
+
+
+def test_rows_wait_in_memory_while_the_disk_is_full_and_the_next_job_runs(small_disk, make):
+    store = Store(small_disk / "etp.sqlite")
+    runner = make(store)
+    job = runner.submit("t", [case("slow", "quick", "quick-2")])
+    wait(runner, job, reached("slow"))
+    filler = small_disk / "filler"
+    fill(filler)
+    end = time.monotonic() + 20
+    while not len(runner._shared.outbox) and time.monotonic() < end:
+        time.sleep(0.05)
+    assert "cannot be used" in str(runner._shared.outbox.trouble)
+    filler.unlink()
+    assert wait(runner, job).state == "done"
+    assert products(store, job) == [("slow", "ok"), ("quick", "ok"), ("quick-2", "ok")]
+    after = runner.submit("t", [case("quick")])
+    assert wait(runner, after).state == "done"
+
+
+def test_a_locked_store_is_waited_for_and_said(store, make, monkeypatch):
+    monkeypatch.setattr(database, "BUSY_S", 0.2)
+    runner = make(store)
+    job = runner.submit("t", [case("slow", "quick")])
+    wait(runner, job, reached("slow"))
+    holder = sqlite3.connect(store.path, isolation_level=None)
+    holder.execute("BEGIN IMMEDIATE")
+    status = wait(runner, job, lambda status: status.held_up is not None)
+    assert "another program has held it" in str(status.held_up)
+    holder.execute("ROLLBACK")
+    holder.close()
+    assert wait(runner, job).state == "done"
+    assert products(store, job) == [("slow", "ok"), ("quick", "ok")]
+
+
+def test_a_store_deleted_under_the_program_is_begun_anew(store, make):
+    runner = make(store)
+    job = runner.submit("t", [case("slow", "quick")])
+    wait(runner, job, reached("slow"))
+    for path in store.path.parent.glob("etp.sqlite*"):
+        path.unlink()
+    time.sleep(0.5)
+    assert runner.status(job) is None
+    after = runner.submit("t", [case("quick")])
+    assert wait(runner, after).state == "done"
+    assert products(store, after) == [("quick", "ok")]
+
+
+def test_a_store_damaged_under_the_program_is_set_aside_under_a_name_that_is_told(store, make):
+    runner = make(store)
+    first = runner.submit("t", [case("quick")])
+    wait(runner, first)
+    for path in store.path.parent.glob("etp.sqlite*"):
+        path.write_bytes(b"not what it was " * 400)
+    after = runner.submit("t", [case("quick")])
+    assert wait(runner, after).state == "done"
+    assert store.set_aside is not None
+    assert store.set_aside.read_bytes().startswith(b"not what it was")
+    assert ".damaged-" in store.set_aside.name
+
+
+def test_a_worker_that_hangs_is_replaced_when_its_job_is_cancelled(store, make):
+    runner = make(store)
+    job = runner.submit("t", [case("quick", "polite")])
+    wait(runner, job, reached("polite"))
+    (pid,) = runner._cluster.client.run(os.getpid).values()
+    os.kill(pid, signal.SIGSTOP)
+    runner.cancel(job)
+    assert wait(runner, job).state == "cancelled"
+    assert products(store, job) == [("quick", "ok"), ("polite", "cancelled")]
+    after = runner.submit("t", [case("quick")])
+    assert wait(runner, after).state == "done"
+
+
+def test_two_programs_on_one_store_never_measure_on_one_device_at_once(store, make):
+    first, second = make(store), make(Store(store.path))
+    one = first.submit("t", [case("polite")])
+    wait(first, one, reached("polite"))
+    other = second.submit("t", [case("quick")])
+    status = wait(second, other, lambda status: status.held_up is not None)
+    assert "another program" in str(status.held_up)
+    assert products(store, other) == []
+    # Cancel works from the program that does not run it.
+    second.cancel(one)
+    assert wait(first, one).state == "cancelled"
+    assert wait(second, other).state == "done"
+
+
+def test_owners_take_turns(store, make):
+    runner = make(store)
+    held = runner.submit("t", [case("polite")], owner="ann", estimate_s=30)
+    wait(runner, held, reached("polite"))
+    second = runner.submit("t", [case("quick")], owner="ann", estimate_s=5)
+    third = runner.submit("t", [case("quick")], owner="ann", estimate_s=5)
+    other = runner.submit("t", [case("quick")], owner="bob", estimate_s=5)
+    ahead = {job: runner.status(job) for job in (second, third, other)}
+    assert [s.ahead for s in ahead.values() if s] == [2, 3, 1]
+    assert ahead[other].start_s == pytest.approx(30, abs=10)
+    runner.cancel(held)
+    for job in (second, third, other):
+        assert wait(runner, job).state == "done"
+    started = {job: store.job(job).started for job in (second, third, other)}
+    assert sorted(started, key=lambda job: started[job] or 0) == [other, second, third]
+
+
+def test_a_case_and_a_job_that_outlive_their_limits_are_stopped_and_keep_what_they_have(
+    store, make
+):
+    runner = make(store, limits=Limits(case_seconds=1))
+    job = runner.submit("t", [case("quick", "deaf"), case("quick-2")])
+    assert wait(runner, job).state == "done"
+    rows = store.rows(job=job)
+    assert [r["status"] for r in rows] == ["ok", "failed", "ok"]
+    assert "case_seconds" in rows[1]["reason"]
+    runner.close()
+    runner = make(Store(store.path), limits=Limits(job_seconds=1))
+    job = runner.submit("t", [case("slow"), case("quick")])
+    status = wait(runner, job)
+    assert status.state == "cancelled"
+    assert "job_seconds" in str(status.reason)
+    assert products(store, job) == [("slow", "ok")]
+
+
+SERVER = """
+import sys, time
+from etp.run.runner import Runner
+from etp.results.store import Store, StoreError
+if __name__ == "__main__":
+    runner = Runner(Store(sys.argv[1]), devices=["cpu"], task="tests.run.fake_tasks:run")
+    case = {"problem": %r, "products": ["quick", "polite"]}
+    print(runner.submit("t", [case, case | {"products": ["quick-2"]}]), flush=True)
+    time.sleep(60)
+"""
+
+
+def test_a_server_that_is_told_to_stop_interrupts_its_jobs_which_can_be_resumed(tmp_path, make):
+    script = tmp_path / "server.py"
+    script.write_text(SERVER % MIMO.as_dict())
+    store = Store(tmp_path / "etp.sqlite")
+    with subprocess.Popen(
+        [sys.executable, str(script), str(store.path)],
+        stdout=subprocess.PIPE, text=True, start_new_session=True, cwd=ROOT,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+    ) as server:  # fmt: skip
+        assert server.stdout is not None
+        job = server.stdout.readline().strip()
+        end = time.monotonic() + 30
+        while not store.rows(job=job) and time.monotonic() < end:
+            time.sleep(0.05)
+        os.killpg(server.pid, signal.SIGTERM)
+        server.wait()
+    assert [s for _, s in products(store, job)] == ["ok"]
+    again = make(store)
+    store.update_job(job, beat=0.0)
+    status = wait(again, job)
+    assert (status.state, status.resumable) == ("interrupted", True)
+    again.cancel(job)
+    again.resume(job)
+    wait(again, job, reached("polite"))
+    again.cancel(job)
+    assert wait(again, job).state == "cancelled"
+
+
+def test_workers_are_ended_from_outside_and_the_job_says_that_the_server_was_stopped(store, make):
+    runner = make(store)
+    job = runner.submit("t", [case("quick", "polite"), case("quick-2")])
+    wait(runner, job, reached("polite"))
+    (pid,) = runner._cluster.client.run(os.getpid).values()
+    os.kill(pid, signal.SIGTERM)
+    status = wait(runner, job)
+    assert (status.state, status.done) == ("interrupted", 0)
+    assert "server was stopped" in str(status.reason)
+    assert products(store, job) == [("quick", "ok")]
+
+
+def test_nobody_else_on_this_machine_can_use_the_workers(store, make):
+    from distributed import Client
+
+    runner = make(store)
+    wait(runner, runner.submit("t", [case("quick")]))
+    address = runner._cluster.client.scheduler.address
+    assert address.startswith("tls://127.0.0.1:")
+    for stranger in (address, address.replace("tls", "tcp")):
+        with pytest.raises((OSError, TypeError, RuntimeError)):
+            Client(stranger, timeout=2)
+
+
+@pytest.mark.parametrize(
+    "address", ["tcp://10.0.0.1:8786", "tcp://127.evil.example:1", "ucx://127.0.0.1:1", "x"]
+)
+def test_a_scheduler_that_lets_anyone_run_code_is_refused(store, address):
+    with pytest.raises(ValueError, match="tls"):
+        Runner(store, scheduler=address)
+
+
+def test_many_submitters_lose_and_double_nothing(store, make):
+    runner = make(store)
+    jobs: list[str] = []
+
+    def submit(owner: str) -> None:
+        for _ in range(5):
+            jobs.append(runner.submit("t", [case("quick")], owner=owner))
+
+    threads = [threading.Thread(target=submit, args=[name]) for name in "abcd"]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for job in jobs:
+        assert wait(runner, job).state == "done"
+        assert products(store, job) == [("quick", "ok")]
