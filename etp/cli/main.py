@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
+from etp.cli import hosting
 from etp.irreps import SETTINGS
 from etp.options import Option, declared, defaults, flag
 from etp.problem import Problem
@@ -99,6 +100,8 @@ def parser() -> argparse.ArgumentParser:
     given.add_argument("--out", type=Path, required=True, metavar="FILE")
     _store_option(given)
     given.set_defaults(run=_export)
+
+    hosting.add(commands, _store_option)
     return made
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from etp.results.database import Database
 
-_CHANGING = {"state", "reason", "ended", "now", "started", "finished", "beat"}
+_CHANGING = {"state", "reason", "ended", "now", "started", "finished", "beat", "published"}
 LEASE_S = 10.0
 """A device whose holder has not said that it lives for this long is free."""
 
@@ -29,6 +29,7 @@ class Job:
         estimate_s: Seconds that it was expected to take, None where nobody said.
         created: Seconds since the epoch, as ``started``, ``finished`` and ``beat``.
         beat: When the process that runs it last said so.
+        published: When its owner put it into the gallery, None where it is not there.
     """
 
     id: str
@@ -45,6 +46,7 @@ class Job:
     started: float | None
     finished: float | None
     beat: float
+    published: float | None
 
     @property
     def total(self) -> int:
@@ -123,7 +125,7 @@ class Jobs(Database):
         )
 
     def update_job(self, job_id: str, **changes: Any) -> None:
-        """Change the state, reason, ended, now, started, finished or beat of a job."""
+        """Change what is not part of the question: state, reason, ended, now, times, published."""
         if unknown := sorted(set(changes) - _CHANGING):
             raise ValueError(f"a job has no field {unknown[0]!r} that can change")
         for field in ("now", "ended"):
@@ -171,6 +173,11 @@ class Jobs(Database):
         query = f"SELECT * FROM job {where} ORDER BY created, rowid"
         return [_job(row) for row in self.read(lambda db: db.execute(query, states).fetchall())]
 
+    def published(self) -> list[Job]:
+        """Jobs in the gallery, the newest first."""
+        query = "SELECT * FROM job WHERE published IS NOT NULL ORDER BY published DESC"
+        return [_job(row) for row in self.read(lambda db: db.execute(query).fetchall())]
+
     def jobs_since(self, owner: str, since: float) -> int:
         """How many jobs an owner has asked for since a time."""
         query = "SELECT count(*) FROM job WHERE owner = ? AND created >= ?"
@@ -210,7 +217,7 @@ def _job(row: sqlite3.Row) -> Job:
     return Job(**values)
 
 
-STEP = """
+_OWNED = """
 ALTER TABLE job ADD COLUMN owner TEXT NOT NULL DEFAULT '';
 ALTER TABLE job ADD COLUMN ended TEXT NOT NULL DEFAULT '[]';
 ALTER TABLE job ADD COLUMN stop INTEGER NOT NULL DEFAULT 0;
@@ -223,4 +230,8 @@ UPDATE job SET ended = (
 ) WHERE done > 0;
 CREATE TABLE lease (device TEXT PRIMARY KEY, holder TEXT NOT NULL, beat REAL NOT NULL)
 """
-"""What version 2 adds to the tables: owners, cases in any order, cancel and leases of devices."""
+"""Version 2: owners, cases in any order, cancel and leases of devices."""
+_PUBLISHED = "ALTER TABLE job ADD COLUMN published REAL"
+"""Version 3: when a run was put into the gallery."""
+STEPS = (_OWNED, _PUBLISHED)
+"""What each version after the first adds to the tables."""

@@ -10,12 +10,13 @@ import hashlib
 import json
 import os
 import sqlite3
+import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from etp.results.database import StoreError as StoreError
-from etp.results.jobs import STEP, Jobs
+from etp.results.jobs import STEPS, Jobs
 from etp.results.jobs import Job as Job
 from etp.results.rows import SAMPLE_KEYS, Row, check_row
 
@@ -58,7 +59,7 @@ class Store(Jobs):
     """
 
     def __init__(self, path: str | Path) -> None:
-        super().__init__(path, (_SCHEMA, STEP))
+        super().__init__(path, (_SCHEMA, *STEPS))
 
     # Rows
 
@@ -98,13 +99,38 @@ class Store(Jobs):
         """Sample lists of one runtime: ``samples_s``, ``block_calls``, ``order``, ``start_s``."""
         query = "SELECT body FROM sample WHERE id = ?"
         found = self.read(lambda db: db.execute(query, [row_id]).fetchone())
-        return None if found is None else json.loads(found["body"])
+        return None if found is None else _unpacked(found["body"])
 
     def revision(self) -> int:
         """Grows with every row added: a key for caches."""
         query = "SELECT coalesce(max(seq), 0) FROM row"
         (latest,) = self.read(lambda db: db.execute(query).fetchone())
         return int(latest)
+
+    def prune(self, keep: int) -> int:
+        """Remove the oldest rows of runs that nobody published; return how many went.
+
+        Args:
+            keep: How many rows may stay.
+        """
+
+        def work(db: sqlite3.Connection) -> int:
+            (count,) = db.execute("SELECT count(*) FROM row").fetchone()
+            if count <= keep:
+                return 0
+            db.execute(
+                "CREATE TEMP TABLE old AS SELECT row.id FROM row LEFT JOIN job ON job.id = row.job"
+                " WHERE coalesce(job.published, 0) = 0"
+                " AND coalesce(job.state, '') NOT IN ('queued', 'running')"
+                " ORDER BY row.seq LIMIT ?",
+                [count - keep],
+            )
+            db.execute("DELETE FROM sample WHERE id IN (SELECT id FROM old)")
+            gone = db.execute("DELETE FROM row WHERE id IN (SELECT id FROM old)").rowcount
+            db.execute("DROP TABLE old")
+            return gone
+
+        return self.write(work)
 
     def export_jsonl(self, path: str | Path) -> int:
         """Write every row, samples included, as JSON Lines; return how many.
@@ -146,8 +172,19 @@ def _insert(db: sqlite3.Connection, row: Mapping[str, Any]) -> int:
     marks = ", ".join(f":{name}" for name in _COLUMNS)
     added = db.execute(f"INSERT OR IGNORE INTO row ({names}) VALUES ({marks})", values).rowcount
     if added and lists:
-        db.execute("INSERT INTO sample VALUES (?, ?)", [row["id"], json.dumps(lists)])
+        db.execute("INSERT INTO sample VALUES (?, ?)", [row["id"], _packed(lists)])
     return added
+
+
+def _packed(lists: Mapping[str, Any]) -> bytes:
+    """Sample lists in less than half of their text."""
+    return zlib.compress(json.dumps(lists).encode())
+
+
+def _unpacked(body: bytes | str) -> dict[str, Any]:
+    """Sample lists as they were; older files hold them as text."""
+    lists: dict[str, Any] = json.loads(body if isinstance(body, str) else zlib.decompress(body))
+    return lists
 
 
 def _row(found: sqlite3.Row) -> Row:
@@ -157,5 +194,5 @@ def _row(found: sqlite3.Row) -> Row:
     row["result"] = None if found["result"] is None else json.loads(found["result"])
     row["environment"] = json.loads(found["environment"])
     if found["sample"] is not None:
-        row["result"] |= json.loads(found["sample"])
+        row["result"] |= _unpacked(found["sample"])
     return row

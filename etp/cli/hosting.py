@@ -1,0 +1,68 @@
+"""Commands for whoever runs a server: certificates, backups, retention, and what is wrong here."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+
+def add(commands: argparse._SubParsersAction[Any], store_option: Any) -> None:
+    """Add the commands of this file."""
+    made = commands.add_parser("certificates", help="make TLS certificates for workers elsewhere")
+    made.add_argument("--out", type=Path, required=True, metavar="FOLDER")
+    made.add_argument("--days", type=int, default=365, help="how long they are valid")
+    made.set_defaults(run=_certificates)
+
+    kept = commands.add_parser("backup", help="copy the store to a new file, while it is in use")
+    kept.add_argument("--out", type=Path, required=True, metavar="FILE")
+    store_option(kept)
+    kept.set_defaults(run=_backup)
+
+    pruned = commands.add_parser("prune", help="keep so many rows, the published and the newest")
+    pruned.add_argument("--rows", type=int, required=True, metavar="N")
+    store_option(pruned)
+    pruned.set_defaults(run=_prune)
+
+    asked = commands.add_parser("doctor", help="is this machine ready, and what would mend it?")
+    asked.set_defaults(run=_doctor)
+
+
+def _certificates(options: argparse.Namespace) -> None:
+    from etp.run.certificates import make
+
+    if options.days < 1:
+        raise ValueError(f"--days must be at least 1, got {options.days}")
+    for path in make(options.out, days=options.days):
+        print(path)
+
+
+def _backup(options: argparse.Namespace) -> None:
+    from etp.results.store import Store, default_path
+
+    Store(options.store or default_path()).backup(options.out)
+    print(options.out)
+
+
+def _prune(options: argparse.Namespace) -> None:
+    from etp.results.store import Store, default_path
+
+    if options.rows < 1:
+        raise ValueError(f"--rows must be at least 1, got {options.rows}")
+    gone = Store(options.store or default_path()).prune(options.rows)
+    print(f"{gone} rows removed")
+
+
+def _doctor(options: argparse.Namespace) -> None:
+    from etp.run.doctor import checks
+
+    bad = 0
+    for check in checks():
+        bad += not check.good
+        print(f"{'ok  ' if check.good else 'MEND'}  {check.what}: {check.found}")
+        if not check.good:
+            print(f"      {check.mend}")
+    if bad:
+        print(f"{bad} to mend", file=sys.stderr)
+        raise SystemExit(1)

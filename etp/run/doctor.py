@@ -1,0 +1,128 @@
+"""Is this machine ready? What a product, the store and a server need, with the mend for each."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import NamedTuple
+
+from etp.results.store import Store, StoreError, default_path
+
+FREE_BYTES = 500_000_000
+PORT = 8501
+CLOCK_STEP_S = 1e-5
+PACKAGES = ("torch", "e3nn", "numpy", "streamlit", "distributed")
+
+
+class Check(NamedTuple):
+    """One thing that was looked at.
+
+    Attributes:
+        what: Its name.
+        good: Whether it is as it should be.
+        found: What was found.
+        mend: What to do where it is not good.
+    """
+
+    what: str
+    good: bool
+    found: str
+    mend: str = ""
+
+
+def checks() -> Iterator[Check]:
+    """Look at everything, one after the other."""
+    yield _python()
+    yield from map(_package, PACKAGES)
+    yield _compiler()
+    yield _devices()
+    yield _store()
+    yield _space()
+    yield _clock()
+    yield _port()
+    yield _config()
+
+
+def _python() -> Check:
+    text = ".".join(map(str, sys.version_info[:3]))
+    return Check("Python", sys.version_info >= (3, 11), text, "install Python 3.11 or newer")
+
+
+def _package(name: str) -> Check:
+    try:
+        return Check(name, True, version(name))
+    except PackageNotFoundError:
+        extra = "" if name in ("torch", "e3nn", "numpy") else "[app]"
+        return Check(name, False, "not installed", f'pip install "etp{extra}"')
+
+
+def _compiler() -> Check:
+    wanted = [os.environ.get("CXX", ""), "g++", "c++", "clang++"]
+    path = next((found for name in wanted if name and (found := shutil.which(name))), None)
+    mend = "install g++ or clang++, or set CXX: products run in their slow, plain form until then"
+    return Check("C++ compiler", path is not None, path or "none", mend)
+
+
+def _devices() -> Check:
+    from etp.run.devices import devices
+
+    try:
+        names = devices()
+    except (OSError, ValueError, RuntimeError) as error:
+        return Check("devices", False, str(error), "see whether 'import torch' works")
+    return Check("devices", bool(names), ", ".join(f"{d} ({n})" for d, n in names.items()))
+
+
+def _store() -> Check:
+    path = default_path()
+    try:
+        store = Store(path)
+        return Check("store", True, f"{path}, {store.revision()} rows so far")
+    except StoreError as error:
+        return Check("store", False, str(error), "move the file away, or set ETP_STORE")
+
+
+def _space() -> Check:
+    folder = next((p for p in default_path().parents if p.exists()), Path(tempfile.gettempdir()))
+    free = shutil.disk_usage(folder).free
+    found = f"{free / 1e9:.1f} GB free on the store's disk"
+    return Check("disk", free > FREE_BYTES, found, "free some space, or 'etp prune'")
+
+
+def _clock() -> Check:
+    steps = []
+    for _ in range(1000):
+        start = time.perf_counter()
+        while (end := time.perf_counter()) == start:
+            pass
+        steps.append(end - start)
+    step = min(steps)
+    found = f"steps of {step * 1e9:.0f} ns"
+    return Check("clock", step < CLOCK_STEP_S, found, "short calls cannot be timed here")
+
+
+def _port() -> Check:
+    port = int(os.environ.get("PORT", PORT))
+    with socket.socket() as tried:
+        taken = tried.connect_ex(("127.0.0.1", port)) == 0
+    return Check(
+        f"port {port}", not taken, "in use" if taken else "free", "choose another: PORT=8502"
+    )
+
+
+def _config() -> Check:
+    from etp.run.config import limits
+
+    try:
+        chosen = limits()
+    except ValueError as error:
+        return Check("etp.toml", False, str(error), "see docs/hosting.md for what it may hold")
+    given = {name: value for name, value in vars(chosen).items() if value is not None}
+    return Check("limits", True, ", ".join(f"{n} {v}" for n, v in given.items()) or "none")

@@ -1,0 +1,93 @@
+from __future__ import annotations
+
+import json
+import sqlite3
+import ssl
+import stat
+import subprocess
+import sys
+
+import pytest
+
+from etp.cli.main import main
+from etp.results.store import Store
+from etp.run import doctor
+from tests.make import run_of
+
+
+def test_certificates_are_made_once_and_keys_are_for_their_owner(tmp_path, capsys):
+    folder = tmp_path / "certificates"
+    assert main(["certificates", "--out", str(folder)]) == 0
+    assert len(capsys.readouterr().out.split()) == 7
+    for role in ("scheduler", "worker", "client"):
+        key = folder / f"{role}-key.pem"
+        assert stat.S_IMODE(key.stat().st_mode) == 0o600
+        context = ssl.create_default_context(cafile=str(folder / "ca.pem"))
+        context.load_cert_chain(folder / f"{role}-cert.pem", key)
+    assert main(["certificates", "--out", str(folder)]) == 2
+    assert "already" in capsys.readouterr().err
+
+
+def test_a_backup_is_a_whole_store_and_never_overwrites(tmp_path, capsys):
+    store = Store(tmp_path / "etp.sqlite")
+    store.add_rows(run_of({"a": 1e-3, "b": 2e-3}))
+    out = tmp_path / "copy.sqlite"
+    assert main(["backup", "--store", str(store.path), "--out", str(out)]) == 0
+    assert Store(out).rows(samples=True) == store.rows(samples=True)
+    assert main(["backup", "--store", str(store.path), "--out", str(out)]) == 2
+
+
+def test_pruning_keeps_the_newest_and_what_was_published(tmp_path):
+    store = Store(tmp_path / "etp.sqlite")
+    for name in ("kept", "old", "new"):
+        store.add_job(name, name, [{"n": 0}])
+        store.update_job(name, state="done")
+        rows = [row | {"job": name} for row in run_of({"a": 1e-3, "b": 2e-3})]
+        store.add_rows(rows)
+    store.update_job("kept", published=1.0)
+    assert main(["prune", "--store", str(store.path), "--rows", "4"]) == 0
+    assert [row["job"] for row in store.rows()] == ["kept", "kept", "new", "new"]
+    with sqlite3.connect(store.path) as db:
+        assert db.execute("SELECT count(*) FROM sample").fetchone() == (4,)
+    db.close()
+    assert [job.id for job in store.published()] == ["kept"]
+
+
+def test_samples_are_packed_and_older_ones_are_still_read(tmp_path):
+    store = Store(tmp_path / "etp.sqlite")
+    (row,) = run_of({"a": 1e-3})
+    lists = [0.1 + 1e-6 * n for n in range(2000)]
+    row["result"]["samples_s"] = lists
+    store.add_rows([row])
+    with sqlite3.connect(store.path) as db:
+        (size,) = db.execute("SELECT length(body) FROM sample").fetchone()
+        assert size < len(json.dumps(lists)) / 2
+        assert store.samples(row["id"])["samples_s"] == lists  # type: ignore[index]
+        db.execute("UPDATE sample SET body = ?", [json.dumps({"samples_s": [1.0]})])
+    db.close()
+    assert store.samples(row["id"]) == {"samples_s": [1.0]}
+
+
+def test_the_doctor_names_what_is_wrong_and_the_mend(tmp_path, monkeypatch):
+    monkeypatch.setenv("ETP_STORE", str(tmp_path / "etp.sqlite"))
+    (tmp_path / "etp.sqlite").write_bytes(b"no database at all" * 100)
+    monkeypatch.setenv("PATH", "")
+    monkeypatch.delenv("CXX", raising=False)
+    broken = {check.what: check for check in doctor.checks() if not check.good}
+    assert {"store", "C++ compiler"} <= set(broken)
+    assert all(check.mend for check in broken.values())
+
+
+def test_the_doctor_runs_from_the_command_line(tmp_path):
+    done = subprocess.run(
+        [sys.executable, "-m", "etp", "doctor"], capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode in (0, 1), done.stderr
+    assert "clock" in done.stdout
+
+
+@pytest.mark.parametrize("words", [["prune", "--rows", "0"], ["certificates", "--days", "0"]])
+def test_bad_numbers_are_refused(words, tmp_path, capsys):
+    out = ["--out", str(tmp_path / "x")] if words[0] == "certificates" else []
+    assert main([*words, *out]) == 2
+    assert "at least 1" in capsys.readouterr().err
