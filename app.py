@@ -1,7 +1,12 @@
 """The dashboard. Start it with ``streamlit run app.py``; its pages are in ``pages/``."""
 
-from etp.ui.navigation import navigation
+from streamlit.starlette import App
 
-# Worker processes import this file under another name; only the server shows pages.
+from etp.ui.navigation import navigation
+from etp.ui.server import parts
+
 if __name__ == "__main__":
     navigation().run()
+elif __name__ != "__mp_main__":
+    # The server imports this file; worker processes do too, under a name of their own.
+    app = App(__file__, **parts())

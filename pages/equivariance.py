@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from etp.analysis.equivariance import drift, drift_finding
-from etp.ui import data, equivariance, jobs, show
+from etp.ui import data, equivariance, gallery_page, jobs, show
 from etp.ui.bar import bar
 from etp.ui.frame import page
 from etp.ui.plans import CHECKS
@@ -13,6 +13,7 @@ with page("Equivariance"):
     chosen = bar(CHECKS)
     write_address()
     jobs.panel(chosen.checks)
+    gallery_page.publish(chosen.checks)
     shown = data.checks(chosen)
     found = drift(shown.rows, shown.setting, shown.lmax)
     show.verdict(drift_finding(found))

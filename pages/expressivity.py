@@ -5,7 +5,7 @@ from __future__ import annotations
 import streamlit as st
 
 from etp.analysis.expressivity import counts, counts_finding
-from etp.ui import data, expressivity, jobs, show
+from etp.ui import data, expressivity, gallery_page, jobs, show
 from etp.ui.bar import bar
 from etp.ui.frame import page
 from etp.ui.plans import COUNTS
@@ -15,6 +15,7 @@ with page("Expressivity"):
     chosen = bar(COUNTS)
     write_address()
     jobs.panel(chosen.counts)
+    gallery_page.publish(chosen.counts)
     shown = data.counted(chosen)
     found = counts(shown.rows, shown.setting)
     show.verdict(counts_finding(found, shown.lmax, typed=shown.setting is None))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from etp.analysis.growth import growth_finding
-from etp.ui import axis, data, jobs, scaling, scaling_table, show
+from etp.ui import axis, data, gallery_page, jobs, scaling, scaling_table, show
 from etp.ui.bar import bar
 from etp.ui.frame import page
 from etp.ui.plans import SCALING
@@ -15,6 +15,7 @@ with page("Scaling"):
     swept = data.swept(chosen)
     if swept.source != "imported":
         jobs.panel(chosen.scaling)
+        gallery_page.publish(chosen.scaling)
     if swept.line is None:
         axis.nothing_yet(chosen)
     else:

@@ -61,6 +61,14 @@ def shown(lines: pd.DataFrame, baseline: str) -> pd.DataFrame:
     )
 
 
+def tradeoff_frame(lines: pd.DataFrame) -> pd.DataFrame:
+    """Lines of :func:`frame` that have a place in time against expressivity."""
+    known = lines[lines["valid"] & lines["gamma"].notna()].reset_index(drop=True)
+    known["front"] = known["front"].fillna("dominated")
+    known["paths"] = [f"{n} of {m}" for n, m in zip(known["paths"], known["allowed"], strict=True)]
+    return known
+
+
 def _late_badges(found: Comparison, runtime: dict[str, Any]) -> list[str]:
     """Badges that follow from the numbers."""
     typical = runtime.get("median_s")

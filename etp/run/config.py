@@ -92,8 +92,7 @@ def limits(environment: Mapping[str, str] | None = None) -> Limits:
         ValueError: If the file or a variable holds something else; names both.
     """
     given = os.environ if environment is None else environment
-    path = Path(given.get("ETP_CONFIG", "etp.toml"))
-    values = _table(path).get("limits", {}) if path.exists() else {}
+    path, values = _path(given), table(given).get("limits", {})
     if not isinstance(values, dict):
         raise ValueError(f"{path}: limits must be a table, got {values!r}")
     known = {field.name for field in fields(Limits)}
@@ -107,7 +106,19 @@ def limits(environment: Mapping[str, str] | None = None) -> Limits:
     return Limits(**checked)
 
 
-def _table(path: Path) -> dict[str, Any]:
+def _path(environment: Mapping[str, str]) -> Path:
+    return Path(environment.get("ETP_CONFIG", "etp.toml"))
+
+
+def table(environment: Mapping[str, str]) -> dict[str, Any]:
+    """Everything in the configuration file; empty where there is none.
+
+    Raises:
+        ValueError: If it is not TOML.
+    """
+    path = _path(environment)
+    if not path.exists():
+        return {}
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:

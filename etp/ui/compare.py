@@ -12,7 +12,7 @@ import streamlit as st
 from etp import charts
 from etp.analysis.comparison import Comparison
 from etp.analysis.findings import pair_sentence, pair_words
-from etp.analysis.tables import frame, shown, timed_frame
+from etp.analysis.tables import frame, shown, timed_frame, tradeoff_frame
 from etp.analysis.text import time_text
 from etp.charts.theme import Mode
 from etp.measure.state import state_text
@@ -82,10 +82,9 @@ def _others(table: pd.DataFrame, found: Comparison) -> pd.DataFrame:
 
 
 def _tradeoff(table: pd.DataFrame, baseline: str, colours: Mode) -> alt.LayerChart:
-    known = table[table["gamma"].notna()].copy()
-    known["front"] = known["front"].fillna("dominated")
-    known["paths"] = [f"{n} of {m}" for n, m in zip(known["paths"], known["allowed"], strict=True)]
-    return charts.tradeoff(known, colours, baseline, settings().pick, _width(HERO_PX))
+    return charts.tradeoff(
+        tradeoff_frame(table), colours, baseline, settings().pick, _width(HERO_PX)
+    )
 
 
 def _width(pixels: int) -> int:

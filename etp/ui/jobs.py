@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 from typing import Any
 
 import pandas as pd
@@ -11,32 +12,48 @@ import streamlit as st
 from etp import charts
 from etp.analysis.text import count_text, time_text
 from etp.charts.theme import Mode
-from etp.results.store import Job, Store, default_path
+from etp.results.store import Job, Store, StoreError, default_path
 from etp.run.catalog import Catalog
+from etp.run.config import limits
 from etp.run.runner import Runner, Status
 from etp.ui.frame import mode
 from etp.ui.plans import Plan
 from etp.ui.session import choose, settings
 from etp.ui.settings import Settings
+from etp.ui.visitors import ROLE, VISITOR, Visitor, access, label, role_of, unsigned
 
 POLL_S = 1.0
+LOOKING_ONLY = (
+    "this server lets visitors look, not run: open /enter with the pass phrase, log in, or start "
+    "the dashboard on your own machine"
+)
 
 
-@st.cache_resource(show_spinner=False)
+# Kept by Python, not in a cache of Streamlit: any visitor can clear those, and jobs with them.
+
+
+@cache
 def store() -> Store:
     """Results and jobs."""
     return Store(default_path())
 
 
-@st.cache_resource(show_spinner=False, on_release=lambda runner: runner.close())
+@cache
 def runner() -> Runner:
     """The runner of this server; its workers start in the background."""
-    made = Runner(store())
+    made = Runner(store(), limits=limits())
     made.warm()
     return made
 
 
-@st.cache_resource(show_spinner=False)
+def close() -> None:
+    """End the runner, if there is one."""
+    if runner.cache_info().currsize:
+        runner().close()
+        runner.cache_clear()
+
+
+@cache
 def catalog() -> Catalog:
     """Products that can be chosen."""
     return Catalog()
@@ -49,9 +66,15 @@ def status(job_id: str | None) -> Status | None:
 
 def start(plan: Plan, chosen: Settings) -> None:
     """Run what is chosen and show it (a callback)."""
+    who = visitor()
+    if not who.may_run:
+        st.session_state["refused"] = LOOKING_ONLY
+        return
     try:
-        job_id = runner().submit(plan.title, plan.cases(chosen))
-    except ValueError as error:
+        job_id = runner().submit(
+            plan.title, plan.cases(chosen), owner=who.id, estimate_s=plan.seconds(chosen)
+        )
+    except (ValueError, StoreError) as error:
         st.session_state["refused"] = str(error)
         return
     st.session_state.pop("refused", None)
@@ -60,8 +83,36 @@ def start(plan: Plan, chosen: Settings) -> None:
 
 def stop(field: str) -> None:
     """Cancel the job that is shown (a callback)."""
-    if (job_id := getattr(settings(), field)) is not None:
-        runner().cancel(job_id)
+    job_id = getattr(settings(), field)
+    job = None if job_id is None else store().job(job_id)
+    if job is not None and visitor().may_change(job.owner):
+        runner().cancel(job.id)
+    elif job is not None:
+        st.session_state["refused"] = f"this run belongs to {label(job.owner)}, who can cancel it"
+
+
+def resume(job_id: str) -> None:
+    """Run what a job did not reach (a callback)."""
+    job = store().job(job_id)
+    if job is not None and visitor().may_change(job.owner):
+        try:
+            runner().resume(job_id)
+        except (ValueError, StoreError) as error:
+            st.session_state["refused"] = str(error)
+
+
+def visitor() -> Visitor:
+    """Who is looking at this page."""
+    cookies = st.context.cookies
+    chosen = access()
+    address = st.get_option("server.address")
+    loopback = address in ("localhost", "127.0.0.1", "::1")
+    known = chosen.mode == "oidc" and st.user.is_logged_in
+    email = str(st.user["email"]) if known and st.user.get("email") else None
+    role = role_of(chosen, loopback=loopback, cookie=cookies.get(ROLE), email=email)
+    # Alone on the loopback interface everything is hers, whichever browser she uses.
+    own = "" if chosen.mode is None else email or unsigned(cookies.get(VISITOR)) or ""
+    return Visitor(own, email or (label(own) if own else "you"), role)
 
 
 def panel(job_id: str | None) -> None:
@@ -78,6 +129,8 @@ def panel(job_id: str | None) -> None:
         _watch(job_id, found.done)
     elif found.state in ("failed", "interrupted"):
         st.error(f"This run ended early: {found.reason}.", icon=":material/report:")
+        if found.resumable and visitor().may_change(found.owner):
+            st.button("Resume", on_click=resume, args=(job_id,), key=f"resume_{job_id}")
     elif found.state == "cancelled":
         st.info(
             f"Cancelled after {found.done} of {found.total} cases; what was measured is kept.",
@@ -114,9 +167,12 @@ def _drawn(job_id: str, done: int, running: int, mode: Mode) -> dict[str, Any]:
 
 
 def _headline(found: Status) -> str:
+    if found.held_up is not None:
+        return f"Waiting: {found.held_up}"
     if found.state == "queued":
         ahead = f", {found.ahead} ahead" if found.ahead else ""
-        return f"Waiting for the device{ahead}"
+        start = "" if found.start_s is None else f", starts in about {time_text(found.start_s, 2)}"
+        return f"Waiting for the device{ahead}{start}"
     left = ""
     if found.done:
         seconds = found.seconds / found.done * (found.total - found.done)

@@ -14,6 +14,7 @@ PAGES = (
     ("equivariance", "Equivariance"),
     ("expressivity", "Expressivity"),
     ("results", "Results"),
+    ("gallery", "Gallery"),
 )
 LOGO = Path(__file__).resolve().parent.parent / "assets" / "mark.svg"
 _MARK = "navigation_shown"

@@ -233,3 +233,5 @@ COMPARE = Plan("Compare", "job", _compare, _compare_seconds, timed=True)
 SCALING = Plan("Scaling", "scaling", _scaling, _scaling_seconds, timed=True)
 CHECKS = Plan("Equivariance", "checks", _checks, _checks_seconds, timed=False)
 COUNTS = Plan("Expressivity", "counts", _counts, _counts_seconds, timed=False)
+PLANS = (COMPARE, SCALING, CHECKS, COUNTS)
+"""Of every page that runs something."""

@@ -27,13 +27,13 @@ pytestmark = pytest.mark.filterwarnings("ignore")
 def _fresh_server(monkeypatch):
     """No store or runner of another test, and no worker process until a job needs one."""
     monkeypatch.setattr(Runner, "warm", lambda self: None)
-    for resource in (jobs.runner, jobs.store):
-        resource.clear()
+    jobs.close()
+    jobs.store.cache_clear()
     # Rows are cached by the number of changes of the one store that a server has.
     st.cache_data.clear()
     yield
-    for resource in (jobs.runner, jobs.store):
-        resource.clear()
+    jobs.close()
+    jobs.store.cache_clear()
 
 
 def open_page(name: str, **query: str) -> AppTest:

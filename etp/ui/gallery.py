@@ -1,0 +1,101 @@
+"""Runs that their owners published: what a short link shows, and a picture of each."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from dataclasses import dataclass
+from threading import Lock
+from urllib.parse import urlencode
+
+from etp.analysis.comparison import Comparison, comparisons
+from etp.analysis.findings import finding
+from etp.results.jobs import Job
+from etp.ui import jobs, visitors
+from etp.ui.plans import PLANS
+
+KEPT = 50
+WIDTH = 700
+USUAL_LMAX = 4
+
+
+@dataclass(frozen=True)
+class Published:
+    """One run of the gallery.
+
+    Attributes:
+        key: Its short, stable address.
+        page: Page that shows it, "" for the first.
+        query: What opens it there.
+        title: What was asked.
+        sentence: What was found.
+        owner: Label of who asked.
+        when: Seconds since the epoch.
+    """
+
+    key: str
+    page: str
+    query: str
+    title: str
+    sentence: str
+    owner: str
+    when: float
+
+
+def published(key: str) -> Published | None:
+    """A published run; None if there is none under this key."""
+    job = jobs.store().job(key)
+    return None if job is None or job.published is None else _described(job)
+
+
+def every() -> list[Published]:
+    """The gallery, newest first."""
+    return [_described(job) for job in jobs.store().published()]
+
+
+def _described(job: Job) -> Published:
+    plan = next((plan for plan in PLANS if plan.title == job.title), PLANS[0])
+    page = "" if plan is PLANS[0] else plan.title.lower()
+    shown = _shown(job.id)
+    title = job.title if shown is None else f"{job.title}: {_question(shown)}"
+    sentence = "" if shown is None else finding(shown).heading
+    owner = visitors.label(job.owner) if job.owner else "the host"
+    query = urlencode({plan.field: job.id})
+    return Published(job.id, page, query, title, sentence, owner, job.published or 0.0)
+
+
+def _question(shown: Comparison) -> str:
+    problem = shown.problem
+    name = problem.setting or f"{problem.irreps1} x {problem.irreps2}"
+    return f"{name}, lmax {problem.lmax}, batch {problem.batch}, on {problem.device}"
+
+
+def _shown(key: str) -> Comparison | None:
+    """The comparison that the page opens with."""
+    timed = [each for each in comparisons(jobs.store().rows(job=key)) if each.timed]
+    usual = [each for each in timed if each.problem.lmax <= USUAL_LMAX] or timed
+    return usual[-1] if usual else None
+
+
+_pictures: OrderedDict[str, bytes] = OrderedDict()
+_lock = Lock()
+
+
+def drawn(key: str) -> bytes | None:
+    """The trade-off of a run as PNG, drawn once; None where nothing was timed."""
+    with _lock:
+        if key not in _pictures:
+            shown = _shown(key)
+            if shown is None:
+                return None
+            _pictures[key] = _picture(shown)
+            while len(_pictures) > KEPT:
+                _pictures.popitem(last=False)
+        return _pictures[key]
+
+
+def _picture(shown: Comparison) -> bytes:
+    from etp import charts
+    from etp.analysis.tables import frame, tradeoff_frame
+
+    table = tradeoff_frame(frame(shown))
+    return charts.export(charts.tradeoff(table, "light", shown.baseline, None, WIDTH), "png")
