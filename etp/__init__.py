@@ -1,19 +1,25 @@
 """etp: decide which equivariant tensor product to use.
 
-``etp.products`` holds the tensor products behind one interface, ``etp.measure`` what can be asked
-of them. Both are imported on first use, because torch and e3nn take seconds to load.
+``etp.products`` holds the tensor products behind one interface, ``etp.Convolution`` runs them on
+the edges of a graph, ``etp.measure`` holds what can be asked of them. All are imported on first
+use, because torch and e3nn take seconds to load.
 """
 
 from __future__ import annotations
 
 import importlib
-from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from etp.product.convolution import Convolution as Convolution
 
 __version__ = "0.1.0"
-__all__ = ["__version__", "measure", "products"]
+__all__ = ["Convolution", "__version__", "measure", "products"]
 
 
-def __getattr__(name: str) -> ModuleType:
+def __getattr__(name: str) -> Any:
     if name in ("measure", "products"):
         return importlib.import_module(f"etp.{name}")
+    if name == "Convolution":
+        return importlib.import_module("etp.product.convolution").Convolution
     raise AttributeError(f"module 'etp' has no attribute {name!r}")

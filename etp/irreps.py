@@ -14,6 +14,11 @@ if TYPE_CHECKING:
     from e3nn import o3
 
 Setting = Literal["SISO", "SIMO", "MIMO"]
+Meeting = Literal["pair", "edge"]
+"""How channels meet: channel u of both inputs, or all of input 1 with the one of input 2."""
+Layout = Literal["mul_ir", "ir_mul"]
+"""Whether the copies of an irrep lie one after the other, or its components do."""
+LAYOUTS: tuple[Layout, ...] = get_args(Layout)
 Outputs = Literal["all", "natural"]
 SETTINGS: tuple[Setting, ...] = get_args(Setting)
 OUTPUTS: tuple[Outputs, ...] = get_args(Outputs)
@@ -147,6 +152,36 @@ def channels(terms: Iterable[Term], field: str = "irreps") -> int:
             to_text(Term(most, ir) for ir in counts),
         )
     return next(iter(counts.values()))
+
+
+def meeting(terms1: Iterable[Term], terms2: Iterable[Term]) -> Meeting:
+    """How the channels of two inputs meet, as their multiplicities say.
+
+    Raises:
+        IrrepsError: If they do not say it; names both modes and the mend.
+    """
+    first, second = multiplicities(terms1), multiplicities(terms2)
+    counts1, counts2 = set(first.values()), set(second.values())
+    if counts1 == counts2 and len(counts1) == 1:
+        return "pair"
+    if counts2 == {1}:
+        return "edge"
+    one = to_text(Term(1, ir) for ir in second)
+    if counts1 == {1}:
+        mend = "Swap the inputs to use it as an edge product."
+    else:
+        mend = f"For an edge product give {one}."
+    raise IrrepsError(
+        "irreps_in2",
+        "must have multiplicity 1 in every irrep (edge product, e3nn's uvu: its one channel meets "
+        "every channel of irreps_in1) or the same multiplicity as every irrep of irreps_in1 (pair "
+        f"product, e3nn's uuu: channel u meets channel u), got {_copies(second)} with "
+        f"{_copies(first)}. {mend}",
+    )
+
+
+def _copies(counts: dict[Ir, int]) -> str:
+    return to_text(Term(mul, ir) for ir, mul in counts.items())
 
 
 def parse(irreps: str | o3.Irreps, field: str = "irreps") -> o3.Irreps:

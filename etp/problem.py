@@ -35,6 +35,8 @@ Direction = Literal["forward", "backward", "double-backward"]
 Cache = Literal["warm", "cold"]
 Weights = Literal["none", "shared", "per-sample", "balanced"]
 Matmul = Literal["exact", "tf32"]
+Kind = Literal["pair", "edge", "convolution", "power"]
+"""What is computed: see :mod:`etp.presets` for who runs which."""
 Axis = Literal["lmax", "batch", "channels"]
 """Sizes that a sweep can go along."""
 ITEMSIZE: dict[DType, int] = {"float32": 4, "float64": 8, "bfloat16": 2}

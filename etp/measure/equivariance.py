@@ -16,7 +16,7 @@ import torch
 from e3nn import o3
 from torch import Tensor
 
-from etp.irreps import Ir
+from etp.irreps import Ir, Layout
 from etp.maths import so3
 from etp.measure import oracle
 from etp.product.base import TensorProduct
@@ -86,11 +86,11 @@ def equivariance_error(
         sign = bool(inverted[k])
         rotated = _apply(
             tp,
-            _act(element, sign, x1, tp.irreps_in1),
+            _act(element, sign, x1, tp.irreps_in1, tp.layout),
             _act(element, sign, x2, tp.irreps_in2),
             dtype,
         )
-        error = rotated - _act(element, sign, straight, tp.irreps_out)
+        error = rotated - _act(element, sign, straight, tp.irreps_out, tp.layout)
         errors.append(oracle.relative(error, straight_size))
         by_degree.append(oracle.relative_by_degree(error, straight_size, tp.irreps_out))
     return EquivarianceError(
@@ -109,11 +109,16 @@ def _apply(tp: TensorProduct, x1: Tensor, x2: Tensor, dtype: torch.dtype) -> Ten
     return z.double().cpu()
 
 
-def _act(degrees: list[Tensor], inverted: bool, x: Tensor, irreps: o3.Irreps) -> Tensor:
+def _act(
+    degrees: list[Tensor],
+    inverted: bool,
+    x: Tensor,
+    irreps: o3.Irreps,
+    layout: Layout = "mul_ir",
+) -> Tensor:
     """Apply one group element to features (N, dim)."""
     parts = []
-    for (mul, ir), part in zip(irreps, irreps.slices(), strict=True):
+    for (_, ir), block in zip(irreps, oracle.blocks_of(x, irreps, layout), strict=True):
         sign = -1.0 if inverted and Ir(ir.l, ir.p).p == -1 else 1.0
-        block = x[:, part].reshape(len(x), mul, ir.dim)
-        parts.append((block @ degrees[ir.l].T * sign).flatten(1))
-    return torch.cat(parts, dim=1)
+        parts.append(block @ degrees[ir.l].T * sign)
+    return oracle.joined(parts, layout)

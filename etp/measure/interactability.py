@@ -66,7 +66,7 @@ def measured_coefficients(tp: TensorProduct, *, seed: int = 0) -> Measured:
     x1, x2 = tp.random_inputs(samples, torch.Generator().manual_seed(seed))
     with torch.no_grad():
         z = tp(x1.to(tp.device), x2.to(tp.device)).double().cpu()
-    first = {ir: x[:, 0] for ir, x in oracle.by_irrep(x1, tp.irreps_in1).items()}
+    first = {ir: x[:, 0] for ir, x in oracle.by_irrep(x1, tp.irreps_in1, tp.layout).items()}
     second = {ir: x[:, 0] for ir, x in oracle.by_irrep(x2, tp.irreps_in2).items()}
     outputs = _first_channel(z, tp)
     largest = max(float(block.norm()) for _, block in outputs) or 1.0
@@ -100,7 +100,10 @@ def measured_coefficients(tp: TensorProduct, *, seed: int = 0) -> Measured:
 def _first_channel(z: Tensor, tp: TensorProduct) -> list[tuple[o3.Irrep, Tensor]]:
     """Output copies of channel 0, in order."""
     blocks = []
-    for (mul, ir), part in zip(tp.irreps_out, tp.irreps_out.slices(), strict=True):
-        copies = z[:, part].reshape(len(z), mul // tp.channels, tp.channels, ir.dim)
-        blocks += [(ir, copies[:, number, 0]) for number in range(copies.shape[1])]
+    for (_, ir), block in zip(
+        tp.irreps_out, oracle.blocks_of(z, tp.irreps_out, tp.layout), strict=True
+    ):
+        # Equal irreps of a pair product are one block: copy by copy, each of all channels.
+        step = tp.channels if tp.kind == "pair" else block.shape[1]
+        blocks += [(ir, copy) for copy in block[:, ::step].unbind(1)]
     return blocks

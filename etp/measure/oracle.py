@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
 
@@ -10,6 +10,7 @@ import torch
 from e3nn import o3
 from torch import Tensor
 
+from etp.irreps import Layout
 from etp.problem import Weights
 from etp.product.base import TensorProduct
 
@@ -21,19 +22,36 @@ def wigner_3j(l1: int, l2: int, l3: int) -> Tensor:
     return found
 
 
-def by_irrep(x: Tensor, irreps: o3.Irreps) -> dict[o3.Irrep, Tensor]:
-    """Split features (N, dim) into one tensor (N, channels, 2 l + 1) for each irrep."""
+def by_irrep(x: Tensor, irreps: o3.Irreps, layout: Layout = "mul_ir") -> dict[o3.Irrep, Tensor]:
+    """Split features (N, dim) into one tensor (N, copies, 2 l + 1) for each irrep."""
     found: dict[o3.Irrep, list[Tensor]] = {}
-    for (mul, ir), part in zip(irreps, irreps.slices(), strict=True):
-        found.setdefault(ir, []).append(x[:, part].reshape(len(x), mul, ir.dim))
+    for (_, ir), block in zip(irreps, blocks_of(x, irreps, layout), strict=True):
+        found.setdefault(ir, []).append(block)
     return {ir: torch.cat(parts, dim=1) for ir, parts in found.items()}
+
+
+def blocks_of(x: Tensor, irreps: o3.Irreps, layout: Layout = "mul_ir") -> list[Tensor]:
+    """Split features (N, dim) into their blocks, each (N, copies, 2 l + 1)."""
+    return [
+        x[:, part].reshape(len(x), mul, ir.dim)
+        if layout == "mul_ir"
+        else x[:, part].reshape(len(x), ir.dim, mul).mT
+        for (mul, ir), part in zip(irreps, irreps.slices(), strict=True)
+    ]
+
+
+def joined(blocks: Iterable[Tensor], layout: Layout = "mul_ir") -> Tensor:
+    """Inverse of :func:`blocks_of`."""
+    return torch.cat(
+        [(block if layout == "mul_ir" else block.mT).flatten(1) for block in blocks], dim=1
+    )
 
 
 def evaluate(tp: TensorProduct, x1: Tensor, x2: Tensor, weights: Tensor | None = None) -> Tensor:
     """What ``tp`` claims to compute, float64 on the CPU.
 
     Args:
-        tp: The product; only its irreps and claimed paths are used.
+        tp: The product, of pairs or of edges; only its irreps and claimed paths are used.
         x1: First input, shape (N, irreps_in1.dim).
         x2: Second input, shape (N, irreps_in2.dim).
         weights: As the product takes them, shape (weight_numel,) or (N, weight_numel).
@@ -41,33 +59,42 @@ def evaluate(tp: TensorProduct, x1: Tensor, x2: Tensor, weights: Tensor | None =
     Returns:
         Shape (N, irreps_out.dim): a copy per path where paths are kept, else a copy per irrep.
     """
-    first = by_irrep(x1.double().cpu(), tp.irreps_in1)
+    first = by_irrep(x1.double().cpu(), tp.irreps_in1, tp.layout)
     second = by_irrep(x2.double().cpu(), tp.irreps_in2)
     blocks: dict[object, Tensor] = {}
     strengths = _strengths(tp, weights)
     for number, path in enumerate(tp.paths):
         w = wigner_3j(path.ir_in1.l, path.ir_in2.l, path.ir_out.l)
-        z = torch.einsum("nci,ncj,ijk->nck", first[path.ir_in1], second[path.ir_in2], w)
-        z = z * strengths[..., number, None]
+        x, y = first[path.ir_in1], second[path.ir_in2]
+        # One channel of input 2 meets all of input 1, several meet one each.
+        z = torch.einsum("nci,ncj,ijk->nck", x, y.expand(-1, x.shape[1], -1), w)
+        z = z * strengths[:, : x.shape[1], number, None]
         key = number if tp.keeps_paths else path.ir_out
-        blocks[key] = blocks[key] + z if key in blocks else z
-    return torch.cat([block.flatten(1) for block in blocks.values()], dim=1)
+        blocks[key] = _added(blocks[key], z) if key in blocks else z
+    return joined(blocks.values(), tp.layout)
+
+
+def _added(a: Tensor, b: Tensor) -> Tensor:
+    """Sum of two blocks (N, copies, components); copies that one lacks are zero there."""
+    wide = max(a.shape[1], b.shape[1])
+    a, b = (torch.nn.functional.pad(z, (0, 0, 0, wide - z.shape[1])) for z in (a, b))
+    return a + b
 
 
 def _strengths(tp: TensorProduct, weights: Tensor | None) -> Tensor:
-    """Claimed coefficients (paths,), or under weights (N or 1, channels, paths)."""
+    """Claimed coefficients times weights, (N or 1, channels, paths)."""
+    found = torch.zeros(1, tp.channels, len(tp.paths), dtype=torch.float64)
     if weights is None:
-        return torch.tensor([path.coefficient for path in tp.paths], dtype=torch.float64)
-    # Channels are the last axis of the weights, for each factor.
-    factors = weights.double().cpu().reshape(-1, len(tp.weighting.factors), tp.channels).mT
-    found = torch.zeros(*factors.shape[:2], len(tp.paths), dtype=torch.float64)
+        return found + torch.tensor([p.coefficient for p in tp.paths], dtype=torch.float64)
+    factors = weights.double().cpu().reshape(-1, tp.weight_numel)[:, tp.weight_places()]
+    found = found.repeat(len(factors), 1, 1)
     for term in tp.weighting.terms:
         found[..., term.path] += term.coefficient * factors[..., list(term.factors)].prod(-1)
     return found
 
 
 def degrees_of(irreps: o3.Irreps) -> Tensor:
-    """Degree l of each component of the features."""
+    """Degree l of each component of the features, in any layout."""
     return torch.cat([torch.full((mul * ir.dim,), ir.l) for mul, ir in irreps])
 
 

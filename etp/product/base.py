@@ -7,7 +7,8 @@ measures in :mod:`etp.measure` hold the two against each other.
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+import importlib
+from abc import ABCMeta, abstractmethod
 from collections.abc import Iterable, Iterator
 from typing import Any, ClassVar, NamedTuple
 
@@ -17,7 +18,8 @@ from torch import Tensor
 from typing_extensions import override
 
 from etp import irreps as irreps_module
-from etp.problem import Weights
+from etp.irreps import Layout, Meeting
+from etp.problem import Kind, Weights
 from etp.product import applicability, weighting
 from etp.product.layout import (
     are_rows,
@@ -56,11 +58,22 @@ class Cost(NamedTuple):
         return 2 * self.macs
 
 
-class TensorProduct(TableModule, ABC):
+class Kinds(ABCMeta):
+    """Type of the classes of products: calling one gives the kind that the inputs ask for."""
+
+    def __call__(cls, *args: Any, **options: Any) -> Any:
+        """Construct a pair product as the class describes it, or its edge product."""
+        of_kind = importlib.import_module("etp.product.edge").of_kind
+        return of_kind(cls, super().__call__, *args, **options)
+
+
+class TensorProduct(TableModule, metaclass=Kinds):
     """Bilinear equivariant map of two sets of irreps; base class of every product.
 
-    Multiplicities are channels: channel u of input 1 meets channel u of input 2. The product works
-    in the dtype of its inputs; its tables are kept in float64 and cast last.
+    Multiplicities are channels: channel u of input 1 meets channel u of input 2. Where input 2 has
+    one channel and input 1 others, the class gives an :class:`etp.product.edge.EdgeProduct` of the
+    same algorithm. The product works in the dtype of its inputs; its tables are kept in float64 and
+    cast last.
 
     Args:
         irreps_in1: First input, every irrep with the same multiplicity C.
@@ -69,6 +82,8 @@ class TensorProduct(TableModule, ABC):
 
     Attributes:
         channels: The common multiplicity C.
+        kind: How channels meet.
+        layout: Order within the blocks of features.
         keep: Output irreps asked for, None for all.
         weights_per: What its free weights scale, each path or each degree (class attribute).
         mimo_exponent: Power of lmax that the multiply-adds reach in MIMO; None where nobody has
@@ -77,6 +92,9 @@ class TensorProduct(TableModule, ABC):
             (class attribute).
         bilinear: Whether both inputs are free; False where one is made from a direction.
         own_layout: Whether what is timed is a library's own call in its own layout.
+        as_table: Whether its edge product is best evaluated as a table of coefficients.
+        broadcasts: Whether :meth:`multiply_shared` reads each row of input 2 only once.
+        kinds: Kinds of operation that it can do (class attribute).
         weighting: Its free weights: what each scales and how coefficients depend on them.
         paths: Claimed paths of one channel, in the order of the output.
         irreps_out: One copy per path where ``keeps_paths``, one per irrep where not; times C.
@@ -96,6 +114,11 @@ class TensorProduct(TableModule, ABC):
     rule: ClassVar[str | None] = None
     bilinear: ClassVar[bool] = True
     own_layout: ClassVar[bool] = False
+    as_table: ClassVar[bool] = False
+    broadcasts: ClassVar[bool] = False
+    kinds: ClassVar[tuple[Kind, ...]] = ("pair", "edge", "convolution")
+    kind: Meeting = "pair"
+    layout: Layout = "mul_ir"
 
     def __init__(
         self,
@@ -175,6 +198,41 @@ class TensorProduct(TableModule, ABC):
             x2 = scaled(x2, spread(weights, "in2"))
         return scaled(self.multiply(x1, x2), spread(weights, "out"))
 
+    def multiply_shared(self, x1: Tensor, x2: Tensor, weights: Tensor | None = None) -> Tensor:
+        """Multiply (E * U, dim1) and (E, dim2): each row of input 2 meets U rows of input 1.
+
+        By default input 2 is copied U times. A product that ``broadcasts`` makes what it needs of
+        input 2 once. Weights are as in :meth:`multiply_weighted`, U or E * U rows; factors of
+        input 2 are the same in all U.
+        """
+        if not self.broadcasts:
+            x2 = x2.repeat_interleave(len(x1) // len(x2), dim=0)
+        if weights is None:
+            return self.multiply(x1, x2)
+        return self.multiply_weighted(x1, x2, weights)
+
+    def convolve(
+        self,
+        x: Tensor,
+        y: Tensor,
+        weights: Tensor | None,
+        senders: Tensor,
+        receivers: Tensor,
+        num_nodes: int,
+    ) -> Tensor:
+        """Add up edge products by receiver; by default chunk by chunk.
+
+        Arguments are those of :class:`etp.product.convolution.Convolution`, checked; there is at
+        least one edge.
+        """
+        in_chunks = importlib.import_module("etp.product.convolution").in_chunks
+        z: Tensor = in_chunks(self, x, y, weights, senders, receivers, num_nodes)
+        return z
+
+    def second_macs(self) -> int:
+        """Those of :meth:`macs` that need input 2 only: an edge product does them once an edge."""
+        return 0
+
     def weight_macs(self) -> int:
         """Multiply-adds that weights add for one sample and channel."""
         return sum(self._dims) if self.weights_per == "degree" else self._dims[2]
@@ -183,6 +241,12 @@ class TensorProduct(TableModule, ABC):
     def applies(cls, irreps_in1: str | o3.Irreps, irreps_in2: str | o3.Irreps) -> str | None:
         """Why this product cannot multiply these irreps; None if it can."""
         return applicability.reason(cls.rule, str(irreps_in1), str(irreps_in2))
+
+    @classmethod
+    def edge_class(cls) -> type[TensorProduct]:
+        """Class of this algorithm's edge products."""
+        edge: type[TensorProduct] = importlib.import_module("etp.product.edge").EdgeProduct
+        return edge
 
     @classmethod
     def unavailable(cls) -> str | None:
@@ -219,13 +283,13 @@ class TensorProduct(TableModule, ABC):
             batch = torch.broadcast_shapes(batch, weights.shape[:-1])
         if 0 in batch:
             # Transforms refuse empty batches; the sums keep the result differentiable.
-            empty = x1.new_zeros(*batch, self._dims[2] * self.channels) + x1.sum() + x2.sum()
+            empty = x1.new_zeros(*batch, self._widths[2]) + x1.sum() + x2.sum()
             return empty if weights is None else empty + weights.sum()
         x1, x2 = _as_rows(x1, batch), _as_rows(x2, batch)
         if weights is not None and weights.numel() > self.weight_numel:
             weights = _as_rows(weights, batch)
         z = self.multiply_channels(x1, x2, weights)
-        return z if len(batch) == 1 else z.reshape(*batch, self._dims[2] * self.channels)
+        return z if len(batch) == 1 else z.reshape(*batch, self._widths[2])
 
     def multiply_channels(self, x1: Tensor, x2: Tensor, weights: Tensor | None = None) -> Tensor:
         """Multiply (N, irreps_in1.dim) and (N, irreps_in2.dim) to (N, irreps_out.dim).
@@ -273,6 +337,11 @@ class TensorProduct(TableModule, ABC):
     def weight_numel(self) -> int:
         """Weights of all channels."""
         return len(self.weighting.factors) * self.channels
+
+    def weight_places(self) -> Tensor:
+        """Where the weights hold each channel's factors: (channels, factors)."""
+        count = len(self.weighting.factors)
+        return torch.arange(count * self.channels).reshape(count, self.channels).T
 
     def random_inputs(
         self, batch: int, generator: torch.Generator, dtype: torch.dtype = torch.float64
@@ -324,7 +393,7 @@ class TensorProduct(TableModule, ABC):
         self._dims = tuple(
             sum(ir.dim for ir in irs) for irs in (self.irs_in1, self.irs_in2, self.irs_out)
         )
-        self._widths = tuple(dim * self.channels for dim in self._dims[:2])
+        self._widths = tuple(dim * self.channels for dim in self._dims)
         for name, irreps, irs in (
             ("layout1", self.irreps_in1, self.irs_in1),
             ("layout2", self.irreps_in2, self.irs_in2),

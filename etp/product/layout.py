@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from itertools import pairwise
+from typing import Any
 
 import torch
 from e3nn import o3
 from torch import Tensor
 
 from etp import irreps as irreps_module
-from etp.irreps import Ir, Term
+from etp.irreps import Ir, Layout, Term
 
 
 def slices(irs: Iterable[o3.Irrep]) -> list[slice]:
@@ -110,6 +111,22 @@ def channel_index(irreps: o3.Irreps, irs: tuple[o3.Irrep, ...]) -> Tensor:
     for (mul, ir), part in zip(irreps, irreps.slices(), strict=True):
         places[ir].append(torch.arange(part.start, part.stop).reshape(mul, ir.dim))
     return torch.cat([torch.cat(places[ir]) for ir in irs], dim=1).flatten()
+
+
+def places(irreps: o3.Irreps, irs: Sequence[o3.Irrep] | None, layout: Layout) -> dict[Any, Tensor]:
+    """Where the features hold each irrep, or each block: (copies, components).
+
+    Args:
+        irreps: Blocks of the features.
+        irs: The irreps; None for one entry for each block, by its number.
+        layout: Order within a block.
+    """
+    blocks: dict[Any, list[Tensor]] = {}
+    for number, ((mul, ir), part) in enumerate(zip(irreps, irreps.slices(), strict=True)):
+        index = torch.arange(part.start, part.stop)
+        block = index.reshape(mul, ir.dim) if layout == "mul_ir" else index.reshape(ir.dim, mul).T
+        blocks.setdefault(number if irs is None else ir, []).append(block)
+    return {key: torch.cat(found) for key, found in blocks.items()}
 
 
 def output_index(irs: Iterable[o3.Irrep], channels: int) -> Tensor:

@@ -1,0 +1,163 @@
+"""Convolution on a graph: the edge products of each node's neighbours, added up."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from typing_extensions import override
+
+from etp.problem import Weights
+from etp.product.base import Cost, TensorProduct
+from etp.product.walk import Access, Edges, Nodes, Walk, Whole
+
+CHUNK_BYTES = 16 << 20
+"""Memory of what one chunk of edges reads and writes; algorithms hold a few times as much."""
+
+
+class Convolution(nn.Module):
+    """``z[n] = sum over edges e with receiver n of product(x[sender(e)], y[e], weights[e])``.
+
+    Messages are never all in memory: edges are walked in chunks, or by a kernel that writes the
+    receivers' rows at once.
+
+    Args:
+        product: An edge product, or a product of one channel, which is one.
+
+    Attributes:
+        product: The edge product.
+
+    Raises:
+        ValueError: If the product pairs channels.
+    """
+
+    def __init__(self, product: TensorProduct) -> None:
+        super().__init__()
+        if product.kind != "edge" and product.channels > 1:
+            raise ValueError(
+                f"product must be an edge product, got pairs of {product.channels} channels "
+                f"({product.irreps_in1} x {product.irreps_in2}): give input 2 multiplicity 1"
+            )
+        self.product = product
+
+    @override
+    def forward(
+        self,
+        x: Tensor,
+        y: Tensor,
+        weights: Tensor | None,
+        senders: Tensor,
+        receivers: Tensor,
+        num_nodes: int,
+    ) -> Tensor:
+        """Convolve.
+
+        Args:
+            x: Features of the nodes, (N, irreps_in1.dim); N is at least 1 + the largest sender.
+            y: Features of the edges, (E, irreps_in2.dim).
+            weights: (E, weight_numel), (weight_numel,) for all edges, or None for ones.
+            senders: Node that each edge reads, (E,), whole numbers. Edges may come in any order.
+            receivers: Node that each edge is added to, (E,).
+            num_nodes: Number of nodes of the output.
+
+        Returns:
+            Shape (num_nodes, irreps_out.dim); nodes without edges are zero.
+
+        Raises:
+            ValueError: If a shape, dtype, device or node number does not fit.
+        """
+        self._check(x, y, weights, senders, receivers, num_nodes)
+        if len(senders) == 0:
+            rest = x.sum() + y.sum() + (0.0 if weights is None else weights.sum())
+            return x.new_zeros(num_nodes, self.product.irreps_out.dim) + rest
+        return self.product.convolve(x, y, weights, senders, receivers, num_nodes)
+
+    def _check(
+        self,
+        x: Tensor,
+        y: Tensor,
+        weights: Tensor | None,
+        senders: Tensor,
+        receivers: Tensor,
+        num_nodes: int,
+    ) -> None:
+        product, edges = self.product, len(senders)
+        wide = (product.irreps_in1.dim, product.irreps_in2.dim, product.weight_numel)
+        if x.ndim != 2 or x.shape[1] != wide[0]:
+            raise ValueError(f"x must have shape (nodes, {wide[0]}), got {tuple(x.shape)}")
+        if y.shape != (edges, wide[1]):
+            raise ValueError(
+                f"y must have shape ({edges}, {wide[1]}), a row for each sender, got "
+                f"{tuple(y.shape)}"
+            )
+        if weights is not None and weights.shape not in ((wide[2],), (edges, wide[2])):
+            raise ValueError(
+                f"weights must have shape ({wide[2]},) or ({edges}, {wide[2]}), got "
+                f"{tuple(weights.shape)}"
+            )
+        for name, given in (("y", y), ("weights", weights)):
+            if given is not None and (given.dtype != x.dtype or given.device != x.device):
+                raise ValueError(
+                    f"{name} must have dtype {x.dtype} and be on {x.device} as x is, got "
+                    f"{given.dtype} on {given.device}"
+                )
+        for name, index, nodes in (
+            ("senders", senders, len(x)),
+            ("receivers", receivers, num_nodes),
+        ):
+            _check_index(name, index, edges, nodes, x.device)
+
+    def cost(self, nodes: int, edges: int, itemsize: int, weights: Weights = "none") -> Cost:
+        """Multiply-adds, and minimal bytes: nodes are read and written once, not once an edge."""
+        product = self.product
+        macs = product.cost(edges, itemsize, weights).macs
+        macs += edges * product.irreps_out.dim
+        numbers = nodes * (product.irreps_in1.dim + product.irreps_out.dim)
+        numbers += edges * product.irreps_in2.dim
+        if weights != "none":
+            numbers += product.weight_numel * (edges if weights == "per-sample" else 1)
+        # Senders and receivers, 8 bytes each.
+        return Cost(macs, numbers * itemsize + 16 * edges)
+
+
+def _check_index(name: str, index: Tensor, edges: int, nodes: int, device: torch.device) -> None:
+    if index.shape != (edges,) or index.dtype not in (torch.int32, torch.int64):
+        raise ValueError(
+            f"{name} must hold {edges} whole numbers, as many as there are edges, got "
+            f"{index.dtype} of shape {tuple(index.shape)}"
+        )
+    if index.device != device:
+        raise ValueError(f"{name} must be on {device} as x is, got {index.device}")
+    # On a GPU this would wait for it; its own indexing checks there.
+    if device.type == "cpu" and edges and not torch.compiler.is_compiling():
+        low, high = (int(end) for end in index.aminmax())
+        if low < 0 or high >= nodes:
+            raise ValueError(
+                f"{name} must be from 0 to {nodes - 1}, got {low if low < 0 else high}"
+            )
+
+
+@torch.compiler.disable  # type: ignore[untyped-decorator]
+def in_chunks(
+    product: TensorProduct,
+    x: Tensor,
+    y: Tensor,
+    weights: Tensor | None,
+    senders: Tensor,
+    receivers: Tensor,
+    num_nodes: int,
+) -> Tensor:
+    """Convolve with a product's own algorithm, chunk by chunk."""
+    ways: list[Access] = [Nodes(senders, len(x)), Edges()]
+    tensors = [x, y]
+    if weights is not None:
+        ways.append(Whole() if weights.ndim == 1 else Edges())
+        tensors.append(weights)
+
+    def chunk(*given: Tensor) -> tuple[Tensor, ...]:
+        return (product.multiply_channels(*given),)
+
+    numbers = x.shape[1] + y.shape[1] + product.irreps_out.dim + product.weight_numel
+    step = max(1, CHUNK_BYTES // (numbers * x.element_size()))
+    walk = Walk(chunk, ways, [Nodes(receivers, num_nodes)], len(senders), step)
+    (z,) = walk(*tensors)
+    return z
