@@ -69,7 +69,7 @@ def test_an_edge_product_computes_what_it_claims(name, case, layout):
     tp = build(name, case, layout)
     assert tp.kind == "edge"
     for weights in ("none", "shared", "per-sample"):
-        assert measure.agreement(tp, weights=weights).max < 1e-12  # type: ignore[arg-type]
+        assert measure.agreement(tp, weights=weights).max < 1e-12
 
 
 @pytest.mark.parametrize("layout", ["mul_ir", "ir_mul"])
