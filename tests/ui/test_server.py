@@ -36,7 +36,8 @@ def ask(path: str, body: bytes = b"", **headers: str) -> Answer:
     app = Starlette(routes=parts["routes"], middleware=parts["middleware"])
     scope = {
         "type": "http", "method": "POST" if body else "GET", "path": path,
-        "raw_path": path.encode(), "query_string": b"", "root_path": "", "scheme": "http", "server": ("127.0.0.1", 80),
+        "raw_path": path.encode(), "query_string": b"", "root_path": "", "scheme": "http",
+        "server": ("127.0.0.1", 80),
         "http_version": "1.1", "client": ("127.0.0.1", 1),
         "headers": [(k.encode(), v.encode()) for k, v in given.items()],
     }  # fmt: skip
