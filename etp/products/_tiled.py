@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
-from etp.kernels.on_cpu import program, tile
+from etp.kernels.on_cpu import build, program, tile
 from etp.product.base import TensorProduct
 
 
@@ -45,5 +45,5 @@ class Tiled(TensorProduct):
 
     @override
     def run_macs(self) -> int:
-        on_tiles = self.device.type == "cpu" and tile.missing() is None
+        on_tiles = self.device.type == "cpu" and build.missing() is None
         return int(self.programs.forward.macs) if on_tiles else self.macs()

@@ -9,7 +9,6 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -22,7 +21,7 @@ from torch._dynamo.backends.common import aot_autograd
 from etp import measure, products
 from etp.kernels import compile_times as compiling
 from etp.kernels import sparse
-from etp.kernels.on_cpu import compose, tile
+from etp.kernels.on_cpu import build, compose, tile
 from etp.kernels.sparse import Form, SparseTable, apply_form
 from etp.measure.oracle import evaluate
 from etp.product.base import TensorProduct
@@ -54,7 +53,7 @@ def plain(monkeypatch):
     return lambda: monkeypatch.setattr(tile, "applies", lambda _: False)
 
 
-def build(name: str, case: str) -> TensorProduct:
+def make(name: str, case: str) -> TensorProduct:
     irreps1, irreps2, keep = CASES[case]
     return products.get(name)(irreps1, irreps2, filter_ir_out=keep)
 
@@ -87,7 +86,7 @@ def kept_table(tp: TensorProduct) -> SparseTable:
 
 @cache
 def table() -> tuple[TensorProduct, Form]:
-    tp = build("cg-sparse", "natural")
+    tp = make("cg-sparse", "natural")
     return tp, kept_table(tp).forms(torch.float64).product
 
 
@@ -102,7 +101,7 @@ def dense(form: Form, dims: tuple[int, int]) -> torch.Tensor:
 
 @needs_compiler
 def test_a_compiler_that_is_there_is_used():
-    assert tile.missing() is None
+    assert build.missing() is None
     assert tile.applies(torch.zeros(1))
 
 
@@ -111,7 +110,7 @@ def test_a_compiler_that_is_there_is_used():
 @pytest.mark.parametrize("batch", BATCHES)
 @pytest.mark.parametrize("name", PRODUCTS)
 def test_ragged_batches_agree_with_the_oracle_in_every_precision(name, batch, dtype):
-    tp = build(name, "natural")
+    tp = make(name, "natural")
     x, y = draw(tp, batch, dtype)
     z = tp(x, y)
     assert z.dtype == dtype
@@ -127,7 +126,7 @@ def test_ragged_batches_agree_with_the_oracle_in_every_precision(name, batch, dt
     [(n, c) for n in PRODUCTS for c in CASES if (n, c) != ("vector-signal", "scalars")],
 )
 def test_compiled_and_plain_agree_up_to_second_derivatives(name, case, plain):
-    tp = build(name, case)
+    tp = make(name, case)
     x, y = (t.requires_grad_() for t in draw(tp, 37))
     compiled = derivatives(tp, x, y)
     plain()
@@ -137,7 +136,7 @@ def test_compiled_and_plain_agree_up_to_second_derivatives(name, case, plain):
 
 @needs_compiler
 def test_only_what_is_asked_for_gets_a_gradient():
-    tp = build("matrix", "natural")
+    tp = make("matrix", "natural")
     x, y = draw(tp, 5)
     x.requires_grad_()
     tp(x, y).sum().backward()
@@ -149,7 +148,7 @@ def test_only_what_is_asked_for_gets_a_gradient():
 @pytest.mark.parametrize("bad", [float("nan"), float("inf")])
 @pytest.mark.parametrize("name", PRODUCTS)
 def test_nan_and_infinity_reach_their_own_sample_and_no_other(name, bad):
-    tp = build(name, "natural").double()
+    tp = make(name, "natural").double()
     x, y = draw(tp, 70)
     clean = tp(x, y)
     x[40, 3] = bad
@@ -161,7 +160,7 @@ def test_nan_and_infinity_reach_their_own_sample_and_no_other(name, bad):
 
 @needs_compiler
 def test_threads_do_not_change_the_result():
-    tp = build("cg-sparse", "wide")
+    tp = make("cg-sparse", "wide")
     x, y = draw(tp, 4000, torch.float32)
     threads = torch.get_num_threads()
     try:
@@ -175,7 +174,7 @@ def test_threads_do_not_change_the_result():
 
 @needs_compiler
 def test_views_that_are_not_contiguous_are_read_right():
-    tp = build("gaunt-grid", "natural")
+    tp = make("gaunt-grid", "natural")
     x, y = draw(tp, 40)
     strided = torch.stack([x, -x], dim=2)[:, :, 0]
     torch.testing.assert_close(tp(strided, y), tp(x, y), rtol=0, atol=0)
@@ -249,23 +248,11 @@ def test_forms_are_made_once_and_again_after_a_move():
     assert kept.forms(torch.float32) is not before
 
 
-@needs_compiler
-def test_builders_at_once_leave_one_whole_library(tmp_path):
-    target = tmp_path / "tile.so"
-    with ThreadPoolExecutor(3) as pool:
-        done = [pool.submit(tile._build, str(tile._compiler()), target) for _ in range(3)]
-    assert all(future.result() is None for future in done)
-    assert list(tmp_path.iterdir()) == [target]
-    # Loaded elsewhere: here it would take over the operators.
-    load = f"import ctypes, torch; print(ctypes.CDLL({str(target)!r}).etp_tile_float)"
-    subprocess.run([sys.executable, "-c", load], check=True)
-
-
 @pytest.fixture
 def fresh(monkeypatch, tmp_path):
     """Nothing built and nothing remembered, before and after."""
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    caches = (tile.missing, tile._compiler, tile._library)
+    monkeypatch.setenv("ETP_CACHE", str(tmp_path))
+    caches = (build.missing, build.library, build._warn)
     for kept in caches:
         kept.cache_clear()
     yield tmp_path
@@ -275,9 +262,10 @@ def fresh(monkeypatch, tmp_path):
 
 def test_without_a_compiler_products_say_so_and_still_work(fresh, monkeypatch):
     monkeypatch.setattr(shutil, "which", lambda _: None)
-    assert "no C++ compiler" in str(tile.missing())
-    tp = build("matrix", "natural")
-    assert measure.agreement(tp).max < 1e-12
+    assert "no C++ compiler" in str(build.missing())
+    tp = make("matrix", "natural")
+    with pytest.warns(build.SlowForm, match="no C"):
+        assert measure.agreement(tp).max < 1e-12
 
 
 def test_a_compiler_that_fails_is_named_and_products_still_work(fresh, monkeypatch):
@@ -285,8 +273,9 @@ def test_a_compiler_that_fails_is_named_and_products_still_work(fresh, monkeypat
     broken.write_text('#!/bin/sh\n[ "$1" = --version ] && exit 0\necho broken >&2\nexit 1\n')
     broken.chmod(0o755)
     monkeypatch.setenv("CXX", str(broken))
-    assert "broken" in str(tile.missing())
-    assert measure.agreement(build("cg-dense", "natural")).max < 1e-12
+    assert "broken" in str(build.missing())
+    with pytest.warns(build.SlowForm, match="broken"):
+        assert measure.agreement(make("cg-dense", "natural")).max < 1e-12
 
 
 COUNTED = """
@@ -304,7 +293,7 @@ for _ in range(2):
 
 @needs_compiler
 def test_compiling_is_counted_once_and_belongs_to_every_product_that_uses_it(tmp_path):
-    environ = os.environ | {"XDG_CACHE_HOME": str(tmp_path)}
+    environ = os.environ | {"ETP_CACHE": str(tmp_path)}
     found = [
         json.loads(line)
         for _ in range(2)
@@ -328,7 +317,7 @@ def test_a_compiled_graph_keeps_the_tile_program(name, weights):
     if weights != "none" and name in ("gaunt-bracket", "vector-signal"):
         pytest.skip("its parts have weights of their own, and one program adds them up")
     torch.compiler.reset()
-    tp = build(name, "natural")
+    tp = make(name, "natural")
     graphs: list[torch.fx.GraphModule] = []
     module = torch.compile(tp, fullgraph=True, backend=make_boxed_backend(graphs))
     x, y = (t.requires_grad_() for t in draw(tp, 37))
@@ -355,7 +344,7 @@ def make_boxed_backend(graphs: list[torch.fx.GraphModule]) -> Callable[..., Any]
 @needs_compiler
 @pytest.mark.filterwarnings("ignore")  # torch's own
 def test_an_exported_graph_needs_nothing_of_this_package():
-    tp = build("gaunt-grid", "natural")
+    tp = make("gaunt-grid", "natural")
     x, y = draw(tp, 5)
     exported = torch.export.export(tp, (x, y))
     assert not any("etp" in str(node.target) for node in exported.graph.nodes)
@@ -364,7 +353,7 @@ def test_an_exported_graph_needs_nothing_of_this_package():
 
 @needs_compiler
 def test_a_gradient_can_be_asked_for_when_the_product_is_gone():
-    tp = build("matrix", "natural")
+    tp = make("matrix", "natural")
     x, y = (t.requires_grad_() for t in draw(tp, 5))
     wanted = torch.autograd.grad(tp(x, y).sum(), x)
     z = tp(x, y).sum()
@@ -375,13 +364,13 @@ def test_a_gradient_can_be_asked_for_when_the_product_is_gone():
 
 @needs_compiler
 def test_programs_are_dropped_with_the_last_product_that_uses_them():
-    def make() -> tuple[TensorProduct, int]:
+    def kept_product() -> tuple[TensorProduct, int]:
         tp = products.get("matrix")("0e+3o", "0e+2o")
         assert isinstance(tp, Tiled)
         tp(*draw(tp, 2))
         return tp, tile.kept(tp.programs, torch.float64).number
 
-    (first, number), (second, same) = make(), make()
+    (first, number), (second, same) = kept_product(), kept_product()
     assert number == same
     x, y = draw(second, 2)
     wanted = second(x, y)
@@ -396,7 +385,7 @@ def test_programs_are_dropped_with_the_last_product_that_uses_them():
 
 @needs_compiler
 def test_the_operator_refuses_what_does_not_fit_its_program():
-    tp = build("matrix", "natural")
+    tp = make("matrix", "natural")
     x, y = draw(tp, 3)
     assert isinstance(tp, Tiled)
     number = tile.kept(tp.programs, torch.float64).number
@@ -408,7 +397,7 @@ def test_the_operator_refuses_what_does_not_fit_its_program():
 @needs_compiler
 @pytest.mark.filterwarnings("ignore")  # torch's own
 def test_forward_mode_derivatives_take_the_plain_form():
-    tp = build("cg-dense", "natural")
+    tp = make("cg-dense", "natural")
     x, y = draw(tp, 4)
     tangent = torch.ones_like(x)
     with torch.autograd.forward_ad.dual_level():
@@ -421,9 +410,9 @@ def test_forward_mode_derivatives_take_the_plain_form():
 @needs_numba
 def test_the_fallback_says_what_numba_took(fresh, monkeypatch):
     monkeypatch.setattr(shutil, "which", lambda _: None)
-    tp = build("cg-sparse", "natural")
+    tp = make("cg-sparse", "natural")
     x1, x2 = tp.random_inputs(4, torch.Generator().manual_seed(0), torch.float32)
-    with compiling.recording() as record:
+    with compiling.recording() as record, pytest.warns(build.SlowForm):
         tp(x1, x2)
     assert list(record.artifacts) == ["Numba, float32"]
     assert record.seconds > 0

@@ -10,7 +10,7 @@ import torch
 from etp import measure
 from etp.kernels import compile_times as compiling
 from etp.kernels import torch_compile
-from etp.kernels.on_cpu import tile
+from etp.kernels.on_cpu import build as native
 from etp.measure import runtime
 from etp.measure.clock import Call
 from etp.problem import Problem
@@ -19,7 +19,7 @@ from etp.run.case.checks import started
 from etp.ui.settings import Settings
 
 PROBLEM = Problem.of_setting("MIMO", 1, batch=8)
-needs_compiler = pytest.mark.skipif(tile.missing() is not None, reason=str(tile.missing()))
+needs_compiler = pytest.mark.skipif(native.missing() is not None, reason=str(native.missing()))
 # The compiler's own, of things that are none of ours.
 pytestmark = pytest.mark.filterwarnings("ignore")
 

@@ -140,7 +140,7 @@ def test_counted_operations_agree_with_the_counter_of_torch(monkeypatch):
     from torch.utils.flop_counter import FlopCounterMode
 
     # It counts torch's own operations only.
-    monkeypatch.setattr("etp.kernels.on_cpu.tile.missing", lambda: "not for this test")
+    monkeypatch.setattr("etp.kernels.on_cpu.build.missing", lambda: "not for this test")
     tp = products.get("matrix")("0e+1o+2e", "0e+1o+2e")
     x1, x2 = tp.random_inputs(10, torch.Generator().manual_seed(0), torch.float32)
     with FlopCounterMode(display=False) as counter:

@@ -9,11 +9,14 @@
  */
 #include "tile.h"
 
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #ifdef __linux__
 #include <sys/mman.h>
 #endif
+
+#include "pool.h"
 
 #if defined(__AVX512F__)
 #define VECTOR_BYTES 64
@@ -26,6 +29,7 @@
 #define WIDTH (128 / VECTOR_BYTES) /* vectors in a row */
 #define TILE (WIDTH * LANES)
 #define BLOCK 4 /* rows and columns of a matrix product summed at once */
+#define PIECE_MACS (1 << 15) /* some microseconds: what may be waited for, and outweighs a claim */
 #define HUGE_PAGE (1 << 21)
 #define INLINE static inline __attribute__((always_inline))
 
@@ -466,22 +470,31 @@ static void one_tile(REAL *rows, const Program *p, const void *const *in, void *
     }
 }
 
+/* A call, in pieces of `size` tiles. */
+typedef struct {
+    const Program *p;
+    const void *const *in;
+    void *const *out;
+    int64_t n, tiles, size;
+    atomic_int failed;
+} Call;
+
+static void one_piece(void *context, int64_t index) {
+    Call *call = context;
+    REAL *rows = rows_of_thread(call->p);
+    if (!rows) {
+        atomic_store(&call->failed, 1);
+        return;
+    }
+    const int64_t first = index * call->size, end = first + call->size;
+    for (int64_t tile = first; tile < end && tile < call->tiles; tile++)
+        one_tile(rows, call->p, call->in, call->out, call->n, tile);
+}
+
 int RUN(const Program *p, const void *const *in, void *const *out, int64_t n, int threads) {
-    const int64_t tiles = (n + TILE - 1) / TILE;
+    const int64_t tiles = (n + TILE - 1) / TILE, size = 1 + PIECE_MACS / (TILE * (p->macs + 1));
+    Call call = {p, in, out, n, tiles, size, 0};
     for (int k = 0; k < p->n_out; k++) advise(out[k], sizeof(REAL) * n * p->out_dim[k]);
-    if (threads == 1) { /* even a team of one takes its time */
-        REAL *rows = rows_of_thread(p);
-        for (int64_t tile = 0; rows && tile < tiles; tile++) one_tile(rows, p, in, out, n, tile);
-        return rows == NULL;
-    }
-    int failed = 0;
-#pragma omp parallel num_threads(threads) reduction(| : failed)
-    {
-        REAL *rows = rows_of_thread(p);
-        failed = rows == NULL;
-#pragma omp for schedule(static)
-        for (int64_t tile = 0; tile < tiles; tile++)
-            if (rows) one_tile(rows, p, in, out, n, tile);
-    }
-    return failed;
+    etp_parallel((tiles + size - 1) / size, threads, one_piece, &call);
+    return atomic_load(&call.failed);
 }

@@ -1,24 +1,16 @@
-"""Compile ``tile.c`` and its operators at first use, and run tile programs with them.
+"""Run tile programs: bilinear maps as operators of PyTorch, on the CPU.
 
-One library is built by the C++ compiler found (``CXX``, g++, c++ or clang++) for this processor and
-this PyTorch, in a few seconds, and kept under ``~/.cache/etp`` under the hash of everything it
-depends on. Where there is no compiler, :func:`missing` says so and products use their plain form.
+The operators are those of ``operator.cpp``, which :mod:`etp.kernels.on_cpu.build` compiles at first
+use. Where it cannot, :func:`applies` says so and products use their plain form.
 """
 
 from __future__ import annotations
 
 import ctypes
 import hashlib
-import os
-import platform
-import shutil
-import subprocess
-import tempfile
-import time
 from collections.abc import Sequence
 from functools import cache
-from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 from weakref import WeakValueDictionary, finalize
 
 import numpy as np
@@ -28,19 +20,9 @@ from torch.autograd import forward_ad
 from typing_extensions import override
 
 from etp.kernels import compile_times as compiling
+from etp.kernels.on_cpu import build
 from etp.kernels.on_cpu.program import Bilinear, Program
 
-_FOLDER = Path(__file__).parent
-_TORCH = Path(torch.__file__).parent
-_ALL = ("-fPIC", f"-I{_FOLDER}")
-_C = (*_ALL, "-x", "c", "-std=gnu11", "-O3", "-march=native", "-fno-math-errno")
-_PARTS = {
-    "float": ("tile.c", (*_C, "-DREAL=float", "-DSINGLE", "-DRUN=etp_tile_float")),
-    "double": ("tile.c", (*_C, "-DREAL=double", "-DRUN=etp_tile_double")),
-    "operator": ("operator.cpp", (*_ALL, "-std=c++17", "-O2", f"-I{_TORCH / 'include'}")),
-}
-"""Objects of the library: their source and how it is compiled."""
-_LINK = (f"-L{_TORCH / 'lib'}", "-ltorch_cpu")
 _NUMPY: dict[torch.dtype, np.dtype[np.floating]] = {
     torch.float32: np.dtype(np.float32),
     torch.float64: np.dtype(np.float64),
@@ -86,7 +68,7 @@ class Kept:
         (self.dim_out,) = both.forward.outputs
         self._arrays = arrays
         self._structs = [_Struct(*laid) for laid in zip(both, arrays, strict=True)]
-        library = _library().handle
+        library = _handle()
         library.etp_tile_keep(number, *map(ctypes.byref, self._structs), single)
         finalize(self, library.etp_tile_drop, number).atexit = False
 
@@ -96,10 +78,19 @@ _OF_GRAPHS: set[Kept] = set()
 """What compiled graphs use, which may outlive the products that they were traced from."""
 
 
+@cache
+def _handle() -> ctypes.CDLL:
+    handle = build.library().handle
+    handle.etp_tile_keep.argtypes = (ctypes.c_int64, *(ctypes.c_void_p,) * 2, ctypes.c_int)
+    handle.etp_tile_drop.argtypes = (ctypes.c_int64,)
+    handle.etp_tile_keep.restype = handle.etp_tile_drop.restype = None
+    return handle
+
+
 def kept(both: Bilinear, dtype: torch.dtype) -> Kept:
     """The map in the precision that inputs of ``dtype`` are computed in, made once."""
     if compiling.OPEN:
-        compiling.used(_library().artifact)
+        compiling.used(build.library().artifact)
     found: Kept | None = both.kept.get(dtype)
     if found is None:
         wide = dtype if dtype in _NUMPY else torch.float32
@@ -224,108 +215,4 @@ def applies(x: Tensor) -> bool:
 
 @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
 def _at_hand() -> bool:
-    return missing() is None
-
-
-@cache
-def missing() -> str | None:
-    """Why tile programs cannot be run here, with the mend; None if they can."""
-    if _compiler() is None:
-        return "no C++ compiler was found: install g++ or clang++, or set CXX"
-    try:
-        _library()
-    except (OSError, subprocess.SubprocessError) as error:
-        return f"the C++ compiler {_compiler()} could not build the kernel: {error}"
-    return None
-
-
-@cache
-def _compiler() -> str | None:
-    names = (os.environ.get("CXX"), "g++", "c++", "clang++")
-    return next((path for name in names if name and (path := shutil.which(name))), None)
-
-
-class _Library(NamedTuple):
-    """What was compiled, and its plain entries."""
-
-    artifact: compiling.Artifact
-    handle: ctypes.CDLL
-
-
-@cache
-def _library() -> _Library:
-    """Build or load the library."""
-    start = time.perf_counter()
-    compiler = str(_compiler())
-    version = subprocess.run(
-        [compiler, "--version"], capture_output=True, check=True, timeout=60
-    ).stdout
-    sources = [(_FOLDER / name).read_bytes() for name in ("tile.h", "tile.c", "operator.cpp")]
-    made_of = (*sources, repr((_PARTS, _LINK, torch.__version__, _processor())).encode(), version)
-    key = hashlib.sha256(b"\0".join(made_of)).hexdigest()[:24]
-    path = cache_folder() / f"tile-{key}.so"
-    took = path.with_suffix(".seconds")
-    if not (path.exists() and took.exists()):
-        begun = time.perf_counter()
-        _build(compiler, path)
-        half = took.with_suffix(f".{os.getpid()}")
-        half.write_text(repr(time.perf_counter() - begun))
-        half.replace(took)
-    library = ctypes.CDLL(str(path))
-    library.etp_tile_keep.argtypes = (ctypes.c_int64, *(ctypes.c_void_p,) * 2, ctypes.c_int)
-    library.etp_tile_drop.argtypes = (ctypes.c_int64,)
-    library.etp_tile_keep.restype = library.etp_tile_drop.restype = None
-    compiling.spent(time.perf_counter() - start)
-    return _Library(compiling.Artifact("C++", float(took.read_text())), library)
-
-
-def _build(compiler: str, path: Path) -> None:
-    """Compile beside the target and rename, so that nobody loads half a library."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=path.parent) as folder:
-        # torch has loaded its OpenMP runtime already; the same name gives the same threads.
-        for threads in (("-fopenmp",), ()):
-            commands = [
-                [compiler, *flags, *threads, "-c", str(_FOLDER / source), "-o", f"{folder}/{name}"]
-                for name, (source, flags) in _PARTS.items()
-            ]
-            objects = [command[-1] for command in commands]
-            made = Path(folder) / path.name
-            link = [compiler, "-shared", *threads, *objects, *_LINK, "-o", str(made)]
-            error = _all(commands) or _all([link])
-            if error is None:
-                made.replace(path)
-                return
-    raise OSError(error)
-
-
-def _all(commands: Sequence[Sequence[str]]) -> str | None:
-    """Run commands side by side; the end of what the first that failed said."""
-    running = [
-        subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
-        for command in commands
-    ]
-    said = [process.communicate(timeout=240)[1] for process in running]
-    failed = (
-        text.strip()[-400:] or f"exit status {process.returncode}"
-        for process, text in zip(running, said, strict=True)
-        if process.returncode
-    )
-    return next(failed, None)
-
-
-def cache_folder() -> Path:
-    """Where built kernels are kept."""
-    root = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(root) / "etp"
-
-
-def _processor() -> str:
-    """Machine and instruction sets, on which ``-march=native`` depends."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return f"{platform.machine()} {platform.processor()} {platform.node()}"
-    wanted = ("flags", "Features", "model name")
-    found = dict.fromkeys(line for line in lines if line.startswith(wanted))
-    return f"{platform.machine()} {' '.join(found)}"
+    return build.at_hand()

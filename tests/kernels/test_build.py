@@ -1,0 +1,211 @@
+"""Built libraries on disk: whole or built anew, used without a compiler, a warning without both."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import shutil
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from etp.kernels.on_cpu import build, cache
+
+ROOT = Path(__file__).resolve().parents[2]
+pytestmark = pytest.mark.skipif(build.missing() is not None, reason=str(build.missing()))
+
+USE = """
+import torch
+from etp import products
+from etp.kernels.on_cpu import build
+tp = products.get("cg-sparse")("0e+1o", "0e+1o")
+x, y = tp.random_inputs(40, torch.Generator().manual_seed(0), torch.float64)
+wanted = torch.load({answer!r})
+for _ in range(2):
+    torch.testing.assert_close(tp(x, y), wanted, rtol=1e-12, atol=1e-12)
+print("compiled" if build.missing() is None else "plain")
+"""
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory) -> Path:
+    """A cache folder in which the library was built by another process."""
+    folder = tmp_path_factory.mktemp("built")
+    assert use(folder, answer(folder)).stdout == "compiled\n"
+    return folder
+
+
+def answer(folder: Path) -> Path:
+    """The product of ``USE`` by a dense contraction."""
+    import torch
+
+    from etp import products
+    from etp.measure.oracle import evaluate
+
+    tp = products.get("cg-sparse")("0e+1o", "0e+1o")
+    x, y = tp.random_inputs(40, torch.Generator().manual_seed(0), torch.float64)
+    path = folder / "answer.pt"
+    torch.save(evaluate(tp, x, y), path)
+    return path
+
+
+def use(
+    folder: Path, wanted: Path, code: str = USE, **environ: str | None
+) -> subprocess.CompletedProcess[str]:
+    """Run a product in a process whose cache lies in ``folder``."""
+    names = os.environ | {"ETP_CACHE": str(folder), "PYTHONPATH": str(ROOT)} | environ
+    return subprocess.run(
+        [sys.executable, "-c", code.format(answer=str(wanted))],
+        capture_output=True,
+        text=True,
+        check=True,
+        env={name: value for name, value in names.items() if value is not None},
+        timeout=300,
+    )
+
+
+@pytest.fixture
+def copy(built, tmp_path) -> Path:
+    """That folder, to be damaged."""
+    return Path(shutil.copytree(built, tmp_path / "copy"))
+
+
+def library_in(folder: Path) -> Path:
+    (path,) = folder.glob("kernels-*.so")
+    return path
+
+
+DAMAGE = {
+    "cut in half": lambda whole: whole[: len(whole) // 2],
+    "empty": lambda whole: b"",
+    "garbage": lambda whole: os.urandom(len(whole)),
+    "one bit": lambda whole: whole[:5000] + bytes([whole[5000] ^ 1]) + whole[5001:],
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_a_damaged_library_is_built_anew(damage, copy):
+    path = library_in(copy)
+    whole = path.read_bytes()
+    path.write_bytes(DAMAGE[damage](whole))
+    assert use(copy, copy / "answer.pt").stdout == "compiled\n"
+    key = path.stem.rpartition("-")[0]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ETP_CACHE", str(copy))
+        assert cache.find(key) is not None
+
+
+@pytest.mark.parametrize("damage", ["cut in half", "empty", "garbage"])
+def test_a_damaged_library_without_a_compiler_is_not_loaded(damage, copy, tmp_path):
+    path = library_in(copy)
+    path.write_bytes(DAMAGE[damage](path.read_bytes()))
+    done = use(copy, copy / "answer.pt", PATH=str(tmp_path))
+    assert done.stdout == "plain\n"
+
+
+@pytest.mark.parametrize("text", ["", "soon", None])
+def test_a_damaged_note_of_the_seconds_is_no_matter(text, copy):
+    note = library_in(copy).with_suffix(".seconds")
+    if text is None:
+        note.unlink()
+    else:
+        note.write_text(text)
+    before = library_in(copy).stat().st_mtime_ns
+    assert use(copy, copy / "answer.pt").stdout == "compiled\n"
+    assert library_in(copy).stat().st_mtime_ns == before
+
+
+def test_a_warm_cache_is_used_without_a_compiler_and_without_a_warning(built, tmp_path):
+    done = use(built, built / "answer.pt", PATH=str(tmp_path))
+    assert done.stdout == "compiled\n"
+    assert "SlowForm" not in done.stderr
+
+
+def test_without_compiler_and_cache_one_warning_says_so(built, tmp_path):
+    done = use(tmp_path / "none", built / "answer.pt", PATH=str(tmp_path))
+    assert done.stdout == "plain\n"
+    assert done.stderr.count("SlowForm") == 1
+    assert "install g++ or clang++" in done.stderr
+
+
+def test_processes_that_build_at_once_all_compute(built, tmp_path):
+    with ThreadPoolExecutor(3) as pool:
+        running = [pool.submit(use, tmp_path, built / "answer.pt") for _ in range(3)]
+    assert [future.result().stdout for future in running] == ["compiled\n"] * 3
+    # Nothing half done is left.
+    assert {path.suffix for path in tmp_path.iterdir()} == {".so", ".seconds"}
+
+
+PLACE = """
+import os
+from etp.kernels.on_cpu import build, cache
+assert build.missing() is None
+print(cache.writable_folder())
+"""
+
+
+def test_a_folder_that_cannot_be_written_is_replaced_by_a_private_one(built, tmp_path):
+    in_the_way = tmp_path / "file"
+    in_the_way.write_text("no folder")
+    done = use(in_the_way, built, PLACE, TMPDIR=str(tmp_path))
+    place = Path(done.stdout.strip())
+    assert place.parent == tmp_path
+    assert not place.exists()  # removed with the process
+    assert in_the_way.read_text() == "no folder"
+
+
+@pytest.mark.parametrize(
+    ("environ", "wanted"),
+    [
+        ({"ETP_CACHE": "/a", "XDG_CACHE_HOME": "/b", "HOME": "/c"}, "/a"),
+        ({"XDG_CACHE_HOME": "/b", "HOME": "/c"}, "/b/etp"),
+        ({"HOME": "/c"}, "/c/.cache/etp"),
+    ],
+)
+def test_the_folder_follows_the_environment(environ, wanted, monkeypatch):
+    for name in ("ETP_CACHE", "XDG_CACHE_HOME", "HOME"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environ.items():
+        monkeypatch.setenv(name, value)
+    assert cache.folder() == Path(wanted)
+
+
+def test_without_a_home_a_private_folder_is_made(monkeypatch, tmp_path):
+    def no_home(cls: type[Path]) -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    for name in ("ETP_CACHE", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(Path, "home", classmethod(no_home))
+    assert cache.folder() is None
+    assert cache.find("kernels") is None
+    place = cache.writable_folder()
+    assert place.stat().st_mode & 0o777 == 0o700
+
+
+def test_generated_source_is_compiled_once_and_called_by_its_address(tmp_path, monkeypatch):
+    monkeypatch.setenv("ETP_CACHE", str(tmp_path))
+    source = """
+    #include "pool.h"
+    void fill(void *context, int64_t index) { ((REAL *)context)[index] = 3 * index; }
+    """
+    made = build.generated(source, "trial", ("-DREAL=double",))
+    numbers = (ctypes.c_double * 1000)()
+    run = build.library().handle.etp_parallel
+    run.argtypes = (ctypes.c_int64, ctypes.c_int, ctypes.c_void_p, ctypes.c_void_p)
+    run(1000, 3, ctypes.cast(made.handle.fill, ctypes.c_void_p), numbers)
+    assert list(numbers) == [3.0 * k for k in range(1000)]
+    monkeypatch.setattr(build, "compiler", lambda: None)
+    assert build.generated(source, "trial", ("-DREAL=double",)).artifact == made.artifact
+    with pytest.raises(build.UnbuiltError, match="no C"):
+        build.generated(source, "trial", ("-DREAL=float",))
+
+
+def test_source_that_is_wrong_says_what_the_compiler_said(tmp_path, monkeypatch):
+    monkeypatch.setenv("ETP_CACHE", str(tmp_path))
+    with pytest.raises(build.UnbuiltError, match="error"):
+        build.generated("int f(void) { return nothing; }", "trial")
+    assert list(tmp_path.iterdir()) == []
