@@ -136,6 +136,7 @@ def test_peak_memory_counts_at_least_what_must_be_there():
     assert found.table_bytes > 0
 
 
+@pytest.mark.filterwarnings("ignore::etp.kernels.on_cpu.build.SlowForm")
 def test_counted_operations_agree_with_the_counter_of_torch(monkeypatch):
     from torch.utils.flop_counter import FlopCounterMode
 
