@@ -21,7 +21,7 @@ from etp.run import case as sweep
 def compared(name: str, problem: Problem) -> Comparison:
     """One product beside its compiled form."""
     case = sweep.Case(problem, (name, name + SUFFIX), budget_s=3.0, memory=False)
-    rows: list[Row] = [item for item in sweep.run(case.as_dict()) if "measure" in item]
+    rows: list[Row] = [item for item in sweep.run(case.as_dict()) if isinstance(item, Row)]
     (found,) = comparisons(rows)
     return found
 

@@ -97,22 +97,23 @@ def _report(problem: Problem, names: tuple[str, ...], budget_s: float, copy: flo
         problem, names, reference=FUSED[0], rounds=40, budget_s=budget_s,
         questions=("agreement", "equivariance"), memory=False,
     )  # fmt: skip
-    rows = [row for row in sweep.run(case.as_dict()) if row.get("measure") == "runtime"]
-    measured = [row for row in rows if row["result"] and row["result"]["role"] == "product"]
+    every = [row for row in sweep.run(case.as_dict()) if isinstance(row, Row)]
+    rows = [row for row in every if row.measure == "runtime"]
+    measured = [row for row in rows if row.result and row.measured["role"] == "product"]
     first = next((r["result"]["median_s"] for r in measured if r["product"] == FUSED[0]), None)
-    for row in sorted(measured, key=lambda row: float(row["result"]["median_s"])):
+    for row in sorted(measured, key=lambda row: float(row.measured["median_s"])):
         print(_line(row, problem, first, copy))
     for row in rows:
-        if row["result"] is None:
+        if row.result is None:
             print(f"{row['product']:24}{row['status']}: {row['reason']}")
 
 
 def _line(row: Row, problem: Problem, first: float | None, copy: float) -> str:
-    found = row["result"]
+    found = row.result
     seconds = found["median_s"]
     quartiles = f"{found['q25_s'] * 1e3:.3f} to {found['q75_s'] * 1e3:.3f}"
     ratio = f"{seconds / first:.2f}" if first else "-"
-    share = least_bytes(problem, row["product"]) / seconds / copy
+    share = least_bytes(problem, row.product) / seconds / copy
     return f"{row['product']:24}{seconds * 1e3:10.3f}{quartiles:>20}{ratio:>10}{share:9.0%}"
 
 

@@ -10,14 +10,13 @@ from __future__ import annotations
 
 import argparse
 import gzip
-import json
 import sys
 from pathlib import Path
 
 from etp import products
 from etp.problem import Problem
 from etp.results.reference import PATH
-from etp.results.rows import SAMPLE_KEYS, Row
+from etp.results.rows import Row, jsonl
 from etp.run import case as sweep
 from etp.ui.plans import CHECKS
 from etp.ui.settings import Settings
@@ -54,15 +53,15 @@ def main() -> None:
         case = sweep.Case(
             problem, asked, reference="cg-dense", budget_s=options.budget, rounds=40, roofs=last
         )
-        rows += [light(row) for row in sweep.run(case.as_dict()) if "measure" in row]
+        rows += [row.light() for row in sweep.run(case.as_dict()) if isinstance(row, Row)]
         at = f"{problem.setting} lmax {problem.lmax} batch {problem.batch} x {problem.channels}"
         print(f"{number} of {len(problems)}: {at}", file=sys.stderr)
     chosen = Settings(lmax=(1, options.lmax), products=names)
     for case in CHECKS.cases(chosen):
-        rows += [light(row) for row in sweep.run(case) if "measure" in row]
+        rows += [row.light() for row in sweep.run(case) if isinstance(row, Row)]
     options.out.parent.mkdir(parents=True, exist_ok=True)
     with gzip.open(options.out, "wt", encoding="utf-8", compresslevel=9) as file:
-        file.writelines(json.dumps(row) + "\n" for row in rows)
+        file.write(jsonl(rows))
     print(f"{options.out}: {len(rows)} rows")
 
 
@@ -75,14 +74,6 @@ def swept(batch: int) -> list[Problem]:
         for size in along
     ]
     return list(dict.fromkeys(found))
-
-
-def light(row: Row) -> Row:
-    """A row without its sample lists; block values stay, verdicts need them."""
-    if row["measure"] != "runtime" or row["result"] is None:
-        return row
-    result = {key: value for key, value in row["result"].items() if key not in SAMPLE_KEYS}
-    return row | {"result": result}
 
 
 if __name__ == "__main__":

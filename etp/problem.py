@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import MISSING, asdict, dataclass, fields, replace
 from typing import Any, Literal, NamedTuple, get_args
 
 from etp.irreps import (
@@ -58,6 +58,10 @@ class Size(NamedTuple):
     paths: int
     outputs: int
     bytes: int
+
+
+class EmptyProblemError(ValueError):
+    """A problem without a path: everything else about it is right."""
 
 
 def _device(name: str, text: str) -> None:
@@ -175,7 +179,7 @@ class Problem(Options):
                 f"{counts[1]}: channel u of input 1 meets channel u of input 2"
             )
         if not self.triples():
-            raise ValueError(why_empty(self.irreps1, self.irreps2, str(self.filter_out)))
+            raise EmptyProblemError(why_empty(self.irreps1, self.irreps2, str(self.filter_out)))
 
     @classmethod
     def of_setting(
@@ -219,7 +223,15 @@ class Problem(Options):
         known = {field.name for field in fields(cls)}
         if unknown := sorted(set(values) - known):
             raise ValueError(f"problem has no field {unknown[0]!r}; known: {', '.join(known)}")
+        for name in ("irreps1", "irreps2"):
+            if name not in values:
+                raise ValueError(f"problem must have {name}, got {', '.join(values) or 'nothing'}")
         return cls(**values)
+
+    @classmethod
+    def defaults(cls) -> dict[str, Any]:
+        """Values of the fields that have a default."""
+        return {field.name: field.default for field in fields(cls) if field.default is not MISSING}
 
     def at(self, **changes: Any) -> Problem:
         """Return a copy with some fields changed."""

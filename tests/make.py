@@ -21,7 +21,7 @@ def row(
     problem: Problem | dict[str, Any] = MIMO,
     **changes: Any,
 ) -> Row:
-    found = {
+    values: dict[str, Any] = {
         "schema": SCHEMA,
         "id": uuid.uuid4().hex,
         "job": None,
@@ -32,11 +32,11 @@ def row(
         "problem": problem.as_dict() if isinstance(problem, Problem) else problem,
         "status": "ok",
         "reason": None,
-        "badges": [],
+        "badges": (),
         "result": result,
         "environment": {"device_name": "a processor", "torch": "2.13.0", "threads": 2},
     }
-    return found | changes
+    return Row(**values | changes)
 
 
 def run_of(

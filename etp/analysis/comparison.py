@@ -33,7 +33,7 @@ class Entry:
     def result(self, measure: str) -> dict[str, Any]:
         """Result of a measure, empty where it was not measured or is not valid."""
         row = self.rows.get(measure)
-        return (row["result"] or {}) if row is not None else {}
+        return row.measured if row is not None else {}
 
     @property
     def runtime(self) -> Row | None:
@@ -114,7 +114,7 @@ class Comparison:
     def group(self) -> str | None:
         """Run of rounds that the baseline was timed in."""
         base = self.entry(self.baseline).runtime
-        return base.get("group") if base is not None and base["status"] == "ok" else None
+        return base.group if base is not None and base.status == "ok" else None
 
     def entry(self, product: str) -> Entry:
         """Entry of a product; ``KeyError`` if it is not there."""
@@ -139,7 +139,7 @@ class Comparison:
         """Manifest of the timed rows."""
         for entry in [*self.timed, *self.entries]:
             for row in entry.rows.values():
-                return dict(row["environment"])
+                return dict(row.environment)
         return {}
 
 
@@ -152,8 +152,10 @@ def comparisons(rows: Iterable[Row], baseline: str | None = None) -> list[Compar
     """
     by_problem: dict[str, list[Row]] = {}
     for row in rows:
-        if row["measure"] != "roofline":
-            key = json.dumps([row["problem"], row["environment"].get("device_name")])
+        if row.measure != "roofline":
+            # A file may hold the fields of a problem in any order.
+            problem = sorted(row.problem.items())
+            key = json.dumps([problem, row.environment.get("device_name")])
             by_problem.setdefault(key, []).append(row)
     return [found for group in by_problem.values() if (found := _compared(group, baseline))]
 
@@ -167,13 +169,13 @@ def _compared(rows: Sequence[Row], baseline: str | None) -> Comparison | None:
     entries: dict[str, Entry] = {}
     for row in rows:
         if _role(row) == "product":
-            entry = entries.setdefault(row["product"], Entry(row["product"]))
-            entry.rows[row["measure"]] = row
+            entry = entries.setdefault(row.product, Entry(row.product))
+            entry.rows[row.measure] = row
     timed = [entry for entry in entries.values() if entry.valid]
     reference = next((str(e.result("runtime").get("reference", "")) for e in timed), "")
     names = [entry.product for entry in timed] or list(entries)
     chosen = next((name for name in (baseline, reference) if name in names), names[0])
-    runs = [row for row in rows if row["measure"] == "runtime" and row["status"] == "ok"]
+    runs = [row for row in rows if row.measure == "runtime" and row.status == "ok"]
     return Comparison(problem, list(entries.values()), chosen, runs)
 
 
@@ -182,12 +184,12 @@ def _judge(comparison: Comparison) -> Judgement:
     group = comparison.group
     if group is None:
         return Judgement()
-    members = [row for row in comparison.runs if row.get("group") == group]
-    looks = sorted({row["result"].get("look", 0) for row in members})
+    members = [row for row in comparison.runs if row.group == group]
+    looks = sorted({row.measured.get("look", 0) for row in members})
     names = [e.product for e in comparison.timed if _has_all(members, e.product, looks)]
     if comparison.baseline not in names:
         return Judgement()
-    twin_of = next((str(r["product"]) for r in members if _role(r) == "twin"), None)
+    twin_of = next((str(r.product) for r in members if _role(r) == "twin"), None)
     columns = [(name, "product") for name in names]
     twin = None
     if twin_of in names:
@@ -221,7 +223,7 @@ def _judge(comparison: Comparison) -> Judgement:
 
 def _state_flags(members: Sequence[Row]) -> tuple[Flag, ...]:
     """What the device said before and after the last look; older rows and imports say nothing."""
-    states = [(r["result"].get("state_before"), r["result"].get("state_after")) for r in members]
+    states = [(r.measured.get("state_before"), r.measured.get("state_after")) for r in members]
     known = [(before, after) for before, after in states if before and after]
     return state_flags(*known[-1]) if known else ()
 
@@ -238,8 +240,8 @@ _BLOCK_CALLS = 14
 
 
 def _has_all(members: Sequence[Row], product: str, looks: Sequence[int]) -> bool:
-    found = {r["result"].get("look", 0) for r in members
-             if r["product"] == product and _role(r) == "product"}  # fmt: skip
+    found = {r.measured.get("look", 0) for r in members
+             if r.product == product and _role(r) == "product"}  # fmt: skip
     return found == set(looks)
 
 
@@ -247,14 +249,14 @@ def _blocks(
     members: Sequence[Row], columns: Sequence[tuple[str, str]], look: int
 ) -> np.ndarray[Any, np.dtype[np.float64]]:
     """Block values of one look, ``(rounds, columns)``."""
-    found = {(r["product"], _role(r)): r["result"]["blocks_s"] for r in members
-             if r["result"].get("look", 0) == look}  # fmt: skip
+    found = {(r.product, _role(r)): r.measured["blocks_s"] for r in members
+             if r.measured.get("look", 0) == look}  # fmt: skip
     rounds = min(len(found[column]) for column in columns)
     return np.array([found[column][:rounds] for column in columns], dtype=float).T
 
 
 def _role(row: Row) -> str:
-    return str((row["result"] or {}).get("role", "product"))
+    return str(row.measured.get("role", "product"))
 
 
 def _against(verdict: Verdict, baseline: int) -> Verdict:

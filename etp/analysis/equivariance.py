@@ -39,11 +39,11 @@ class Drift:
                     "dtype": dtype,
                     "error": error,
                     "inverted": inverted,
-                    "broken": row["result"]["max"] > row["result"]["gate"],
+                    "broken": row.measured["max"] > row.measured["gate"],
                 }
                 for (product, dtype), row in self.last.items()
                 for error, inverted in zip(
-                    row["result"]["per_element"], row["result"]["inverted"], strict=True
+                    row.measured["per_element"], row.measured["inverted"], strict=True
                 )
             ]
         )
@@ -55,21 +55,21 @@ class Drift:
                 {"product": product, "degree": int(degree), "error": error}
                 for (product, kind), row in self.last.items()
                 if kind == dtype and not _on_purpose(row)
-                for degree, error in row["result"]["per_degree"].items()
+                for degree, error in row.measured["per_degree"].items()
                 if error > 0
             ]
         )
 
     def gates(self) -> dict[str, float]:
         """Gate of each dtype."""
-        return {dtype: row["result"]["gate"] for (_, dtype), row in self.last.items()}
+        return {dtype: row.measured["gate"] for (_, dtype), row in self.last.items()}
 
     def cliff(self, side: str) -> tuple[pd.DataFrame, float | None]:
         """Error against grid ``columns`` or ``rows``, the other at its smallest exact size."""
         other = "rows" if side == "columns" else "columns"
         lines = [
             {"size": r[side], "error": r["max"], "exact": r["max"] <= r["gate"]}
-            for r in (row["result"] for row in self.grids)
+            for r in (row.measured for row in self.grids)
             if r[other] == r["smallest"][other == "columns"]
         ]
         if not lines:
@@ -83,15 +83,15 @@ def drift(rows: Sequence[Row], setting: str | None, lmax: int) -> Drift:
     """Checks among rows that belong to a setting (None for typed irreps) at one lmax."""
     found = Drift(lmax)
     for row in rows:
-        problem = row["problem"]
+        problem = row.problem
         if problem["setting"] != setting or (setting is not None and problem["lmax"] != lmax):
             continue
-        if row["status"] != "ok":
-            if row["measure"] == "runtime" and row["badges"] != ["wrong answer"]:
-                found.refused[row["product"]] = row
-        elif row["measure"] == "equivariance":
-            found.last[row["product"], row["result"]["dtype"]] = row
-        elif row["measure"] == "grid":
+        if row.status != "ok":
+            if row.measure == "runtime" and "wrong answer" not in row.badges:
+                found.refused[row.product] = row
+        elif row.measure == "equivariance":
+            found.last[row.product, row.measured["dtype"]] = row
+        elif row.measure == "grid":
             found.grids.append(row)
     return found
 
@@ -100,7 +100,7 @@ def drift_finding(found: Drift) -> Finding:
     """Are they equivariant? The worst case, and what a small grid does."""
     real = {key: row for key, row in found.last.items() if not _on_purpose(row)}
     products = list(dict.fromkeys(product for product, _ in real))
-    failed = [key for key, row in real.items() if row["result"]["max"] > row["result"]["gate"]]
+    failed = [key for key, row in real.items() if row.measured["max"] > row.measured["gate"]]
     if not real:
         return Finding("Nothing was checked yet.", "Run here to check the products chosen.", "")
     if failed:
@@ -135,7 +135,7 @@ def _broken(found: Drift) -> str:
 
 
 def _inversion(real: dict[tuple[str, str], Row]) -> str:
-    partial = sorted({p for (p, _), row in real.items() if not any(row["result"]["inverted"])})
+    partial = sorted({p for (p, _), row in real.items() if not any(row.measured["inverted"])})
     text = "Every second group element includes inversion"
     if partial:
         return f"{text}, except for {list_text(partial)}: right for rotations only."
@@ -143,4 +143,4 @@ def _inversion(real: dict[tuple[str, str], Row]) -> str:
 
 
 def _on_purpose(row: Row) -> bool:
-    return BROKEN_BADGE in row["badges"]
+    return BROKEN_BADGE in row.badges

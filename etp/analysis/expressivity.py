@@ -50,7 +50,7 @@ class Counts:
                 if row is None:
                     cells[str(lmax)] = ""
                     continue
-                result = row["result"]
+                result = row.measured
                 verdicts.add(_agreement(result))
                 closed = result["closed_form"]
                 note = f" ({closed})" if closed not in (None, result["rank"]) else ""
@@ -81,14 +81,14 @@ class Counts:
     def labels(self, product: str, lmax: int) -> set[tuple[str, str, str]]:
         """Paths (by irreps) that a product was measured to reach."""
         row = self.reached.get((product, lmax))
-        return set() if row is None else {(a, b, c) for a, b, c in row["result"]["triples"]}
+        return set() if row is None else {(a, b, c) for a, b, c in row.measured["triples"]}
 
     def conditions(self) -> dict[str, str]:
         """Where each closed form holds, in the product's own words."""
         found = {}
         for (product, _), row in self.ranks.items():
-            if row["result"].get("condition"):
-                found[product] = str(row["result"]["condition"])
+            if row.measured.get("condition"):
+                found[product] = str(row.measured["condition"])
         return found
 
 
@@ -102,16 +102,16 @@ def counts(rows: Sequence[Row], setting: str | None) -> Counts:
     """Counts among rows that belong to a setting (None for typed irreps)."""
     found = Counts()
     for row in rows:
-        problem = row["problem"]
+        problem = row.problem
         if problem["setting"] != setting:
             continue
-        key = (row["product"], problem["lmax"])
-        if row["status"] != "ok":
-            if row["badges"] != ["wrong answer"]:
-                found.refused[row["product"]] = row
-        elif row["measure"] == "expressivity":
+        key = (row.product, problem["lmax"])
+        if row.status != "ok":
+            if "wrong answer" not in row.badges:
+                found.refused[row.product] = row
+        elif row.measure == "expressivity":
             found.ranks[key] = row
-        elif row["measure"] == "interactions":
+        elif row.measure == "interactions":
             found.reached[key] = row
     return found
 
@@ -148,7 +148,7 @@ def cross_product(found: Counts) -> tuple[list[str], list[str]]:
     have = {
         product
         for (product, _), row in found.reached.items()
-        if any(tuple(ir[:-1] for ir in triple) == CROSS for triple in row["result"]["triples"])
+        if any(tuple(ir[:-1] for ir in triple) == CROSS for triple in row.measured["triples"])
     }
     return [p for p in found.products if p in have], [p for p in found.products if p not in have]
 

@@ -36,20 +36,25 @@ class Run:
     rows: list[Row] = field(default_factory=list)
 
     @property
+    def stored(self) -> bool:
+        """Whether it is a run of the store, with an address, and not rows that lie in a file."""
+        return bool(self.rows) and self.rows[0].job is not None
+
+    @property
     def timed(self) -> list[Row]:
         """Valid runtimes of products."""
-        return [r for r in self.rows if r["measure"] == "runtime" and r["status"] == "ok"
-                and r["result"].get("role", "product") == "product"]  # fmt: skip
+        return [r for r in self.rows if r.measure == "runtime" and r.status == "ok"
+                and r.measured.get("role", "product") == "product"]  # fmt: skip
 
     @property
     def invalid(self) -> list[Row]:
         """Rows that are not what they claim, each with its reason."""
-        return [r for r in self.rows if r["status"] == "invalid"]
+        return [r for r in self.rows if r.status == "invalid"]
 
     @property
     def environment(self) -> dict[str, Any]:
         """Manifest of the first row that has one."""
-        full = [row["environment"] for row in self.rows if len(row["environment"]) > 1]
+        full = [row.environment for row in self.rows if len(row.environment) > 1]
         return dict(full[0]) if full else {}
 
     @property
@@ -63,7 +68,7 @@ class Run:
     @property
     def problem(self) -> str:
         """Settings, range of lmax and batches in words."""
-        problems = [row["problem"] for row in self.rows]
+        problems = [row.problem for row in self.rows]
         settings = sorted({p["setting"] or "typed irreps" for p in problems})
         degrees = sorted({p["lmax"] for p in problems})
         batches = sorted({p["batch"] for p in problems})
@@ -75,7 +80,7 @@ class Run:
         """Rows by status."""
         found: dict[str, int] = {}
         for row in self.rows:
-            found[row["status"]] = found.get(row["status"], 0) + 1
+            found[row.status] = found.get(row.status, 0) + 1
         return found
 
 
@@ -83,23 +88,23 @@ def runs(rows: Iterable[Row], titles: Mapping[str, str]) -> list[Run]:
     """Group rows by job, and rows without one by where they come from; newest first."""
     found: dict[str, Run] = {}
     for row in rows:
-        key = row["job"] or _source(row)
+        key = row.job or _source(row)
         run = found.setdefault(key, Run(key, titles.get(key, key)))
         run.rows.append(row)
     return list(found.values())[::-1]
 
 
 def _source(row: Row) -> str:
-    environment = row["environment"]
+    environment = row.environment
     name = environment.get("source") or "imported"
     return f"{name}: {environment.get('device_name') or environment.get('cpu') or '?'}"
 
 
 def matching(row: Row, text: str) -> bool:
     """Whether every word of a filter occurs in a row's product, problem or machine."""
-    problem, environment = row["problem"], row["environment"]
+    problem, environment = row.problem, row.environment
     parts = [
-        row["product"], row["measure"], row["status"], *row["badges"], problem["setting"] or "",
+        row.product, row.measure, row.status, *row.badges, problem["setting"] or "",
         f"lmax {problem['lmax']}", f"batch {problem['batch']}", problem["dtype"],
         problem["device"], *(str(environment.get(key, "")) for key in SAME_MACHINE),
     ]  # fmt: skip
@@ -114,7 +119,7 @@ def differences(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[tuple[str, s
     return [
         (name, str(flat_a.get(name, "?")), str(flat_b.get(name, "?")))
         for name in dict.fromkeys(names)
-        if name != "date" and flat_a.get(name) != flat_b.get(name)
+        if name not in ("date", "imported") and flat_a.get(name) != flat_b.get(name)
     ]
 
 
@@ -141,12 +146,12 @@ def side_by_side(a: Sequence[Row], b: Sequence[Row]) -> pd.DataFrame:
             continue
         paired = _in_turns(other, row)
         between = _paired if paired else unpaired
-        center, low, high = between(other["result"], row["result"])
+        center, low, high = between(other.measured, row.measured)
         lines.append(
             {
-                "product": row["product"],
-                "x": row["problem"]["lmax"],
-                "problem": _short(row["problem"]),
+                "product": row.product,
+                "x": row.problem["lmax"],
+                "problem": _short(row.problem),
                 "ratio": exp(-center),
                 "low": exp(-high),
                 "high": exp(-low),
@@ -159,7 +164,7 @@ def side_by_side(a: Sequence[Row], b: Sequence[Row]) -> pd.DataFrame:
 
 def _work(row: Row) -> tuple[Any, ...]:
     """What was multiplied and how, wherever it ran; rows of earlier versions have defaults."""
-    return row["product"], *Problem.from_dict(row["problem"]).work()
+    return row.product, *Problem.from_dict(row.problem).work()
 
 
 def name_of(problem: Mapping[str, Any]) -> str:
@@ -192,8 +197,8 @@ def unpaired(a: Mapping[str, Any], b: Mapping[str, Any]) -> tuple[float, float, 
 
 def _in_turns(a: Row, b: Row) -> bool:
     """Whether two rows were timed in the same interleaved rounds."""
-    same = a.get("group") is not None and a.get("group") == b.get("group") and a["id"] != b["id"]
-    return same and len(a["result"].get("blocks_s", ())) == len(b["result"].get("blocks_s", ()))
+    same = a.group is not None and a.group == b.group and a.id != b.id
+    return same and len(a.measured.get("blocks_s", ())) == len(b.measured.get("blocks_s", ()))
 
 
 def _paired(a: Mapping[str, Any], b: Mapping[str, Any]) -> tuple[float, float, float]:

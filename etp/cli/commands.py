@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import multiprocessing
 import sys
 from collections.abc import Iterable, Iterator, Sequence
@@ -14,7 +13,7 @@ from etp.analysis.findings import pair_sentence
 from etp.analysis.machines import Run, differences, side_by_side
 from etp.problem import Problem
 from etp.results import formats
-from etp.results.rows import Row
+from etp.results.rows import Row, jsonl
 from etp.run.case import Case, check_fits, run
 
 SMALL = 0.02
@@ -45,7 +44,7 @@ def sweep(cases: Sequence[Case], out: Path, *, processes: int, paired: bool) -> 
             print(f"{where} is in {out} already", file=sys.stderr)
             continue
         measured = [list(_measured(case, processes)) for _ in range(processes)]
-        text = "".join(json.dumps(row, allow_nan=False) + "\n" for rows in measured for row in rows)
+        text = "".join(map(jsonl, measured))
         with out.open("a", encoding="utf-8") as file:
             file.write(text)
         print(where, file=sys.stderr)
@@ -64,7 +63,7 @@ def _measured(case: Case, processes: int) -> Iterator[Row]:
 
 
 def _rows(case: dict[str, Any]) -> list[Row]:
-    return [item for item in run(case) if "measure" in item]
+    return [item for item in run(case) if isinstance(item, Row)]
 
 
 def _verdicts(measured: Sequence[Sequence[Row]]) -> Iterator[str]:
@@ -97,17 +96,17 @@ def _done(path: Path) -> set[tuple[str, Problem]]:
     """Products and problems whose runtimes are in the file already."""
     if not path.exists() or not path.stat().st_size:
         return set()
-    timed = [row for row in formats.read_path(path) if row["measure"] == "runtime"]
+    timed = [row for row in formats.read_path(path) if row.measure == "runtime"]
     # Read as problems: rows of earlier versions have the defaults of what they do not say.
-    done = {(row["product"], Problem.from_dict(row["problem"])) for row in timed
-            if row["status"] == "ok"}  # fmt: skip
-    return done | {pair for row in timed if row["status"] == "invalid" for pair in _refused(row)}
+    done = {(row.product, Problem.from_dict(row.problem)) for row in timed
+            if row.status == "ok"}  # fmt: skip
+    return done | {pair for row in timed if row.status == "invalid" for pair in _refused(row)}
 
 
 def _refused(row: Row) -> list[tuple[str, Problem]]:
     """The product and problem of an invalid row, if it is a problem at all."""
     try:
-        return [(row["product"], Problem.from_dict(row["problem"]))]
+        return [(row.product, Problem.from_dict(row.problem))]
     except (ValueError, TypeError):
         return []
 

@@ -227,13 +227,13 @@ def _measure(options: argparse.Namespace) -> None:
 
     (problem,) = _problems(options, [options.lmax])
     row = sweep.measure_one(problem, options.product, options.measure)
-    if row["status"] != "ok":
-        raise FailedError(row["reason"])
+    if row.status != "ok":
+        raise FailedError(row.reason)
     keys = ("product", "measure", "problem", "result", "environment")
     if options.json:
         print(json.dumps({key: row[key] for key in keys}, allow_nan=False))
         return
-    for name, value in row["result"].items():
+    for name, value in row.measured.items():
         text = json.dumps(value)
         print(f"{name:14s}{text if len(text) < 100 else text[:97] + '...'}")
 
@@ -300,13 +300,15 @@ def _degrees(text: str | None) -> Iterable[int | None]:
 
 
 def _import(options: argparse.Namespace) -> None:
-    from etp.results import formats, store
+    from etp.results import formats, imports, store
 
     # Everything is read before anything is written: a bad file leaves the store as it was.
     read = [(path, formats.read_path(path)) for path in options.files]
     target = store.Store(options.store or store.default_path())
     for path, rows in read:
-        print(f"{path}: {target.add_rows(rows)} of {len(rows)} rows added")
+        runs = imports.adopted(rows, path.name)
+        added = target.add_imports(runs)
+        print(f"{path}: {added} of {len(rows)} rows added as {', '.join(r.job for r in runs)}")
 
 
 def _export(options: argparse.Namespace) -> None:

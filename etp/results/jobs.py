@@ -213,7 +213,8 @@ def _job(row: sqlite3.Row) -> Job:
     values["ended"] = tuple(json.loads(values["ended"]))
     values["now"] = None if values["now"] is None else json.loads(values["now"])
     values["stop"] = bool(values["stop"])
-    values.pop("done", None)
+    for other in ("done", "removed"):
+        values.pop(other, None)
     return Job(**values)
 
 

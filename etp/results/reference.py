@@ -22,4 +22,4 @@ PATH = Path(__file__).resolve().parent / "data" / "reference.jsonl.gz"
 def reference_rows() -> list[Row]:
     """Rows of the bundled results."""
     with gzip.open(PATH, "rt", encoding="utf-8") as file:
-        return [json.loads(line) for line in file]
+        return [Row.read(json.loads(line)) for line in file]

@@ -10,15 +10,18 @@ import hashlib
 import json
 import os
 import sqlite3
+import time
 import zlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from etp.results.database import StoreError as StoreError
+from etp.results.files import write_jsonl
+from etp.results.imports import Import
 from etp.results.jobs import STEPS, Jobs
 from etp.results.jobs import Job as Job
-from etp.results.rows import SAMPLE_KEYS, Row, check_row
+from etp.results.rows import SAMPLE_KEYS, Row, RowError
 
 _SCHEMA = """
 CREATE TABLE environment (hash TEXT PRIMARY KEY, body TEXT NOT NULL);
@@ -37,10 +40,24 @@ CREATE INDEX row_job ON row(job);
 CREATE INDEX row_measure ON row(measure, product);
 CREATE TABLE sample (id TEXT PRIMARY KEY REFERENCES row(id), body TEXT NOT NULL);
 """
+_REMOVAL = """
+ALTER TABLE job ADD COLUMN removed REAL;
+ALTER TABLE row ADD COLUMN checked INTEGER NOT NULL DEFAULT 0;
+CREATE TABLE refused (id TEXT PRIMARY KEY, body TEXT NOT NULL, reason TEXT NOT NULL);
+CREATE TABLE removal (seq INTEGER PRIMARY KEY AUTOINCREMENT, job TEXT NOT NULL, undone INTEGER)
+"""
+"""What version 3 adds: runs that can be taken away and brought back, rows set aside."""
+_SHOWN = "(row.job IS NULL OR row.job NOT IN (SELECT id FROM job WHERE removed IS NOT NULL))"
 _COLUMNS = (
     "id", "job", "group", "created", "product", "measure", "status", "reason",
     "badges", "problem", "result", "environment",
 )  # fmt: skip
+
+_SELECT = (
+    f"""SELECT {", ".join(f'row."{name}"' for name in _COLUMNS[:-1])},"""
+    " environment.body AS environment, sample.body AS sample FROM row"
+    " JOIN environment ON environment.hash = row.environment"
+)
 
 
 def default_path() -> Path:
@@ -59,7 +76,8 @@ class Store(Jobs):
     """
 
     def __init__(self, path: str | Path) -> None:
-        super().__init__(path, (_SCHEMA, *STEPS))
+        super().__init__(path, (_SCHEMA, *STEPS, _REMOVAL))
+        self.write(_check_old_rows)
 
     # Rows
 
@@ -69,9 +87,57 @@ class Store(Jobs):
         Raises:
             RowError: If a row is not well formed.
         """
-        for row in rows:
-            check_row(row)
-        return self.write(lambda db: sum(_insert(db, row) for row in rows))
+        checked = [Row.read(row) for row in rows]
+        return self.write(lambda db: sum(_insert(db, row) for row in checked))
+
+    def add_imports(self, imports: Sequence[Import]) -> int:
+        """Add runs read from files, all or none; return how many rows were added.
+
+        A run that was taken away and is read again is brought back.
+        """
+        now = time.time()
+
+        def work(db: sqlite3.Connection) -> int:
+            for run in imports:
+                db.execute(
+                    "INSERT OR IGNORE INTO job (id, title, cases, state, created, started,"
+                    " finished, beat) VALUES (?, ?, '[]', 'done', ?, ?, ?, ?)",
+                    [run.job, run.title, now, now, now, now],
+                )
+                _mark(db, run.job, removed=None)
+            return sum(_insert(db, row) for run in imports for row in run.rows)
+
+        return self.write(work)
+
+    def remove(self, job_id: str) -> int:
+        """Take a run away from every page and export; return how many rows it has.
+
+        Nothing is lost: :meth:`bring_back` undoes it.
+
+        Raises:
+            ValueError: If there is no such run, or it still runs.
+        """
+        job = self.job(job_id)
+        if job is None:
+            raise ValueError(f"run must be one that is stored, got {job_id[:40]!r}")
+        if job.active:
+            raise ValueError(f"run {job_id} must have ended, it is {job.state}: cancel it first")
+        return self.write(lambda db: _mark(db, job_id, removed=time.time()))
+
+    def bring_back(self, job_id: str) -> int:
+        """Undo :meth:`remove`; return how many rows there are again.
+
+        Raises:
+            ValueError: If there is no such run.
+        """
+        if self.job(job_id) is None:
+            raise ValueError(f"run must be one that was removed, got {job_id[:40]!r}")
+        return self.write(lambda db: _mark(db, job_id, removed=None))
+
+    def refused(self) -> dict[str, str]:
+        """Rows of earlier versions that no page can show, by id, each with the reason."""
+        query = "SELECT id, reason FROM refused ORDER BY rowid"
+        return dict(self.read(lambda db: [tuple(row) for row in db.execute(query)]))
 
     def rows(
         self,
@@ -85,12 +151,9 @@ class Store(Jobs):
         """Rows in the order they came, without the long sample lists unless asked for."""
         wanted = {"job": job, "measure": measure, "product": product, "status": status}
         given = {name: value for name, value in wanted.items() if value is not None}
-        where = " AND ".join(f"row.{name} = :{name}" for name in given) or "1"
-        columns = ", ".join(f'row."{name}"' for name in _COLUMNS[:-1])
+        where = " AND ".join([*(f"row.{name} = :{name}" for name in given), _SHOWN])
         query = (
-            f"SELECT {columns}, environment.body AS environment, sample.body AS sample FROM row "
-            f"JOIN environment ON environment.hash = row.environment "
-            f"LEFT JOIN sample ON {'sample.id = row.id' if samples else '0'} "
+            f"{_SELECT} LEFT JOIN sample ON {'sample.id = row.id' if samples else '0'} "
             f"WHERE {where} ORDER BY row.seq"
         )
         return [_row(found) for found in self.read(lambda db: db.execute(query, given).fetchall())]
@@ -102,8 +165,11 @@ class Store(Jobs):
         return None if found is None else _unpacked(found["body"])
 
     def revision(self) -> int:
-        """Grows with every row added: a key for caches."""
-        query = "SELECT coalesce(max(seq), 0) FROM row"
+        """Grows with every row added and every run removed: a key for caches."""
+        query = (
+            "SELECT (SELECT coalesce(max(seq), 0) FROM row)"
+            " + (SELECT coalesce(max(seq), 0) FROM removal)"
+        )
         (latest,) = self.read(lambda db: db.execute(query).fetchone())
         return int(latest)
 
@@ -142,37 +208,25 @@ class Store(Jobs):
         return len(rows)
 
 
-def write_jsonl(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
-    """Write rows as JSON Lines through a temporary file, so that no half-written file is left."""
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        with part.open("w", encoding="utf-8") as file:
-            file.writelines(json.dumps(row, allow_nan=False) + "\n" for row in rows)
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
-
-
-def _insert(db: sqlite3.Connection, row: Mapping[str, Any]) -> int:
-    body = json.dumps(row["environment"], sort_keys=True)
+def _insert(db: sqlite3.Connection, row: Row) -> int:
+    body = json.dumps(row.environment, sort_keys=True)
     digest = hashlib.sha256(body.encode()).hexdigest()[:16]
     db.execute("INSERT OR IGNORE INTO environment VALUES (?, ?)", [digest, body])
-    result, lists = row["result"], {}
-    if result is not None and row["measure"] == "runtime":
-        lists = {key: result[key] for key in SAMPLE_KEYS if key in result}
-        result = {key: value for key, value in result.items() if key not in lists}
+    light = row.light()
     values = {
-        **{name: row.get(name) for name in _COLUMNS[:8]},
-        "badges": json.dumps(row["badges"]),
-        "problem": json.dumps(row["problem"]),
-        "result": None if result is None else json.dumps(result),
+        **{name: row[name] for name in _COLUMNS[:8]},
+        "badges": json.dumps(row.badges),
+        "problem": json.dumps(row.problem),
+        "result": None if light.result is None else json.dumps(light.result),
         "environment": digest,
+        "checked": 1,
     }
-    names = ", ".join(f'"{name}"' for name in _COLUMNS)
-    marks = ", ".join(f":{name}" for name in _COLUMNS)
+    names = ", ".join(f'"{name}"' for name in values)
+    marks = ", ".join(f":{name}" for name in values)
     added = db.execute(f"INSERT OR IGNORE INTO row ({names}) VALUES ({marks})", values).rowcount
+    lists = {key: value for key, value in (row.result or {}).items() if key in SAMPLE_KEYS}
     if added and lists:
-        db.execute("INSERT INTO sample VALUES (?, ?)", [row["id"], _packed(lists)])
+        db.execute("INSERT INTO sample VALUES (?, ?)", [row.id, _packed(lists)])
     return added
 
 
@@ -188,11 +242,45 @@ def _unpacked(body: bytes | str) -> dict[str, Any]:
 
 
 def _row(found: sqlite3.Row) -> Row:
-    row: Row = {"schema": 1, **{name: found[name] for name in _COLUMNS[:8]}}
-    row["badges"] = json.loads(found["badges"])
-    row["problem"] = json.loads(found["problem"])
-    row["result"] = None if found["result"] is None else json.loads(found["result"])
-    row["environment"] = json.loads(found["environment"])
+    return Row(**_values(found))
+
+
+def _values(found: sqlite3.Row) -> dict[str, Any]:
+    values: dict[str, Any] = {name: found[name] for name in _COLUMNS[:8]}
+    for name in ("problem", "result", "environment"):
+        values[name] = None if found[name] is None else json.loads(found[name])
+    values["badges"] = tuple(json.loads(found["badges"]))
     if found["sample"] is not None:
-        row["result"] |= _unpacked(found["sample"])
-    return row
+        values["result"] |= _unpacked(found["sample"])
+    return values
+
+
+def _mark(db: sqlite3.Connection, job_id: str, removed: float | None) -> int:
+    db.execute("UPDATE job SET removed = ? WHERE id = ?", [removed, job_id])
+    db.execute("INSERT INTO removal (job, undone) VALUES (?, ?)", [job_id, removed is None])
+    (count,) = db.execute("SELECT count(*) FROM row WHERE job = ?", [job_id]).fetchone()
+    return int(count)
+
+
+def _check_old_rows(db: sqlite3.Connection) -> None:
+    """Rows of versions that checked less: what no page could show is set aside, and said."""
+    unchecked = db.execute(
+        _SELECT + " LEFT JOIN sample ON sample.id = row.id WHERE row.checked = 0"
+    ).fetchall()
+    for found in unchecked:
+        values: dict[str, Any] = {"id": found["id"]}
+        try:
+            values = _values(found)
+            row = Row.read({"schema": 1, **values})
+        except (RowError, ValueError, TypeError) as error:
+            db.execute(
+                "INSERT OR REPLACE INTO refused VALUES (?, ?, ?)",
+                [found["id"], json.dumps(values), str(error)],
+            )
+            db.execute("DELETE FROM sample WHERE id = ?", [found["id"]])
+            db.execute("DELETE FROM row WHERE id = ?", [found["id"]])
+            continue
+        db.execute(
+            "UPDATE row SET checked = 1, problem = ? WHERE id = ?",
+            [json.dumps(row.problem), found["id"]],
+        )

@@ -9,13 +9,12 @@ import uuid
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from queue import Empty, Queue
 from typing import TYPE_CHECKING, Any
 
 from etp.results.database import StoreError
 from etp.results.jobs import Job
-from etp.results.rows import SCHEMA, Row
+from etp.results.rows import Row
 from etp.results.store import Store
 from etp.run.cluster import Cluster, wait_for_exit
 from etp.run.config import Limits
@@ -321,21 +320,10 @@ def _unmeasured(
 ) -> list[Row]:
     """One row for each product of a case that has no runtime row."""
     return [
-        {
-            "schema": SCHEMA,
-            "id": uuid.uuid4().hex,
-            "job": job.id,
-            "group": None,
-            "created": datetime.now(UTC).isoformat(timespec="milliseconds"),
-            "product": product,
-            "measure": "runtime",
-            "problem": case["problem"],
-            "status": status,
-            "reason": reason,
-            "badges": [],
-            "result": None,
-            "environment": {"device": case["problem"]["device"]},
-        }
+        Row.new(
+            case["problem"], product, "runtime", None, {"device": case["problem"]["device"]},
+            status=status, reason=reason, job=job.id,
+        )
         for product in case["products"]
         if product not in settled
-    ]
+    ]  # fmt: skip

@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterator
 from importlib import import_module
 from typing import Any
 
+from etp.results.rows import Row
+
 _cancelled: set[str] = set()
 """Runs that were cancelled; asked by the running case between samples."""
 
@@ -28,7 +30,8 @@ def run_case(task: str, case: dict[str, Any], name: str) -> int:
     try:
         for item in _resolve(task)(case, lambda: name in _cancelled):
             # As text: lists would arrive as tuples.
-            worker.log_event(name, json.dumps(item, allow_nan=False))
+            plain = item.as_dict() if isinstance(item, Row) else item
+            worker.log_event(name, json.dumps(plain, allow_nan=False))
             count += 1
     finally:
         _cancelled.discard(name)

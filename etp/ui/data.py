@@ -188,11 +188,9 @@ def _shown(settings: Settings, job: str | None, measure: str) -> Shown:
 
 def _degrees(rows: list[Row], setting: str | None, measure: str) -> list[int]:
     found = {
-        row["problem"]["lmax"]
+        row.problem["lmax"]
         for row in rows
-        if row["measure"] == measure
-        and row["status"] == "ok"
-        and row["problem"]["setting"] == setting
+        if row.measure == measure and row.status == "ok" and row.problem["setting"] == setting
     }
     return sorted(found)
 
@@ -205,7 +203,7 @@ def problem_shown(settings: Settings, shown: Shown) -> Problem:
         except ValueError:
             pass
     if shown.setting is None:
-        last = next(row for row in reversed(shown.rows) if row["status"] == "ok")
+        last = next(row for row in reversed(shown.rows) if row.status == "ok")
         return Problem.from_dict(last["problem"])
     return Problem.of_setting(shown.setting, shown.lmax)  # type: ignore[arg-type]
 
@@ -227,7 +225,7 @@ def imported_rows(source: str) -> list[Row]:
 
 @st.cache_data(show_spinner=False, max_entries=10)
 def _imported(source: str, revision: int) -> list[Row]:
-    without = [row for row in store().rows() if row["job"] is None]
+    without = [row for row in store().rows() if row.job is None]
     return next((run.rows for run in runs(without, {}) if run.key == source), [])
 
 

@@ -76,8 +76,8 @@ def refusals(found: Drift) -> None:
 @st.fragment
 def rotate(rows: list[Row]) -> None:
     """The sphere view: one product at a time, a slider that runs in the browser."""
-    found = {row["product"]: row for row in rows if row["measure"] == "sphere"}
-    good = {product: row for product, row in found.items() if row["status"] == "ok"}
+    found = {row.product: row for row in rows if row.measure == "sphere"}
+    good = {product: row for product, row in found.items() if row.status == "ok"}
     if not good:
         return
     with st.container(horizontal=True, horizontal_alignment="distribute"):
@@ -91,7 +91,7 @@ def rotate(rows: list[Row]) -> None:
             label_visibility="collapsed", key="sphere_product",
         )  # fmt: skip
     row = good[str(product)]
-    turn = _turn(row["id"], row)
+    turn = _turn(row.id, row)
     figure = sphere.figure(turn, mode(), narrow=on_phone())
     st.plotly_chart(
         figure,
@@ -100,7 +100,7 @@ def rotate(rows: list[Row]) -> None:
         config={"displaylogo": False, "modeBarButtonsToRemove": ["resetCameraLastSave3d"]},
         alt=sphere.finding(turn, str(product)),
     )
-    problem = Problem.from_dict(row["problem"])
+    problem = Problem.from_dict(row.problem)
     st.markdown(sphere.finding(turn, str(product)))
     st.caption(
         f"{problem.dtype}, {problem.irreps1} ⊗ {problem.irreps2}; output copies of a degree are "

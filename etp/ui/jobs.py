@@ -203,7 +203,7 @@ def _grid(job: Job, running: int) -> pd.DataFrame:
         if len({case["problem"][field] for case in job.cases}) > 1
     ] or ["lmax"]
     times = {
-        (row["product"], _label(row["problem"], several)): row
+        (row.product, _label(row.problem, several)): row
         for row in store().rows(job=job.id, measure="runtime")
     }
     cells = []
@@ -212,10 +212,10 @@ def _grid(job: Job, running: int) -> pd.DataFrame:
             label = _label(case["problem"], several)
             row = times.get((product, label))
             state, text = "queued", ""
-            if row is not None and row["status"] == "ok":
-                state, text = "done", time_text(row["result"]["median_s"])
+            if row is not None and row.status == "ok":
+                state, text = "done", time_text(row.measured["median_s"])
             elif row is not None:
-                state, text = "invalid", (row["badges"] or [row["status"]])[0]
+                state, text = "invalid", (row.badges or [row.status])[0]
             elif number == running:
                 state, text = "running", "…"
             cells.append({"product": product, "column": label, "state": state, "text": text})

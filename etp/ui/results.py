@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 from urllib.parse import quote
 
@@ -14,9 +13,9 @@ from etp.analysis.findings import Finding
 from etp.analysis.growth import swept_axis
 from etp.analysis.machines import Run, differences, matching, name_of, side_by_side
 from etp.analysis.text import count_text, time_text
-from etp.results import formats
+from etp.results import formats, imports
 from etp.results.reference import reference_rows
-from etp.results.rows import STATUSES, Row, RowError
+from etp.results.rows import STATUSES, Row, RowError, jsonl
 from etp.ui import jobs, show
 from etp.ui.frame import mode
 
@@ -37,10 +36,10 @@ def controls(rows: list[Row]) -> list[Row]:
         )  # fmt: skip
         with st.popover("Import", icon=":material/upload:", key="import"):
             _import()
-        left = [r for r in rows if r["status"] in wanted and matching(r, text or "")]
+        left = [r for r in rows if r.status in wanted and matching(r, text or "")]
         st.download_button(
             f"Export {count_text(len(left))} rows",
-            data=lambda: _exported([row["id"] for row in left]),
+            data=lambda: _exported([row.id for row in left]),
             file_name="etp.jsonl",
             mime="application/jsonl",
             icon=":material/download:",
@@ -56,8 +55,8 @@ def controls(rows: list[Row]) -> list[Row]:
 
 def _exported(ids: list[str]) -> bytes:
     wanted = set(ids)
-    rows = [row for row in jobs.store().rows(samples=True) if row["id"] in wanted]
-    return "".join(json.dumps(row) + "\n" for row in rows).encode()
+    rows = [row for row in jobs.store().rows(samples=True) if row.id in wanted]
+    return jsonl(rows).encode()
 
 
 def _import() -> None:
@@ -79,7 +78,8 @@ def _take_uploads() -> None:
         return
     try:
         rows = formats.read_files({file.name: file.getvalue() for file in files})
-        added = jobs.store().add_rows(rows)
+        title = files[0].name + (f" and {len(files) - 1} more" if len(files) > 1 else "")
+        added = jobs.store().add_imports(imports.adopted(rows, title))
     except (formats.FormatError, RowError) as error:
         st.session_state["not_imported"] = [f"{error}. Nothing was added."]
         return
@@ -102,7 +102,7 @@ def finding(found: list[Run]) -> Finding:
     if invalid:
         rows = "row is not what it claims" if len(invalid) == 1 else "rows are not what they claim"
         heading += f" {len(invalid)} {rows}, kept out of every ranking."
-    empty = any({"empty output", "identical zero"} & set(row["badges"]) for row in invalid)
+    empty = any({"empty output", "identical zero"} & set(row.badges) for row in invalid)
     meaning = (
         "SISO at odd lmax with natural outputs: odd times odd is even, so nothing of the requested "
         "parity is left. The time is the cost of doing nothing."
@@ -119,7 +119,7 @@ def listing(found: list[Run]) -> None:
         return
     lines = [
         {
-            "open": f"/?job={run.key}" if len(run.key) == 12 and run.timed else None,
+            "open": f"/?job={quote(run.key)}" if run.stored and run.timed else None,
             "growth": f"/scaling?scaling={quote(run.key)}&axis={axis}"
             if (axis := swept_axis(run.timed))
             else None,
@@ -157,10 +157,10 @@ def doubtful(found: list[Run]) -> None:
     lines = [
         {
             "run": run.title,
-            "product": row["environment"].get("implementation") or row["product"],
-            "problem": name_of(row["problem"]),
-            "badge": row["badges"],
-            "reason": row["reason"],
+            "product": row.environment.get("implementation") or row.product,
+            "problem": name_of(row.problem),
+            "badge": row.badges,
+            "reason": row.reason,
         }
         for run, row in invalid[:SHOWN_ROWS]
     ]
@@ -186,15 +186,15 @@ def rows_and_manifest(rows: list[Row]) -> None:
         newest = rows[::-1][:SHOWN_ROWS]
         lines = [
             {
-                "product": row["product"],
-                "measure": row["measure"],
-                "problem": name_of(row["problem"]),
-                "batch": row["problem"]["batch"],
-                "dtype": row["problem"]["dtype"],
+                "product": row.product,
+                "measure": row.measure,
+                "problem": name_of(row.problem),
+                "batch": row.problem["batch"],
+                "dtype": row.problem["dtype"],
                 "result": _result_text(row),
-                "status": row["status"],
-                "reason": row["reason"] or "",
-                "date": row["created"][:16],
+                "status": row.status,
+                "reason": row.reason or "",
+                "date": row.created[:16],
             }
             for row in newest
         ]
@@ -213,10 +213,10 @@ def rows_and_manifest(rows: list[Row]) -> None:
 
 
 def _result_text(row: Row) -> str:
-    result = row["result"]
+    result = row.result
     if result is None:
         return ""
-    if row["measure"] == "runtime":
+    if row.measure == "runtime":
         return time_text(result["median_s"])
     for key in ("max", "rank", "count", "peak_bytes", "macs"):
         if key in result:

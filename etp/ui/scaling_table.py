@@ -14,6 +14,7 @@ from etp.analysis.growth.words import SYMBOLS
 from etp.analysis.tables import frame, timed_frame
 from etp.analysis.text import bytes_text, count_text, list_text, superscript
 from etp.kernels.torch_compile import plain_name
+from etp.results.rows import Row
 from etp.ui import jobs, show
 from etp.ui.data import Swept
 from etp.ui.plans import scaling_command
@@ -44,11 +45,11 @@ def table(swept: Swept, line: Line) -> None:
     )
 
 
-def _belongs(row: dict[str, Any], line: Line) -> bool:
+def _belongs(row: Row, line: Line) -> bool:
     """Whether a row is behind the line, or says what its device can do."""
-    if row["measure"] == "roofline":
+    if row.measure == "roofline":
         return True
-    return any(row["problem"] == one.problem.as_dict() for one in line.found)
+    return any(row.problem == one.problem.as_dict() for one in line.found)
 
 
 def _shown(lines: pd.DataFrame, line: Line) -> pd.DataFrame:

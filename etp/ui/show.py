@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -15,7 +14,7 @@ import streamlit as st
 from etp import charts
 from etp.analysis.comparison import Comparison
 from etp.analysis.findings import Finding
-from etp.results.rows import Row
+from etp.results.rows import Row, jsonl
 from etp.ui.session import choose, settings
 from etp.ui.settings import Settings
 
@@ -206,7 +205,7 @@ def downloads(
         )
         st.download_button(
             "Results with manifests (JSON Lines)",
-            data=lambda: "".join(json.dumps(row) + "\n" for row in rows).encode(),
+            data=lambda: jsonl(rows).encode(),
             file_name="etp.jsonl",
             mime="application/jsonl",
             on_click="ignore",

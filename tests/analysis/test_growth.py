@@ -179,8 +179,7 @@ def test_typed_irreps_make_no_line_along_lmax_but_one_along_batch():
 def test_two_machines_are_two_lines():
     rows = sweep("batch", [10, 100], {"a": float})
     other = sweep("batch", [10, 100], {"a": float})
-    for found in other:
-        found["environment"] = found["environment"] | {"device_name": "another"}
+    other = [r.with_(environment=r.environment | {"device_name": "another"}) for r in other]
     assert len(lines(comparisons(rows + other), "batch")) == 2
 
 
@@ -246,7 +245,8 @@ def with_costs(setup, first):
     rows = run_of({"old": 2e-3, "new": 1e-3, "late": 4e-3}, twin="old", noise=0.001)
     for line in rows:
         name = line["product"]
-        line["result"] |= {"setup_s": setup[name], "first_call_s": first[name]}
+        assert line.result is not None
+        line.result.update({"setup_s": setup[name], "first_call_s": first[name]})
     (found,) = comparisons(rows)
     return found
 
@@ -267,7 +267,8 @@ def test_a_compiled_product_is_held_against_its_own_plain_form():
     for line in rows:
         compiled = line["product"] == "a+compile"
         costs = {"setup_s": 0.0, "first_call_s": 1e-3, "compile_s": 3.0 if compiled else 0.0}
-        line["result"] |= costs
+        assert line.result is not None
+        line.result.update(costs)
     (found,) = comparisons(rows, "base")
     (only,) = pay_offs(found)
     assert (only.product, only.baseline) == ("a+compile", "a")

@@ -7,6 +7,7 @@ import sys
 import pytest
 
 from etp.cli.main import main
+from etp.results.rows import Row, jsonl
 from etp.results.store import Store
 from tests.make import row, run_of
 
@@ -135,11 +136,9 @@ def test_a_range_of_lmax_that_makes_no_sense_is_refused(capsys, text, tmp_path):
 
 def test_compare_leads_with_the_environment_and_says_unpaired(capsys, tmp_path):
     a, b = run_of({"x": 1e-3}), run_of({"x": 2e-3}, group="h", seed=3)
-    b[0]["environment"] = a[0]["environment"] | {"threads": 4}
+    b[0] = b[0].with_(environment=a[0].environment | {"threads": 4})
     for name, rows in (("a", a), ("b", b)):
-        (tmp_path / name).with_suffix(".jsonl").write_text(
-            "".join(json.dumps(r) + "\n" for r in rows)
-        )
+        (tmp_path / name).with_suffix(".jsonl").write_text(jsonl(rows))
     assert main(["compare", str(tmp_path / "a.jsonl"), str(tmp_path / "b.jsonl")]) == 0
     out = capsys.readouterr().out
     assert out.index("threads: 2 -> 4") < out.index("unpaired") < out.index("B is slower")
@@ -148,8 +147,9 @@ def test_compare_leads_with_the_environment_and_says_unpaired(capsys, tmp_path):
 def test_compare_pairs_what_was_timed_in_the_same_rounds(capsys, tmp_path):
     rows = run_of({"x": 1e-3}, twin="x")
     for name, found in zip("ab", rows, strict=True):
-        found["result"]["role"] = "product"
-        (tmp_path / name).with_suffix(".jsonl").write_text(json.dumps(found) + "\n")
+        assert found.result is not None
+        found.result["role"] = "product"
+        (tmp_path / name).with_suffix(".jsonl").write_text(jsonl([found]))
     assert main(["compare", str(tmp_path / "a.jsonl"), str(tmp_path / "b.jsonl")]) == 0
     assert "\npaired: " in capsys.readouterr().out
 
@@ -157,16 +157,19 @@ def test_compare_pairs_what_was_timed_in_the_same_rounds(capsys, tmp_path):
 def test_import_and_export_move_everything(capsys, tmp_path, monkeypatch):
     source, target = tmp_path / "in.jsonl", tmp_path / "out.jsonl"
     rows = [*run_of({"a": 1e-3}), row("b")]
-    source.write_text("".join(json.dumps(r) + "\n" for r in rows))
+    source.write_text(jsonl(rows))
     store = ["--store", str(tmp_path / "s.sqlite")]
     assert main(["import", str(source), *store]) == 0
     assert main(["export", "--out", str(target), *store]) == 0
-    assert [json.loads(line) for line in target.read_text().splitlines()] == rows
+    moved = [Row.read(json.loads(line)) for line in target.read_text().splitlines()]
+    assert [m.with_(id="", job=None, group=None, environment={}) for m in moved] == [
+        r.with_(id="", group=None, environment={}) for r in rows
+    ]
 
 
 def test_a_bad_file_among_good_ones_adds_nothing(tmp_path, capsys):
     good, bad = tmp_path / "a.jsonl", tmp_path / "b.jsonl"
-    good.write_text(json.dumps(row()) + "\n")
+    good.write_text(jsonl([row()]))
     bad.write_text("{")
     path = tmp_path / "s.sqlite"
     assert main(["import", str(good), str(bad), "--store", str(path)]) == 2

@@ -131,8 +131,8 @@ def test_weights_are_an_input_that_is_derived_by():
 
 def rows_of(*names: str) -> dict[str, Row]:
     case = Case(Problem.of_setting("MIMO", 1, batch=8), names, rounds=1, budget_s=0.0)
-    rows = (row for row in run(case.as_dict()) if row.get("measure") == "runtime")
-    return {row["product"]: row for row in rows}
+    rows = [row for row in run(case.as_dict()) if isinstance(row, Row)]
+    return {row.product: row for row in rows if row.measure == "runtime"}
 
 
 def test_a_timed_call_that_differs_from_the_checked_one_is_found(monkeypatch):
@@ -157,5 +157,5 @@ def test_a_product_that_breaks_leaves_the_others_alone(monkeypatch, error, statu
     monkeypatch.setattr(products.get("e3nn"), "timed_call", refuse)
     found = rows_of("e3nn", "cg-dense")
     assert found["cg-dense"]["status"] == "ok"
-    assert (found["e3nn"]["status"], found["e3nn"]["badges"]) == (status, [badge])
+    assert (found["e3nn"]["status"], found["e3nn"]["badges"]) == (status, (badge,))
     assert str(error) in found["e3nn"]["reason"]

@@ -13,6 +13,7 @@ from etp.maths import so3, sphere
 from etp.problem import Problem
 from etp.product import applicability
 from etp.products.vector_signal import VectorSignal
+from etp.results.rows import Row
 from etp.run import case as sweep
 
 
@@ -289,7 +290,7 @@ def test_a_comparison_is_checked_and_timed_with_its_weights():
     problem = Problem.of_setting("MIMO", 2, batch=8, dtype="float64", weights="per-sample")
     names = ("cg-summed", "gaunt-bracket")
     case = sweep.Case(problem, names, rounds=1, budget_s=0.0, memory=False)
-    rows = [row for row in sweep.run(case.as_dict()) if "measure" in row]
+    rows = [row for row in sweep.run(case.as_dict()) if isinstance(row, Row)]
     timed = [row for row in rows if row["measure"] == "runtime"]
     assert [row["status"] for row in timed] == ["ok"] * 3
     costs = {row["product"]: row["result"] for row in rows if row["measure"] == "cost"}

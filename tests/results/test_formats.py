@@ -5,6 +5,7 @@ import json
 import pytest
 
 from etp.results.formats import FormatError, read_files, read_path
+from etp.results.rows import jsonl
 from tests.make import row, run_of
 
 PAPER = """lmax,irreps_type,tensor_product_type,batch,Time,normalization
@@ -23,7 +24,7 @@ def read(name: str, text: str):
 def test_json_lines_come_back_as_they_were(tmp_path):
     rows = run_of({"a": 1e-3, "b": 2e-3})
     path = tmp_path / "x.jsonl"
-    path.write_text("".join(json.dumps(r) + "\n" for r in rows))
+    path.write_text(jsonl(rows))
     assert read_path(path) == rows
 
 
@@ -40,7 +41,7 @@ def test_the_papers_rows_are_read_in_seconds_under_our_names():
 def test_an_empty_or_zero_product_of_the_paper_is_invalid_with_its_reason():
     rows = read("a100.csv", PAPER)
     assert [r["status"] for r in rows] == ["invalid", "ok", "invalid", "ok", "ok"]
-    assert (rows[0]["badges"], rows[2]["badges"]) == (["empty output"], ["identical zero"])
+    assert (rows[0]["badges"], rows[2]["badges"]) == (("empty output",), ("identical zero",))
     assert "odd times odd is even" in rows[0]["reason"]
     assert rows[0]["result"] is None
 
@@ -53,7 +54,7 @@ def test_reading_a_file_twice_gives_the_same_ids():
     ("name", "text", "words"),
     [
         ("x.jsonl", "{oops", "line 1"),
-        ("x.jsonl", json.dumps(row()) + "\n" + json.dumps(row(status="?")), "line 2: status"),
+        ("x.jsonl", jsonl([row(), row(status="?")]), "line 2: status"),
         ("x.jsonl", "", "holds no row"),
         ("x.jsonl", "[1]", "one object in each line"),
         ("x.csv", "lmax,batch\n1,2\n", "no column 'irreps_type'"),

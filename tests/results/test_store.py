@@ -6,8 +6,9 @@ import threading
 
 import pytest
 
-from etp.results.rows import SAMPLE_KEYS, RowError
-from etp.results.store import Store, StoreError, write_jsonl
+from etp.results.files import write_jsonl
+from etp.results.rows import SAMPLE_KEYS, Row, RowError
+from etp.results.store import Store, StoreError
 from tests.make import row, run_of
 
 
@@ -77,7 +78,7 @@ def test_export_writes_every_row_whole_and_leaves_no_other_file(store, tmp_path)
     store.add_rows(rows)
     out = tmp_path / "out.jsonl"
     assert store.export_jsonl(out) == 2
-    assert [json.loads(line) for line in out.read_text().splitlines()] == rows
+    assert [Row.read(json.loads(line)) for line in out.read_text().splitlines()] == rows
     assert [p.name for p in tmp_path.iterdir() if "part" in p.name] == []
 
 
@@ -85,7 +86,7 @@ def test_a_failed_export_leaves_the_old_file(store, tmp_path):
     out = tmp_path / "out.jsonl"
     out.write_text("old")
     with pytest.raises(ValueError, match="JSON"):
-        write_jsonl(out, [{"x": float("nan")}])
+        write_jsonl(out, [row(result={"median_s": float("nan")})])
     assert out.read_text() == "old"
 
 

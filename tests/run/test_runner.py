@@ -136,7 +136,7 @@ def test_a_worker_allocates_memory_as_any_process_does(runner, store):
     job = runner.submit("t", [case("allocator")])
     wait(runner, job)
     (found,) = store.rows(job=job)
-    assert found["badges"] == []
+    assert found["badges"] == ()
 
 
 def test_a_device_that_is_not_there_is_refused(runner):

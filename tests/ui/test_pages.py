@@ -10,6 +10,7 @@ import streamlit as st
 from streamlit.testing.v1 import AppTest
 
 from etp.problem import Problem
+from etp.results.rows import Row
 from etp.results.store import Store, default_path
 from etp.run.case import Case
 from etp.run.case import run as run_case
@@ -112,7 +113,7 @@ def stored_run(lmax: int = 2) -> Store:
         Problem.of_setting("MIMO", lmax, batch=16), ("cg-sparse", "gaunt-grid"),
         rounds=12, budget_s=60.0,
     )  # fmt: skip
-    rows = [item | {"job": "job1"} for item in run_case(case.as_dict()) if "measure" in item]
+    rows = [item.with_(job="job1") for item in run_case(case.as_dict()) if isinstance(item, Row)]
     store.add_job("job1", "Compare", [case.as_dict()])
     store.update_job("job1", state="done", ended=[0], started=1.0, finished=2.0)
     store.add_rows(rows)
@@ -183,8 +184,7 @@ def stored_sweep() -> None:
         for name in ("cg-sparse", "gaunt-grid"):
             found.append(row(name, "cost", {"macs": 9 * batch, "bytes": batch, "flops": 18 * batch},
                              now))  # fmt: skip
-        rows += [one | {"group": f"g{batch}", "job": "swept"} if one["group"] else
-                 one | {"job": "swept"} for one in found]  # fmt: skip
+        rows += [one.with_(group=f"g{batch}" if one.group else None, job="swept") for one in found]
     roofs = {"copy_bytes_per_s": 1e10, "matmul_flops_per_s": {"float32": 1e11}}
     rows.append(row("device", "roofline", roofs, problem, job="swept"))
     store.add_job("swept", "Scaling", [{"problem": problem.as_dict(), "products": ["cg-sparse"]}])

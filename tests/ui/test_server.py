@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator
 from http.cookies import SimpleCookie
-from typing import Any
 
 import pytest
 from starlette.applications import Starlette
@@ -138,7 +137,7 @@ def test_a_wrong_configuration_is_named(tmp_path, monkeypatch):
 def test_a_published_run_has_a_short_link_with_a_picture_and_others_have_none():
     store = jobs.store()
     store.add_job("abc123abc123", "Compare", [{"problem": {}}], owner="ann")
-    rows: list[dict[str, Any]] = [r | {"job": "abc123abc123"} for r in run_of({"a": 1e-3})]
+    rows = [r.with_(job="abc123abc123") for r in run_of({"a": 1e-3})]
     store.add_rows(rows)
     store.update_job("abc123abc123", state="done")
     assert ask("/r/abc123abc123").status == 404

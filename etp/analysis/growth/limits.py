@@ -68,10 +68,10 @@ def roofs_of(rows: Sequence[Row], found: Comparison) -> dict[str, float] | None:
     """
     wanted = _place(found.environment())
     for row in reversed(rows):
-        if row["measure"] != "roofline" or row["status"] != "ok":
+        if row.measure != "roofline" or row.status != "ok":
             continue
-        result, dtype = row["result"], found.problem.dtype
-        if _place(row["environment"]) == wanted and dtype in result["matmul_flops_per_s"]:
+        result, dtype = row.measured, found.problem.dtype
+        if _place(row.environment) == wanted and dtype in result["matmul_flops_per_s"]:
             roofs = {
                 "copy_bytes_per_s": float(result["copy_bytes_per_s"]),
                 "matmul_flops_per_s": float(result["matmul_flops_per_s"][dtype]),

@@ -100,7 +100,7 @@ def lines(found: Iterable[Comparison], axis: Axis) -> list[Line]:
 
 def swept_axis(rows: Sequence[Row]) -> Axis | None:
     """The axis with most sizes among runtimes; None where every size is the only one."""
-    sizes = {axis: len({row["problem"][axis] for row in rows}) for axis in AXES}
+    sizes = {axis: len({row.problem[axis] for row in rows}) for axis in AXES}
     most = max(AXES, key=lambda axis: sizes[axis])
     return most if sizes[most] > 1 else None
 

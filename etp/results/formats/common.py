@@ -5,10 +5,9 @@ from __future__ import annotations
 import json
 import uuid
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from typing import Any
 
-from etp.results.rows import SCHEMA, Row, RowError, check_row
+from etp.results.rows import Row, RowError
 
 _NAMESPACE = uuid.UUID("5d5c1f3e-6e0f-5d0a-9f0a-6d1b2f0c7a11")
 
@@ -29,6 +28,7 @@ def foreign_row(
     result: dict[str, Any] | None,
     environment: dict[str, Any],
     *,
+    measure: str = "runtime",
     status: str = "ok",
     reason: str | None = None,
     badges: Sequence[str] = (),
@@ -41,36 +41,34 @@ def foreign_row(
         FormatError: If what was read does not make a row.
     """
     content = json.dumps([product, problem, result, environment, place], sort_keys=True)
-    row: Row = {
-        "schema": SCHEMA,
-        "id": uuid.uuid5(_NAMESPACE, content).hex,
-        "job": None,
-        "group": None,
-        "created": datetime.now(UTC).isoformat(timespec="milliseconds"),
-        "product": product,
-        "measure": "runtime",
-        "problem": problem,
-        "status": status,
-        "reason": reason,
-        "badges": list(badges),
-        "result": result,
-        "environment": environment,
-    }
+    row = Row.new(
+        problem, product, measure, result, environment, status=status, reason=reason,
+        badges=badges, id=uuid.uuid5(_NAMESPACE, content).hex,
+    )  # fmt: skip
     try:
-        check_row(row)
+        return Row.read(row)
     except RowError as error:
         raise FormatError(file, str(error), place) from error
-    return row
 
 
-def load_json(file: str, text: str) -> Any:
-    """Parse JSON; a mistake becomes a :class:`FormatError` with its line."""
+def load_json(file: str, text: str, place: str | None = None) -> Any:
+    """Parse JSON; a mistake becomes a :class:`FormatError` with its place."""
     try:
         return json.loads(text)
     except json.JSONDecodeError as error:
-        raise FormatError(
-            file, f"is not JSON: {error.msg}", f"line {error.lineno}, column {error.colno}"
-        ) from error
+        where = place or f"line {error.lineno}, column {error.colno}"
+        raise FormatError(file, f"is not JSON: {error.msg}. Is it cut off?", where) from error
+    except RecursionError as error:
+        raise FormatError(file, "is nested too deep to be read", place) from error
+    except ValueError as error:  # thousands of digits
+        raise FormatError(file, "holds a number with too many digits", place) from error
+
+
+def an_object(file: str, value: object, what: str) -> dict[str, Any]:
+    """Return ``value``, or say that an object was expected."""
+    if not isinstance(value, dict):
+        raise FormatError(file, f"{what} must be an object, got {str(value)[:40]!r}")
+    return value
 
 
 def runtime_of_samples(seconds: Sequence[float]) -> dict[str, Any]:

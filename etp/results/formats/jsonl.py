@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import PurePath
 
-from etp.results.formats.common import FormatError
-from etp.results.rows import Row, RowError, check_row
+from etp.results.formats.common import FormatError, load_json
+from etp.results.rows import Row, RowError
 
 
 def matches(name: str, text: str) -> bool:
@@ -24,19 +23,13 @@ def read(name: str, text: str, context: str | None = None) -> list[Row]:
         if not line.strip():
             continue
         place = f"line {number}"
-        try:
-            row = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise FormatError(
-                name, f"is not JSON: {error.msg}. Is the file cut off?", place
-            ) from error
-        if not isinstance(row, dict):
+        values = load_json(name, line, place)
+        if not isinstance(values, dict):
             raise FormatError(name, f"must hold one object in each line, got {line[:60]!r}", place)
         try:
-            check_row(row)
+            rows.append(Row.read(values))
         except RowError as error:
             raise FormatError(name, str(error), place) from error
-        rows.append(row)
     if not rows:
         raise FormatError(name, "holds no row")
     return rows

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from etp.problem import Problem
-from etp.results.rows import SCHEMA, Row
+from etp.results.rows import Row
 
 if TYPE_CHECKING:
     from etp.product.base import TensorProduct
@@ -29,21 +27,11 @@ def make_row(
     """One row as stored: see the README for its fields."""
     from etp.run.environment import environment
 
-    return {
-        "schema": SCHEMA,
-        "id": uuid.uuid4().hex,
-        "job": None,
-        "group": group,
-        "created": datetime.now(UTC).isoformat(timespec="milliseconds"),
-        "product": product,
-        "measure": measure,
-        "problem": problem.as_dict(),
-        "status": status,
-        "reason": reason,
-        "badges": list(badges),
-        "result": result,
-        "environment": environment(problem.device, problem.threads),
-    }
+    manifest = environment(problem.device, problem.threads)
+    return Row.new(
+        problem.as_dict(), product, measure, result, manifest,
+        status=status, reason=reason, badges=badges, group=group,
+    )  # fmt: skip
 
 
 def _ask_agreement(tp: TensorProduct, problem: Problem, elements: int) -> dict[str, Any]:

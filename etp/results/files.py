@@ -1,0 +1,32 @@
+"""Files of results, written whole or not at all."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+from etp.results.rows import Row, jsonl
+
+
+def write_jsonl(path: Path, rows: Iterable[Row]) -> None:
+    """Write rows as JSON Lines through a temporary file, so that no half-written file is left.
+
+    What is no regular file, such as a pipe or ``/dev/null``, is written to as it is.
+
+    Raises:
+        ValueError: If the path is a folder.
+    """
+    if path.is_dir():
+        raise ValueError(f"out must be a file, {path} is a folder")
+    if path.exists() and not path.is_file():
+        with path.open("w", encoding="utf-8") as file:
+            file.write(jsonl(rows))
+        return
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        with part.open("w", encoding="utf-8") as file:
+            file.write(jsonl(rows))
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
