@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,7 @@ from etp.measure.oracle import evaluate
 from etp.product.base import TensorProduct
 from etp.products._tiled import Tiled
 
+ROOT = Path(__file__).resolve().parents[2]
 NO_COMPILER = shutil.which("g++") is None and shutil.which("c++") is None
 needs_compiler = pytest.mark.skipif(NO_COMPILER, reason="no C++ compiler on this machine")
 needs_numba = pytest.mark.skipif(
@@ -158,18 +160,84 @@ def test_nan_and_infinity_reach_their_own_sample_and_no_other(name, bad):
     assert torch.equal(spoilt[others], clean[others])
 
 
+@pytest.fixture
+def threads():
+    """Restore the number of threads."""
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
 @needs_compiler
-def test_threads_do_not_change_the_result():
+@pytest.mark.parametrize("name", PRODUCTS)
+def test_threads_do_not_change_the_result(name, threads):
+    tp = make(name, "wide")
+    x, y = (t.requires_grad_() for t in draw(tp, 1500, torch.float32))
+    found = []
+    for count in (1, 2, 3, 8):
+        torch.set_num_threads(count)
+        z = tp(x, y)
+        found.append((z, *torch.autograd.grad(z, (x, y), torch.ones_like(z))))
+    for others in found[1:]:
+        assert all(torch.equal(mine, first) for mine, first in zip(others, found[0], strict=True))
+
+
+@needs_compiler
+def test_python_threads_that_call_at_once_get_their_own_results():
     tp = make("cg-sparse", "wide")
-    x, y = draw(tp, 4000, torch.float32)
-    threads = torch.get_num_threads()
+    batches = [300 + 41 * k for k in range(8)]
+    wanted = [tp(*draw(tp, batch)) for batch in batches]
+
+    def many(k: int) -> bool:
+        x, y = draw(tp, batches[k])
+        return all(torch.equal(tp(x, y), wanted[k]) for _ in range(20))
+
+    with ThreadPoolExecutor(4) as pool:
+        assert all(pool.map(many, range(8)))
+
+
+IN_A_CHILD = """
+import os, sys, torch
+from etp import products
+torch.set_num_threads(2)
+tp = products.get("cg-sparse")("0e+1o+2e", "0e+1o+2e")
+x, y = tp.random_inputs(5000, torch.Generator().manual_seed(0), torch.float32)
+wanted = tp(x, y)
+children = []
+for _ in range(3):
+    pid = os.fork()
+    if pid == 0:
+        right = all(bytes(tp(x, y).numpy()) == bytes(wanted.numpy()) for _ in range(20))
+        os._exit(0 if right else 1)
+    children.append(pid)
+print([os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in children])
+assert torch.equal(tp(x, y), wanted)
+"""
+
+
+@needs_compiler
+def test_a_child_of_a_process_that_has_computed_computes_too():
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", IN_A_CHILD],
+        capture_output=True, text=True, timeout=120, env=os.environ | {"PYTHONPATH": str(ROOT)},
+    )  # fmt: skip
+    assert done.stdout == "[0, 0, 0]\n", done.stderr
+
+
+@needs_compiler
+def test_busy_neighbours_do_not_change_the_result(threads):
+    tp = make("gaunt-grid", "natural")
+    x, y = draw(tp, 3000, torch.float32)
+    torch.set_num_threads(1)
+    wanted = tp(x, y)
+    torch.set_num_threads(3)
+    busy = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(3)]
     try:
-        torch.set_num_threads(1)
-        one = tp(x, y)
-        torch.set_num_threads(2)
-        assert torch.equal(tp(x, y), one)
+        assert all(torch.equal(tp(x, y), wanted) for _ in range(200))
     finally:
-        torch.set_num_threads(threads)
+        for process in busy:
+            process.kill()
+            process.wait()
 
 
 @needs_compiler

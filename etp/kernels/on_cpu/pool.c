@@ -18,6 +18,7 @@
 #include <signal.h>
 #include <stdatomic.h>
 #include <stdlib.h>
+#include <string.h>
 #include <time.h>
 
 #ifdef __APPLE__
@@ -50,10 +51,12 @@ static void semaphore_wait(Semaphore *s) {
 #define HELPER_LOOKS_NS 50000 /* about what it takes to wake a helper */
 #define CALLER_LOOKS_NS 20000 /* then it gives its core to the helper that it waits for */
 
+#define SHARES 8 /* of what is left per thread: a claim is large first, and a piece in the end */
+
 typedef struct Job {
-    _Atomic uint64_t ticket;
-    _Atomic int64_t unfinished; /* pieces, and one for the caller */
-    atomic_int taken;
+    _Alignas(64) _Atomic uint64_t ticket;
+    _Alignas(64) _Atomic int64_t unfinished; /* pieces, and one for the caller */
+    atomic_int taken, shares;
     Semaphore finished;
     void (*piece)(void *context, int64_t index);
     void *context;
@@ -92,31 +95,38 @@ static void breathe(void) {
     sched_yield();
 }
 
-/* Take one piece: the number of pieces that were left with it, or 0. A helper joins with its first
- * piece; `*call` is the call that it has joined. */
-static int64_t claim(Job *job, int joining, uint64_t *call) {
-    uint64_t seen = atomic_load(&job->ticket), next;
+/* Take some of the pieces of a call. */
+typedef struct {
+    int64_t call, left, count; /* pieces before the claim, and in it; 0 where there was nothing to take */
+} Claim;
+
+/* A helper joins with its first claim, `call` negative; later ones are in the call it has joined. */
+static Claim claim(Job *job, int64_t call) {
+    uint64_t seen = atomic_load(&job->ticket), next, count;
     do {
-        if (PIECES(seen) == 0) return 0;
-        if (joining ? SEATS(seen) == 0 : seen / CALL != *call) return 0;
-        next = seen - PIECE - (joining ? SEAT : 0);
+        if (PIECES(seen) == 0) return (Claim){0};
+        if (call < 0 ? SEATS(seen) == 0 : seen / CALL != (uint64_t)call) return (Claim){0};
+        count = 1 + PIECES(seen) / (uint64_t)atomic_load(&job->shares);
+        next = seen - count * PIECE - (call < 0 ? SEAT : 0);
     } while (!atomic_compare_exchange_weak(&job->ticket, &seen, next));
-    *call = seen / CALL;
-    return (int64_t)PIECES(seen);
+    return (Claim){(int64_t)(seen / CALL), (int64_t)PIECES(seen), (int64_t)count};
+}
+
+static void work(Job *job, Claim c) {
+    const int64_t first = job->end - c.left;
+    for (int64_t index = first; index < first + c.count; index++) job->piece(job->context, index);
 }
 
 /* Whether a piece was found to do in any job. */
 static int help_somebody(void) {
     int helped = 0;
-    for (Job *job = atomic_load(&jobs); job; job = job->next) {
-        uint64_t call;
-        int64_t left = claim(job, 1, &call);
-        for (; left; left = claim(job, 0, &call)) {
-            job->piece(job->context, job->end - left);
+    for (Job *job = atomic_load(&jobs); job; job = job->next)
+        for (Claim c = claim(job, -1); c.count; c = claim(job, c.call)) {
+            work(job, c);
             helped = 1;
-            if (atomic_fetch_sub(&job->unfinished, 1) == 1) semaphore_post(&job->finished);
+            if (atomic_fetch_sub(&job->unfinished, c.count) == c.count)
+                semaphore_post(&job->finished);
         }
-    }
     return helped;
 }
 
@@ -181,8 +191,11 @@ static void wake_helpers(int wanted) {
 static Job *take_job(void) {
     for (Job *job = atomic_load(&jobs); job; job = job->next)
         if (!atomic_load(&job->taken) && !atomic_exchange(&job->taken, 1)) return job;
-    Job *job = calloc(1, sizeof(Job));
-    if (!job || semaphore_init(&job->finished)) {
+    Job *job = aligned_alloc(64, sizeof(Job));
+    if (!job) return NULL;
+    memset(job, 0, sizeof(Job));
+    atomic_store(&job->shares, SHARES);
+    if (semaphore_init(&job->finished)) {
         free(job);
         return NULL;
     }
@@ -194,13 +207,14 @@ static Job *take_job(void) {
 
 /* Indices below job->end, `count` of them, with helpers. */
 static void share(Job *job, int64_t count, int seats) {
-    uint64_t call = atomic_load(&job->ticket) / CALL + 1;
-    int64_t left, done = 1;
+    /* The number of the call starts anew when its bits are used up. */
+    const uint64_t ticket = (atomic_load(&job->ticket) / CALL + 1) * CALL;
+    int64_t done = 1;
+    atomic_store(&job->shares, SHARES * (seats + 1));
     atomic_store(&job->unfinished, count + 1);
-    atomic_store(&job->ticket, call * CALL + (uint64_t)seats * SEAT + (uint64_t)count);
-    call = call * CALL / CALL; /* the number starts anew when its bits are used up */
+    atomic_store(&job->ticket, ticket + (uint64_t)seats * SEAT + (uint64_t)count);
     wake_helpers(seats);
-    for (; (left = claim(job, 0, &call)); done++) job->piece(job->context, job->end - left);
+    for (Claim c; (c = claim(job, (int64_t)(ticket / CALL))).count; done += c.count) work(job, c);
     if (atomic_fetch_sub(&job->unfinished, done) == done) return;
     const int64_t until = now() + CALLER_LOOKS_NS;
     while (atomic_load(&job->unfinished) && now() < until) breathe();
