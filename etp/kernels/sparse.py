@@ -1,7 +1,7 @@
 """Bilinear map given by a table of non-zeros: ``z[n, k] += w * x[n, i] * y[n, j]``.
 
-Its derivatives are bilinear maps with the same entries in other roles, so one kernel serves any
-order of differentiation.
+Walked by Numba where there is no C++ compiler. Its derivatives are bilinear maps with the same
+entries in other roles, so one kernel serves any order of differentiation.
 """
 
 from __future__ import annotations
@@ -13,13 +13,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 from torch import Tensor
 
+from etp.kernels.modes import plain_only, traced
 from etp.kernels.on_cpu import compose, program
 
 if TYPE_CHECKING:
     from etp.product.base import TensorProduct
-
-_CHUNK = 1 << 22
-"""Numbers held at once by the plain form."""
 
 
 class Form(NamedTuple):
@@ -108,9 +106,14 @@ class SparseTable:
     def _form(self, form: str, dtype: torch.dtype) -> Form:
         owner, prefix = self._owner, f"{self._name}_{form}"
         rows, first, second = (
-            owner.get_buffer(f"{prefix}_{part}") for part in ("rows", "first", "second")
+            owner.index(f"{prefix}_{part}") for part in ("rows", "first", "second")
         )
         return Form(rows, first, second, owner.table(prefix, dtype))
+
+
+def applies(x: Tensor) -> bool:
+    """Whether the walk is at hand for ``x``, and nothing but numbers is asked for."""
+    return x.is_cpu and type(x) is Tensor and not (traced() or plain_only() or cpu_kernel_missing())
 
 
 def sparse_bilinear(x: Tensor, y: Tensor, forms: Forms) -> Tensor:
@@ -146,49 +149,18 @@ def _swapped(form: Form) -> Form:
     return form._replace(first=form.second, second=form.first)
 
 
-@torch.library.custom_op("etp::sparse_bilinear", mutates_args=())
 def apply_form(
     x: Tensor, y: Tensor, rows: Tensor, first: Tensor, second: Tensor, values: Tensor
 ) -> Tensor:
-    """Evaluate one form, shape (N, len(rows) - 1). An operator, so that torch.compile keeps it."""
+    """Evaluate one form, shape (N, len(rows) - 1)."""
+    from etp.kernels.on_cpu import sparse_cpu
+
     out = x.new_empty(len(x), len(rows) - 1)
-    if x.device.type == "cpu" and cpu_kernel_missing() is None:
-        from etp.kernels.on_cpu import sparse_cpu
-
-        sparse_cpu.run(x, y, rows, first, second, values, out)
-    else:
-        _plain(x, y, rows, first, second, values, out)
+    sparse_cpu.run(x, y, rows, first, second, values, out)
     return out
-
-
-@apply_form.register_fake
-def _(x: Tensor, y: Tensor, rows: Tensor, first: Tensor, second: Tensor, values: Tensor) -> Tensor:
-    return x.new_empty(x.shape[0], rows.shape[0] - 1)
 
 
 @cache
 def cpu_kernel_missing() -> str | None:
     """Why the kernel used where there is no C++ compiler cannot be; None if it can."""
     return None if find_spec("numba") else "numba is not installed: pip install numba"
-
-
-def _plain(
-    x: Tensor,
-    y: Tensor,
-    rows: Tensor,
-    first: Tensor,
-    second: Tensor,
-    values: Tensor,
-    out: Tensor,
-) -> None:
-    """Reference in plain PyTorch, a bounded number of entries at a time."""
-    counts = (rows[1:] - rows[:-1]).long()
-    places = torch.repeat_interleave(torch.arange(len(counts), device=x.device), counts)
-    wide = torch.promote_types(x.dtype, torch.float32)
-    total = torch.zeros(out.shape, dtype=wide, device=x.device)
-    step = max(1, _CHUNK // max(1, len(x)))
-    for start in range(0, len(values), step):
-        part = slice(start, start + step)
-        terms = x[:, first[part]].to(wide) * y[:, second[part]].to(wide) * values[part].to(wide)
-        total.index_add_(1, places[part], terms)
-    out.copy_(total)

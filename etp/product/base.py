@@ -8,9 +8,9 @@ measures in :mod:`etp.measure` hold the two against each other.
 from __future__ import annotations
 
 import importlib
-from abc import ABCMeta, abstractmethod
+from abc import abstractmethod
 from collections.abc import Iterable, Iterator
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar, NamedTuple, NoReturn
 
 import torch
 from e3nn import o3
@@ -19,18 +19,21 @@ from typing_extensions import override
 
 from etp import irreps as irreps_module
 from etp.irreps import Layout, Meeting
+from etp.kernels.modes import autocasting
 from etp.problem import Kind, Weights
 from etp.product import applicability, weighting
 from etp.product.layout import (
     are_rows,
     as_filter,
+    batch_shape,
     channel_index,
     check_inputs,
     common_channels,
     distinct,
     output_index,
+    promoted,
 )
-from etp.product.tables import TableModule
+from etp.product.tables import BuiltForReal, TableModule
 from etp.product.weighting import Per, Split, Weighting, scaled
 
 
@@ -58,13 +61,14 @@ class Cost(NamedTuple):
         return 2 * self.macs
 
 
-class Kinds(ABCMeta):
+class Kinds(BuiltForReal):
     """Type of the classes of products: calling one gives the kind that the inputs ask for."""
 
-    def __call__(cls, *args: Any, **options: Any) -> Any:
+    @override
+    def __call__(self, *args: Any, **options: Any) -> Any:
         """Construct a pair product as the class describes it, or its edge product."""
         of_kind = importlib.import_module("etp.product.edge").of_kind
-        return of_kind(cls, super().__call__, *args, **options)
+        return of_kind(self, super().__call__, *args, **options)
 
 
 class TensorProduct(TableModule, metaclass=Kinds):
@@ -73,7 +77,8 @@ class TensorProduct(TableModule, metaclass=Kinds):
     Multiplicities are channels: channel u of input 1 meets channel u of input 2. Where input 2 has
     one channel and input 1 others, the class gives an :class:`etp.product.edge.EdgeProduct` of the
     same algorithm. The product works in the dtype of its inputs; its tables are kept in float64 and
-    cast last.
+    cast last. Under autocast inputs of different dtypes are promoted to the wider one, and nothing
+    else changes.
 
     Args:
         irreps_in1: First input, every irrep with the same multiplicity C.
@@ -273,14 +278,24 @@ class TensorProduct(TableModule, metaclass=Kinds):
         Raises:
             ValueError: If a shape, dtype or device does not fit; the message says what must hold.
         """
-        if weights is None and are_rows(x1, x2, self._widths, self._device):
+        if autocast := autocasting(self._device.type):
+            x1, x2, weights = promoted(x1, x2, weights)
+        if weights is None and not autocast and are_rows(x1, x2, self._widths, self._device):
             return self.multiply_channels(x1, x2)
         irreps = (self.irreps_in1, self.irreps_in2)
         check_inputs((x1, x2), irreps, self._widths, self._device)
-        batch = torch.broadcast_shapes(x1.shape[:-1], x2.shape[:-1])
         if weights is not None:
             weighting.check(weights, x1, self.weight_numel)
-            batch = torch.broadcast_shapes(batch, weights.shape[:-1])
+        batch = batch_shape(x1, x2, weights)
+        if not autocast:
+            return self._multiply_batch(x1, x2, weights, batch)
+        # The product works in the dtype of its inputs: autocast would take digits from its maps.
+        with torch.autocast(self._device.type, enabled=False):
+            return self._multiply_batch(x1, x2, weights, batch)
+
+    def _multiply_batch(
+        self, x1: Tensor, x2: Tensor, weights: Tensor | None, batch: torch.Size
+    ) -> Tensor:
         if 0 in batch:
             # Transforms refuse empty batches; the sums keep the result differentiable.
             empty = x1.new_zeros(*batch, self._widths[2]) + x1.sum() + x2.sum()
@@ -370,6 +385,13 @@ class TensorProduct(TableModule, metaclass=Kinds):
         shape = (self.weight_numel,) if weights == "shared" else (batch, self.weight_numel)
         return torch.randn(shape, dtype=torch.float64, generator=generator).to(dtype)
 
+    def __prepare_scriptable__(self) -> NoReturn:
+        """Called by ``torch.jit.script``, which reads source and cannot read this."""
+        raise TypeError(
+            f"torch.jit.script cannot read {self.name}: use torch.jit.trace, or torch.export with "
+            "torch._inductor.aoti_compile_and_package, whose files run where etp is not"
+        )
+
     def extra_repr(self) -> str:
         """Shown by ``print``."""
         return f"{self.irreps_in1} x {self.irreps_in2} -> {self.irreps_out}"
@@ -408,13 +430,13 @@ class TensorProduct(TableModule, metaclass=Kinds):
         self._as_they_lie = not self._buffers
 
     def _to_channels(self, x: Tensor, layout: str, dim: int) -> Tensor:
-        index = self._buffers.get(layout)
+        index = self.optional_index(layout)
         if index is not None:
             x = x.index_select(-1, index)
         return x if x.ndim == 2 and x.shape[1] == dim else x.reshape(-1, dim)
 
     def _from_channels(self, z: Tensor) -> Tensor:
-        index = self._buffers.get("layout_out")
+        index = self.optional_index("layout_out")
         if index is None:
             return z
         return z.reshape(-1, len(index)).index_select(-1, index)

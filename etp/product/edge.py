@@ -22,6 +22,7 @@ from etp.irreps import LAYOUTS, Layout
 from etp.problem import Weights
 from etp.product.base import Cost, TensorProduct
 from etp.product.layout import distinct, places, terms
+from etp.product.tables import BuiltForReal, TableModule
 
 OF_CLASS = (
     "name", "title", "reference", "group", "keeps_paths", "weights_per", "mimo_exponent", "rule",
@@ -62,7 +63,8 @@ def of_kind(
     second = irreps_module.parse(irreps_in2, "irreps_in2")
     if irreps_module.meeting(terms(first), terms(second)) == "edge":
         # Not its own __call__, which is this function.
-        made: TensorProduct = type.__call__(cls.edge_class(), cls, first, second, layout, options)
+        kind = cls.edge_class()
+        made: TensorProduct = BuiltForReal.__call__(kind, cls, first, second, layout, options)
         return made
     if layout != "mul_ir" and any(mul > 1 for mul, _ in first):
         raise ValueError(
@@ -202,7 +204,7 @@ class EdgeProduct(TensorProduct):
     def multiply_channels(self, x1: Tensor, x2: Tensor, weights: Tensor | None = None) -> Tensor:
         x2 = x2.contiguous()
         z = torch.cat([group(x1, x2, weights) for group in self.groups], dim=1)
-        order = self._buffers["output_order"]
+        order = self.optional_index("output_order")
         return z if order is None else z.index_select(1, order)
 
     @override
@@ -264,7 +266,7 @@ class EdgeProduct(TensorProduct):
         return super().random_weights(weights, batch, generator, dtype)
 
 
-class Group(torch.nn.Module):
+class Group(TableModule):
     """Channels of an edge product that hold the same irreps.
 
     Args:
@@ -332,20 +334,20 @@ class Group(torch.nn.Module):
 
     def forward(self, x1: Tensor, x2: Tensor, weights: Tensor | None) -> Tensor:
         """Rows (E, in1.dim), (E, in2.dim) and weights to (E, components of these channels)."""
-        source, present = self._buffers["source"], self._buffers["present"]
+        source, present = self.optional_index("source"), self.optional_index("present")
         rows = x1 if source is None else x1.index_select(1, source)
         if present is not None:
             rows = rows * present.flatten()
-        rows = rows.reshape(len(x1) * self.count, -1)
+        rows = rows.reshape(x1.shape[0] * self.count, -1)
         if weights is not None:
             chosen = weights.reshape(-1, weights.shape[-1]).index_select(
-                1, self.get_buffer("weight_source")
+                1, self.index("weight_source")
             )
-            weights = chosen.reshape(len(chosen) * self.count, -1)
+            weights = chosen.reshape(chosen.shape[0] * self.count, -1)
         z = self.core.multiply_shared(rows, x2, weights)
-        kept = self._buffers["kept"]
+        kept = self.optional_index("kept")
         z = z if kept is None else z.index_select(1, kept)
-        return z.reshape(len(x1), -1)
+        return z.reshape(x1.shape[0], -1)
 
     def macs(self) -> int:
         """Multiply-adds for one edge."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from functools import reduce
 from itertools import pairwise
 from typing import Any
 
@@ -50,6 +51,8 @@ def are_rows(x1: Tensor, x2: Tensor, widths: Sequence[int], device: torch.device
 
     What does not pass is looked at again by :func:`check_inputs`.
     """
+    if not (isinstance(x1, Tensor) and isinstance(x2, Tensor)):
+        return False
     shape1, shape2 = x1.shape, x2.shape
     return (
         len(shape1) == len(shape2) == 2
@@ -76,6 +79,8 @@ def check_inputs(
     """
     for number, x in enumerate(inputs):
         name = f"x{number + 1}"
+        if not isinstance(x, Tensor):
+            raise ValueError(f"{name} must be a torch.Tensor, got {type(x).__name__}")
         if x.ndim == 0 or x.shape[-1] != widths[number]:
             raise ValueError(
                 f"{name} must have shape (..., {widths[number]}) for irreps {irreps[number]}, "
@@ -91,6 +96,35 @@ def check_inputs(
     x1, x2 = inputs
     if x1.dtype != x2.dtype:
         raise ValueError(f"x1 and x2 must have the same dtype, got {x1.dtype} and {x2.dtype}")
+
+
+def batch_shape(x1: Tensor, x2: Tensor, weights: Tensor | None) -> torch.Size:
+    """Leading axes of the output.
+
+    Raises:
+        ValueError: If those of the inputs do not broadcast.
+    """
+    shapes = {"x1": x1.shape[:-1], "x2": x2.shape[:-1]}
+    if weights is not None:
+        shapes["weights"] = weights.shape[:-1]
+    try:
+        return torch.broadcast_shapes(*shapes.values())
+    except RuntimeError:
+        names = " and ".join(shapes)
+        got = " and ".join(str(tuple(shape)) for shape in shapes.values())
+        raise ValueError(f"{names} must have leading axes that broadcast, got {got}") from None
+
+
+def promoted(
+    x1: Tensor, x2: Tensor, weights: Tensor | None
+) -> tuple[Tensor, Tensor, Tensor | None]:
+    """All in the widest of their floating point dtypes, as PyTorch's own operators promote."""
+    given = [x for x in (x1, x2, weights) if isinstance(x, Tensor)]
+    if not all(x.dtype.is_floating_point for x in given) or len({x.dtype for x in given}) == 1:
+        return x1, x2, weights
+    wide = reduce(torch.promote_types, [x.dtype for x in given])
+    first, second, *free = (x.to(wide) for x in given)
+    return first, second, free[0] if free else None
 
 
 def distinct(irreps: o3.Irreps) -> tuple[o3.Irrep, ...]:

@@ -2,21 +2,44 @@
 
 from __future__ import annotations
 
+from abc import ABCMeta
 from collections.abc import Callable
-from typing import Self
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
 from typing_extensions import override
 
+from etp.kernels.modes import real_tensors, seen
 
-class TableModule(nn.Module):
-    """Module with float64 tables that follow it from device to device; nothing of it is saved."""
+
+class BuiltForReal(ABCMeta):
+    """Builds modules on the CPU, whatever mode is in force, and then moves them.
+
+    Coefficients are computed, so that there is no product without values: what is built where the
+    default device is ``meta``, or in inference mode, can be moved and trained like any other.
+    """
+
+    @override
+    def __call__(cls, *args: Any, **kwargs: Any) -> Any:
+        device = torch.get_default_device()
+        with real_tensors():
+            module = super().__call__(*args, **kwargs)
+        return module if device.type == "cpu" else module.to(device)
+
+
+class TableModule(nn.Module, metaclass=BuiltForReal):
+    """Module with constants that follow it from device to device; nothing of them is saved.
+
+    Tables are float64, indices are buffers that are not persistent. Originals stay on the CPU, from
+    which they are made again when the module moves.
+    """
 
     def __init__(self) -> None:
         super().__init__()
         self._device = torch.device("cpu")
         self._tables: dict[str, Tensor] = {}
+        self._indices: dict[str, Tensor] = {}
         self._cast: dict[tuple[str, torch.dtype], Tensor] = {}
 
     @property
@@ -38,21 +61,41 @@ class TableModule(nn.Module):
     def table(self, name: str, dtype: torch.dtype) -> Tensor:
         """Return a registered table in ``dtype``, cast once from float64. Read-only."""
         cast = self._cast.get((name, dtype))
-        return cast if cast is not None else self._cast_table(name, dtype)
+        return seen(cast if cast is not None else self._cast_table(name, dtype))
 
+    def index(self, name: str) -> Tensor:
+        """Return a registered index. Read-only."""
+        return seen(self.get_buffer(name))
+
+    def optional_index(self, name: str) -> Tensor | None:
+        """The same, None where none was needed or registered."""
+        index = self._buffers.get(name)
+        return None if index is None else seen(index)
+
+    @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
     def _cast_table(self, name: str, dtype: torch.dtype) -> Tensor:
-        # A table made in inference mode could not be used by autograd later.
-        with torch.inference_mode(False):
-            cast = self._tables[name].to(dtype).contiguous()
+        with real_tensors():
+            cast = self._tables[name].to(self._device, dtype).contiguous()
         self._cast[name, dtype] = cast
         return cast
 
     @override
+    def register_buffer(self, name: str, tensor: Tensor | None, persistent: bool = True) -> None:
+        if not persistent:
+            if tensor is None:  # torch.export would count it as an input
+                return
+            # Its own memory under each name: export takes two names of one tensor for one input.
+            tensor = self._indices[name] = tensor.clone()
+        super().register_buffer(name, tensor, persistent)
+
+    @override
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
-        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
-        probe = fn(torch.empty(0, device=self._device))
-        self._device = probe.device
-        self._tables = {name: table.to(probe.device) for name, table in self._tables.items()}
+        with real_tensors():
+            super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+            probe = fn(torch.empty(0, device=self._device))
+            self._device = probe.device
+            # Their values do not come from the outside: nothing but the device is asked of them.
+            self._buffers |= {name: t.to(probe.device) for name, t in self._indices.items()}
         self._cast = {}
         for name in self._tables:
             self._cast_table(name, probe.dtype)

@@ -145,14 +145,14 @@ class Weighting:
 
     def spread(self, rows: Tensor, side: Side, number: int = 0) -> Tensor:
         """(G, factors) to (G, components of a side): the factor of each component."""
-        return rows.index_select(-1, self._owner.get_buffer(f"weights_{side}_{number}"))
+        return rows.index_select(-1, self._owner.index(f"weights_{side}_{number}"))
 
 
 def scaled(x: Tensor, factors: Tensor) -> Tensor:
     """Multiply rows (N, dim) by factors (G, dim), row n by factor row n mod G."""
-    if len(factors) in (1, len(x)):
+    if factors.shape[0] == 1 or factors.shape[0] == x.shape[0]:
         return x * factors
-    return (x.unflatten(0, (-1, len(factors))) * factors).flatten(0, 1)
+    return (x.unflatten(0, (-1, factors.shape[0])) * factors).flatten(0, 1)
 
 
 def check(weights: Tensor, like: Tensor, numel: int) -> None:
@@ -161,6 +161,8 @@ def check(weights: Tensor, like: Tensor, numel: int) -> None:
     Raises:
         ValueError: Saying what must hold.
     """
+    if not isinstance(weights, Tensor):
+        raise ValueError(f"weights must be a torch.Tensor, got {type(weights).__name__}")
     if weights.ndim == 0 or weights.shape[-1] != numel:
         raise ValueError(
             f"weights must have shape ({numel},) or (..., {numel}), got {tuple(weights.shape)}"

@@ -253,11 +253,11 @@ class FieldTransform:
     def to_grid(self, x: Tensor) -> tuple[Tensor, ...]:
         """(N, features) to one (N, res_beta * res_alpha) for each field."""
         if self._by_order is None:
-            index = self._owner._buffers[f"{self._name}_positions"]
+            index = self._owner.optional_index(f"{self._name}_positions")
             columns = x if index is None else x.index_select(-1, index)
-            return (columns @ self._owner.table(f"{self._name}_dense", x.dtype)).chunk(
-                self._count, dim=1
-            )
+            values = columns @ self._owner.table(f"{self._name}_dense", x.dtype)
+            # Not "chunk", whose derivative torch.jit gets wrong where a part is not used.
+            return values.unflatten(1, (self._count, -1)).unbind(1)
         rows = self._by_order.to_rows(x).permute(1, 2, 0).chunk(self._count, dim=1)
         return tuple((part @ self._waves(i, x.dtype)).flatten(1) for i, part in enumerate(rows))
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
+from etp.kernels.modes import plain_only
 from etp.kernels.multilinear import PRODUCT, Form, evaluate, intern
 from etp.kernels.on_gpu.triton_source import serves
 from etp.product.base import TensorProduct
@@ -35,7 +36,7 @@ class Fused(TensorProduct):
 
     @override
     def multiply_channels(self, x1: Tensor, x2: Tensor, weights: Tensor | None = None) -> Tensor:
-        served = weights is None and serves(x1.device.type)
+        served = weights is None and serves(x1.device.type) and not plain_only()
         if served and (key := self.fused_key()) is not None:
             return evaluate(key, PRODUCT, [x1, x2])[0]
         return super().multiply_channels(x1, x2, weights)

@@ -17,6 +17,7 @@ from e3nn import o3
 from torch import Tensor, nn
 from typing_extensions import override
 
+from etp.kernels.modes import real_tensors
 from etp.maths import so3
 from etp.problem import Weights
 from etp.product.base import Cost, Path, TensorProduct
@@ -110,7 +111,7 @@ class LibraryProduct(TensorProduct):
 
     @override
     def timed_output(self, z: Tensor) -> Tensor:
-        return self._from_channels(self._to_rows(z)).reshape(len(z), -1)
+        return self._from_channels(self._to_rows(z)).reshape(z.shape[0], -1)
 
     @property
     @override
@@ -126,11 +127,12 @@ class LibraryProduct(TensorProduct):
         return found
 
     def _built(self, dtype: torch.dtype) -> LibraryCall:
-        if self.device.type not in self.runs_on:
+        if self.device.type not in (*self.runs_on, "meta"):
             raise ValueError(
                 f"{self.name} runs on {' and '.join(self.runs_on)} only, got {self.device.type}"
             )
-        call = self.library_call(dtype, self.device)
+        with real_tensors():
+            call = self.library_call(dtype, self.device)
         return call if self._compiler is None else self._compiler(call)
 
     @override
@@ -144,7 +146,8 @@ class LibraryProduct(TensorProduct):
         super()._apply(fn, recurse)
         self._calls.clear()
         # Now rather than at the first call: it belongs to setting up, and compilers cannot do it.
-        self._call(fn(torch.empty(0, device=self.device)).dtype)
+        if self.device.type in self.runs_on:
+            self._call(fn(torch.empty(0, device=self.device)).dtype)
         return self
 
     def __getstate__(self) -> dict[str, Any]:
@@ -172,7 +175,7 @@ class LibraryProduct(TensorProduct):
         return self._selected(z, "own_out").reshape(-1, self._dims[2])
 
     def _selected(self, x: Tensor, name: str) -> Tensor:
-        index = self._buffers[name]
+        index = self.optional_index(name)
         return x if index is None else x.index_select(-1, index)
 
 
@@ -186,8 +189,8 @@ class WeightedLibraryProduct(LibraryProduct):
     @override
     def more_inputs(self, like: Tensor, weights: Tensor | None = None) -> tuple[Tensor, ...]:
         if weights is None:
-            return (like.new_ones(len(like), self.weight_numel),)
-        return (weights.expand(len(like), -1).contiguous(),)
+            return (like.new_ones(like.shape[0], self.weight_numel),)
+        return (weights.expand(like.shape[0], -1).contiguous(),)
 
     @override
     def cost(self, batch: int, itemsize: int, weights: Weights = "none") -> Cost:

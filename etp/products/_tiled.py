@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
+from etp.kernels.modes import real_tensors
 from etp.kernels.on_cpu import build, program, tile
 from etp.product.base import TensorProduct
 
@@ -33,15 +34,15 @@ class Tiled(TensorProduct):
 
     def run_programs(self, x1: Tensor, x2: Tensor, attribute: str) -> Tensor:
         """Run the programs under this attribute on tensors that tiles apply to."""
-        if torch.compiler.is_compiling():
-            number = self._graph_number(attribute, x1.dtype)
-        else:
-            number = tile.kept(getattr(self, attribute), x1.dtype).number
-        return tile.bilinear(x1, x2, number)
+        return tile.bilinear(x1, x2, self._packed(attribute, x1.dtype))
 
     @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
-    def _graph_number(self, attribute: str, dtype: torch.dtype) -> int:
-        return tile.kept_for_graph(getattr(self, attribute), dtype)
+    def _packed(self, attribute: str, dtype: torch.dtype) -> tile.Packed:
+        programs = self.__dict__.get(attribute)
+        if programs is None:
+            with real_tensors():
+                programs = getattr(self, attribute)
+        return tile.kept(programs, dtype)
 
     @override
     def run_macs(self) -> int:

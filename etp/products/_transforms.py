@@ -25,18 +25,19 @@ DENSE_POINTS = 400
 class Sector(NamedTuple):
     """Components of one value parity: their degrees, orders and positions in the features.
 
-    ``alone`` says that the features hold nothing else, in this order.
+    Attributes:
+        degrees: l of each component.
+        orders: m of each component.
+        positions: Places in the features.
+        alone: Whether the features hold nothing else, in this order.
+        lmax: Largest degree present; a number, which compilers need not compute.
     """
 
     degrees: Tensor
     orders: Tensor
     positions: Tensor
     alone: bool
-
-    @property
-    def lmax(self) -> int:
-        """Largest degree present."""
-        return int(self.degrees.max())
+    lmax: int
 
 
 def sectors(irs: Sequence[o3.Irrep]) -> dict[int, Sector]:
@@ -49,7 +50,7 @@ def sectors(irs: Sequence[o3.Irrep]) -> dict[int, Sector]:
     alone = len(found) == 1
     merged = {s: torch.cat(found[s], dim=1).unbind(0) for s in sorted(found, reverse=True)}
     return {
-        s: Sector(degrees, orders, positions, alone)
+        s: Sector(degrees, orders, positions, alone, int(degrees.max()))
         for s, (degrees, orders, positions) in merged.items()
     }
 
@@ -99,17 +100,17 @@ class ByOrder:
 
     def to_rows(self, x: Tensor) -> Tensor:
         """(N, features) to (2 lmax + 1, N, rows)."""
-        source = self._owner.get_buffer(f"{self._name}_source")
+        source = self._owner.index(f"{self._name}_source")
         table = self._owner.table(f"{self._name}_table", x.dtype)
         by_order = x.index_select(-1, source).reshape(-1, self.orders, self._degrees)
         return torch.bmm(by_order.transpose(0, 1), table)
 
     def from_rows(self, rows: Tensor) -> Tensor:
         """(2 lmax + 1, N, rows) to (N, components), in the order of the sector."""
-        place = self._owner.get_buffer(f"{self._name}_place")
+        place = self._owner.index(f"{self._name}_place")
         table = self._owner.table(f"{self._name}_table", rows.dtype)
         by_order = torch.bmm(rows, table.transpose(1, 2)).transpose(0, 1)
-        return by_order.reshape(len(by_order), -1).index_select(-1, place)
+        return by_order.reshape(by_order.shape[0], -1).index_select(-1, place)
 
 
 class GridTransform:
@@ -150,7 +151,7 @@ class GridTransform:
     def to_grid(self, x: Tensor) -> Tensor:
         """(N, features) to (N, res_beta * res_alpha)."""
         if self._by_order is None:
-            index = self._owner._buffers[self._positions]
+            index = self._owner.optional_index(self._positions)
             columns = x if index is None else x.index_select(-1, index)
             return columns @ self._owner.table(f"{self._name}_dense", x.dtype)
         rows = self._by_order.to_rows(x).permute(1, 2, 0)
@@ -177,5 +178,5 @@ class Assembly:
     def join(self, parts: Sequence[Tensor]) -> Tensor:
         """(N, components) of each sector to (N, dim_out)."""
         whole = parts[0] if len(parts) == 1 else torch.cat(list(parts), dim=-1)
-        order = self._owner._buffers[self._name]
+        order = self._owner.optional_index(self._name)
         return whole if order is None else whole.index_select(-1, order)

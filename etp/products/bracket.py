@@ -139,7 +139,7 @@ class GauntBracket(GridProduct):
             second = scaled(x2, spread(weights, "in2", part))
             factors = spread(weights, "out", part)
             for s, signal in self._signals(part, first, second).items():
-                own = factors.index_select(-1, self.get_buffer(_places(s)))
+                own = factors.index_select(-1, self.index(_places(s)))
                 z = scaled(self._from[s].from_grid(signal), own)
                 total[s] = total[s] + z if s in total else z
         return self._assembly.join([total[s] for s in self.sectors_out])

@@ -10,6 +10,7 @@ from e3nn import o3
 from torch import Tensor
 from typing_extensions import override
 
+from etp.kernels import sparse
 from etp.kernels.multilinear import PRODUCT, WEIGHTED, evaluate
 from etp.kernels.on_cpu import compose, program, tile
 from etp.kernels.on_gpu.triton_paths import path_form
@@ -21,6 +22,69 @@ from etp.product.layout import slices
 from etp.product.registry import register
 from etp.product.weighting import scaled
 from etp.products._tiled import Tiled
+
+
+class _Pairs:
+    """Plain form: an outer product and one dense matrix for all paths of a pair (l1, l2).
+
+    Args:
+        owner: Product whose paths all have c = 1; keeps the tables.
+
+    Attributes:
+        parts: Where both irreps of each pair lie.
+    """
+
+    def __init__(self, owner: TensorProduct) -> None:
+        self._owner = owner
+        parts1 = dict(zip(owner.irs_in1, slices(owner.irs_in1), strict=True))
+        parts2 = dict(zip(owner.irs_in2, slices(owner.irs_in2), strict=True))
+        by_pair: dict[tuple[o3.Irrep, o3.Irrep], list[int]] = {}
+        for number, path in enumerate(owner.paths):
+            by_pair.setdefault((path.ir_in1, path.ir_in2), []).append(number)
+        self.parts = [(parts1[ir1], parts2[ir2]) for ir1, ir2 in by_pair]
+        outputs = slices(owner.irs_out)
+        places, of_path = [], []
+        for pair, numbers in enumerate(by_pair.values()):
+            paths = [owner.paths[number] for number in numbers]
+            matrices = [so3.clebsch_gordan(*_degrees(path)).flatten(0, 1) for path in paths]
+            owner.register_table(f"matrix{pair}", torch.cat(matrices, dim=1))
+            for number, path in zip(numbers, paths, strict=True):
+                own = number if owner.keeps_paths else owner.irs_out.index(path.ir_out)
+                places.append(torch.arange(outputs[own].start, outputs[own].stop))
+                of_path.append(torch.full((path.ir_out.dim,), number))
+        self._places = places
+        order = torch.cat(places)
+        owner.register_buffer(
+            "pair_places", order.argsort() if owner.keeps_paths else order, persistent=False
+        )
+        owner.register_buffer("pair_path", torch.cat(of_path), persistent=False)
+
+    def multiply(self, x1: Tensor, x2: Tensor, weights: Tensor | None = None) -> Tensor:
+        """(N, dim1) and (N, dim2) to (N, dim_out), with weights (G, paths) or without."""
+        owner = self._owner
+        blocks = []
+        for pair, (part1, part2) in enumerate(self.parts):
+            outer = (x1[:, part1, None] * x2[:, None, part2]).flatten(1)
+            blocks.append(outer @ owner.table(f"matrix{pair}", x1.dtype))
+        z = torch.cat(blocks, dim=1)
+        if weights is not None:
+            z = scaled(z, weights.index_select(-1, owner.index("pair_path")))
+        places = owner.index("pair_places")
+        if owner.keeps_paths:
+            return z.index_select(1, places)
+        return z.new_zeros(z.shape[0], len_of(owner.irs_out)).index_add(1, places, z)
+
+    def blocks(self) -> list[compose.Dense]:
+        """The pairs as tile programs take them: parts, matrix, places of its columns."""
+        remaining = iter(self._places)
+        made = []
+        for pair, (part1, part2) in enumerate(self.parts):
+            matrix = self._owner._tables[f"matrix{pair}"].numpy()
+            places: list[Tensor] = []
+            while sum(map(len, places)) < matrix.shape[1]:
+                places.append(next(remaining))
+            made.append((part1, part2, matrix, torch.cat(places).to(torch.int32).numpy()))
+        return made
 
 
 class ClebschGordan(TensorProduct):
@@ -50,47 +114,21 @@ class ClebschGordanDense(Tiled, ClebschGordan):
         filter_ir_out: str | o3.Irreps | Sequence[o3.Irrep] | None = None,
     ) -> None:
         super().__init__(irreps_in1, irreps_in2, filter_ir_out=filter_ir_out)
-        parts1 = dict(zip(self.irs_in1, slices(self.irs_in1), strict=True))
-        parts2 = dict(zip(self.irs_in2, slices(self.irs_in2), strict=True))
-        by_pair: dict[tuple[o3.Irrep, o3.Irrep], list[Path]] = {}
-        for path in self.paths:
-            by_pair.setdefault((path.ir_in1, path.ir_in2), []).append(path)
-        self._pairs = [(parts1[ir1], parts2[ir2]) for ir1, ir2 in by_pair]
-        places: dict[Path, tuple[int, slice]] = {}
-        for number, paths in enumerate(by_pair.values()):
-            matrices = [so3.clebsch_gordan(*_degrees(path)).flatten(0, 1) for path in paths]
-            self.register_table(f"matrix{number}", torch.cat(matrices, dim=1))
-            for path, part in zip(paths, slices([p.ir_out for p in paths]), strict=True):
-                places[path] = (number, part)
-        self._places = [places[path] for path in self.paths]
+        self._pairs = _Pairs(self)
 
     @override
     def multiply_plain(self, x1: Tensor, x2: Tensor) -> Tensor:
-        blocks = []
-        for number, (part1, part2) in enumerate(self._pairs):
-            outer = (x1[:, part1, None] * x2[:, None, part2]).flatten(1)
-            blocks.append(outer @ self.table(f"matrix{number}", x1.dtype))
-        return torch.cat([blocks[number][:, part] for number, part in self._places], dim=1)
+        return self._pairs.multiply(x1, x2)
 
     @override
     @cached_property
     def programs(self) -> program.Bilinear:
         """Tile programs of this product on the CPU."""
-        places: list[list[Tensor]] = [[] for _ in self._pairs]
-        columns: list[list[Tensor]] = [[] for _ in self._pairs]
-        for (number, part), out in zip(self._places, slices(self.irs_out), strict=True):
-            columns[number].append(torch.arange(part.start, part.stop))
-            places[number].append(torch.arange(out.start, out.stop, dtype=torch.int32))
-        blocks = [
-            (part1, part2, self._tables[f"matrix{n}"].cpu()[:, torch.cat(columns[n])].numpy(),
-             torch.cat(places[n]).numpy())
-            for n, (part1, part2) in enumerate(self._pairs)
-        ]  # fmt: skip
-        return compose.of_dense(blocks, self._dims)
+        return compose.of_dense(self._pairs.blocks(), self._dims)
 
     @override
     def macs(self) -> int:
-        outer = sum((a.stop - a.start) * (b.stop - b.start) for a, b in self._pairs)
+        outer = sum((a.stop - a.start) * (b.stop - b.start) for a, b in self._pairs.parts)
         dense = sum(p.ir_in1.dim * p.ir_in2.dim * p.ir_out.dim for p in self.paths)
         return outer + dense
 
@@ -107,7 +145,7 @@ class FusedPaths(TensorProduct):
         if serves(x1.device.type) and (form := self._fused(weights is not None)) is not None:
             if weights is None:
                 return evaluate(form, PRODUCT, [x1, x2])[0]
-            each = weights.reshape(-1, self.weight_numel).expand(len(x1), -1)
+            each = weights.reshape(-1, self.weight_numel).expand(x1.shape[0], -1)
             return evaluate(form, WEIGHTED, [x1, x2, each])[0]
         return super().multiply_channels(x1, x2, weights)
 
@@ -137,10 +175,13 @@ class ClebschGordanSparse(Tiled, FusedPaths, ClebschGordan):
         dims = (len_of(self.irs_in1), len_of(self.irs_in2), len_of(self.irs_out))
         values = torch.cat([values for _, values in blocks])
         self._sparse = SparseTable(self, "coefficients", entries, values, dims)
+        self._pairs = _Pairs(self)
 
     @override
     def multiply_plain(self, x1: Tensor, x2: Tensor) -> Tensor:
-        return sparse_bilinear(x1, x2, self._sparse.forms(x1.dtype))
+        if sparse.applies(x1):
+            return sparse_bilinear(x1, x2, self._sparse.forms(x1.dtype))
+        return self._pairs.multiply(x1, x2)
 
     @override
     @cached_property
@@ -184,6 +225,7 @@ class ClebschGordanSummed(Tiled, FusedPaths):
         entries = torch.cat([entries for entries, _ in blocks], dim=1)
         values = torch.cat([values for _, values in blocks])
         self._sparse = SparseTable(self, "coefficients", entries, values, dims)
+        self._pairs = _Pairs(self)
         # The input with fewer components to scale, each path its own copy.
         read = [[path.ir_in1 for path in self.paths], [path.ir_in2 for path in self.paths]]
         self._side = int(len_of(read[0]) > len_of(read[1]))
@@ -207,7 +249,9 @@ class ClebschGordanSummed(Tiled, FusedPaths):
 
     @override
     def multiply_plain(self, x1: Tensor, x2: Tensor) -> Tensor:
-        return sparse_bilinear(x1, x2, self._sparse.forms(x1.dtype))
+        if sparse.applies(x1):
+            return sparse_bilinear(x1, x2, self._sparse.forms(x1.dtype))
+        return self._pairs.multiply(x1, x2)
 
     @override
     @cached_property
@@ -215,20 +259,23 @@ class ClebschGordanSummed(Tiled, FusedPaths):
         """Tile programs of this product on the CPU."""
         return self._sparse.programs
 
-    @property
+    @cached_property
     def weighted_programs(self) -> program.Bilinear:
         """The same, for one input with its components scaled for each path."""
         return self._weighted.programs
 
     @override
     def multiply_weighted(self, x1: Tensor, x2: Tensor, weights: Tensor) -> Tensor:
-        factors = weights.index_select(-1, self.get_buffer("of_path"))
-        source = self.get_buffer("source")
+        on_tiles = tile.applies(x1)
+        if not (on_tiles or sparse.applies(x1)):
+            return self._pairs.multiply(x1, x2, weights)
+        factors = weights.index_select(-1, self.index("of_path"))
+        source = self.index("source")
         if self._side:
             x2 = scaled(x2.index_select(-1, source), factors)
         else:
             x1 = scaled(x1.index_select(-1, source), factors)
-        if tile.applies(x1):
+        if on_tiles:
             return self.run_programs(x1, x2, "weighted_programs")
         return sparse_bilinear(x1, x2, self._weighted.forms(x1.dtype))
 
@@ -239,7 +286,7 @@ class ClebschGordanSummed(Tiled, FusedPaths):
     @override
     def weight_macs(self) -> int:
         more = _table_macs(self._weighted.entries) - _table_macs(self._sparse.entries)
-        return more + len(self.get_buffer("source"))
+        return more + len(self.index("source"))
 
 
 def _table_macs(entries: Tensor) -> int:

@@ -107,7 +107,7 @@ class _Level:
     ) -> fields.FieldTransform:
         start = slices(irs)[irs.index(ir)].start
         m = torch.arange(-ir.l, ir.l + 1)
-        sector = Sector(torch.full_like(m, ir.l), m, start + torch.arange(ir.dim), False)
+        sector = Sector(torch.full_like(m, ir.l), m, start + torch.arange(ir.dim), False, ir.l)
         made = (fields.value(ir.l, nodes), *fields.gradient(ir.l, nodes))
         name = f"{self._name}_in{which}_{ir}"
         return fields.FieldTransform(
@@ -128,7 +128,7 @@ class _Level:
                 yield self._read(b1 * a2[:, k] - a1 * b2[:, k], 1 - group.parity)
 
     def _read(self, signals: Tensor, parity: int) -> Tensor:
-        return self._from[parity].from_grid([signals.flatten(0, 1)]).reshape(len(signals), -1)
+        return self._from[parity].from_grid([signals.flatten(0, 1)]).reshape(signals.shape[0], -1)
 
     def blocks(self) -> Iterator[tuple[o3.Irrep, o3.Irrep, int]]:
         """What :meth:`multiply` yields: pair and parity of l3 of each run of components."""
@@ -239,7 +239,7 @@ class Complete(Fused):
     @override
     def multiply(self, x1: Tensor, x2: Tensor) -> Tensor:
         parts = [part for level in self._levels for part in level.multiply(x1, x2)]
-        read = torch.cat(parts, dim=1).index_select(1, self.get_buffer("places"))
+        read = torch.cat(parts, dim=1).index_select(1, self.index("places"))
         return read * self.table("factors", x1.dtype)
 
     @override
@@ -282,4 +282,4 @@ def _degrees(parity: int, top: int) -> Sector:
     """All (l, m) with l <= top of one parity."""
     l, m = sphere.degrees_orders(top)
     kept = l % 2 == parity
-    return Sector(l[kept], m[kept], torch.arange(int(kept.sum())), True)
+    return Sector(l[kept], m[kept], torch.arange(int(kept.sum())), True, int(l[kept].max()))

@@ -82,7 +82,7 @@ class GauntFourierFFT(_GauntFourier):
     def to_signal(self, x: Tensor, which: int, sector: int) -> Tensor:
         half = self._half_plane(x, which, sector)
         count, lmax = self.resolution[0], half.shape[-1] - 1
-        gap = half.new_zeros(len(half), count - 2 * lmax - 1, lmax + 1)
+        gap = half.new_zeros(half.shape[0], count - 2 * lmax - 1, lmax + 1)
         padded = torch.cat([half[:, : lmax + 1], gap, half[:, lmax + 1 :]], dim=1)
         return torch.fft.irfft2(padded, s=self.resolution, norm="forward").to(x.dtype)
 

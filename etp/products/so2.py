@@ -60,12 +60,12 @@ class _Features:
 
     def spread(self, x: Tensor) -> Tensor:
         """(N, components) to (N, irreps, width)."""
-        source = self._owner.get_buffer(f"{self._name}_source")
+        source = self._owner.index(f"{self._name}_source")
         return x.index_select(1, source).unflatten(1, (-1, self.width))
 
     def collect(self, z: Tensor) -> Tensor:
         """(N, irreps, width) to (N, components)."""
-        return z.flatten(1).index_select(1, self._owner.get_buffer(f"{self._name}_places"))
+        return z.flatten(1).index_select(1, self._owner.index(f"{self._name}_places"))
 
     def apply(self, x: Tensor, name: str, *, inverse: bool = False) -> Tensor:
         """Multiply each irrep by its ``turn`` or ``mixed`` matrix, or by the transpose."""
@@ -116,7 +116,7 @@ class SO2(TensorProduct):
         self.register_buffer("pairs", torch.tensor(pairs), persistent=False)
         self.register_table("blocks", blocks)
         whole = torch.zeros(self._pairs[0] * self._pairs[1], self._in.width, dtype=torch.float64)
-        whole.index_add_(0, self.get_buffer("pairs"), blocks)
+        whole.index_add_(0, self.index("pairs"), blocks)
         self.register_table("whole", whole)
 
     def _block(self, ir1: o3.Irrep, ir2: o3.Irrep, ir3: o3.Irrep) -> Tensor:
@@ -145,8 +145,8 @@ class SO2(TensorProduct):
     def multiply_weighted(self, x1: Tensor, x2: Tensor, weights: Tensor) -> Tensor:
         terms = weights[:, :, None] * self.table("blocks", x1.dtype)
         pairs = self._pairs[0] * self._pairs[1]
-        whole = terms.new_zeros(len(terms), pairs, self._in.width)
-        return self._convolve(x1, x2, whole.index_add(1, self.get_buffer("pairs"), terms))
+        whole = terms.new_zeros(terms.shape[0], pairs, self._in.width)
+        return self._convolve(x1, x2, whole.index_add(1, self.index("pairs"), terms))
 
     def _convolve(self, x1: Tensor, x2: Tensor, strengths: Tensor) -> Tensor:
         """``strengths``: (G, pairs, width), row n of the inputs uses row n mod G."""
@@ -172,7 +172,7 @@ class SO2(TensorProduct):
 
     def _mix(self, x: Tensor, strengths: Tensor) -> Tensor:
         """Couple irreps order by order: (N, in1, width in) to (N, out, width out)."""
-        rows = x.unflatten(0, (-1, len(strengths)))
+        rows = x.unflatten(0, (-1, strengths.shape[0]))
         matrices = strengths.unflatten(1, self._pairs)
         z = torch.einsum("ngiw,giow->ngow", rows, matrices).flatten(0, 1)
         missing = (self._out.width - self._in.width) // 2

@@ -219,7 +219,7 @@ class VectorSignal(GridProduct):
             field = products[_value_parity(kind, s)]
             read = transform.from_grid([field[c] for c in fields.POTENTIALS[kind]])
             factors = self._factors(2, kind, weights, x1.dtype)
-            own = scaled(read, factors.index_select(-1, self.get_buffer(f"places_{s}")))
+            own = scaled(read, factors.index_select(-1, self.index(f"places_{s}")))
             parts[s] = parts[s] + own if s in parts else own
         return self._assembly.join([parts[s] for s in self._sectors[2]])
 

@@ -248,14 +248,10 @@ def test_views_that_are_not_contiguous_are_read_right():
     torch.testing.assert_close(tp(strided, y), tp(x, y), rtol=0, atol=0)
 
 
-@pytest.mark.parametrize("way", ["numba", "plain"])
+@needs_numba
 @pytest.mark.parametrize("dtype", TOLERANCE, ids=str)
 @pytest.mark.parametrize("batch", BATCHES)
-def test_every_form_of_the_sparse_kernel_is_the_table(way, dtype, batch, monkeypatch):
-    if way == "numba" and (reason := sparse.cpu_kernel_missing()):
-        pytest.skip(reason)
-    if way == "plain":
-        monkeypatch.setattr(sparse, "cpu_kernel_missing", lambda: "switched off")
+def test_the_walk_is_the_table(dtype, batch):
     tp, form = table()
     x, y = draw(tp, batch, dtype)
     form = form._replace(values=form.values.to(dtype))
@@ -265,6 +261,16 @@ def test_every_form_of_the_sparse_kernel_is_the_table(way, dtype, batch, monkeyp
     assert z.shape == wanted.shape
     if batch:
         assert relative(z, wanted) < TOLERANCE[dtype]
+
+
+@pytest.mark.parametrize("weights", ["none", "per-sample"])
+@pytest.mark.parametrize("name", ["cg-sparse", "cg-dense", "cg-summed"])
+def test_without_any_compiler_the_paths_are_multiplied_pair_by_pair(
+    name, weights, plain, monkeypatch
+):
+    plain()
+    monkeypatch.setattr(sparse, "cpu_kernel_missing", lambda: "switched off")
+    assert measure.agreement(make(name, "mixed"), weights=weights).max < 1e-12
 
 
 @needs_numba
@@ -294,7 +300,7 @@ def test_a_table_with_empty_rows_and_one_large_part_is_right():
         torch.randn(50, n, dtype=torch.float64, generator=generator).requires_grad_()
         for n in (30, 25)
     )
-    z = tile.bilinear(x, y, tile.kept(both, x.dtype).number)
+    z = tile.bilinear(x, y, tile.kept(both, x.dtype))
     wanted = torch.einsum("ni,nj,ijk->nk", x, y, full)
     assert relative(z.detach(), wanted.detach()) < 1e-12
     assert not z[:, 4].any()
@@ -431,35 +437,33 @@ def test_a_gradient_can_be_asked_for_when_the_product_is_gone():
 
 
 @needs_compiler
-def test_programs_are_dropped_with_the_last_product_that_uses_them():
-    def kept_product() -> tuple[TensorProduct, int]:
-        tp = products.get("matrix")("0e+3o", "0e+2o")
-        assert isinstance(tp, Tiled)
-        tp(*draw(tp, 2))
-        return tp, tile.kept(tp.programs, torch.float64).number
-
-    (first, number), (second, same) = kept_product(), kept_product()
-    assert number == same
-    x, y = draw(second, 2)
-    wanted = second(x, y)
-    del first
-    gc.collect()
-    assert torch.equal(second(x, y), wanted)
-    del second
-    gc.collect()
-    with pytest.raises(RuntimeError, match="is not known in this process"):
-        torch.ops.etp.tile(x, y, number)
-
-
-@needs_compiler
 def test_the_operator_refuses_what_does_not_fit_its_program():
     tp = make("matrix", "natural")
     x, y = draw(tp, 3)
     assert isinstance(tp, Tiled)
-    number = tile.kept(tp.programs, torch.float64).number
+    code, table, dim = tile.kept(tp.programs, torch.float64)
     for first, second in ((x[:, :-1], y), (x, y[:2]), (x.float(), y), (x[0], y)):
         with pytest.raises(RuntimeError, match=r"input \d of a tile program must be"):
-            torch.ops.etp.tile(first, second, number)
+            torch.ops.etp.tile(first, second, code, table, dim)
+    grad = x.new_zeros(3, dim)
+    for wrong, message in ((code[:-1], "cut short"), (code + 1, "not of this version")):
+        with pytest.raises(RuntimeError, match=message):
+            torch.ops.etp.tile_gradients(grad, x, y, wrong, table, dim)
+    with pytest.raises(RuntimeError, match="cut short"):
+        torch.ops.etp.tile(x, y, code, table[:3], dim)
+
+
+@needs_compiler
+@pytest.mark.filterwarnings("ignore")  # torch's own
+def test_the_operators_follow_the_rules_of_torch_library():
+    """Schemas, fakes, derivatives and what compilers do with them, by PyTorch's own checks."""
+    tp = make("matrix", "natural")
+    x, y = (t.requires_grad_() for t in draw(tp, 3))
+    assert isinstance(tp, Tiled)
+    code, table, dim = tile.kept(tp.programs, torch.float64)
+    torch.library.opcheck(torch.ops.etp.tile.default, (x, y, code, table, dim))
+    grad = torch.randn(3, dim, dtype=torch.float64).requires_grad_()
+    torch.library.opcheck(torch.ops.etp.tile_gradients.default, (grad, x, y, code, table, dim))
 
 
 @needs_compiler

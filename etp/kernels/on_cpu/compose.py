@@ -119,9 +119,11 @@ def _groups(
     return group
 
 
-def of_dense(
-    blocks: Sequence[tuple[slice, slice, NDArray[np.float64], Rows]], dims: tuple[int, int, int]
-) -> Bilinear:
+Dense = tuple[slice, slice, NDArray[np.float64], Rows]
+"""A block of components of each input, the matrix of their outer product, and its targets."""
+
+
+def of_dense(blocks: Sequence[Dense], dims: tuple[int, int, int]) -> Bilinear:
     """Programs of ``z[target] = outer(x[part1], y[part2]) @ matrix`` for each block.
 
     Args:

@@ -1,17 +1,15 @@
 /* Tile programs as operators of PyTorch: what costs least to call, and what graphs keep whole.
  *
- * Written against PyTorch's stable interface, which compiles in a second. A bilinear map is known by
- * a number. kernels/tile.py defines the operators, and their derivatives.
+ * Written against PyTorch's stable interface, which compiles in a second. A bilinear map is two
+ * tensors, laid out by kernels/on_cpu/program.py. tile.py defines the operators, and their
+ * derivatives.
  */
 #include <torch/csrc/stable/library.h>
 #include <torch/csrc/stable/ops.h>
 #include <torch/csrc/stable/tensor.h>
 
 #include <algorithm>
-#include <mutex>
-#include <shared_mutex>
 #include <tuple>
-#include <unordered_map>
 
 #include "tile.h"
 
@@ -19,23 +17,44 @@ namespace {
 
 using torch::stable::Tensor;
 
-struct Map {
-    const Program *forward, *gradient;
-    bool single;
-};
-
 constexpr int64_t kThreadMacs = 1 << 17; /* some ten microseconds, worth one more thread */
+constexpr int64_t kHead = 19;            /* numbers in front of a program's steps */
+constexpr int32_t kVersion = 1;          /* as in kernels/on_cpu/program.py */
 
-std::shared_mutex guard;
-std::unordered_map<int64_t, Map> maps;
-
-Map find(int64_t number) {
-    std::shared_lock lock(guard);
-    const auto found = maps.find(number);
-    STD_TORCH_CHECK(found != maps.end(), "tile program ", number,
-                    " is not known in this process: its product was deleted, or the graph was made "
-                    "elsewhere; build the product and compile again");
-    return found->second;
+/* Program number `which` of those in `code`, one behind the other, with coefficients `table`. */
+Program read(const Tensor &code, const Tensor &table, int which, bool single) {
+    STD_TORCH_CHECK(code.scalar_type() == torch::headeronly::ScalarType::Int &&
+                        code.is_contiguous() && table.is_contiguous() && code.is_cpu() &&
+                        table.is_cpu() && code.dim() == 1 && table.dim() == 1,
+                    "the code and table of a tile program must be vectors on the CPU");
+    const auto *at = static_cast<const int32_t *>(code.data_ptr());
+    const auto *values = static_cast<const char *>(table.data_ptr());
+    int64_t left = code.numel(), numbers = table.numel();
+    for (;; which--) {
+        STD_TORCH_CHECK(left >= kHead && at[0] == kVersion,
+                        "the code of a tile program is not of this version of the library; "
+                        "make the graph again");
+        const int64_t n_steps = at[1], n_index = at[2], n_table = at[3];
+        const int64_t length = kHead + 8 * n_steps + n_index;
+        STD_TORCH_CHECK(n_steps >= 0 && n_index >= 0 && n_table >= 0 && length <= left &&
+                            n_table <= numbers,
+                        "the code or table of a tile program is cut short");
+        if (which == 0) {
+            Program p = {};
+            p.steps = reinterpret_cast<const Step *>(at + kHead);
+            p.index = at + kHead + 8 * n_steps;
+            p.table = values;
+            p.n_steps = static_cast<int32_t>(n_steps);
+            p.rows = at[4];
+            p.macs = (static_cast<int64_t>(at[5]) << 31) + at[6];
+            p.n_in = at[7], p.n_out = at[8];
+            std::copy_n(at + 9, 3, p.in_row), std::copy_n(at + 12, 3, p.in_dim);
+            std::copy_n(at + 15, 2, p.out_row), std::copy_n(at + 17, 2, p.out_dim);
+            return p;
+        }
+        at += length, left -= length;
+        numbers -= n_table, values += n_table * (single ? sizeof(float) : sizeof(double));
+    }
 }
 
 Tensor empty(const Tensor &like, int64_t samples, int64_t dim) {
@@ -50,10 +69,14 @@ Tensor empty(const Tensor &like, int64_t samples, int64_t dim) {
 
 /* `inputs` may be replaced by contiguous copies. */
 template <size_t In, size_t Out>
-void run(const Map &map, const Program &p, Tensor (&inputs)[In], Tensor (&outputs)[Out]) {
-    const int64_t samples = inputs[0].size(0);
-    const auto dtype = map.single ? torch::headeronly::ScalarType::Float
-                                  : torch::headeronly::ScalarType::Double;
+void run(const Tensor &code, const Tensor &table, int which, Tensor (&inputs)[In],
+         Tensor (&outputs)[Out]) {
+    const auto dtype = table.scalar_type();
+    const bool single = dtype == torch::headeronly::ScalarType::Float;
+    STD_TORCH_CHECK(single || dtype == torch::headeronly::ScalarType::Double,
+                    "the table of a tile program must be float32 or float64");
+    const Program p = read(code, table, which, single);
+    const int64_t samples = inputs[0].dim() > 0 ? inputs[0].size(0) : 0;
     const void *in[In];
     void *out[Out];
     for (size_t k = 0; k < In; k++) {
@@ -71,37 +94,24 @@ void run(const Map &map, const Program &p, Tensor (&inputs)[In], Tensor (&output
     }
     const int64_t worth = 1 + samples * p.macs / kThreadMacs;
     const int threads = worth == 1 ? 1 : std::min<int64_t>(worth, torch::stable::get_num_threads());
-    const auto call = map.single ? etp_tile_float : etp_tile_double;
+    const auto call = single ? etp_tile_float : etp_tile_double;
     STD_TORCH_CHECK(call(&p, in, out, samples, threads) == 0, "no memory for a tile of samples");
 }
 
-Tensor tile(Tensor x, Tensor y, int64_t number) {
-    const Map map = find(number);
+Tensor tile(Tensor x, Tensor y, Tensor code, Tensor table, int64_t) {
     Tensor inputs[] = {x, y}, outputs[1];
-    run(map, *map.forward, inputs, outputs);
+    run(code, table, 0, inputs, outputs);
     return outputs[0];
 }
 
-std::tuple<Tensor, Tensor> tile_gradients(Tensor grad, Tensor x, Tensor y, int64_t number) {
-    const Map map = find(number);
+std::tuple<Tensor, Tensor> tile_gradients(Tensor grad, Tensor x, Tensor y, Tensor code,
+                                          Tensor table, int64_t) {
     Tensor inputs[] = {grad, x, y}, outputs[2];
-    run(map, *map.gradient, inputs, outputs);
+    run(code, table, 1, inputs, outputs);
     return {outputs[0], outputs[1]};
 }
 
 }  // namespace
-
-/* The programs must stay where they are until they are dropped. */
-extern "C" void etp_tile_keep(int64_t number, const Program *forward, const Program *gradient,
-                              int single) {
-    std::unique_lock lock(guard);
-    maps[number] = {forward, gradient, single != 0};
-}
-
-extern "C" void etp_tile_drop(int64_t number) {
-    std::unique_lock lock(guard);
-    maps.erase(number);
-}
 
 STABLE_TORCH_LIBRARY_IMPL(etp, CPU, m) {
     m.impl("tile", TORCH_BOX(&tile));

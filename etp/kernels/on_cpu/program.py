@@ -8,6 +8,7 @@ and cast last, once for each precision.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import chain
 from typing import Any, NamedTuple, Self
 
 import numpy as np
@@ -16,6 +17,8 @@ from numpy.typing import ArrayLike, NDArray
 DENSE, SPARSE, OUTER, SPREAD, MULTIPLY, MATRIX, ZERO = range(7)
 """Codes of the steps, as in ``tile.c``."""
 _ONTO = {0: 0, 1: 1, -1: 2}
+_VERSION = 1
+"""Of the layout of :meth:`Program.code`: a graph kept on disk may be older than the library."""
 
 Rows = NDArray[np.int32]
 NEGLIGIBLE = 1e-14
@@ -179,12 +182,19 @@ class Program:
         """Clear rows."""
         return self._step(ZERO, count, target)
 
-    def arrays(self, dtype: np.dtype[np.floating]) -> tuple[Rows, Rows, NDArray[np.floating]]:
-        """Steps, indices and coefficients as ``tile.c`` reads them."""
-        steps = np.asarray(self.steps, dtype=np.int32)
-        index = np.concatenate(self._index) if self._index else np.zeros(1, np.int32)
-        table = np.concatenate(self._table) if self._table else np.zeros(1)
-        return steps, index, table.astype(dtype)
+    def code(self) -> Rows:
+        """Shape, steps and indices in one array, as ``operator.cpp`` reads it."""
+        three = [*self.in_rows, 0, 0][:3], [*self.inputs, 0, 0][:3]
+        two = [*self.out_rows, 0][:2], [*self.outputs, 0][:2]
+        counts = len(self.steps), self._used[0], self._used[1], self.rows
+        sides = len(self.inputs), len(self.outputs), *chain(*three, *two)
+        head = (_VERSION, *counts, *divmod(self.macs, 1 << 31), *sides)
+        steps = np.asarray(self.steps, dtype=np.int32).ravel()
+        return np.concatenate([np.asarray(head, dtype=np.int32), steps, *self._index])
+
+    def table(self) -> NDArray[np.float64]:
+        """All coefficients."""
+        return np.concatenate([np.zeros(0), *self._table])
 
     def _step(
         self,
@@ -220,7 +230,8 @@ class Bilinear:
     Attributes:
         forward: (x, y) to z.
         gradient: (gradient of z, x, y) to the gradients of x and y.
-        kept: What :mod:`etp.kernels.on_cpu.tile` made of it, by dtype; stays behind in a copy.
+        kept: What :mod:`etp.kernels.on_cpu.tile` made of it, by dtype; stays behind in a
+            copy.
     """
 
     def __init__(self, forward: Program, gradient: Program) -> None:
@@ -240,3 +251,9 @@ class Bilinear:
         """Two programs without steps, for features of (dim1, dim2, dim_out) components."""
         d1, d2, d3 = dims
         return cls(Program((d1, d2), (d3,)), Program((d3, d1, d2), (d1, d2)))
+
+
+def packed(both: Bilinear, dtype: np.dtype[np.floating]) -> tuple[Rows, NDArray[np.floating]]:
+    """Code and coefficients of both programs, one behind the other."""
+    codes, tables = ([program.code() for program in both], [program.table() for program in both])
+    return np.concatenate(codes), np.concatenate(tables).astype(dtype)

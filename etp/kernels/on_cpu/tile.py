@@ -1,216 +1,205 @@
-"""Run tile programs: bilinear maps as operators of PyTorch, on the CPU.
+"""Tile programs as operators of PyTorch, differentiable any number of times, in every program.
 
-The operators are those of ``operator.cpp``, which :mod:`etp.kernels.on_cpu.build` compiles at first
-use. Where it cannot, :func:`applies` says so and products use their plain form.
+A program is an argument of the operator, as two tensors: a graph that holds them needs nothing of
+the process that made it. The operators have a derivative, a shape and a batching rule of their
+own, so that compilers, tracers and transforms meet nothing special.
 """
 
 from __future__ import annotations
 
-import ctypes
-import hashlib
-from collections.abc import Sequence
-from functools import cache
-from typing import Any
-from weakref import WeakValueDictionary, finalize
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.autograd import forward_ad
 from typing_extensions import override
 
 from etp.kernels import compile_times as compiling
+from etp.kernels.modes import plain_only, real_tensors, seen, traced
 from etp.kernels.on_cpu import build
-from etp.kernels.on_cpu.program import Bilinear, Program
+from etp.kernels.on_cpu.program import Bilinear, packed
 
 _NUMPY: dict[torch.dtype, np.dtype[np.floating]] = {
     torch.float32: np.dtype(np.float32),
     torch.float64: np.dtype(np.float64),
 }
-Arrays = Sequence[np.ndarray[Any, Any]]
-"""Steps, indices and coefficients of a program."""
 
 
-class _Struct(ctypes.Structure):
-    """``Program`` of ``tile.h``."""
+class Packed(NamedTuple):
+    """A bilinear map and its derivative, cast to one precision, as the operators read them.
 
-    _fields_ = (
-        ("steps", ctypes.c_void_p),
-        ("index", ctypes.c_void_p),
-        ("table", ctypes.c_void_p),
-        *((name, ctypes.c_int32) for name in ("n_steps", "rows", "n_in", "n_out")),
-        ("in_row", ctypes.c_int32 * 3),
-        ("in_dim", ctypes.c_int32 * 3),
-        ("out_row", ctypes.c_int32 * 2),
-        ("out_dim", ctypes.c_int32 * 2),
-        ("macs", ctypes.c_int64),
-    )
-
-    def __init__(self, program: Program, arrays: Arrays) -> None:
-        super().__init__(
-            *(array.ctypes.data for array in arrays),
-            len(program.steps), program.rows, len(program.inputs), len(program.outputs),
-            program.in_rows, program.inputs, program.out_rows, program.outputs, program.macs,
-        )  # fmt: skip
-
-
-class Kept:
-    """A bilinear map cast to one precision, which the operators know by its number.
-
-    The number is a hash of the content: a graph that ``torch.compile`` has kept on disk finds the
-    same map in a later process, or none.
+    Attributes:
+        code: int32, steps and indices of both programs.
+        table: float32 or float64, their coefficients.
+        dim: Components of the output.
     """
 
-    def __init__(
-        self, both: Bilinear, arrays: Sequence[Arrays], number: int, *, single: bool
-    ) -> None:
-        self.number = number
-        (self.dim_out,) = both.forward.outputs
-        self._arrays = arrays
-        self._structs = [_Struct(*laid) for laid in zip(both, arrays, strict=True)]
-        library = _handle()
-        library.etp_tile_keep(number, *map(ctypes.byref, self._structs), single)
-        finalize(self, library.etp_tile_drop, number).atexit = False
+    code: Tensor
+    table: Tensor
+    dim: int
 
 
-_KEPT: WeakValueDictionary[int, Kept] = WeakValueDictionary()
-_OF_GRAPHS: set[Kept] = set()
-"""What compiled graphs use, which may outlive the products that they were traced from."""
-
-
-@cache
-def _handle() -> ctypes.CDLL:
-    handle = build.library().handle
-    handle.etp_tile_keep.argtypes = (ctypes.c_int64, *(ctypes.c_void_p,) * 2, ctypes.c_int)
-    handle.etp_tile_drop.argtypes = (ctypes.c_int64,)
-    handle.etp_tile_keep.restype = handle.etp_tile_drop.restype = None
-    return handle
-
-
-def kept(both: Bilinear, dtype: torch.dtype) -> Kept:
+def kept(both: Bilinear, dtype: torch.dtype) -> Packed:
     """The map in the precision that inputs of ``dtype`` are computed in, made once."""
+    known: Packed | None = both.kept.get(dtype)
     if compiling.OPEN:
         compiling.used(build.library().artifact)
-    found: Kept | None = both.kept.get(dtype)
-    if found is None:
+    if known is None:
         wide = dtype if dtype in _NUMPY else torch.float32
-        arrays = [program.arrays(_NUMPY[wide]) for program in both]
-        number = _number(both, arrays)
-        single = wide == torch.float32
-        found = both.kept[dtype] = _KEPT.get(number) or Kept(both, arrays, number, single=single)
-        _KEPT[number] = found
-    return found
+        with real_tensors():
+            code, table = map(torch.from_numpy, packed(both, _NUMPY[wide]))
+            known = Packed(code, table, both.forward.outputs[0])
+        both.kept[dtype] = known
+    return known
 
 
-def kept_for_graph(both: Bilinear, dtype: torch.dtype) -> int:
-    """Number of a map that stays as long as the process."""
-    found = kept(both, dtype)
-    _OF_GRAPHS.add(found)
-    return found.number
-
-
-def _number(both: Bilinear, arrays: Sequence[Arrays]) -> int:
-    digest = hashlib.blake2b(digest_size=7)
-    for program, laid in zip(both, arrays, strict=True):
-        digest.update(repr((program.inputs, program.outputs, program.rows)).encode())
-        for array in laid:
-            digest.update(array.dtype.str.encode())
-            digest.update(array.tobytes())
-    return int.from_bytes(digest.digest(), "little")
-
-
-def bilinear(x: Tensor, y: Tensor, number: int) -> Tensor:
+def bilinear(x: Tensor, y: Tensor, of: Packed) -> Tensor:
     """Apply a bilinear map to (N, dim1) and (N, dim2); differentiable any number of times.
 
     Half precision is computed in float32.
     """
     if x.dtype not in _NUMPY:
-        return bilinear(x.float(), y.float(), number).to(x.dtype)
+        return bilinear(x.float(), y.float(), of).to(x.dtype)
+    if traced() or _strange(x, y):
+        return _tile(x, y, *(seen(of.code), seen(of.table), of.dim))
     if torch.is_grad_enabled() and (x.requires_grad or y.requires_grad):
-        z: Tensor = _Product.apply(x, y, number)  # type: ignore[no-untyped-call]
+        z: Tensor = _Product.apply(x, y, of)  # type: ignore[no-untyped-call]
         return z
-    z = torch.ops.etp.tile.default(x, y, number)
-    return z
+    code, table, dim = of
+    return _run_tile(_CPU, x, y, code, table, dim)
+
+
+def _gradients(grad: Tensor, x: Tensor, y: Tensor, of: Packed) -> tuple[Tensor, Tensor]:
+    code, table, dim = of
+    if traced() or _strange(grad, x, y):
+        return _tile_gradients(grad, x, y, seen(code), seen(table), dim)
+    if torch.is_grad_enabled():
+        made: tuple[Tensor, Tensor] = _Gradients.apply(grad, x, y, of)  # type: ignore[no-untyped-call]
+        return made
+    return _run_gradients(_CPU, grad, x, y, code, table, dim)
+
+
+def _gradients_back(
+    to_gx: Tensor, to_gy: Tensor, inputs: Sequence[Tensor], of: Packed, needed: Sequence[bool]
+) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
+    """Derivatives of both gradients are the same two maps once more."""
+    grad, x, y = inputs
+    to_grad = bilinear(to_gx, y, of) + bilinear(x, to_gy, of) if needed[0] else None
+    if not (needed[1] or needed[2]):
+        return to_grad, None, None
+    return to_grad, *_gradients(grad, to_gx, to_gy, of)
 
 
 class _Product(torch.autograd.Function):
+    """The operator's derivative without its detour through Python, where nothing traces."""
+
     @staticmethod
-    def forward(ctx: Any, x: Tensor, y: Tensor, number: int) -> Tensor:
-        _remember(ctx, number, x, y)
-        z: Tensor = torch.ops.etp.tile.default(x, y, number)
-        return z
+    def forward(ctx: Any, x: Tensor, y: Tensor, of: Packed) -> Tensor:
+        ctx.save_for_backward(x, y)
+        ctx.of = of
+        code, table, dim = of
+        return _run_tile(_CPU, x, y, code, table, dim)
 
     @staticmethod
     @override
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         x, y = ctx.saved_tensors
-        return *_gradients(grad, x, y, ctx.number), None
-
-
-def _gradients(grad: Tensor, x: Tensor, y: Tensor, number: int) -> tuple[Tensor, Tensor]:
-    if torch.is_grad_enabled():
-        found: tuple[Tensor, Tensor] = _Gradients.apply(grad, x, y, number)  # type: ignore[no-untyped-call]
-        return found
-    gx, gy = torch.ops.etp.tile_gradients.default(grad, x, y, number)
-    return gx, gy
+        return *_gradients(grad, x, y, ctx.of), None
 
 
 class _Gradients(torch.autograd.Function):
-    """Both gradients in one pass; their own derivatives are the same two maps once more."""
-
     @staticmethod
-    def forward(ctx: Any, grad: Tensor, x: Tensor, y: Tensor, number: int) -> tuple[Tensor, Tensor]:
-        _remember(ctx, number, grad, x, y)
-        gx, gy = torch.ops.etp.tile_gradients.default(grad, x, y, number)
-        return gx, gy
+    def forward(ctx: Any, grad: Tensor, x: Tensor, y: Tensor, of: Packed) -> tuple[Tensor, Tensor]:
+        ctx.save_for_backward(grad, x, y)
+        ctx.of = of
+        code, table, dim = of
+        return _run_gradients(_CPU, grad, x, y, code, table, dim)
 
     @staticmethod
     @override
-    def backward(
-        ctx: Any, to_gx: Tensor, to_gy: Tensor
-    ) -> tuple[Tensor | None, Tensor | None, Tensor | None, None]:
-        grad, x, y = ctx.saved_tensors
-        to_grad = None
-        if ctx.needs_input_grad[0]:
-            to_grad = bilinear(to_gx, y, ctx.number) + bilinear(x, to_gy, ctx.number)
-        if not any(ctx.needs_input_grad[1:3]):
-            return to_grad, None, None, None
-        return to_grad, *_gradients(grad, to_gx, to_gy, ctx.number), None
+    def backward(ctx: Any, to_gx: Tensor, to_gy: Tensor) -> tuple[Tensor | None, ...]:
+        back = _gradients_back(to_gx, to_gy, ctx.saved_tensors, ctx.of, ctx.needs_input_grad)
+        return *back, None
 
 
-def _remember(ctx: Any, number: int, *tensors: Tensor) -> None:
-    ctx.save_for_backward(*tensors)
-    ctx.number = number
-    if not torch.compiler.is_compiling():
-        ctx.kept = _KEPT[number]  # alive as long as a gradient may be asked for
-
-
-torch.library.define("etp::tile", "(Tensor x, Tensor y, int number) -> Tensor")
-torch.library.define(
-    "etp::tile_gradients", "(Tensor grad, Tensor x, Tensor y, int number) -> (Tensor, Tensor)"
+_define = torch.library.define
+_define("etp::tile", "(Tensor x, Tensor y, Tensor code, Tensor table, int dim) -> Tensor")
+_define(
+    "etp::tile_gradients",
+    "(Tensor grad, Tensor x, Tensor y, Tensor code, Tensor table, int dim) -> (Tensor, Tensor)",
 )
+_tile = torch.ops.etp.tile.default
+_tile_gradients = torch.ops.etp.tile_gradients.default
+# Straight to what is compiled: where nothing traces, the way through Python costs as much again.
+_CPU = torch._C.DispatchKeySet(torch._C.DispatchKey.CPU)
+_run_tile = _tile._handle.redispatch_boxed
+_run_gradients = _tile_gradients._handle.redispatch_boxed
+_BARE = (Tensor, torch.nn.Parameter)
+_legacy = torch._C._functorch.is_legacy_batchedtensor
+
+
+def _strange(*tensors: Tensor) -> bool:
+    """Whether one is not simply numbers: of another class, or batched by autograd itself."""
+    return any(type(x) not in _BARE or _legacy(x) for x in tensors)
 
 
 @torch.library.register_fake("etp::tile")  # type: ignore[untyped-decorator]
-def _(x: Tensor, y: Tensor, number: int) -> Tensor:
-    return x.new_empty(x.shape[0], _KEPT[number].dim_out)
+def _(x: Tensor, y: Tensor, code: Tensor, table: Tensor, dim: int) -> Tensor:
+    return x.new_empty(x.shape[0], dim)
 
 
 @torch.library.register_fake("etp::tile_gradients")  # type: ignore[untyped-decorator]
-def _(grad: Tensor, x: Tensor, y: Tensor, number: int) -> tuple[Tensor, Tensor]:
+def _(
+    grad: Tensor, x: Tensor, y: Tensor, code: Tensor, table: Tensor, dim: int
+) -> tuple[Tensor, Tensor]:
     return x.new_empty(x.shape), y.new_empty(y.shape)
+
+
+def _keep(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
+    *tensors, ctx.dim = inputs
+    ctx.save_for_backward(*tensors)
+
+
+def _derive(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+    x, y, code, table = ctx.saved_tensors
+    return *_gradients(grad, x, y, Packed(code, table, ctx.dim)), None, None, None
+
+
+def _derive_gradients(ctx: Any, to_gx: Tensor, to_gy: Tensor) -> tuple[Tensor | None, ...]:
+    *inputs, code, table = ctx.saved_tensors
+    of = Packed(code, table, ctx.dim)
+    back = _gradients_back(to_gx, to_gy, inputs, of, ctx.needs_input_grad)
+    return *back, None, None, None
+
+
+torch.library.register_autograd("etp::tile", _derive, setup_context=_keep)
+torch.library.register_autograd("etp::tile_gradients", _derive_gradients, setup_context=_keep)
+
+
+def _batched(operator: Callable[..., Any], info: Any, in_dims: Any, *inputs: Any) -> Any:
+    """More batches are more rows: all of them in one call."""
+    *tensors, code, table, dim = inputs
+    if any(place is not None for place in in_dims[len(tensors) :]):
+        raise ValueError("a tile program must be the same for the whole batch of torch.func.vmap")
+    moved = [
+        x.expand(info.batch_size, *x.shape) if place is None else x.movedim(place, 0)
+        for x, place in zip(tensors, in_dims, strict=False)
+    ]
+    result = operator(*(x.flatten(0, 1) for x in moved), code, table, dim)
+    outputs = result if isinstance(result, tuple) else (result,)
+    shaped = tuple(z.unflatten(0, (info.batch_size, -1)) for z in outputs)
+    return (shaped, (0,) * len(shaped)) if isinstance(result, tuple) else (shaped[0], 0)
+
+
+torch.library.register_vmap("etp::tile", partial(_batched, _tile))
+torch.library.register_vmap("etp::tile_gradients", partial(_batched, _tile_gradients))
 
 
 def applies(x: Tensor) -> bool:
     """Whether ``x`` is on the CPU, and nothing is asked that the operators cannot give."""
-    return (
-        x.is_cpu
-        and _at_hand()
-        and not torch._C._are_functorch_transforms_active()
-        and forward_ad._current_level < 0
-        # An exported graph runs where this package is not.
-        and not torch.compiler.is_exporting()
-    )
+    return x.is_cpu and _at_hand() and not plain_only()
 
 
 @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]

@@ -1,0 +1,70 @@
+"""What PyTorch does around a call: transforms, tracers and modes that change what tensors are."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor
+from torch.autograd import forward_ad
+from torch.utils._python_dispatch import _disable_current_modes
+
+
+@contextmanager
+def real_tensors() -> Iterator[None]:
+    """Make constants that any later call can use: real ones on the CPU, without history.
+
+    Whatever is in force outside: a default device, inference mode, a tracer that makes fake
+    tensors, a transform that wraps them.
+    """
+    with (
+        torch.inference_mode(False),
+        torch.no_grad(),
+        torch.device("cpu"),
+        torch._C._DisableFuncTorch(),
+        _disable_current_modes(),
+    ):
+        yield
+
+
+def plain_only() -> bool:
+    """Whether a call asks for what only plain PyTorch operators can give.
+
+    These are transforms of ``torch.func``, forward-mode derivatives, and graphs that are exported
+    or traced by ``torch.jit``, which run where this package is not.
+    """
+    return (
+        torch._C._are_functorch_transforms_active()
+        or forward_ad._current_level >= 0
+        or torch.compiler.is_exporting()
+        or (not torch.compiler.is_compiling() and torch._C._get_tracing_state() is not None)
+    )
+
+
+def traced() -> bool:
+    """Whether a compiler, a tracer or a transform must meet operators rather than shortcuts."""
+    return (
+        torch.compiler.is_compiling()
+        or torch._C._len_torch_dispatch_stack() > 0
+        or torch._C._are_functorch_transforms_active()
+    )
+
+
+def autocasting(device: str) -> bool:
+    """Whether autocast may be in force for a type of device."""
+    if torch.compiler.is_compiling():
+        return torch.is_autocast_enabled(device)
+    return torch._C._is_any_autocast_enabled()
+
+
+def seen(constant: Tensor) -> Tensor:
+    """A constant as the modes in force want it: among fake tensors a fake one."""
+    if torch.compiler.is_compiling() or torch._C._len_torch_dispatch_stack() == 0:
+        return constant
+    kinds = torch._C._TorchDispatchModeKey
+    fake = torch._C._get_dispatch_mode(kinds.FAKE)
+    if fake is None or torch._C._get_dispatch_mode(kinds.PROXY) is not None:
+        return constant
+    made: Tensor = fake.from_tensor(constant)
+    return made
