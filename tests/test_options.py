@@ -10,6 +10,7 @@ import pytest
 
 from etp import problem as module
 from etp.cli import main as cli
+from etp.cli import problems
 from etp.options import Option, declared, option
 from etp.problem import Options, Problem
 from etp.ui import settings as addresses
@@ -28,7 +29,7 @@ def test_every_option_is_in_addresses_commands_and_the_key_of_the_same_work(name
     assert (changed.work() != plain.work()) is (about.work or name == "outputs")
     options = cli.parser().parse_args(["sweep", *shlex.split(changed.command()), "--products", "x",
                                        "--out", "x.jsonl"])  # fmt: skip
-    assert cli._problems(options, [2]) == [changed]
+    assert problems.problems(options, [2]) == [changed]
     chosen, errors = Settings.from_query({name: str(value)})
     assert (getattr(chosen, name), errors) == (value, [])
     assert chosen.to_query() == {name: str(value)}
@@ -46,9 +47,9 @@ def test_a_new_option_is_one_line(monkeypatch):
     class Wider(Problem, More):
         pass
 
-    monkeypatch.setattr(cli, "Problem", Wider)
+    monkeypatch.setattr(problems, "Problem", Wider)
     words = ["measure", "runtime", "--product", "x", "--setting", "MIMO", "--lmax", "2"]
-    (made,) = cli._problems(cli.parser().parse_args([*words, "--swing", "HIGH"]), [2])
+    (made,) = problems.problems(cli.parser().parse_args([*words, "--swing", "HIGH"]), [2])
     assert made == Wider.of_setting("MIMO", 2, swing="high")
     assert made.command().endswith("--swing high")
     assert made.work() != Wider.of_setting("MIMO", 2).work()

@@ -170,7 +170,10 @@ def _compared(rows: Sequence[Row], baseline: str | None) -> Comparison | None:
     for row in rows:
         if _role(row) == "product":
             entry = entries.setdefault(row.product, Entry(row.product))
-            entry.rows[row.measure] = row
+            known = entry.rows.get(row.measure)
+            # What was cancelled says nothing about what was measured before.
+            if row.status != "cancelled" or known is None:
+                entry.rows[row.measure] = row
     timed = [entry for entry in entries.values() if entry.valid]
     reference = next((str(e.result("runtime").get("reference", "")) for e in timed), "")
     names = [entry.product for entry in timed] or list(entries)

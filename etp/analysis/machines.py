@@ -5,16 +5,23 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from math import exp, log, sqrt
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
-import pandas as pd
 
-from etp.measure.statement import GUARD, MARGIN, MIN_ROUNDS
+from etp.measure.statement import ALPHA, GUARD, MARGIN, MIN_ROUNDS
 from etp.measure.statistic import estimate, interval, z_value
 from etp.problem import Problem
 from etp.results.rows import Row
 
+BETWEEN = log(1.1)
+"""What the time of one product may differ by between two runs, of which neither run knows: another
+clock, neighbours, memory laid out anew. Differences below are not decided without rounds in turns.
+"""
+NOT_DECIDED = (
+    "not measured in interleaved rounds, so a difference below "
+    f"{100 * (exp(BETWEEN) - 1):.0f} % between the runs is not decided"
+)
 SAME_MACHINE = (
     "machine", "os", "cpu", "cores", "memory_bytes", "threads", "device", "device_name", "driver",
     "cuda", "python", "torch", "e3nn", "numpy", "numba", "triton", "etp", "revision", "dirty",
@@ -128,38 +135,58 @@ def _flat(environment: Mapping[str, Any]) -> dict[str, Any]:
     return {n: v for n, v in environment.items() if n != "flags"} | flags
 
 
-def side_by_side(a: Sequence[Row], b: Sequence[Row]) -> pd.DataFrame:
+class Beside(NamedTuple):
+    """The time of one product on one problem in two runs.
+
+    Attributes:
+        x: The problem's lmax.
+        ratio: Time in A over time in B.
+        low: Low end of its interval, 0 where nothing is known.
+        high: High end.
+        word: What B is against A.
+        paired: Whether both were timed in the same interleaved rounds.
+    """
+
+    product: str
+    x: int
+    problem: str
+    ratio: float
+    low: float
+    high: float
+    word: str
+    paired: bool
+
+
+def side_by_side(a: Sequence[Row], b: Sequence[Row]) -> list[Beside]:
     """Runtimes of the same work in two runs.
 
-    Unless both come from the same rounds, an interval here does not know of any difference
-    between then and now: it is that of two independent samples (of their block values).
+    All intervals hold together at 95 %. Where the times do not come from the same rounds, an
+    interval is that of two independent samples, wider by :data:`BETWEEN` on both sides: what the
+    machine did between the runs is not in either of them.
 
-    Returns:
-        Columns ``product``, ``x`` (lmax), ``problem``, ``ratio`` (time in A over time in B),
-        ``low``, ``high``, ``word`` (b against a), ``paired``.
+    Args:
+        a: Timed rows of the first run.
+        b: Timed rows of the second.
     """
     first = {_work(row): row for row in a}
-    lines = []
-    for row in b:
-        other = first.get(_work(row))
-        if other is None:
-            continue
-        paired = _in_turns(other, row)
-        between = _paired if paired else unpaired
-        center, low, high = between(other.measured, row.measured)
-        lines.append(
-            {
-                "product": row.product,
-                "x": row.problem["lmax"],
-                "problem": _short(row.problem),
-                "ratio": exp(-center),
-                "low": exp(-high),
-                "high": exp(-low),
-                "word": _word(low, high),
-                "paired": paired,
-            }
-        )
-    return pd.DataFrame(lines)
+    pairs = [(first[_work(row)], row) for row in b if _work(row) in first]
+    return [_beside(other, row, ALPHA / len(pairs)) for other, row in pairs]
+
+
+def _beside(other: Row, row: Row, error: float) -> Beside:
+    paired = _in_turns(other, row)
+    between = _paired if paired else unpaired
+    center, low, high = between(other.measured, row.measured, error)
+    return Beside(
+        product=row.product,
+        x=row.problem["lmax"],
+        problem=_short(row.problem),
+        ratio=exp(-center),
+        low=exp(-high),
+        high=exp(-low),
+        word=_word(low, high) if paired else _unpaired_word(low, high),
+        paired=paired,
+    )
 
 
 def _work(row: Row) -> tuple[Any, ...]:
@@ -177,21 +204,31 @@ def _short(problem: Mapping[str, Any]) -> str:
     return f"{name}, lmax {problem['lmax']}, batch {problem['batch']}, {problem['direction']}"
 
 
-def unpaired(a: Mapping[str, Any], b: Mapping[str, Any]) -> tuple[float, float, float]:
-    """Log ratio of times (b over a) and its 95 % interval from two independent samples.
+def unpaired(
+    a: Mapping[str, Any], b: Mapping[str, Any], error: float = ALPHA
+) -> tuple[float, float, float]:
+    """Log ratio of times (b over a) and its interval from two runs at different times.
 
     Medians of block values, with standard errors from their median absolute deviations; without
-    block values, quartile against quartile; without quartiles, no interval.
+    block values, quartile against quartile; without quartiles, no interval. Each end is moved out
+    by :data:`BETWEEN`.
+
+    Args:
+        a: Result of the first run.
+        b: Result of the second.
+        error: Probability of missing the truth that is allowed inside the runs.
     """
     logs = [[log(t) for t in result.get("blocks_s", ())] for result in (a, b)]
     if min(len(values) for values in logs) >= MIN_ROUNDS:
         (center_a, error_a), (center_b, error_b) = (_median_error(values) for values in logs)
         center = center_b - center_a
-        half = z_value(0.05) * sqrt(error_a**2 + error_b**2)
+        half = z_value(error) * sqrt(error_a**2 + error_b**2) + BETWEEN
         return center, center - half, center + half
     center = log(b["median_s"] / a["median_s"])
-    if "q25_s" in a and "q25_s" in b:
-        return center, log(b["q25_s"] / a["q75_s"]), log(b["q75_s"] / a["q25_s"])
+    quartiles = [result.get(key, 0) for result in (a, b) for key in ("q25_s", "q75_s")]
+    if all(quartiles):
+        low, high = log(quartiles[2] / quartiles[1]), log(quartiles[3] / quartiles[0])
+        return center, low - BETWEEN, high + BETWEEN
     return center, float("-inf"), float("inf")
 
 
@@ -201,11 +238,11 @@ def _in_turns(a: Row, b: Row) -> bool:
     return same and len(a.measured.get("blocks_s", ())) == len(b.measured.get("blocks_s", ()))
 
 
-def _paired(a: Mapping[str, Any], b: Mapping[str, Any]) -> tuple[float, float, float]:
-    """Log ratio of times (b over a) and its 95 % interval from differences inside rounds."""
+def _paired(a: Mapping[str, Any], b: Mapping[str, Any], error: float) -> tuple[float, float, float]:
+    """Log ratio of times (b over a) and its interval from differences inside rounds."""
     pairs = zip(a["blocks_s"], b["blocks_s"], strict=True)
     differences_ = np.array([log(second / first) for first, second in pairs])
-    low, high = interval(differences_, 0.05)
+    low, high = interval(differences_, error)
     return float(estimate(differences_)), float(low), float(high)
 
 
@@ -222,6 +259,13 @@ def _median(ordered: list[float]) -> float:
     if len(ordered) % 2:
         return ordered[middle]
     return (ordered[middle - 1] + ordered[middle]) / 2
+
+
+def _unpaired_word(low: float, high: float) -> str:
+    """No word for a difference that two runs of one product can show; never "same"."""
+    if low > 0:
+        return "slower"
+    return "faster" if high < 0 else "not decided"
 
 
 def _word(low: float, high: float) -> str:

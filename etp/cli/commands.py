@@ -10,56 +10,69 @@ from typing import Any
 
 from etp.analysis.comparison import Comparison, comparisons
 from etp.analysis.findings import pair_sentence
-from etp.analysis.machines import Run, differences, side_by_side
+from etp.analysis.machines import NOT_DECIDED, Run, differences, side_by_side
+from etp.cli.terminal import Progress, table
 from etp.problem import Problem
 from etp.results import formats
 from etp.results.rows import Row, jsonl
 from etp.run.case import Case, check_fits, run
+from etp.run.devices import check_device
 
 SMALL = 0.02
 """Differences below this need a second process: memory layout alone makes some of them."""
 
 
-def sweep(cases: Sequence[Case], out: Path, *, processes: int, paired: bool) -> None:
-    """Measure cases that are not in the file yet, and add their rows to it.
+def sweep(cases: Sequence[Case], out: Path | None, *, processes: int, paired: bool) -> None:
+    """Measure cases that are not in the file yet, print a table of each, and keep its rows.
 
     Args:
         cases: What to measure.
-        out: JSON Lines file; a case is written whole when it is done.
+        out: JSON Lines file; a case is written whole when it is done. None to keep nothing.
         processes: Fresh processes that each case is measured in, one after the other.
         paired: Print a verdict for every pair after each case.
 
     Raises:
-        ValueError: If a case cannot fit, or the file holds something else.
+        ValueError: If a case cannot fit, or the file holds something else or cannot be written.
     """
     for case in cases:
         check_fits(case.problem)
-    done = _done(out)
+        check_device(case.problem.device)
+    done = set() if out is None else _done(out)
     for number, case in enumerate(cases, 1):
-        problem = case.problem
-        where = f"{number} of {len(cases)}: lmax {problem.lmax}, batch {problem.batch}"
-        if problem.channels > 1:
-            where += f", {problem.channels} channels"
-        if all((name, problem) in done for name in case.products):
+        where = f"{number} of {len(cases)}: {_where(case.problem)}"
+        if all((name, case.problem) in done for name in case.products):
             print(f"{where} is in {out} already", file=sys.stderr)
             continue
-        measured = [list(_measured(case, processes)) for _ in range(processes)]
-        text = "".join(map(jsonl, measured))
-        with out.open("a", encoding="utf-8") as file:
-            file.write(text)
-        print(where, file=sys.stderr)
-        if paired:
-            for line in _verdicts(measured):
-                print(line)
+        progress = Progress(where)
+        measured = [list(_measured(case, processes, progress)) for _ in range(processes)]
+        if out is not None:
+            with out.open("a", encoding="utf-8") as file:
+                file.write("".join(map(jsonl, measured)))
+        progress.done()
+        for comparison in comparisons(measured[-1]):
+            print("\n".join(table(comparison)))
+        for line in _verdicts(measured) if paired else ():
+            print(line)
+        print(flush=True)
 
 
-def _measured(case: Case, processes: int) -> Iterator[Row]:
+def _where(problem: Problem) -> str:
+    words = [f"lmax {problem.lmax}", f"batch {problem.batch}"]
+    words += [f"{problem.channels} channels"] if problem.channels > 1 else []
+    return ", ".join(words)
+
+
+def _measured(case: Case, processes: int, progress: Progress) -> Iterator[Row]:
     """Rows of a case; in a process of its own where several are asked for."""
-    if processes == 1:
-        yield from _rows(case.as_dict())
+    if processes > 1:
+        with multiprocessing.get_context("spawn").Pool(1) as pool:
+            yield from pool.apply(_rows, [case.as_dict()])
         return
-    with multiprocessing.get_context("spawn").Pool(1) as pool:
-        yield from pool.apply(_rows, [case.as_dict()])
+    for item in run(case.as_dict()):
+        if isinstance(item, Row):
+            yield item
+        else:
+            progress.event(item)
 
 
 def _rows(case: dict[str, Any]) -> list[Row]:
@@ -94,7 +107,15 @@ def _agreement(found: Sequence[Comparison]) -> Iterator[str]:
 
 def _done(path: Path) -> set[tuple[str, Problem]]:
     """Products and problems whose runtimes are in the file already."""
-    if not path.exists() or not path.stat().st_size:
+    if path.is_dir():
+        raise ValueError(f"--out must be a file, {path} is a folder")
+    if not path.parent.is_dir():
+        raise ValueError(f"--out must lie in a folder: No such file or directory: {path.parent}")
+    if path.exists() and not path.is_file():
+        return set()  # a pipe or a device: written to, never read
+    with path.open("a"):  # before anything is measured that could not be kept
+        pass
+    if not path.stat().st_size:
         return set()
     timed = [row for row in formats.read_path(path) if row.measure == "runtime"]
     # Read as problems: rows of earlier versions have the defaults of what they do not say.
@@ -127,18 +148,16 @@ def compare(first: Path, second: Path) -> Iterable[str]:
     for run_, name in ((a, "A"), (b, "B")):
         for row in run_.invalid:
             yield f"left out of {name}: {row['product']}, {row['reason']}"
-    table = side_by_side(a.timed, b.timed)
-    if table.empty:
+    lines = side_by_side(a.timed, b.timed)
+    if not lines:
         raise ValueError(f"{first} and {second} hold no time of the same product on the same work")
-    paired = bool(table["paired"].all())
+    paired = all(line.paired for line in lines)
     yield (
-        "paired: measured in the same interleaved rounds"
-        if paired
-        else "unpaired: not measured in interleaved rounds, so small differences mean nothing"
+        "paired: measured in the same interleaved rounds" if paired else f"unpaired: {NOT_DECIDED}"
     )
-    for _, line in table.iterrows():
-        bounds = f" ({line['low']:.3g} to {line['high']:.3g})" if line["low"] > 0 else ""
+    for line in lines:
+        bounds = f" ({line.low:.3g} to {line.high:.3g})" if line.low > 0 else ""
+        word = line.word if line.word == "not decided" else f"B is {line.word}"
         yield (
-            f"  {line['product']}, {line['problem']}: B is {line['word']}, "
-            f"time A / time B = {line['ratio']:.3g}{bounds}"
+            f"  {line.product}, {line.problem}: {word}, time A / time B = {line.ratio:.3g}{bounds}"
         )

@@ -7,18 +7,23 @@ exit status 2 for bad input and 1 for what failed.
 from __future__ import annotations
 
 import argparse
-import itertools
 import json
+import os
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
+from math import isfinite
 from pathlib import Path
 from typing import Any, NoReturn
 
-from etp.cli import hosting
-from etp.irreps import SETTINGS
-from etp.options import Option, declared, defaults, flag
+from etp.cli import hosting, stored
+from etp.cli.problems import add_options, degrees_of, problems, reader
+from etp.cli.terminal import watched
+from etp.options import declared
 from etp.problem import Problem
+from etp.results.store import StoreError
 
+USUAL = ("cg-sparse", "gaunt-grid", "matrix", "e3nn")
+"""Products of a sweep that names none: the same operation, fast, and what people have."""
 MEASURES = ("equivariance", "expressivity", "interactions", "agreement", "runtime")
 
 
@@ -41,10 +46,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         options.run(options)
     except (ValueError, FileNotFoundError, IsADirectoryError, PermissionError) as error:
         return _complain(error, 2)
-    except (FailedError, RuntimeError, MemoryError, OSError) as error:
-        return _complain(error, 1)
     except KeyboardInterrupt:
         return _complain("interrupted; what was measured is kept", 1)
+    except BrokenPipeError:
+        # Whoever read the output has seen enough, as `| head` does.
+        sys.stdout = open(os.devnull, "w")  # noqa: SIM115  (it is closed with the process)
+        return 1
+    except Exception as error:
+        if os.environ.get("ETP_TRACEBACK"):
+            raise
+        known = isinstance(error, FailedError | StoreError | RuntimeError | OSError)
+        return _complain(error if known else f"{type(error).__name__}: {error}", 1)
     return 0
 
 
@@ -66,21 +78,23 @@ def parser() -> argparse.ArgumentParser:
     measured = commands.add_parser("measure", help="measure one product on one problem")
     measured.add_argument("measure", choices=MEASURES)
     measured.add_argument("--product", required=True, metavar="NAME")
-    measured.add_argument("--lmax", type=int)
-    _problem_options(measured, several=False)
+    measured.add_argument("--lmax", metavar="L", help="with --setting")
+    add_options(measured, several=False)
     measured.add_argument("--json", action="store_true")
     measured.set_defaults(run=_measure)
 
     swept = commands.add_parser("sweep", help="measure several products on several problems")
-    swept.add_argument("--products", required=True, metavar="A,B,...")
-    swept.add_argument("--lmax", metavar="L, FROM:TO or FROM:TO:STEP")
-    _problem_options(swept, several=True)
+    swept.add_argument("--products", metavar="A,B,...", help=f"default: {','.join(USUAL)}")
+    swept.add_argument("--lmax", metavar="L, FROM:TO or FROM:TO:STEP", help="default 1:4")
+    add_options(swept, several=True)
     swept.add_argument("--rounds", type=int, default=30)
     swept.add_argument("--budget", type=float, default=4.0, help="seconds of rounds per problem")
     swept.add_argument("--roofs", action="store_true", help="measure the device's limits, last")
     swept.add_argument("--paired", action="store_true", help="print a verdict for every pair")
     swept.add_argument("--processes", type=int, default=1, help="fresh processes for each problem")
-    swept.add_argument("--out", type=Path, required=True, metavar="FILE.jsonl")
+    swept.add_argument(
+        "--out", type=Path, metavar="FILE.jsonl", help="keep all rows; cases in it are not repeated"
+    )
     swept.set_defaults(run=_sweep)
 
     compared = commands.add_parser("compare", help="compare two files of results")
@@ -88,96 +102,14 @@ def parser() -> argparse.ArgumentParser:
     compared.set_defaults(run=_compare)
 
     tested = commands.add_parser("selftest", help="check the clock and the harness here")
-    tested.add_argument("--device", default="cpu")
+    tested.add_argument(
+        "--device", default="cpu", type=reader("device", declared(Problem)["device"])
+    )
     tested.set_defaults(run=_selftest)
 
-    taken = commands.add_parser("import", help="add results from files to the store")
-    taken.add_argument("files", type=Path, nargs="+", metavar="FILE")
-    _store_option(taken)
-    taken.set_defaults(run=_import)
-
-    given = commands.add_parser("export", help="write stored results as JSON Lines")
-    given.add_argument("--out", type=Path, required=True, metavar="FILE")
-    _store_option(given)
-    given.set_defaults(run=_export)
-
-    hosting.add(commands, _store_option)
+    stored.add(commands)
+    hosting.add(commands, stored.store_option)
     return made
-
-
-def _problem_options(parser: argparse.ArgumentParser, *, several: bool) -> None:
-    """Add the options of a problem.
-
-    Args:
-        parser: Of one command.
-        several: Whether some of them take several values.
-    """
-    parser.add_argument("--setting", type=_setting, metavar="|".join(SETTINGS))
-    parser.add_argument("--irreps1", metavar="IRREPS")
-    parser.add_argument("--irreps2", metavar="IRREPS")
-    parser.add_argument("--filter-out", metavar="IRREPS")
-    usual = defaults(Problem)
-    for name, about in declared(Problem).items():
-        many = several and about.several
-        parser.add_argument(
-            flag(name),
-            type=_reader(name, about),
-            nargs="+" if many else None,
-            default=[usual[name]] if many else usual[name],
-            metavar="|".join(about.choices) or ("N" if about.high is not None else name.upper()),
-            help=about.help.replace("%", "%%"),
-        )
-
-
-def _setting(text: str) -> str:
-    if text.upper() not in SETTINGS:
-        raise argparse.ArgumentTypeError(f"must be one of {', '.join(SETTINGS)}, got {text!r}")
-    return text.upper()
-
-
-def _reader(name: str, about: Option) -> Callable[[str], str | int]:
-    def read(text: str) -> str | int:
-        try:
-            return about.read(name, text)
-        except ValueError as error:
-            raise argparse.ArgumentTypeError(str(error)) from error
-
-    return read
-
-
-def _store_option(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--store", type=Path, help="database file (default: $ETP_STORE or your own)"
-    )
-
-
-def _problems(options: argparse.Namespace, degrees: Iterable[int | None]) -> list[Problem]:
-    """Problems that the options describe, the last option that varies outermost."""
-    names = list(declared(Problem))
-    values = [getattr(options, name) for name in names]
-    each = [value if isinstance(value, list) else [value] for value in values]
-    degrees = list(degrees)
-    return [
-        _problem(options, lmax, dict(zip(reversed(names), combination, strict=True)))
-        for combination in itertools.product(*reversed(each))
-        for lmax in degrees
-    ]
-
-
-def _problem(options: argparse.Namespace, lmax: int | None, rest: dict[str, Any]) -> Problem:
-    if options.setting is not None:
-        if options.irreps1 or options.irreps2 or options.filter_out:
-            raise ValueError("give either --setting with --lmax, or --irreps1 and --irreps2")
-        if lmax is None:
-            raise ValueError("--setting needs --lmax")
-        return Problem.of_setting(options.setting, lmax, **rest)
-    if options.irreps1 is None or options.irreps2 is None:
-        raise ValueError("give --setting and --lmax, or --irreps1 and --irreps2")
-    if lmax is not None:
-        raise ValueError("--lmax goes with --setting: typed irreps have their own degrees")
-    if rest.pop("outputs") != "all":
-        raise ValueError("--outputs goes with --setting: for typed irreps name --filter-out")
-    return Problem.of_irreps(options.irreps1, options.irreps2, options.filter_out, **rest)
 
 
 def _products(options: argparse.Namespace) -> None:
@@ -225,8 +157,13 @@ def _not_loaded(path: Path, why: str) -> dict[str, Any]:
 def _measure(options: argparse.Namespace) -> None:
     from etp.run import case as sweep
 
-    (problem,) = _problems(options, [options.lmax])
-    row = sweep.measure_one(problem, options.product, options.measure)
+    degrees = list(degrees_of(options.lmax))
+    if len(degrees) > 1:
+        raise ValueError(f"--lmax must be one number here, got {options.lmax!r}")
+    (problem,) = problems(options, degrees)
+    (name,) = _names(options.product)
+    with watched(f"measuring {options.measure} of {name}"):
+        row = sweep.measure_one(problem, name, options.measure)
     if row.status != "ok":
         raise FailedError(row.reason)
     keys = ("product", "measure", "problem", "result", "environment")
@@ -239,23 +176,25 @@ def _measure(options: argparse.Namespace) -> None:
 
 
 def _sweep(options: argparse.Namespace) -> None:
-    from etp import products
     from etp.cli import commands
-    from etp.kernels import torch_compile
     from etp.run.case import Case
 
-    names = tuple(name.strip() for name in options.products.split(",") if name.strip())
-    for name in names:
-        products.get(torch_compile.plain_name(name))
+    names = _names(options.products or ",".join(USUAL))
     _at_least("--rounds", options.rounds, 1)
     _at_least("--processes", options.processes, 1)
-    problems = _problems(options, _degrees(options.lmax))
+    if not (isfinite(options.budget) and options.budget >= 0):
+        raise ValueError(f"--budget must be seconds, not negative, got {options.budget}")
+    if not (options.setting or options.irreps1 or options.irreps2 or options.filter_out):
+        options.setting = "MIMO"
+    if options.setting is not None and options.lmax is None:
+        options.lmax = "1:4"
+    asked = problems(options, degrees_of(options.lmax))
     cases = [
         Case(
             problem, names, None, options.rounds, options.budget,
-            roofs=options.roofs and number == len(problems),
+            roofs=options.roofs and number == len(asked),
         )
-        for number, problem in enumerate(problems, 1)
+        for number, problem in enumerate(asked, 1)
     ]  # fmt: skip
     commands.sweep(cases, options.out, processes=options.processes, paired=options.paired)
 
@@ -274,7 +213,9 @@ def _compare(options: argparse.Namespace) -> None:
 
 def _selftest(options: argparse.Namespace) -> None:
     from etp.measure import selftest
+    from etp.run.devices import check_device
 
+    check_device(options.device)
     failed = 0
     for check in selftest.run(options.device):
         print(check)
@@ -283,40 +224,21 @@ def _selftest(options: argparse.Namespace) -> None:
         raise FailedError(f"{failed} checks of the harness failed: is the machine idle?")
 
 
-def _degrees(text: str | None) -> Iterable[int | None]:
-    if text is None:
-        return [None]
-    try:
-        match [int(part) for part in text.split(":")]:
-            case [only]:
-                return [only]
-            case [low, high]:
-                return range(low, high + 1)
-            case [low, high, step]:
-                return range(low, high + 1, step)
-    except ValueError:
-        pass
-    raise ValueError(f"--lmax must be a number, FROM:TO or FROM:TO:STEP such as 1:6, got {text!r}")
+def _names(text: str) -> tuple[str, ...]:
+    """Names of products as they are registered; case does not matter."""
+    from etp import products
+    from etp.kernels import torch_compile
 
-
-def _import(options: argparse.Namespace) -> None:
-    from etp.results import formats, imports, store
-
-    # Everything is read before anything is written: a bad file leaves the store as it was.
-    read = [(path, formats.read_path(path)) for path in options.files]
-    target = store.Store(options.store or store.default_path())
-    for path, rows in read:
-        runs = imports.adopted(rows, path.name)
-        added = target.add_imports(runs)
-        print(f"{path}: {added} of {len(rows)} rows added as {', '.join(r.job for r in runs)}")
-
-
-def _export(options: argparse.Namespace) -> None:
-    from etp.results import store
-
-    source = store.Store(options.store or store.default_path())
-    count = source.export_jsonl(options.out)
-    print(f"{options.out}: {count} rows written")
+    known = {name.lower(): name for name in products.names()}
+    names = [name.strip() for name in text.split(",") if name.strip()]
+    if not names:
+        raise ValueError(f"--products must be names separated by commas, got {text!r}")
+    found = []
+    for name in names:
+        plain = torch_compile.plain_name(name)
+        found.append(known.get(plain.lower(), plain) + name[len(plain) :])
+        products.get(torch_compile.plain_name(found[-1]))
+    return tuple(dict.fromkeys(found))
 
 
 if __name__ == "__main__":

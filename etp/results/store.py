@@ -134,6 +134,11 @@ class Store(Jobs):
             raise ValueError(f"run must be one that was removed, got {job_id[:40]!r}")
         return self.write(lambda db: _mark(db, job_id, removed=None))
 
+    def counts(self) -> dict[str, int]:
+        """How many rows each run has that was not taken away."""
+        query = f"SELECT job, count(*) FROM row WHERE job IS NOT NULL AND {_SHOWN} GROUP BY job"
+        return dict(self.read(lambda db: [tuple(row) for row in db.execute(query)]))
+
     def refused(self) -> dict[str, str]:
         """Rows of earlier versions that no page can show, by id, each with the reason."""
         query = "SELECT id, reason FROM refused ORDER BY rowid"

@@ -22,6 +22,26 @@ def devices() -> dict[str, str]:
     return {"cpu": cpu_name()} | (_cuda() if _has_gpu_driver() else {})
 
 
+def check_device(device: str) -> None:
+    """Refuse a device that torch cannot use here. Imports torch for anything but a CPU.
+
+    Raises:
+        ValueError: Naming the devices that there are.
+    """
+    if device == "cpu":
+        return
+    import torch
+
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    number = int(device.partition(":")[2] or 0)
+    if number >= count:
+        there = ", ".join(["cpu", *(f"cuda:{n}" for n in range(count))])
+        raise ValueError(
+            f"device must be one of {there} here, got {device!r}: torch {torch.__version__} sees "
+            f"{count or 'no'} GPU{'' if count == 1 else 's'}"
+        )
+
+
 def cpu_name() -> str:
     """Name of the processor."""
     try:

@@ -42,10 +42,17 @@ def environment(device: str = "cpu", threads: int | None = None) -> dict[str, An
     found["flags"] = {
         "tf32": bool(torch.backends.cuda.matmul.allow_tf32),
         "matmul_precision": torch.get_float32_matmul_precision(),
-        "flush_denormal": False,
+        "flush_denormal": flushes_denormals(),
     }
     found["date"] = datetime.now(UTC).isoformat(timespec="seconds")
     return found
+
+
+def flushes_denormals() -> bool:
+    """Whether the processor takes the smallest numbers for 0 here; torch cannot be asked."""
+    import torch
+
+    return float(torch.full((1,), 1e-40) * 1.0) == 0.0
 
 
 @cache

@@ -11,7 +11,7 @@ import streamlit as st
 from etp import charts
 from etp.analysis.findings import Finding
 from etp.analysis.growth import swept_axis
-from etp.analysis.machines import Run, differences, matching, name_of, side_by_side
+from etp.analysis.machines import NOT_DECIDED, Run, differences, matching, name_of, side_by_side
 from etp.analysis.text import count_text, time_text
 from etp.results import formats, imports
 from etp.results.reference import reference_rows
@@ -242,7 +242,7 @@ def machines(found: list[Run]) -> None:
             f"**{len(unlike)} {noun}.** "
             + " · ".join(f"{name} **{left} → {right}**" for name, left, right in unlike[:8])
         )
-    table = side_by_side(a.timed, b.timed)
+    table = pd.DataFrame(side_by_side(a.timed, b.timed))
     if table.empty:
         st.caption("No product was timed on the same work in both.")
         return
@@ -259,10 +259,7 @@ def machines(found: list[Run]) -> None:
             "word": st.column_config.TextColumn("B is"),
         },
     )
-    st.caption(
-        ":gray[Unpaired: A and B were not measured in interleaved rounds, so small differences "
-        "mean nothing. γ, paths and errors do not depend on the machine.]"
-    )
+    st.caption(f":gray[Unpaired: {NOT_DECIDED}. γ, paths and errors do not depend on the machine.]")
 
 
 def _with_reference(found: list[Run]) -> list[Run]:

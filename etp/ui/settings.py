@@ -6,6 +6,7 @@ No torch, no streamlit.
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
@@ -175,8 +176,8 @@ class Settings(Options):
             f"measure.equivariance_error(tp, dtype=torch.{problem.dtype}).max\n"
             "measure.measure_runtime(\n"
             f"    tp, batch={problem.batch}, dtype=torch.{problem.dtype},"
-            f' device="{problem.device}",'
-            f' direction="{problem.direction}", weights="{problem.weights}"\n'
+            f" device={problem.device!r}, direction={problem.direction!r},\n"
+            f"    weights={problem.weights!r}, cache={problem.cache!r}, seed={problem.seed}\n"
             ").median_s\n"
         )
 
@@ -259,9 +260,30 @@ def _range(name: str, text: str) -> tuple[int, int]:
 
 def _names(name: str, text: str) -> tuple[str, ...]:
     found = tuple(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
-    if not found or any(len(part) > 64 for part in found):
-        raise ValueError(f"{name} must be names separated by commas, got {text[:40]!r}")
+    if not found or not all(map(_NAME.fullmatch, found)):
+        raise ValueError(
+            f"{name} must be names separated by commas (letters, digits and ._+:-), "
+            f"got {text[:40]!r}"
+        )
     return found
+
+
+def _shown_name(name: str, text: str) -> str:
+    if not _SHOWN_NAME.fullmatch(text):
+        raise ValueError(f"{name} must be the name of a product that is shown, got {text[:40]!r}")
+    return text
+
+
+def _one_name(name: str, text: str) -> str:
+    if not _NAME.fullmatch(text):
+        raise ValueError(f"{name} must be a name (letters, digits and ._+:-), got {text[:40]!r}")
+    return text
+
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._+:-]{0,63}")
+"""What may name a product, a device or a run in an address: nothing that a shell reads as more."""
+_SHOWN_NAME = re.compile(r"[A-Za-z0-9][\w.+()/, -]{0,79}")
+"""What may name a product of a file: what :mod:`etp.results.imports` leaves of its name."""
 
 
 def _text(name: str, text: str) -> str:
@@ -278,14 +300,14 @@ _READERS: dict[str, Callable[[str, str], Any]] = {
     "irreps2": _text,
     "keep": _text,
     "products": _names,
-    "baseline": _text,
+    "baseline": _shown_name,
     "compiled": _choice(*COMPILED),
     "devices": _names,
     "at": _number(0, MAX_LMAX),
-    "pick": _text,
-    "job": _text,
-    "checks": _text,
-    "counts": _text,
+    "pick": _shown_name,
+    "job": _one_name,
+    "checks": _one_name,
+    "counts": _one_name,
     "scaling": _text,
     "axis": _choice(*get_args(Axis)),
     "batches": _counts(1, MAX_BATCH),

@@ -1,14 +1,19 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
+import time
+from pathlib import Path
 
 import pytest
 
-from etp.cli.main import main
+from etp.cli import commands, terminal
+from etp.cli.main import USUAL, main
 from etp.results.rows import Row, jsonl
 from etp.results.store import Store
+from etp.run.case import run
 from tests.make import row, run_of
 
 SMALL = ["--setting", "MIMO", "--lmax", "1", "--batch", "8"]
@@ -182,3 +187,156 @@ def test_the_module_runs_as_a_command_with_clean_output():
         [sys.executable, "-m", "etp", *words], capture_output=True, text=True, check=True
     )
     assert json.loads(done.stdout)["result"]["rank"] == 6
+
+
+@pytest.mark.parametrize(
+    ("words", "part"),
+    [
+        (["--products", ","], "--products must be names"),
+        (["--products", "nothing"], "no tensor product"),
+        (["--lmax", "6:1"], "FROM not above TO"),
+        (["--lmax", "1:6:-1"], "FROM not above TO"),
+        (["--lmax", "9" * 5000], "FROM:TO"),
+        (["--budget", "nan"], "--budget must be seconds"),
+        (["--budget", "-1"], "--budget must be seconds"),
+        (["--budget", "inf"], "--budget must be seconds"),
+        (["--rounds", "0"], "--rounds must be at least 1"),
+        (["--batch", "0"], "batch must be a whole number from 1"),
+        (["--batch", "many"], "batch must be a whole number"),
+        (["--dtype", "int8"], "dtype must be one of"),
+        (["--device", "tpu"], "device must be 'cpu' or 'cuda:N'"),
+        (["--setting", "MOMI"], "must be one of SISO"),
+        (["--irreps1", "1o", "--irreps2", "1o", "--lmax", "3"], "--lmax goes with --setting"),
+        (["--irreps1", "1o", "--irreps2", "1o", "--outputs", "natural"], "--outputs goes with"),
+        (["--irreps1", "1o"], "--irreps2"),
+        (["--out", "FOLDER"], "is a folder"),
+    ],
+)
+def test_a_sweep_that_makes_no_sense_measures_nothing(capsys, words, part, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("etp.cli.commands.run", lambda case: pytest.fail("measured"))
+    (tmp_path / "FOLDER").mkdir()
+    test_bad_input_is_one_line_and_status_2(capsys, ["sweep", *words], part, monkeypatch, tmp_path)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["FOLDER"]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["sweep", "--products", "cg-sparse", *SMALL],
+        ["measure", "runtime", "--product", "cg-sparse", *SMALL],
+        ["selftest"],
+    ],
+)
+def test_a_device_that_is_not_there_is_one_line(capsys, words, monkeypatch, tmp_path):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    words = [*words, "--device", "cuda"]
+    test_bad_input_is_one_line_and_status_2(capsys, words, "sees no GPU", monkeypatch, tmp_path)
+
+
+def test_a_first_sweep_needs_no_option_and_prints_a_table_and_the_verdict(capsys, monkeypatch):
+    asked = []
+    real = run
+
+    def quick(case):
+        asked.append(case)
+        return real(case | {"rounds": 1, "budget_s": 0.0, "products": ["cg-sparse", "matrix"]})
+
+    monkeypatch.setattr(commands, "run", quick)
+    assert main(["sweep", "--batch", "8"]) == 0
+    out = capsys.readouterr().out
+    assert [case["problem"]["lmax"] for case in asked] == [1, 2, 3, 4]
+    assert asked[0]["products"] == list(USUAL)
+    assert "At lmax 4, " in out
+    assert out.count("cg-sparse  ") == 4
+    assert "γ" in out
+
+
+def test_case_of_names_and_choices_does_not_matter(capsys):
+    words = ["--setting", "mimo", "--lmax", "1", "--dtype", "FLOAT64", "--json"]
+    found = json_of(capsys, "measure", "agreement", "--product", "CG-Sparse", *words)
+    assert found["product"] == "cg-sparse"
+    assert (found["problem"]["setting"], found["problem"]["dtype"]) == ("MIMO", "float64")
+
+
+def test_out_may_be_a_device_which_stays_one(capsys):
+    words = ["sweep", "--products", "cg-sparse", *SMALL, "--batch", "4", "--rounds", "1"]
+    assert main([*words, "--budget", "0", "--out", os.devnull]) == 0
+    assert main(["export", "--out", os.devnull]) == 0
+    assert not Path(os.devnull).is_file()
+
+
+def test_what_takes_long_is_said_on_standard_error(capsys, monkeypatch):
+    monkeypatch.setattr(terminal, "QUIET_S", 0.01)
+    with terminal.watched("measuring expressivity of x"):
+        time.sleep(0.1)
+    assert "measuring expressivity of x, 0 s so far" in capsys.readouterr().err
+
+
+def test_a_store_that_cannot_be_used_is_one_line_and_keeps_its_file(capsys, tmp_path):
+    path = tmp_path / "s.sqlite"
+    path.write_bytes(b"no database at all" * 100)
+    before = path.read_bytes()
+    for words in (["runs"], ["export", "--out", str(tmp_path / "x")]):
+        assert main([*words, "--store", str(path)]) == 1
+        err = capsys.readouterr().err
+        assert err.count("\n") == 1
+        assert str(path) in err
+    assert path.read_bytes() == before
+
+
+def test_what_nobody_foresaw_is_one_line_too(capsys, monkeypatch):
+    def broken(*_):
+        raise KeyError("surprise")
+
+    monkeypatch.setattr(commands, "compare", broken)
+    assert main(["compare", "a", "b"]) == 1
+    assert capsys.readouterr().err == "etp: KeyError: 'surprise'\n"
+    monkeypatch.setenv("ETP_TRACEBACK", "1")
+    with pytest.raises(KeyError):
+        main(["compare", "a", "b"])
+
+
+def test_runs_are_listed_deleted_and_brought_back(capsys, tmp_path):
+    source, store = tmp_path / "in.jsonl", ["--store", str(tmp_path / "s.sqlite")]
+    source.write_text(jsonl([row("a"), row("b")]))
+    assert main(["import", str(source), *store]) == 0
+    name = capsys.readouterr().out.split()[-1]
+    assert main(["runs", *store]) == 0
+    assert f"{name}  " in (out := capsys.readouterr().out)
+    assert "2 rows" in out
+    assert main(["delete", name, *store]) == 0
+    assert "2 rows deleted" in capsys.readouterr().out
+    assert Store(store[1]).rows() == []
+    assert main(["delete", name, "--undo", *store]) == 0
+    assert len(Store(store[1]).rows()) == 2
+    assert main(["delete", "nobody", *store]) == 2
+    assert "run must be one" in capsys.readouterr().err
+
+
+ROOT = Path(__file__).resolve().parents[2]
+BARE = """
+import sys
+for name in ("altair", "pandas", "streamlit", "plotly", "distributed", "dask", "vl_convert"):
+    sys.modules[name] = None
+from etp.cli.main import main
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+def test_the_command_line_works_without_the_dashboard(tmp_path):
+    def etp(*words: str) -> str:
+        done = subprocess.run(
+            [sys.executable, "-c", BARE, *words], cwd=tmp_path, capture_output=True, text=True,
+            env=os.environ | {"PYTHONPATH": str(ROOT)}, timeout=120,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    quick = ["--products", "cg-sparse,matrix", *SMALL, "--batch", "4", "--rounds", "1", "--budget",
+             "0", "--paired", "--out", "a.jsonl"]  # fmt: skip
+    assert "cg-sparse" in etp("sweep", *quick)
+    assert "cg-sparse" in etp("compare", "a.jsonl", "a.jsonl")
+    assert "rows added" in etp("import", "a.jsonl", "--store", "s.sqlite")
+    assert "a.jsonl" in etp("runs", "--store", "s.sqlite")
+    assert "rows written" in etp("export", "--out", "b.jsonl", "--store", "s.sqlite")

@@ -178,3 +178,15 @@ def test_tf32_is_float32_on_a_gpu_and_has_a_gate_of_its_own(monkeypatch):
         (torch.float64, gpu, oracle.GATES[torch.float64]),
     ):
         assert oracle.gate(dtype, device, oracle.GATES) == allowed
+
+
+def test_the_manifest_reads_whether_small_numbers_are_flushed():
+    from etp.run.environment import environment
+
+    if not torch.set_flush_denormal(True):
+        pytest.skip("this processor cannot flush them")
+    try:
+        assert environment()["flags"]["flush_denormal"] is True
+    finally:
+        torch.set_flush_denormal(False)
+    assert environment()["flags"]["flush_denormal"] is False

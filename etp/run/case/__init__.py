@@ -19,6 +19,7 @@ from etp.run.case.grids import run_grids
 from etp.run.case.questions import QUESTIONS, make_row
 from etp.run.case.rounds import Event, Slot, timed, unmeasured
 from etp.run.case.spheres import run_spheres
+from etp.run.devices import check_device
 
 __all__ = ["Case", "build", "check_fits", "measure_one", "needed_bytes", "run", "warm"]
 
@@ -49,6 +50,7 @@ def run_comparison(case: dict[str, Any], cancelled: Callable[[], bool]) -> Itera
     """Check every product of a case, then time the right ones."""
     plan = Case.from_dict(case)
     check_fits(plan.problem)
+    check_device(plan.problem.device)
     use_numbers(plan.problem)
     if any(map(torch_compile.asked, plan.products)):
         torch_compile.forget()
@@ -82,6 +84,7 @@ def measure_one(problem: Problem, product: str, measure: str) -> Row:
     from etp import measure as measures
 
     check_fits(problem)
+    check_device(problem.device)
     use_numbers(problem)
     tp, start = started(problem, product, called=measure == "runtime")
     if measure != "runtime":

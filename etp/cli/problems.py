@@ -1,0 +1,115 @@
+"""Options of the command line that describe problems, and the problems that they describe."""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+from etp.irreps import SETTINGS
+from etp.options import Option, declared, defaults, flag
+from etp.problem import Problem
+
+
+def add_options(parser: argparse.ArgumentParser, *, several: bool) -> None:
+    """Add the options of a problem.
+
+    Args:
+        parser: Of one command.
+        several: Whether some of them take several values.
+    """
+    parser.add_argument(
+        "--setting",
+        type=_setting,
+        metavar="|".join(SETTINGS),
+        help="irreps of the paper's settings, up to --lmax",
+    )
+    parser.add_argument("--irreps1", metavar="IRREPS")
+    parser.add_argument("--irreps2", metavar="IRREPS")
+    parser.add_argument("--filter-out", metavar="IRREPS")
+    usual = defaults(Problem)
+    for name, about in declared(Problem).items():
+        many = several and about.several
+        parser.add_argument(
+            flag(name),
+            type=reader(name, about),
+            nargs="+" if many else None,
+            default=[usual[name]] if many else usual[name],
+            metavar="|".join(about.choices) or ("N" if about.high is not None else name.upper()),
+            help=about.help.replace("%", "%%"),
+        )
+
+
+def _setting(text: str) -> str:
+    if text.upper() not in SETTINGS:
+        raise argparse.ArgumentTypeError(f"must be one of {', '.join(SETTINGS)}, got {text!r}")
+    return text.upper()
+
+
+def reader(name: str, about: Option) -> Callable[[str], str | int]:
+    """What argparse calls for the value of an option."""
+
+    def read(text: str) -> str | int:
+        try:
+            return about.read(name, text)
+        except ValueError as error:
+            raise argparse.ArgumentTypeError(str(error)) from error
+
+    return read
+
+
+def problems(options: argparse.Namespace, degrees: Iterable[int | None]) -> list[Problem]:
+    """Problems that the options describe, the last option that varies outermost."""
+    names = list(declared(Problem))
+    values = [getattr(options, name) for name in names]
+    each = [value if isinstance(value, list) else [value] for value in values]
+    every = list(degrees)
+    return [
+        _problem(options, lmax, dict(zip(reversed(names), combination, strict=True)))
+        for combination in itertools.product(*reversed(each))
+        for lmax in every
+    ]
+
+
+def _problem(options: argparse.Namespace, lmax: int | None, rest: dict[str, Any]) -> Problem:
+    if options.setting is not None:
+        if options.irreps1 or options.irreps2 or options.filter_out:
+            raise ValueError("give either --setting with --lmax, or --irreps1 and --irreps2")
+        if lmax is None:
+            raise ValueError("--setting needs --lmax")
+        return Problem.of_setting(options.setting, lmax, **rest)
+    if options.irreps1 is None or options.irreps2 is None:
+        raise ValueError("give --setting and --lmax, or --irreps1 and --irreps2")
+    if lmax is not None:
+        raise ValueError("--lmax goes with --setting: typed irreps have their own degrees")
+    if rest.pop("outputs") != "all":
+        raise ValueError("--outputs goes with --setting: for typed irreps name --filter-out")
+    return Problem.of_irreps(options.irreps1, options.irreps2, options.filter_out, **rest)
+
+
+def degrees_of(text: str | None) -> Sequence[int | None]:
+    """Degrees that ``L``, ``FROM:TO`` or ``FROM:TO:STEP`` stands for; one None without a text.
+
+    Raises:
+        ValueError: If it is none of these, or holds no degree.
+    """
+    if text is None:
+        return [None]
+    degrees: Sequence[int] = []
+    try:
+        match [int(part) for part in text.split(":")]:
+            case [only]:
+                return [only]
+            case [low, high]:
+                degrees = range(low, high + 1)
+            case [low, high, step]:
+                degrees = range(low, high + 1, step) if step > 0 else []
+    except ValueError:
+        pass
+    if not degrees:
+        raise ValueError(
+            "--lmax must be a number, FROM:TO or FROM:TO:STEP such as 1:6, FROM not above TO, "
+            f"got {text[:40]!r}"
+        )
+    return degrees

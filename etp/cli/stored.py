@@ -1,0 +1,83 @@
+"""Commands for the store: what runs there are, in, out, and away."""
+
+from __future__ import annotations
+
+import argparse
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+
+def add(commands: argparse._SubParsersAction[Any]) -> None:
+    """Add the commands of this file."""
+    taken = commands.add_parser("import", help="add results from files to the store")
+    taken.add_argument("files", type=Path, nargs="+", metavar="FILE")
+    store_option(taken)
+    taken.set_defaults(run=_import)
+
+    given = commands.add_parser("export", help="write stored results as JSON Lines")
+    given.add_argument("--out", type=Path, required=True, metavar="FILE")
+    store_option(given)
+    given.set_defaults(run=_export)
+
+    listed = commands.add_parser("runs", help="list the runs in the store, newest last")
+    store_option(listed)
+    listed.set_defaults(run=_runs)
+
+    removed = commands.add_parser("delete", help="take a run or an import out of the store")
+    removed.add_argument("id", metavar="RUN", help="as `etp runs` lists it")
+    removed.add_argument("--undo", action="store_true", help="bring it back")
+    store_option(removed)
+    removed.set_defaults(run=_delete)
+
+
+def store_option(parser: argparse.ArgumentParser) -> None:
+    """Let a command name the database."""
+    parser.add_argument(
+        "--store", type=Path, help="database file (default: $ETP_STORE or your own)"
+    )
+
+
+def _import(options: argparse.Namespace) -> None:
+    from etp.results import formats, imports
+    from etp.results.store import Store, default_path
+
+    # Everything is read before anything is written: a bad file leaves the store as it was.
+    read = [(path, formats.read_path(path)) for path in options.files]
+    target = Store(options.store or default_path())
+    for path, rows in read:
+        runs = imports.adopted(rows, path.name)
+        added = target.add_imports(runs)
+        print(f"{path}: {added} of {len(rows)} rows added as {', '.join(r.job for r in runs)}")
+
+
+def _export(options: argparse.Namespace) -> None:
+    from etp.results.store import Store, default_path
+
+    count = Store(options.store or default_path()).export_jsonl(options.out)
+    if options.out.is_file():
+        print(f"{options.out}: {count} rows written")
+
+
+def _runs(options: argparse.Namespace) -> None:
+    from etp.results.store import Store, default_path
+
+    store = Store(options.store or default_path())
+    counts = store.counts()
+    for job in store.jobs():
+        when = datetime.fromtimestamp(job.created, UTC).strftime("%Y-%m-%d %H:%M")
+        rows = f"{counts[job.id]} rows" if job.id in counts else "deleted, or empty"
+        print(f"{job.id}  {when}  {job.state:11s}  {rows:>18s}  {job.title}")
+    for row_id, reason in store.refused().items():
+        print(f"row {row_id} of an earlier version was set aside: {reason}")
+
+
+def _delete(options: argparse.Namespace) -> None:
+    from etp.results.store import Store, default_path
+
+    store = Store(options.store or default_path())
+    if options.undo:
+        print(f"{options.id}: {store.bring_back(options.id)} rows are back")
+    else:
+        count = store.remove(options.id)
+        print(f"{options.id}: {count} rows deleted; `etp delete {options.id} --undo` undoes it")

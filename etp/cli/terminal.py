@@ -1,0 +1,92 @@
+"""What a terminal shows while something is measured, and the table of what came out."""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from math import exp
+from typing import Any
+
+from etp.analysis.comparison import Comparison, Entry
+from etp.analysis.findings import finding
+from etp.analysis.text import count_text, power_text, ratio_text, time_text
+
+QUIET_S = 5.0
+"""Nothing is said about what takes less."""
+
+
+def table(found: Comparison) -> Iterator[str]:
+    """Lines of a comparison: every product, then what may be said about them."""
+    yield f"{'product':24s}{'median':>10s}{'of base':>10s}{'γ':>8s}{'error':>10s}  notes"
+    for entry in found.entries:
+        yield _line(found, entry)
+    said = finding(found)
+    yield said.heading
+    if said.meaning:
+        yield said.meaning
+
+
+def _line(found: Comparison, entry: Entry) -> str:
+    row = entry.runtime
+    if row is None or row.status != "ok":
+        reason = "not timed" if row is None else f"{row.status}: {row.reason}"
+        return f"{entry.product:24s}{'':38s}  {reason}"
+    verdict = found.judgement.verdicts.get(entry.product)
+    ratio = "" if verdict is None else ratio_text(exp(verdict.estimate))
+    rank = entry.result("expressivity").get("rank")
+    error = entry.result("equivariance").get("max")
+    return (
+        f"{entry.product:24s}{time_text(row.measured['median_s']):>10s}"
+        f"{'1' if entry.product == found.baseline else ratio:>10s}"
+        f"{'' if rank is None else count_text(rank):>8s}"
+        f"{'' if error is None else power_text(error, 1):>10s}  {', '.join(row.badges)}"
+    ).rstrip()
+
+
+class Progress:
+    """What is being done now, on one line of standard error; silent where nobody watches."""
+
+    def __init__(self, head: str) -> None:
+        self.head = head
+        self._shown = sys.stderr.isatty()
+
+    def event(self, event: Mapping[str, Any]) -> None:
+        """Show an event of a running case."""
+        if not self._shown:
+            return
+        if "round" in event:
+            self._write(f"{self.head}, round {event['round']} of {event['rounds']}")
+        else:
+            self._write(f"{self.head}, {event.get('stage', '')} {event.get('product', '')}")
+
+    def done(self) -> None:
+        """Leave the line as it should stay."""
+        if self._shown:
+            self._write("")
+        print(self.head, file=sys.stderr)
+
+    def _write(self, text: str) -> None:
+        sys.stderr.write(f"\r\x1b[K{text[:100]}")
+        sys.stderr.flush()
+
+
+@contextmanager
+def watched(what: str) -> Iterator[None]:
+    """Say on standard error, now and then, that something still goes on and for how long."""
+    over = threading.Event()
+    begun = time.monotonic()
+
+    def tell() -> None:
+        while not over.wait(QUIET_S):
+            print(f"etp: {what}, {time.monotonic() - begun:.0f} s so far", file=sys.stderr)
+
+    thread = threading.Thread(target=tell, name="etp-progress", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()
