@@ -34,7 +34,7 @@ from etp.product.layout import (
     promoted,
 )
 from etp.product.tables import BuiltForReal, TableModule
-from etp.product.weighting import Per, Split, Weighting, scaled
+from etp.product.weighting import Per, Split, Weighting, of_second, scaled
 
 
 class Path(NamedTuple):
@@ -200,7 +200,7 @@ class TensorProduct(TableModule, metaclass=Kinds):
         spread = self.weighting.spread
         if self.weights_per == "degree":
             x1 = scaled(x1, spread(weights, "in1"))
-            x2 = scaled(x2, spread(weights, "in2"))
+            x2 = scaled(x2, spread(of_second(weights, x1, x2), "in2"))
         return scaled(self.multiply(x1, x2), spread(weights, "out"))
 
     def multiply_shared(self, x1: Tensor, x2: Tensor, weights: Tensor | None = None) -> Tensor:

@@ -148,6 +148,18 @@ class Weighting:
         return rows.index_select(-1, self._owner.index(f"weights_{side}_{number}"))
 
 
+def met(f: Tensor, h: Tensor) -> Tensor:
+    """Product of (E * U, ...) and (E, ...): each row of the second meets U rows of the first."""
+    if len(f) == len(h):
+        return f * h
+    return (f.unflatten(0, (len(h), -1)) * h.unsqueeze(1)).flatten(0, 1)
+
+
+def of_second(weights: Tensor, x1: Tensor, x2: Tensor) -> Tensor:
+    """Rows of weights for the rows of input 2, where each meets several of input 1."""
+    return weights[:: len(x1) // len(x2)]
+
+
 def scaled(x: Tensor, factors: Tensor) -> Tensor:
     """Multiply rows (N, dim) by factors (G, dim), row n by factor row n mod G."""
     if factors.shape[0] == 1 or factors.shape[0] == x.shape[0]:

@@ -76,6 +76,8 @@ class FieldProduct(NamedTuple):
 class GridProduct(Tiled, Fused):
     """A product of fields on one grid."""
 
+    broadcasts = True
+
     @abstractmethod
     def field_product(self) -> FieldProduct:
         """What is multiplied."""

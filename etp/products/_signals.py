@@ -18,11 +18,14 @@ from typing_extensions import override
 
 from etp.maths import so3
 from etp.product.base import TensorProduct
+from etp.product.weighting import met
 from etp.products._transforms import Assembly, Sector, multiply_sectors, sectors
 
 
 class SignalProduct(TensorProduct):
     """Skeleton of every form: signals of each sector, product, coefficients of each sector."""
+
+    broadcasts = True
 
     def __init__(
         self,
@@ -52,7 +55,7 @@ class SignalProduct(TensorProduct):
 
     def product(self, f: Tensor, h: Tensor) -> Tensor:
         """Signal of the product of two signals; pointwise where signals are values."""
-        return f * h
+        return met(f, h)
 
     @override
     def coefficient(self, ir_in1: o3.Irrep, ir_in2: o3.Irrep, ir_out: o3.Irrep) -> float:

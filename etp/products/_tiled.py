@@ -24,11 +24,11 @@ class Tiled(TensorProduct):
 
     @abstractmethod
     def multiply_plain(self, x1: Tensor, x2: Tensor) -> Tensor:
-        """:meth:`multiply` in plain PyTorch: elsewhere, and where no compiler is."""
+        """:meth:`multiply` in plain PyTorch: elsewhere, and where x2 is shared."""
 
     @override
     def multiply(self, x1: Tensor, x2: Tensor) -> Tensor:
-        if tile.applies(x1):
+        if tile.applies(x1) and len(x1) == len(x2):
             return self.run_programs(x1, x2, "programs")
         return self.multiply_plain(x1, x2)
 

@@ -19,7 +19,7 @@ from typing_extensions import override
 from etp.kernels.on_cpu import compose
 from etp.maths import so3, sphere
 from etp.product.registry import register
-from etp.product.weighting import Split, scaled
+from etp.product.weighting import Split, met, of_second, scaled
 from etp.products import _fields as fields
 from etp.products._grid import FieldProduct, FieldSide, GridProduct
 from etp.products._transforms import Assembly, GridTransform, sectors
@@ -61,8 +61,8 @@ class GauntBracket(GridProduct):
         nodes = sphere.grid(*self.resolution)
         self._sectors_in = inputs = (sectors(self.irs_in1), sectors(self.irs_in2))
         self._to: dict[tuple[int, int, int], fields.FieldTransform] = {}
-        for part, *met in self._meetings:
-            for which, s in enumerate(met):
+        for part, *pair in self._meetings:
+            for which, s in enumerate(pair):
                 if (part, which, s) in self._to:
                     continue
                 sector = inputs[which][s]
@@ -136,7 +136,7 @@ class GauntBracket(GridProduct):
         total: dict[int, Tensor] = {}
         for part in self.parts:
             first = scaled(x1, spread(weights, "in1", part))
-            second = scaled(x2, spread(weights, "in2", part))
+            second = scaled(x2, spread(of_second(weights, x1, x2), "in2", part))
             factors = spread(weights, "out", part)
             for s, signal in self._signals(part, first, second).items():
                 own = factors.index_select(-1, self.index(_places(s)))
@@ -146,13 +146,13 @@ class GauntBracket(GridProduct):
 
     def _signals(self, part: int, x1: Tensor, x2: Tensor) -> dict[int, Tensor]:
         """One part of the product on the grid, by value parity."""
-        met = [(s1, s2) for kind, s1, s2 in self._meetings if kind == part]
-        first = {s: self._to[part, 0, s].to_grid(x1) for s in dict.fromkeys(a for a, _ in met)}
-        second = {s: self._to[part, 1, s].to_grid(x2) for s in dict.fromkeys(b for _, b in met)}
+        pairs = [(s1, s2) for kind, s1, s2 in self._meetings if kind == part]
+        first = {s: self._to[part, 0, s].to_grid(x1) for s in dict.fromkeys(a for a, _ in pairs)}
+        second = {s: self._to[part, 1, s].to_grid(x2) for s in dict.fromkeys(b for _, b in pairs)}
         out: dict[int, Tensor] = {}
-        for s1, s2 in met:
+        for s1, s2 in pairs:
             f, h = first[s1], second[s2]
-            signal = f[0] * h[0] if part == EVEN else f[0] * h[1] - f[1] * h[0]
+            signal = met(f[0], h[0]) if part == EVEN else met(f[0], h[1]) - met(f[1], h[0])
             s = s1 * s2 if part == EVEN else -s1 * s2
             out[s] = out[s] + signal if s in out else signal
         return out
@@ -162,6 +162,10 @@ class GauntBracket(GridProduct):
         maps = sum(t.macs for t in self._to.values()) + sum(t.macs for t in self._from.values())
         products = sum(1 if part == EVEN else 2 for part, _, _ in self._meetings)
         return maps + self.resolution[0] * self.resolution[1] * products
+
+    @override
+    def second_macs(self) -> int:
+        return sum(t.macs for (_, which, _), t in self._to.items() if which == 1)
 
     @override
     def weight_macs(self) -> int:

@@ -27,6 +27,7 @@ from etp.maths import so3, sphere
 from etp.product.base import TensorProduct
 from etp.product.layout import slices
 from etp.product.registry import register
+from etp.product.weighting import met
 from etp.products import _fields as fields
 from etp.products._fused import Fused
 from etp.products._transforms import Sector, sectors
@@ -123,9 +124,10 @@ class _Level:
             f1, b1, a1 = (field[:, None] for field in first[group.first])
             k = group.partners
             if group.even:
-                yield self._read(f1 * f2[:, k], group.parity)
+                yield self._read(met(f1, f2[:, k]), group.parity)
             if group.odd:
-                yield self._read(b1 * a2[:, k] - a1 * b2[:, k], 1 - group.parity)
+                signals = met(b1, a2[:, k]) - met(a1, b2[:, k])
+                yield self._read(signals, 1 - group.parity)
 
     def _read(self, signals: Tensor, parity: int) -> Tensor:
         return self._from[parity].from_grid([signals.flatten(0, 1)]).reshape(signals.shape[0], -1)
@@ -141,6 +143,10 @@ class _Level:
     def width(self, parity: int) -> int:
         """Components of all l3 <= top of one parity."""
         return len(_degrees(parity, self.top).degrees)
+
+    def second_macs(self) -> int:
+        """Transforms of input 2."""
+        return sum(t.macs for t in self._to[1])
 
     def macs(self) -> int:
         """Transforms, products on the grid, and readings."""
@@ -168,6 +174,7 @@ class Complete(Fused):
     reference = "arXiv:2602.21466; Elsasser integrals (James 1973)"
     keeps_paths = True
     weights_per = "path"
+    broadcasts = True
 
     def __init__(
         self,
@@ -241,6 +248,10 @@ class Complete(Fused):
         parts = [part for level in self._levels for part in level.multiply(x1, x2)]
         read = torch.cat(parts, dim=1).index_select(1, self.index("places"))
         return read * self.table("factors", x1.dtype)
+
+    @override
+    def second_macs(self) -> int:
+        return sum(level.second_macs() for level in self._levels)
 
     @override
     def macs(self) -> int:

@@ -98,6 +98,10 @@ class GauntGrid(GridProduct, SignalProduct):
         return self._from[sector].from_grid(signal)
 
     @override
+    def second_macs(self) -> int:
+        return sum(t.macs for (which, _), t in self._to.items() if which == 2)
+
+    @override
     def macs(self) -> int:
         points = self.resolution[0] * self.resolution[1]
         maps = sum(t.macs for t in self._to.values()) + sum(t.macs for t in self._from.values())
@@ -146,6 +150,12 @@ class GauntGridFFT(SpectralProduct):
         lmax = self.sectors_out[sector].lmax
         rows = self.spectrum_to_rows(spectrum, lmax, signal.dtype)
         return self._maps[3, sector].from_rows(rows)
+
+    @override
+    def second_macs(self) -> int:
+        rows, columns = self.resolution
+        maps = sum(m.macs for (which, _), m in self._maps.items() if which == 2)
+        return maps + len(self.sectors2) * rows * fft_macs(columns)
 
     @override
     def macs(self) -> int:

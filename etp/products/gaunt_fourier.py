@@ -47,6 +47,10 @@ class _GauntFourier(SpectralProduct):
         table[torch.arange(2 * lmax + 1) != lmax] *= 2.0**0.5
         return table
 
+    @override
+    def second_macs(self) -> int:
+        return sum(m.macs for (which, _), m in self._maps.items() if which == 2)
+
     def _half_plane(self, x: Tensor, which: int, sector: int) -> Tensor:
         """Complex coefficients (N, u = 0..lmax and -lmax..-1, v = 0..lmax)."""
         rows = self._maps[which, sector].to_rows(x)
@@ -91,6 +95,11 @@ class GauntFourierFFT(_GauntFourier):
         spectrum = torch.fft.rfft2(signal.to(fft_dtype(signal.dtype)), norm="forward")
         frequencies = self.degrees[0] + self.degrees[1] + 1
         return self._read(spectrum[:, :frequencies], sector, signal.dtype)
+
+    @override
+    def second_macs(self) -> int:
+        rows, columns = self.resolution
+        return super().second_macs() + len(self.sectors2) * fft_macs(rows * columns)
 
     @override
     def macs(self) -> int:
@@ -143,7 +152,7 @@ def _convolve(first: Tensor, second: Tensor, lmax_out: int) -> Tensor:
 
     Args:
         first: Complex (N, U1, 2 l1 + 1), u and v centred.
-        second: Complex (N, U2, 2 l2 + 1), u and v centred.
+        second: Complex (N or a divisor of it, U2, 2 l2 + 1), u and v centred.
         lmax_out: Largest order wanted.
 
     Returns:
@@ -158,7 +167,9 @@ def _convolve(first: Tensor, second: Tensor, lmax_out: int) -> Tensor:
     start = l2 + left - l1
     windows = padded[:, :, start : start + orders1 + lmax_out].unfold(2, lmax_out + 1, 1)
     shifted = windows.flip(2).transpose(1, 2).flatten(2)
-    product = torch.bmm(first, shifted).reshape(-1, rows1, rows2, lmax_out + 1)
+    # Where a row of the second series meets several of the first, they are rows of one matrix.
+    runs = first.reshape(len(second), -1, orders1)
+    product = torch.bmm(runs, shifted).reshape(-1, rows1, rows2, lmax_out + 1)
     # Row u1 shifted by u1 places, then summed: reading the padded rows with stride one less.
     span = rows1 + rows2 - 1
     skewed = torch.nn.functional.pad(product, (0, 0, 0, rows1)).flatten(1, 2)

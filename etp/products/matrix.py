@@ -34,6 +34,7 @@ class Matrix(Tiled, Fused):
     """
 
     name, title = "matrix", "Matrix (parity graded)"
+    broadcasts = True
     mimo_exponent = 4
     reference = "Unke and Maennel 2024, arXiv:2401.07595; graded as in e3x"
 
@@ -104,9 +105,12 @@ class Matrix(Tiled, Fused):
 
     def _product(self, x1: Tensor, x2: Tensor, grade: str) -> Tensor:
         shape = (self.side, self.side)
-        first = (x1 @ self.table(f"in1{grade}", x1.dtype)).unflatten(1, shape)
         second = (x2 @ self.table(f"in2{grade}", x2.dtype)).unflatten(1, shape)
-        return torch.bmm(first, second).flatten(1)
+        return _multiplied(x1 @ self.table(f"in1{grade}", x1.dtype), second)
+
+    @override
+    def second_macs(self) -> int:
+        return (1 + self._graded) * self._dims[1] * self.side**2
 
     @override
     def macs(self) -> int:
@@ -123,6 +127,7 @@ class MatrixBlock(Tiled, Fused):
     """
 
     name, title = "matrix-block", "Matrix (block, as published)"
+    broadcasts = True
     mimo_exponent = 6
     reference = "Xie et al. 2025, arXiv:2506.13523, code"
     group = "SO(3)"
@@ -180,9 +185,13 @@ class MatrixBlock(Tiled, Fused):
     @override
     def multiply_plain(self, x1: Tensor, x2: Tensor) -> Tensor:
         shape = (self.side, self.side)
-        first = (x1 @ self.table("in1", x1.dtype)).unflatten(1, shape)
         second = (x2 @ self.table("in2", x2.dtype)).unflatten(1, shape)
-        return torch.bmm(first, second).flatten(1) @ self.table("out", x1.dtype)
+        product = _multiplied(x1 @ self.table("in1", x1.dtype), second)
+        return product @ self.table("out", x1.dtype)
+
+    @override
+    def second_macs(self) -> int:
+        return self._dims[1] * self.side**2
 
     @override
     @cached_property
@@ -200,6 +209,12 @@ class MatrixBlock(Tiled, Fused):
     def macs(self) -> int:
         dims = sum(ir.dim for irs in (self.irs_in1, self.irs_in2, self.irs_out) for ir in irs)
         return dims * self.side**2 + self.side**3
+
+
+def _multiplied(first: Tensor, second: Tensor) -> Tensor:
+    """Matrices (E * U, side^2) times (E, side, side): rows of U matrices under each other."""
+    runs = first.reshape(len(second), -1, second.shape[1])
+    return torch.bmm(runs, second).reshape(first.shape)
 
 
 def _signs(irs: Sequence[o3.Irrep]) -> Tensor:

@@ -6,8 +6,9 @@ path couples only equal orders :math:`|m|`: the product becomes one small matrix
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from math import pi, sqrt
+from typing import NamedTuple
 
 import torch
 from e3nn import o3
@@ -18,6 +19,10 @@ from etp.maths import so3, sphere
 from etp.product.base import TensorProduct
 from etp.product.layout import channel_index, slices
 from etp.product.registry import register
+from etp.product.weighting import met
+
+Angle = tuple[Tensor, Tensor]
+"""Cosine and sine."""
 
 _AXES = [[0.0, 1.0, 0.0], [0.0, 0.0, 1.0], [1.0, 0.0, 0.0]]
 """Rotation Q with Q y = x, Q z = y, Q x = z: turns about y become turns about x."""
@@ -73,6 +78,37 @@ class _Features:
         matrix = matrix if inverse else matrix.mT
         return torch.bmm(x.transpose(0, 1), matrix).transpose(0, 1)
 
+    def inwards(self, x: Tensor, frame: Frame) -> Tensor:
+        """Features (N, irreps, width) as seen along the directions, one for N / E rows."""
+        x = _where(frame.near, lambda: self.apply(x, "turn", inverse=True), x)
+        x = self.apply(_turn(x, frame.alpha, -1), "turn", inverse=True)
+        return self.apply(_turn(x, frame.beta, -1), "mixed")
+
+    def outwards(self, z: Tensor, frame: Frame) -> Tensor:
+        """Inverse of :meth:`inwards`."""
+        z = self.apply(z, "mixed", inverse=True)
+        z = _turn(self.apply(_turn(z, frame.beta, 1), "turn"), frame.alpha, 1)
+        return _where(frame.near, lambda: self.apply(z, "turn"), z)
+
+    def matrices(self, turn: Callable[[Tensor, Frame], Tensor], frame: Frame) -> Tensor:
+        """What a turn does to rows, one matrix for each direction and irrep: (E, irreps, w, w)."""
+        edges, irreps = len(frame.alpha[0]), len(self._owner.get_buffer(f"{self._name}_source"))
+        irreps //= self.width
+        unit = torch.eye(self.width, dtype=frame.alpha[0].dtype, device=frame.alpha[0].device)
+        rows = unit[:, None].expand(edges, self.width, irreps, self.width).flatten(0, 1)
+        return turn(rows, frame).unflatten(0, (edges, self.width)).transpose(1, 2)
+
+
+class Frame(NamedTuple):
+    """Directions as turns: multiples of both angles for each order, (E, 2 top + 1).
+
+    ``near`` says which directions are near the pole and given in turned axes, None for none.
+    """
+
+    alpha: Angle
+    beta: Angle
+    near: Tensor | None
+
 
 @register
 class SO2(TensorProduct):
@@ -92,6 +128,7 @@ class SO2(TensorProduct):
     weights_per = "path"
     bilinear = False
     rule = "direction"
+    broadcasts = True
 
     def __init__(
         self,
@@ -149,26 +186,23 @@ class SO2(TensorProduct):
         return self._convolve(x1, x2, whole.index_add(1, self.index("pairs"), terms))
 
     def _convolve(self, x1: Tensor, x2: Tensor, strengths: Tensor) -> Tensor:
-        """``strengths``: (G, pairs, width), row n of the inputs uses row n mod G."""
+        """``strengths``: (G, pairs, width), row n of input 1 uses row n mod G."""
         given = x2[:, self._direction]
         size, unit = _polar(given.to(torch.promote_types(x2.dtype, torch.float32)))
-        x = self._in.spread(x1 * size.to(x1.dtype))
+        x = self._in.spread(met(x1, size.to(x1.dtype)))
         turned = x2.requires_grad and torch.is_grad_enabled()
-        if turned:
-            near = unit[:, 1:2].abs() > _NEAR_POLE
+        near = unit[:, 1:2].abs() > _NEAR_POLE if turned else None
+        if near is not None:
             unit = torch.where(near, unit.roll(1, dims=1), unit)
-            x = torch.where(near[:, :, None], self._in.apply(x, "turn", inverse=True), x)
-        across, down = _angles(unit)
         top = max(self._in.width, self._out.width) // 2
-        alpha, beta = (_multiples(angle, top, x1.dtype) for angle in (across, down))
-        x = self._in.apply(_turn(x, alpha, -1), "turn", inverse=True)
-        x = self._in.apply(_turn(x, beta, -1), "mixed")
-        z = self._mix(x, strengths)
-        z = self._out.apply(z, "mixed", inverse=True)
-        z = _turn(self._out.apply(_turn(z, beta, 1), "turn"), alpha, 1)
-        if turned:
-            z = torch.where(near[:, :, None], self._out.apply(z, "turn"), z)
-        return self._out.collect(z)
+        alpha, beta = (_multiples(angle, top, x1.dtype) for angle in _angles(unit))
+        frame = Frame(alpha, beta, near)
+        if len(x1) // len(x2) <= max(self._in.width, self._out.width):
+            z = self._mix(self._in.inwards(x, frame), strengths)
+            return self._out.collect(self._out.outwards(z, frame))
+        # Many channels look along one direction: its matrices, once, are cheaper than the turns.
+        z = self._mix(_in_runs(x, self._in.matrices(self._in.inwards, frame)), strengths)
+        return self._out.collect(_in_runs(z, self._out.matrices(self._out.outwards, frame)))
 
     def _mix(self, x: Tensor, strengths: Tensor) -> Tensor:
         """Couple irreps order by order: (N, in1, width in) to (N, out, width out)."""
@@ -200,10 +234,6 @@ class SO2(TensorProduct):
         x2 = torch.empty(batch, self.irreps_in2.dim, dtype=torch.float64)
         x2[:, channel_index(self.irreps_in2, self.irs_in2)] = rows.flatten(1)
         return x1.to(dtype), x2.to(dtype)
-
-
-Angle = tuple[Tensor, Tensor]
-"""Cosine and sine."""
 
 
 def _polar(given: Tensor) -> tuple[Tensor, Tensor]:
@@ -241,9 +271,23 @@ def _multiples(angle: Angle, top: int, dtype: torch.dtype) -> Angle:
 
 
 def _turn(x: Tensor, angle: Angle, sign: int) -> Tensor:
-    """Turn features (N, irreps, width) about the polar axis by an angle or its negative."""
+    """Turn features (N, irreps, width) about the polar axis by angles or their negatives."""
     cosines, sines = (_middle(t, x.shape[-1])[:, None] for t in angle)
-    return x * cosines - sign * x.flip(-1) * sines
+    runs = x.reshape(len(cosines), -1, x.shape[-1])
+    return (runs * cosines - sign * runs.flip(-1) * sines).reshape(x.shape)
+
+
+def _where(near: Tensor | None, turned: Callable[[], Tensor], x: Tensor) -> Tensor:
+    """Rows of the directions near a pole turned, the others as they are."""
+    if near is None:
+        return x
+    return torch.where(near.repeat_interleave(len(x) // len(near), dim=0)[:, :, None], turned(), x)
+
+
+def _in_runs(x: Tensor, matrices: Tensor) -> Tensor:
+    """Multiply runs of rows, (E * U, irreps, w), by the matrices of their edge."""
+    runs = x.unflatten(0, (len(matrices), -1)).transpose(1, 2)
+    return (runs @ matrices).transpose(1, 2).flatten(0, 1)
 
 
 def _middle(orders: Tensor, width: int) -> Tensor:

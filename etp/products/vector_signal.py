@@ -20,7 +20,7 @@ from typing_extensions import override
 from etp.kernels.on_cpu import compose
 from etp.maths import so3, sphere
 from etp.product.registry import register
-from etp.product.weighting import Side, Split, scaled
+from etp.product.weighting import Side, Split, met, of_second, scaled
 from etp.products import _fields as fields
 from etp.products._grid import FieldProduct, FieldSide, GridProduct
 from etp.products._transforms import Assembly, sectors
@@ -210,7 +210,8 @@ class VectorSignal(GridProduct):
         return self._multiply(x1, x2, weights)
 
     def _multiply(self, x1: Tensor, x2: Tensor, weights: Tensor | None) -> Tensor:
-        first, second = self._signals(x1, 0, weights), self._signals(x2, 1, weights)
+        first = self._signals(x1, 0, weights)
+        second = self._signals(x2, 1, None if weights is None else of_second(weights, x1, x2))
         products = self._products(first, second)
         parts: dict[int, Tensor] = {}
         for (side, kind, s), transform in self._maps.items():
@@ -242,7 +243,7 @@ class VectorSignal(GridProduct):
         out: dict[int, Vector] = {}
         for s1, s2, c1, c2, c3, sign in self._steps():
             target = out.setdefault(s1 * s2, {})
-            term = first[s1][c1] * second[s2][c2]
+            term = met(first[s1][c1], second[s2][c2])
             term = term if sign == 1 else -term
             target[c3] = target[c3] + term if c3 in target else term
         return out
@@ -263,6 +264,12 @@ class VectorSignal(GridProduct):
         products = self.resolution[0] * self.resolution[1] * sum(1 for _ in self._steps())
         scales = sum(self._dims[side] for side, kind in {key[:2] for key in self._maps})
         return sum(transform.macs for transform in self._maps.values()) + products + scales
+
+    @override
+    def second_macs(self) -> int:
+        kinds = {key[:2] for key in self._maps if key[0] == 1}
+        maps = sum(t.macs for (side, _, _), t in self._maps.items() if side == 1)
+        return maps + len(kinds) * self._dims[1]
 
     @override
     def weight_macs(self) -> int:
