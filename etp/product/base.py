@@ -250,6 +250,9 @@ class TensorProduct(TableModule, metaclass=Kinds):
     @classmethod
     def edge_class(cls) -> type[TensorProduct]:
         """Class of this algorithm's edge products."""
+        if cls.as_table:
+            table: type[TensorProduct] = importlib.import_module("etp.product.edge_table").TableEdge
+            return table
         edge: type[TensorProduct] = importlib.import_module("etp.product.edge").EdgeProduct
         return edge
 

@@ -351,7 +351,7 @@ class Group(TableModule):
 
     def macs(self) -> int:
         """Multiply-adds for one edge."""
-        second = self.core.second_macs()
+        second = self.core.second_macs() if self.core.broadcasts else 0
         return self.count * (self.core.macs() - second) + second
 
 

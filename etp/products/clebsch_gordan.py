@@ -92,6 +92,7 @@ class ClebschGordan(TensorProduct):
 
     keeps_paths = True
     weights_per = "path"
+    as_table = True
 
     @override
     def coefficient(self, ir_in1: o3.Irrep, ir_in2: o3.Irrep, ir_out: o3.Irrep) -> float:
@@ -206,6 +207,7 @@ class ClebschGordanSummed(Tiled, FusedPaths):
     mimo_exponent = 5
     reference = "Batzner et al. 2022, arXiv:2101.03164, eq. 4; Geiger and Smidt 2022, 2207.09453"
     weights_per = "path"
+    as_table = True
 
     def __init__(
         self,

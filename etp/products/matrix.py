@@ -34,7 +34,6 @@ class Matrix(Tiled, Fused):
     """
 
     name, title = "matrix", "Matrix (parity graded)"
-    broadcasts = True
     mimo_exponent = 4
     reference = "Unke and Maennel 2024, arXiv:2401.07595; graded as in e3x"
 
@@ -107,10 +106,6 @@ class Matrix(Tiled, Fused):
         shape = (self.side, self.side)
         second = (x2 @ self.table(f"in2{grade}", x2.dtype)).unflatten(1, shape)
         return _multiplied(x1 @ self.table(f"in1{grade}", x1.dtype), second)
-
-    @override
-    def second_macs(self) -> int:
-        return (1 + self._graded) * self._dims[1] * self.side**2
 
     @override
     def macs(self) -> int:
