@@ -53,6 +53,7 @@ class Part(NamedTuple):
 
 PARTS = {
     "pool": Part("pool.c", C),
+    "choice": Part("choice.c", C),
     "tile-float": Part("tile.c", (*C, "-DREAL=float", "-DSINGLE", "-DRUN=etp_tile_float")),
     "tile-double": Part("tile.c", (*C, "-DREAL=double", "-DRUN=etp_tile_double")),
     "edge-float": Part("edge.c", (*C, "-DREAL=float", "-DNAME(x)=x##_float")),
@@ -69,6 +70,7 @@ class Library(NamedTuple):
 
     artifact: compiling.Artifact
     handle: ctypes.CDLL
+    path: Path
 
 
 class UnbuiltError(OSError):
@@ -111,7 +113,10 @@ def library() -> Library:
     """
     sources = sorted(path for path in FOLDER.iterdir() if path.suffix in (".c", ".cpp", ".h"))
     content = [path.read_bytes() for path in sources]
-    return _load("kernels", "C++", [*content, torch.__version__.encode()], PARTS, FOLDER, _LINK)
+    made = _load("kernels", "C++", [*content, torch.__version__.encode()], PARTS, FOLDER, _LINK)
+    # Forms of loops that this processor was seen to prefer stand beside the library.
+    made.handle.etp_choices(os.fsencode(made.path.with_suffix(".forms")))
+    return made
 
 
 def generated(source: str, name: str, flags: Sequence[str] = ()) -> Library:
@@ -155,7 +160,7 @@ def _load(
         entry = on_disk.find(key) or _build(key, parts, folder, link)
         handle = ctypes.CDLL(str(entry.path))
     compiling.spent(time.perf_counter() - start)
-    return Library(compiling.Artifact(title, entry.seconds), handle)
+    return Library(compiling.Artifact(title, entry.seconds), handle, entry.path)
 
 
 def compiler() -> str | None:

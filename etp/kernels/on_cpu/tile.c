@@ -2,7 +2,7 @@
  *
  * A tile is transposed, so that a row holds one component of TILE samples and every step is a
  * vector operation over samples. Rows stay in the first two cache levels from the first step to
- * the last; memory sees each input and each output once. The steps are listed in `Code`; a program
+ * the last; memory sees each input and each output once. The steps are in steps.h; a program
  * (kernels/program.py) is a list of them with their indices and coefficients.
  *
  * Compiled once per precision: -DREAL=float -DSINGLE -DRUN=etp_tile_float, or the same for double.
@@ -16,410 +16,14 @@
 #include <sys/mman.h>
 #endif
 
+#include "choice.h"
 #include "pool.h"
+#include "steps.h"
+#include "store.h"
 
-#if defined(__AVX512F__)
-#define VECTOR_BYTES 64
-#define STRIP 8 /* rows of a dense step summed at once, as many as the registers hold */
-#else
-#define VECTOR_BYTES 32
-#define STRIP 3
-#endif
-#define LANES ((int)(VECTOR_BYTES / sizeof(REAL)))
-#define WIDTH (128 / VECTOR_BYTES) /* vectors in a row */
-#define TILE (WIDTH * LANES)
-#define BLOCK 4 /* rows and columns of a matrix product summed at once */
 #define PIECE_MACS (1 << 15) /* some microseconds: what may be waited for, and outweighs a claim */
 #define HUGE_PAGE (1 << 21)
-#define INLINE static inline __attribute__((always_inline))
-
-typedef REAL vector __attribute__((vector_size(VECTOR_BYTES), aligned(VECTOR_BYTES)));
-typedef REAL loose __attribute__((vector_size(VECTOR_BYTES), aligned(sizeof(REAL)), may_alias));
-typedef REAL quad __attribute__((vector_size(4 * sizeof(REAL)), aligned(sizeof(REAL)), may_alias));
-typedef REAL octet __attribute__((vector_size(8 * sizeof(REAL)), aligned(sizeof(REAL))));
-
-enum Code { DENSE, SPARSE, OUTER, SPREAD, MULTIPLY, MATRIX, ZERO };
-
-#define ROW(r) ((vector *)(rows + (int64_t)(r) * TILE))
-
-/* to[m] = sum over k of table[k][m] * from[k] for `count` consecutive m. */
-INLINE void dense_strip(REAL *rows, const REAL *table, const int32_t *from, int inner, int stride,
-                        const int32_t *to, const int count) {
-    vector sum[STRIP][WIDTH];
-    for (int m = 0; m < count; m++)
-        for (int w = 0; w < WIDTH; w++) sum[m][w] = (vector){0};
-    for (int k = 0; k < inner; k++, table += stride) {
-        const vector *x = ROW(from[k]);
-        for (int m = 0; m < count; m++)
-            for (int w = 0; w < WIDTH; w++) sum[m][w] += table[m] * x[w];
-    }
-    for (int m = 0; m < count; m++)
-        for (int w = 0; w < WIDTH; w++) ROW(to[m])[w] = sum[m][w];
-}
-
-static void dense(REAL *rows, const Step *s, const int32_t *index, const REAL *table) {
-    const int inner = s->first, outer = s->size;
-    const int32_t *from = index + s->index, *to = from + inner;
-    int m = 0;
-    for (; m + STRIP <= outer; m += STRIP)
-        dense_strip(rows, table + s->table + m, from, inner, outer, to + m, STRIP);
-#define REST(n) \
-    case n: \
-        dense_strip(rows, table + s->table + m, from, inner, outer, to + m, n); \
-        break;
-    switch (outer - m) {
-        REST(1) REST(2)
-#if STRIP > 3
-        REST(3) REST(4) REST(5) REST(6) REST(7)
-#endif
-    }
-#undef REST
-}
-
-/* Compressed rows: to[r] (+)= sum over its entries of table[e] * from[e]. */
-static void sparse(REAL *rows, const Step *s, const int32_t *index, const REAL *table) {
-    const int32_t *start = index + s->index, *to = start + s->size + 1, *from = to + s->size;
-    const REAL *w = table + s->table;
-    for (int r = 0; r < s->size; r++) {
-        vector *z = ROW(to[r]), sum[WIDTH];
-        for (int v = 0; v < WIDTH; v++) sum[v] = s->other ? z[v] : (vector){0};
-        for (int e = start[r]; e < start[r + 1]; e++) {
-            const vector *x = ROW(from[e]);
-            for (int v = 0; v < WIDTH; v++) sum[v] += w[e] * x[v];
-        }
-        for (int v = 0; v < WIDTH; v++) z[v] = sum[v];
-    }
-}
-
-/* to + r = row i[r] * row j[r]. */
-static void outer(REAL *rows, const Step *s, const int32_t *index) {
-    const int32_t *pair = index + s->index;
-    for (int r = 0; r < s->size; r++) {
-        const vector *x = ROW(pair[2 * r]), *y = ROW(pair[2 * r + 1]);
-        vector *z = ROW(s->to + r);
-        for (int v = 0; v < WIDTH; v++) z[v] = x[v] * y[v];
-    }
-}
-
-/* Transpose of `outer`: gradients of i and j from that of their product, `first` and `second`
- * rows behind i and j. */
-static void spread(REAL *rows, const Step *s, const int32_t *index) {
-    const int32_t *pair = index + s->index;
-    for (int r = 0; r < s->size; r++) {
-        const int i = pair[2 * r], j = pair[2 * r + 1];
-        const vector *g = ROW(s->to + r), *x = ROW(i), *y = ROW(j);
-        vector *gx = ROW(i + s->first), *gy = ROW(j + s->second);
-        for (int v = 0; v < WIDTH; v++) gx[v] += g[v] * y[v], gy[v] += g[v] * x[v];
-    }
-}
-
-/* Products of rows: 0 written, 1 added to what is there, 2 subtracted from it. */
-static void multiply(REAL *rows, const Step *s) {
-    const vector *x = ROW(s->first), *y = ROW(s->second);
-    vector *z = ROW(s->to);
-    const int count = s->size * WIDTH;
-    switch (s->other) {
-        case 0:
-            for (int v = 0; v < count; v++) z[v] = x[v] * y[v];
-            break;
-        case 1:
-            for (int v = 0; v < count; v++) z[v] += x[v] * y[v];
-            break;
-        default:
-            for (int v = 0; v < count; v++) z[v] -= x[v] * y[v];
-    }
-}
-
-typedef struct {
-    int row, step, inner; /* element (i, k) is row + i * step + k * inner */
-} View;
-
-INLINE void matrix_block(REAL *rows, View a, View b, int to, int side, const int height,
-                         const int width) {
-    for (int v = 0; v < WIDTH; v++) {
-        vector sum[BLOCK][BLOCK];
-        for (int i = 0; i < height; i++)
-            for (int j = 0; j < width; j++) sum[i][j] = (vector){0};
-        for (int k = 0; k < side; k++) {
-            vector x[BLOCK], y[BLOCK];
-            for (int i = 0; i < height; i++) x[i] = ROW(a.row + i * a.step + k * a.inner)[v];
-            for (int j = 0; j < width; j++) y[j] = ROW(b.row + j * b.step + k * b.inner)[v];
-            for (int i = 0; i < height; i++)
-                for (int j = 0; j < width; j++) sum[i][j] += x[i] * y[j];
-        }
-        for (int i = 0; i < height; i++)
-            for (int j = 0; j < width; j++) ROW(to + i * side + j)[v] = sum[i][j];
-    }
-}
-
-/* Product of two side x side matrices, either transposed: 1 the first, 2 the second. */
-static void matrix(REAL *rows, const Step *s) {
-    const int side = s->size;
-    const View first = s->other & 1 ? (View){s->first, 1, side} : (View){s->first, side, 1};
-    const View second = s->other & 2 ? (View){s->second, side, 1} : (View){s->second, 1, side};
-    for (int i = 0; i < side; i += BLOCK) {
-        for (int j = 0; j < side; j += BLOCK) {
-            const int height = side - i < BLOCK ? side - i : BLOCK;
-            const int width = side - j < BLOCK ? side - j : BLOCK;
-            const View a = {first.row + i * first.step, first.step, first.inner};
-            const View b = {second.row + j * second.step, second.step, second.inner};
-            const int to = s->to + i * side + j;
-#define SHAPE(h, w) \
-    case h * 8 + w: \
-        matrix_block(rows, a, b, to, side, h, w); \
-        break;
-#define SHAPES(h) SHAPE(h, 1) SHAPE(h, 2) SHAPE(h, 3) SHAPE(h, 4)
-            switch (height * 8 + width) { SHAPES(1) SHAPES(2) SHAPES(3) SHAPES(4) }
-        }
-    }
-}
-
-static void run_tile(REAL *rows, const Program *p) {
-    const REAL *table = p->table;
-    for (const Step *s = p->steps; s < p->steps + p->n_steps; s++) switch (s->code) {
-            case DENSE: dense(rows, s, p->index, table); break;
-            case SPARSE: sparse(rows, s, p->index, table); break;
-            case OUTER: outer(rows, s, p->index); break;
-            case SPREAD: spread(rows, s, p->index); break;
-            case MULTIPLY: multiply(rows, s); break;
-            case MATRIX: matrix(rows, s); break;
-            case ZERO: memset(ROW(s->to), 0, sizeof(REAL) * TILE * s->size); break;
-        }
-}
-
-/* Interleave within groups of four lanes; g is the group, n the lanes of a vector. */
-#define LOW(g, n) 4 * g, n + 4 * g, 4 * g + 1, n + 4 * g + 1
-#define HIGH(g, n) 4 * g + 2, n + 4 * g + 2, 4 * g + 3, n + 4 * g + 3
-#define FRONT(g, n) 4 * g, 4 * g + 1, n + 4 * g, n + 4 * g + 1
-#define BACK(g, n) 4 * g + 2, 4 * g + 3, n + 4 * g + 2, n + 4 * g + 3
-#define QUAD(g) 4 * g, 4 * g + 1, 4 * g + 2, 4 * g + 3
-#if VECTOR_BYTES == 64 && defined(SINGLE)
-#define EACH(P) P(0, 16), P(1, 16), P(2, 16), P(3, 16)
-#define QUADS(Q) Q(0) Q(1) Q(2) Q(3)
-#elif VECTOR_BYTES == 64 || defined(SINGLE)
-#define EACH(P) P(0, 8), P(1, 8)
-#define QUADS(Q) Q(0) Q(1)
-#else
-#define EACH(P) P(0, 4)
-#define QUADS(Q) Q(0)
-#endif
-
-/* Transpose the 4 x 4 matrices that lie side by side in four vectors. */
-INLINE void transpose(vector *v) {
-    const vector a = __builtin_shufflevector(v[0], v[1], EACH(LOW));
-    const vector b = __builtin_shufflevector(v[2], v[3], EACH(LOW));
-    const vector c = __builtin_shufflevector(v[0], v[1], EACH(HIGH));
-    const vector d = __builtin_shufflevector(v[2], v[3], EACH(HIGH));
-    v[0] = __builtin_shufflevector(a, b, EACH(FRONT));
-    v[1] = __builtin_shufflevector(a, b, EACH(BACK));
-    v[2] = __builtin_shufflevector(c, d, EACH(FRONT));
-    v[3] = __builtin_shufflevector(c, d, EACH(BACK));
-}
-
-INLINE vector join(const REAL *x, int64_t stride) {
-#if VECTOR_BYTES == 64 && defined(SINGLE)
-    const quad a = *(const quad *)x, b = *(const quad *)(x + 4 * stride);
-    const quad c = *(const quad *)(x + 8 * stride), d = *(const quad *)(x + 12 * stride);
-    const octet low = __builtin_shufflevector(a, b, 0, 1, 2, 3, 4, 5, 6, 7);
-    const octet high = __builtin_shufflevector(c, d, 0, 1, 2, 3, 4, 5, 6, 7);
-    return __builtin_shufflevector(low, high, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
-#elif VECTOR_BYTES == 64 || defined(SINGLE)
-    const quad a = *(const quad *)x, b = *(const quad *)(x + 4 * stride);
-    return __builtin_shufflevector(a, b, 0, 1, 2, 3, 4, 5, 6, 7);
-#else
-    (void)stride;
-    return *(const loose *)x;
-#endif
-}
-
-/* Up to four components: all numbers of LANES samples are as many vectors as there are components,
- * and each row, or each of these vectors, is picked from all of the others. */
-#if VECTOR_BYTES == 64 && defined(SINGLE)
-#define N 16
-#define PICK(P, ...) \
-    P(0, __VA_ARGS__), P(1, __VA_ARGS__), P(2, __VA_ARGS__), P(3, __VA_ARGS__), P(4, __VA_ARGS__), \
-        P(5, __VA_ARGS__), P(6, __VA_ARGS__), P(7, __VA_ARGS__), P(8, __VA_ARGS__), \
-        P(9, __VA_ARGS__), P(10, __VA_ARGS__), P(11, __VA_ARGS__), P(12, __VA_ARGS__), \
-        P(13, __VA_ARGS__), P(14, __VA_ARGS__), P(15, __VA_ARGS__)
-#elif VECTOR_BYTES == 64 || defined(SINGLE)
-#define N 8
-#define PICK(P, ...) \
-    P(0, __VA_ARGS__), P(1, __VA_ARGS__), P(2, __VA_ARGS__), P(3, __VA_ARGS__), P(4, __VA_ARGS__), \
-        P(5, __VA_ARGS__), P(6, __VA_ARGS__), P(7, __VA_ARGS__)
-#else
-#define N 4
-#define PICK(P, ...) P(0, __VA_ARGS__), P(1, __VA_ARGS__), P(2, __VA_ARGS__), P(3, __VA_ARGS__)
-#endif
-#define SHUFFLE(a, b, P, ...) __builtin_shufflevector(a, b, PICK(P, __VA_ARGS__))
-#define NARROW 4
-
-/* Component c of sample s is number d * s + c: among the first two vectors, or behind them. */
-#define AT(s, d, c) ((d) * (s) + (c))
-#define IN_FRONT(s, d, c) (AT(s, d, c) < 2 * N ? AT(s, d, c) : 0)
-#define BEHIND(s, d, c) (AT(s, d, c) < 2 * N ? 0 : AT(s, d, c) - 2 * N)
-#define THIRD(s, d, c) (AT(s, d, c) < 2 * N ? (s) : N + AT(s, d, c) - 2 * N)
-#define EITHER(s, d, c) (AT(s, d, c) < 2 * N ? (s) : N + (s))
-
-INLINE void load_narrow(const REAL *x, const int dim, REAL *rows) {
-    vector v[NARROW];
-    for (int k = 0; k < dim; k++) v[k] = *(const loose *)(x + k * LANES);
-#define GIVE(c, row) *(vector *)(rows + (c) * TILE) = row
-#define GIVE3(c) GIVE(c, SHUFFLE(SHUFFLE(v[0], v[1], IN_FRONT, 3, c), v[2], THIRD, 3, c))
-#define GIVE4(c) \
-    GIVE(c, SHUFFLE(SHUFFLE(v[0], v[1], IN_FRONT, 4, c), SHUFFLE(v[2], v[3], BEHIND, 4, c), \
-                    EITHER, 4, c))
-    switch (dim) {
-        case 1: GIVE(0, v[0]); break;
-        case 2:
-            GIVE(0, SHUFFLE(v[0], v[1], AT, 2, 0));
-            GIVE(1, SHUFFLE(v[0], v[1], AT, 2, 1));
-            break;
-        case 3: GIVE3(0); GIVE3(1); GIVE3(2); break;
-        default: GIVE4(0); GIVE4(1); GIVE4(2); GIVE4(3);
-    }
-}
-
-/* Number e of vector k is component (k * N + e) % d of sample (k * N + e) / d. */
-#define PART(e, d, k) (((k) * N + (e)) % (d))
-#define OF(e, d, k) (((k) * N + (e)) / (d))
-#define LOW_PARTS(e, d, k) (PART(e, d, k) < 2 ? PART(e, d, k) * N + OF(e, d, k) : 0)
-#define HIGH_PARTS(e, d, k) (PART(e, d, k) < 2 ? 0 : (PART(e, d, k) - 2) * N + OF(e, d, k))
-#define LAST_PART(e, d, k) (PART(e, d, k) < 2 ? (e) : N + OF(e, d, k))
-#define ANY_PART(e, d, k) (PART(e, d, k) < 2 ? (e) : N + (e))
-
-INLINE void store_narrow(const REAL *rows, const int dim, REAL *z) {
-    vector v[NARROW];
-    for (int c = 0; c < dim; c++) v[c] = *(const vector *)(rows + c * TILE);
-#define TAKE(k, numbers) *(loose *)(z + (k) * LANES) = numbers
-#define TAKE3(k) TAKE(k, SHUFFLE(SHUFFLE(v[0], v[1], LOW_PARTS, 3, k), v[2], LAST_PART, 3, k))
-#define TAKE4(k) \
-    TAKE(k, SHUFFLE(SHUFFLE(v[0], v[1], LOW_PARTS, 4, k), SHUFFLE(v[2], v[3], HIGH_PARTS, 4, k), \
-                    ANY_PART, 4, k))
-    switch (dim) {
-        case 1: TAKE(0, v[0]); break;
-        case 2:
-            TAKE(0, SHUFFLE(v[0], v[1], LOW_PARTS, 2, 0));
-            TAKE(1, SHUFFLE(v[0], v[1], LOW_PARTS, 2, 1));
-            break;
-        case 3: TAKE3(0); TAKE3(1); TAKE3(2); break;
-        default: TAKE4(0); TAKE4(1); TAKE4(2); TAKE4(3);
-    }
-}
-
-/* A tile of samples to rows, four components of LANES samples at once. Reads run on over the end
- * of the tile by up to three numbers. */
-static void load(const REAL *x, int dim, REAL *rows) {
-    if (dim <= NARROW) {
-        for (int low = 0; low < TILE; low += LANES) switch (dim) {
-                case 1: load_narrow(x + low, 1, rows + low); break;
-                case 2: load_narrow(x + low * 2, 2, rows + low); break;
-                case 3: load_narrow(x + low * 3, 3, rows + low); break;
-                default: load_narrow(x + low * 4, 4, rows + low);
-            }
-        return;
-    }
-    for (int low = 0; low < TILE; low += LANES)
-        for (int c = 0; c < dim; c += 4) {
-            vector v[4];
-            for (int k = 0; k < 4; k++) v[k] = join(x + (int64_t)(low + k) * dim + c, dim);
-            transpose(v);
-            for (int k = 0; k < 4 && c + k < dim; k++)
-                *(vector *)(rows + (int64_t)(c + k) * TILE + low) = v[k];
-        }
-}
-
-#if VECTOR_BYTES == 64 && defined(SINGLE)
-#define FOUR(a, b, c, d) \
-    4 * a, 4 * a + 1, 4 * a + 2, 4 * a + 3, 4 * b, 4 * b + 1, 4 * b + 2, 4 * b + 3, \
-        4 * c, 4 * c + 1, 4 * c + 2, 4 * c + 3, 4 * d, 4 * d + 1, 4 * d + 2, 4 * d + 3
-#define MIX(a, b, ...) __builtin_shufflevector(a, b, FOUR(__VA_ARGS__))
-
-/* Four rows in, a vector for each of four samples of every quad out. */
-INLINE void load_quads(const REAL *rows, vector v[4]) {
-    for (int k = 0; k < 4; k++) v[k] = *(const vector *)(rows + (int64_t)k * TILE);
-    transpose(v);
-}
-
-/* Sixteen components of sixteen samples, a whole vector for each sample. */
-INLINE void store_square(const REAL *rows, int dim, REAL *z) {
-    vector v[4][4];
-    for (int b = 0; b < 4; b++) load_quads(rows + (int64_t)4 * b * TILE, v[b]);
-    for (int k = 0; k < 4; k++) {
-        const vector a = MIX(v[0][k], v[1][k], 0, 1, 4, 5), b = MIX(v[2][k], v[3][k], 0, 1, 4, 5);
-        const vector c = MIX(v[0][k], v[1][k], 2, 3, 6, 7), d = MIX(v[2][k], v[3][k], 2, 3, 6, 7);
-        *(loose *)(z + (int64_t)k * dim) = MIX(a, b, 0, 2, 4, 6);
-        *(loose *)(z + (int64_t)(k + 4) * dim) = MIX(a, b, 1, 3, 5, 7);
-        *(loose *)(z + (int64_t)(k + 8) * dim) = MIX(c, d, 0, 2, 4, 6);
-        *(loose *)(z + (int64_t)(k + 12) * dim) = MIX(c, d, 1, 3, 5, 7);
-    }
-}
-
-#define HALF(x, h) \
-    __builtin_shufflevector(x, x, 8 * h, 8 * h + 1, 8 * h + 2, 8 * h + 3, 8 * h + 4, 8 * h + 5, \
-                            8 * h + 6, 8 * h + 7)
-
-/* Eight components of sixteen samples, half a vector for each sample. */
-INLINE void store_half(const REAL *rows, int dim, REAL *z) {
-    vector v[2][4];
-    for (int b = 0; b < 2; b++) load_quads(rows + (int64_t)4 * b * TILE, v[b]);
-    for (int k = 0; k < 4; k++) {
-        const vector a = MIX(v[0][k], v[1][k], 0, 4, 1, 5), b = MIX(v[0][k], v[1][k], 2, 6, 3, 7);
-        *(octet *)(z + (int64_t)k * dim) = HALF(a, 0);
-        *(octet *)(z + (int64_t)(k + 4) * dim) = HALF(a, 1);
-        *(octet *)(z + (int64_t)(k + 8) * dim) = HALF(b, 0);
-        *(octet *)(z + (int64_t)(k + 12) * dim) = HALF(b, 1);
-    }
-}
-#define WHOLE 8 /* components that are stored without running on */
-#else
-#define WHOLE 0
-#endif
-
-/* Rows to a tile of samples. Four numbers may run on into the next sample, which is written later:
- * components go from the last to the first, samples from the first to the last. */
-static void store(const REAL *rows, int dim, REAL *z) {
-    if (dim <= NARROW) {
-        for (int low = 0; low < TILE; low += LANES) switch (dim) {
-                case 1: store_narrow(rows + low, 1, z + low); break;
-                case 2: store_narrow(rows + low, 2, z + low * 2); break;
-                case 3: store_narrow(rows + low, 3, z + low * 3); break;
-                default: store_narrow(rows + low, 4, z + low * 4);
-            }
-        return;
-    }
-    const REAL *end = z + (int64_t)TILE * dim;
-    const int whole = WHOLE ? dim / WHOLE * WHOLE : 0;
-    for (int low = 0; low < TILE; low += LANES) {
-        for (int c = (dim - 1) / 4 * 4; c >= whole; c -= 4) {
-            vector v[4];
-            for (int k = 0; k < 4; k++)
-                v[k] = *(const vector *)(rows + (int64_t)(c + k) * TILE + low);
-            transpose(v);
-            REAL *at = z + (int64_t)low * dim + c;
-#define PUT(g) \
-    for (int k = 0; k < 4; k++, at += dim) \
-        *(quad *)at = __builtin_shufflevector(v[k], v[k], QUAD(g));
-#define PUT_EDGE(g) \
-    for (int k = 0; k < 4; k++, at += dim) { \
-        const quad q = __builtin_shufflevector(v[k], v[k], QUAD(g)); \
-        if (at + 4 <= end) *(quad *)at = q; \
-        else for (int j = 0; j < 3 && c + j < dim; j++) at[j] = q[j]; \
-    }
-            if (low + LANES < TILE || c + 4 <= dim) {
-                QUADS(PUT)
-            } else {
-                QUADS(PUT_EDGE)
-            }
-        }
-#if WHOLE
-        const REAL *from = rows + low;
-        REAL *to = z + (int64_t)low * dim;
-        int c = 0;
-        for (; c + 16 <= dim; c += 16) store_square(from + (int64_t)c * TILE, dim, to + c);
-        if (c < whole) store_half(from + (int64_t)c * TILE, dim, to + c);
-#endif
-    }
-}
+#define LEAST_TRIED (1 << 20) /* bytes of outputs that are large enough to try */
 
 /* Fresh memory comes page by page, which costs more than filling it: ask for large pages. */
 static void advise(void *start, int64_t bytes) {
@@ -430,31 +34,60 @@ static void advise(void *start, int64_t bytes) {
 #endif
 }
 
-/* A thread keeps its rows for the next call, and a tile of samples behind them. */
-static REAL *rows_of_thread(const Program *p) {
-    static __thread REAL *rows;
-    static __thread int64_t held;
-    int widest = 0;
-    for (int k = 0; k < p->n_in; k++) widest = p->in_dim[k] > widest ? p->in_dim[k] : widest;
-    for (int k = 0; k < p->n_out; k++) widest = p->out_dim[k] > widest ? p->out_dim[k] : widest;
-    const int64_t needed = (int64_t)TILE * (p->rows + widest + 16);
-    if (held < needed) {
-        free(rows);
-        rows = aligned_alloc(4096, (sizeof(REAL) * needed + 4095) & ~(size_t)4095);
-        held = rows ? needed : 0;
-    }
-    return rows;
+static int widest(const Program *p) {
+    int dim = 0;
+    for (int k = 0; k < p->n_in; k++) dim = p->in_dim[k] > dim ? p->in_dim[k] : dim;
+    for (int k = 0; k < p->n_out; k++) dim = p->out_dim[k] > dim ? p->out_dim[k] : dim;
+    return dim;
 }
 
+/* What a thread works in: rows, a tile of samples, and a buffer of LANES aligned samples. */
+typedef struct {
+    REAL *rows, *spare, *buffer;
+} Space;
+
+/* A thread keeps its space for the next call. */
+static Space space_of_thread(const Program *p, enum Way way) {
+    static __thread char *start;
+    static __thread int64_t held;
+    const int64_t wide = widest(p), rows = (int64_t)TILE * p->rows;
+    const int64_t spare = (int64_t)TILE * (wide + 16), buffer = LANES * buffered_dim((int)wide);
+    const int64_t needed = MOVED_BYTES + (int64_t)sizeof(REAL) * (rows + spare + buffer);
+    if (held < needed) {
+        free(start);
+        start = aligned_alloc(4096, ((size_t)needed + 4095) & ~(size_t)4095);
+        held = start ? needed : 0;
+    }
+    if (!start) return (Space){0};
+    REAL *first = (REAL *)(start + (way == MOVED ? MOVED_BYTES : 0));
+    return (Space){first, first + rows, first + rows + spare};
+}
+
+static void give(const Space *space, const REAL *rows, int dim, REAL *z, enum Way way) {
+    if (way <= MOVED || dim < LEAST_BUFFERED) store(rows, dim, z);
+    else if (way == BUFFERED) store_buffered(rows, dim, z, space->buffer, 0);
+    else store_buffered(rows, dim, z, space->buffer, 1);
+}
+
+/* A call, in pieces of `size` tiles. */
+typedef struct {
+    const Program *p;
+    const void *const *in;
+    void *const *out;
+    int64_t n, tiles, size;
+    enum Way way;
+    atomic_int failed;
+} Call;
+
 /* Tile number `tile` of n samples. The last one is read and written through the spare one. */
-static void one_tile(REAL *rows, const Program *p, const void *const *in, void *const *out,
-                     int64_t n, int64_t tile) {
-    const int64_t low = tile * TILE;
-    const int count = n - low > TILE ? TILE : (int)(n - low);
-    REAL *spare = n - low > TILE ? NULL : rows + (int64_t)TILE * p->rows;
+static void one_tile(const Space *space, const Call *call, int64_t tile) {
+    const Program *p = call->p;
+    const int64_t low = tile * TILE, left = call->n - low;
+    const int count = left > TILE ? TILE : (int)left;
+    REAL *rows = space->rows, *spare = left > TILE ? NULL : space->spare;
     for (int k = 0; k < p->n_in; k++) {
         const int dim = p->in_dim[k];
-        const REAL *x = (const REAL *)in[k] + low * dim;
+        const REAL *x = (const REAL *)call->in[k] + low * dim;
         if (spare) {
             memset(spare, 0, sizeof(REAL) * (TILE * dim + 4));
             x = memcpy(spare, x, sizeof(REAL) * count * dim);
@@ -464,37 +97,49 @@ static void one_tile(REAL *rows, const Program *p, const void *const *in, void *
     run_tile(rows, p);
     for (int k = 0; k < p->n_out; k++) {
         const int dim = p->out_dim[k];
-        REAL *z = (REAL *)out[k] + low * dim;
-        store((REAL *)ROW(p->out_row[k]), dim, spare ? spare : z);
+        REAL *z = (REAL *)call->out[k] + low * dim;
+        give(space, (REAL *)ROW(p->out_row[k]), dim, spare ? spare : z, call->way);
         if (spare) memcpy(z, spare, sizeof(REAL) * count * dim);
     }
 }
 
-/* A call, in pieces of `size` tiles. */
-typedef struct {
-    const Program *p;
-    const void *const *in;
-    void *const *out;
-    int64_t n, tiles, size;
-    atomic_int failed;
-} Call;
-
 static void one_piece(void *context, int64_t index) {
     Call *call = context;
-    REAL *rows = rows_of_thread(call->p);
-    if (!rows) {
+    const Space space = space_of_thread(call->p, call->way);
+    if (!space.rows) {
         atomic_store(&call->failed, 1);
         return;
     }
     const int64_t first = index * call->size, end = first + call->size;
     for (int64_t tile = first; tile < end && tile < call->tiles; tile++)
-        one_tile(rows, call->p, call->in, call->out, call->n, tile);
+        one_tile(&space, call, tile);
+#if STREAMS
+    if (call->way == STREAMED) _mm_sfence();
+#endif
+}
+
+/* Outputs that stay in the first two caches are written straight, and those that no cache holds may
+ * go past them: whoever reads them must fetch them from memory in any case. */
+static Trial way_of(const Program *p, int64_t n, int threads) {
+    int dim = 0;
+    int64_t bytes = 0;
+    for (int k = 0; k < p->n_out; k++) {
+        dim = p->out_dim[k] > dim ? p->out_dim[k] : dim;
+        bytes += (int64_t)sizeof(REAL) * n * p->out_dim[k];
+    }
+    if (dim < LEAST_BUFFERED || bytes < LEAST_TRIED) return (Trial){-1, STRAIGHT, 0};
+    const int large = bytes > etp_last_cache(), size = 64 - __builtin_clzll((uint64_t)bytes);
+    const uint32_t key = (uint32_t)dim << 9 | (uint32_t)size << 3 | (uint32_t)large << 2 |
+                         (uint32_t)(threads > 1) << 1 | (sizeof(REAL) == sizeof(double));
+    return etp_try(key, STREAMS && large ? STREAMED + 1 : BUFFERED + 1);
 }
 
 int RUN(const Program *p, const void *const *in, void *const *out, int64_t n, int threads) {
     const int64_t tiles = (n + TILE - 1) / TILE, size = 1 + PIECE_MACS / (TILE * (p->macs + 1));
-    Call call = {p, in, out, n, tiles, size, 0};
+    const Trial trial = way_of(p, n, threads);
+    Call call = {p, in, out, n, tiles, size, (enum Way)trial.way, 0};
     for (int k = 0; k < p->n_out; k++) advise(out[k], sizeof(REAL) * n * p->out_dim[k]);
     etp_parallel((tiles + size - 1) / size, threads, one_piece, &call);
+    etp_tried(trial, (double)n);
     return atomic_load(&call.failed);
 }

@@ -1,0 +1,162 @@
+/* The steps of a tile program, each a vector operation over the samples of a tile. */
+#ifndef ETP_STEPS_H
+#define ETP_STEPS_H
+#include <string.h>
+
+#include "lanes.h"
+#include "tile.h"
+
+#if VECTOR_BYTES == 64
+#define STRIP 8 /* rows of a dense step summed at once, as many as the registers hold */
+#else
+#define STRIP 3
+#endif
+#define BLOCK 4 /* rows and columns of a matrix product summed at once */
+
+enum Code { DENSE, SPARSE, OUTER, SPREAD, MULTIPLY, MATRIX, ZERO };
+
+/* to[m] = sum over k of table[k][m] * from[k] for `count` consecutive m. */
+INLINE void dense_strip(REAL *rows, const REAL *table, const int32_t *from, int inner, int stride,
+                        const int32_t *to, const int count) {
+    vector sum[STRIP][WIDTH];
+    for (int m = 0; m < count; m++)
+        for (int w = 0; w < WIDTH; w++) sum[m][w] = (vector){0};
+    for (int k = 0; k < inner; k++, table += stride) {
+        const vector *x = ROW(from[k]);
+        for (int m = 0; m < count; m++)
+            for (int w = 0; w < WIDTH; w++) sum[m][w] += table[m] * x[w];
+    }
+    for (int m = 0; m < count; m++)
+        for (int w = 0; w < WIDTH; w++) ROW(to[m])[w] = sum[m][w];
+}
+
+static void dense(REAL *rows, const Step *s, const int32_t *index, const REAL *table) {
+    const int inner = s->first, outer = s->size;
+    const int32_t *from = index + s->index, *to = from + inner;
+    int m = 0;
+    for (; m + STRIP <= outer; m += STRIP)
+        dense_strip(rows, table + s->table + m, from, inner, outer, to + m, STRIP);
+#define REST(n) \
+    case n: \
+        dense_strip(rows, table + s->table + m, from, inner, outer, to + m, n); \
+        break;
+    switch (outer - m) {
+        REST(1) REST(2)
+#if STRIP > 3
+        REST(3) REST(4) REST(5) REST(6) REST(7)
+#endif
+    }
+#undef REST
+}
+
+/* Compressed rows: to[r] (+)= sum over its entries of table[e] * from[e]. */
+static void sparse(REAL *rows, const Step *s, const int32_t *index, const REAL *table) {
+    const int32_t *start = index + s->index, *to = start + s->size + 1, *from = to + s->size;
+    const REAL *w = table + s->table;
+    for (int r = 0; r < s->size; r++) {
+        vector *z = ROW(to[r]), sum[WIDTH];
+        for (int v = 0; v < WIDTH; v++) sum[v] = s->other ? z[v] : (vector){0};
+        for (int e = start[r]; e < start[r + 1]; e++) {
+            const vector *x = ROW(from[e]);
+            for (int v = 0; v < WIDTH; v++) sum[v] += w[e] * x[v];
+        }
+        for (int v = 0; v < WIDTH; v++) z[v] = sum[v];
+    }
+}
+
+/* to + r = row i[r] * row j[r]. */
+static void outer(REAL *rows, const Step *s, const int32_t *index) {
+    const int32_t *pair = index + s->index;
+    for (int r = 0; r < s->size; r++) {
+        const vector *x = ROW(pair[2 * r]), *y = ROW(pair[2 * r + 1]);
+        vector *z = ROW(s->to + r);
+        for (int v = 0; v < WIDTH; v++) z[v] = x[v] * y[v];
+    }
+}
+
+/* Transpose of `outer`: gradients of i and j from that of their product, `first` and `second`
+ * rows behind i and j. */
+static void spread(REAL *rows, const Step *s, const int32_t *index) {
+    const int32_t *pair = index + s->index;
+    for (int r = 0; r < s->size; r++) {
+        const int i = pair[2 * r], j = pair[2 * r + 1];
+        const vector *g = ROW(s->to + r), *x = ROW(i), *y = ROW(j);
+        vector *gx = ROW(i + s->first), *gy = ROW(j + s->second);
+        for (int v = 0; v < WIDTH; v++) gx[v] += g[v] * y[v], gy[v] += g[v] * x[v];
+    }
+}
+
+/* Products of rows: 0 written, 1 added to what is there, 2 subtracted from it. */
+static void multiply(REAL *rows, const Step *s) {
+    const vector *x = ROW(s->first), *y = ROW(s->second);
+    vector *z = ROW(s->to);
+    const int count = s->size * WIDTH;
+    switch (s->other) {
+        case 0:
+            for (int v = 0; v < count; v++) z[v] = x[v] * y[v];
+            break;
+        case 1:
+            for (int v = 0; v < count; v++) z[v] += x[v] * y[v];
+            break;
+        default:
+            for (int v = 0; v < count; v++) z[v] -= x[v] * y[v];
+    }
+}
+
+typedef struct {
+    int row, step, inner; /* element (i, k) is row + i * step + k * inner */
+} View;
+
+INLINE void matrix_block(REAL *rows, View a, View b, int to, int side, const int height,
+                         const int width) {
+    for (int v = 0; v < WIDTH; v++) {
+        vector sum[BLOCK][BLOCK];
+        for (int i = 0; i < height; i++)
+            for (int j = 0; j < width; j++) sum[i][j] = (vector){0};
+        for (int k = 0; k < side; k++) {
+            vector x[BLOCK], y[BLOCK];
+            for (int i = 0; i < height; i++) x[i] = ROW(a.row + i * a.step + k * a.inner)[v];
+            for (int j = 0; j < width; j++) y[j] = ROW(b.row + j * b.step + k * b.inner)[v];
+            for (int i = 0; i < height; i++)
+                for (int j = 0; j < width; j++) sum[i][j] += x[i] * y[j];
+        }
+        for (int i = 0; i < height; i++)
+            for (int j = 0; j < width; j++) ROW(to + i * side + j)[v] = sum[i][j];
+    }
+}
+
+/* Product of two side x side matrices, either transposed: 1 the first, 2 the second. */
+static void matrix(REAL *rows, const Step *s) {
+    const int side = s->size;
+    const View first = s->other & 1 ? (View){s->first, 1, side} : (View){s->first, side, 1};
+    const View second = s->other & 2 ? (View){s->second, side, 1} : (View){s->second, 1, side};
+    for (int i = 0; i < side; i += BLOCK) {
+        for (int j = 0; j < side; j += BLOCK) {
+            const int height = side - i < BLOCK ? side - i : BLOCK;
+            const int width = side - j < BLOCK ? side - j : BLOCK;
+            const View a = {first.row + i * first.step, first.step, first.inner};
+            const View b = {second.row + j * second.step, second.step, second.inner};
+            const int to = s->to + i * side + j;
+#define SHAPE(h, w) \
+    case h * 8 + w: \
+        matrix_block(rows, a, b, to, side, h, w); \
+        break;
+#define SHAPES(h) SHAPE(h, 1) SHAPE(h, 2) SHAPE(h, 3) SHAPE(h, 4)
+            switch (height * 8 + width) { SHAPES(1) SHAPES(2) SHAPES(3) SHAPES(4) }
+        }
+    }
+}
+
+static void run_tile(REAL *rows, const Program *p) {
+    const REAL *table = p->table;
+    for (const Step *s = p->steps; s < p->steps + p->n_steps; s++) switch (s->code) {
+            case DENSE: dense(rows, s, p->index, table); break;
+            case SPARSE: sparse(rows, s, p->index, table); break;
+            case OUTER: outer(rows, s, p->index); break;
+            case SPREAD: spread(rows, s, p->index); break;
+            case MULTIPLY: multiply(rows, s); break;
+            case MATRIX: matrix(rows, s); break;
+            case ZERO: memset(ROW(s->to), 0, sizeof(REAL) * TILE * s->size); break;
+        }
+}
+#endif
