@@ -15,7 +15,7 @@ from math import isfinite
 from pathlib import Path
 from typing import Any, NoReturn
 
-from etp.cli import hosting, stored
+from etp.cli import hosting, kernels, stored
 from etp.cli.problems import add_options, degrees_of, problems, reader
 from etp.cli.terminal import watched
 from etp.options import declared
@@ -107,6 +107,7 @@ def parser() -> argparse.ArgumentParser:
     )
     tested.set_defaults(run=_selftest)
 
+    kernels.add(commands)
     stored.add(commands)
     hosting.add(commands, stored.store_option)
     return made

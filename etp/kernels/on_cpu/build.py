@@ -35,7 +35,7 @@ from etp.kernels.on_cpu import cache as on_disk
 FOLDER = Path(__file__).parent
 _TORCH = Path(torch.__file__).parent
 _WHERE = (f"-I{FOLDER}", f"-I{_TORCH / 'include'}")
-_LINK = (f"-L{_TORCH / 'lib'}", "-ltorch_cpu")
+LINK = (f"-L{_TORCH / 'lib'}", "-ltorch_cpu")
 _TIMEOUT_S = 240
 _ALL = ("-fPIC", "-pthread")
 C = (*_ALL, "-x", "c", "-std=gnu11", "-O3", "-march=native", "-fno-math-errno")
@@ -113,7 +113,7 @@ def library() -> Library:
     """
     sources = sorted(path for path in FOLDER.iterdir() if path.suffix in (".c", ".cpp", ".h"))
     content = [path.read_bytes() for path in sources]
-    made = _load("kernels", "C++", [*content, torch.__version__.encode()], PARTS, FOLDER, _LINK)
+    made = _load("kernels", "C++", [*content, torch.__version__.encode()], PARTS, FOLDER, LINK)
     # Forms of loops that this processor was seen to prefer stand beside the library.
     made.handle.etp_choices(os.fsencode(made.path.with_suffix(".forms")))
     return made
@@ -198,14 +198,16 @@ def link_all(parts: Mapping[str, Part], folder: Path, link: Sequence[str], made:
 
 
 def _failure(command: Sequence[str]) -> str | None:
-    """The end of what a command said if it failed."""
+    """What a command said first of its error, if it failed."""
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=_TIMEOUT_S)
     except (OSError, subprocess.TimeoutExpired) as error:
         return str(error)
-    return (
-        done.stderr.strip()[-400:] or f"exit status {done.returncode}" if done.returncode else None
-    )
+    if done.returncode == 0:
+        return None
+    said = done.stderr.strip()
+    start = max(said.find("error"), 0)
+    return said[start : start + 400] or f"exit status {done.returncode}"
 
 
 @cache
