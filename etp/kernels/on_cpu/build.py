@@ -56,7 +56,7 @@ PARTS = {
     "choice": Part("choice.c", C),
     "tile-float": Part("tile.c", (*C, "-DREAL=float", "-DSINGLE", "-DRUN=etp_tile_float")),
     "tile-double": Part("tile.c", (*C, "-DREAL=double", "-DRUN=etp_tile_double")),
-    "edge-float": Part("edge.c", (*C, "-DREAL=float", "-DNAME(x)=x##_float")),
+    "edge-float": Part("edge.c", (*C, "-DREAL=float", "-DSINGLE", "-DNAME(x)=x##_float")),
     "edge-double": Part("edge.c", (*C, "-DREAL=double", "-DNAME(x)=x##_double")),
     "operator": Part("operator.cpp", CPP),
     "edge-operator": Part("edge_operator.cpp", CPP),

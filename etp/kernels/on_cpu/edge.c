@@ -16,31 +16,16 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "blocks.h"
 #include "pool.h"
 
-#if defined(__AVX512F__)
-#define VECTOR_BYTES 64
-#define WIDE 8 /* vectors of channels held at once */
-#else
-#define VECTOR_BYTES 32
-#define WIDE 2
-#endif
-#define LANES ((int)(VECTOR_BYTES / sizeof(REAL)))
-#define INLINE static inline __attribute__((always_inline))
 #define ALIGNMENT 64
 #define PIECE_EDGES 64
 #define MOST_PIECES 512
 
-typedef REAL vector __attribute__((vector_size(VECTOR_BYTES), aligned(VECTOR_BYTES)));
-typedef REAL loose __attribute__((vector_size(VECTOR_BYTES), aligned(sizeof(REAL)), may_alias));
-
 typedef struct {
     int32_t x, z, w, mul, padded, d3, row; /* x, z: first number in the rows of a node */
 } Path;
-
-typedef struct {
-    int32_t start, mul, dim, row, padded; /* in the features, and its rows */
-} Block;
 
 typedef struct {
     int32_t n_paths, n_in, n_out, entries, terms, dim1, dim2, dim3, numel, by_component;
@@ -75,121 +60,17 @@ static Table read_table(const int32_t *p, const void *values) {
     return t;
 }
 
-/* Features of one row to rows of components and back. */
-
-#if defined(__AVX512F__)
-#define MOST_MIXED 9
-typedef int32_t int_float __attribute__((vector_size(64)));
-typedef int64_t int_double __attribute__((vector_size(64)));
-typedef __typeof__(__builtin_choose_expr(sizeof(REAL) == 4, (int_float){0}, (int_double){0})) lanes;
-
-/* out[m] = numbers m * LANES .. of the features of LANES channels, from one vector a component. */
-INLINE void mix(const vector *from, vector *out, const int dim) {
-    for (int m = 0; m < dim; m++) {
-        vector sum = from[0];
-        lanes pick;
-        for (int n = 0; n < LANES; n++) pick[n] = (m * LANES + n) / dim;
-        sum = __builtin_shuffle(sum, pick);
-        for (int k = 1; k < dim; k++) {
-            lanes either;
-            for (int n = 0; n < LANES; n++)
-                either[n] = (m * LANES + n) % dim == k ? LANES + (m * LANES + n) / dim : n;
-            sum = __builtin_shuffle(sum, from[k], either);
-        }
-        out[m] = sum;
-    }
-}
-
-INLINE void unmix(const vector *from, vector *out, const int dim) {
-    for (int k = 0; k < dim; k++) {
-        vector sum = from[0];
-        lanes pick;
-        for (int n = 0; n < LANES; n++) pick[n] = (n * dim + k) % LANES;
-        sum = __builtin_shuffle(sum, pick);
-        for (int m = 1; m < dim; m++) {
-            lanes either;
-            for (int n = 0; n < LANES; n++)
-                either[n] = (n * dim + k) / LANES == m ? LANES + (n * dim + k) % LANES : n;
-            sum = __builtin_shuffle(sum, from[m], either);
-        }
-        out[k] = sum;
-    }
-}
-
-INLINE void store_mixed(const REAL *rows, REAL *z, const int dim, int padded, int whole) {
-    for (int u = 0; u < whole; u += LANES) {
-        vector from[MOST_MIXED], out[MOST_MIXED];
-        for (int k = 0; k < dim; k++) from[k] = *(const vector *)(rows + k * padded + u);
-        mix(from, out, dim);
-        for (int k = 0; k < dim; k++) *(loose *)(z + u * dim + k * LANES) = out[k];
-    }
-}
-
-INLINE void load_mixed(const REAL *x, REAL *rows, const int dim, int padded, int whole) {
-    for (int u = 0; u < whole; u += LANES) {
-        vector from[MOST_MIXED], out[MOST_MIXED];
-        for (int k = 0; k < dim; k++) from[k] = *(const loose *)(x + u * dim + k * LANES);
-        unmix(from, out, dim);
-        for (int k = 0; k < dim; k++) *(vector *)(rows + k * padded + u) = out[k];
-    }
-}
-#endif
-
-#define BY_DIM(f, ...) \
-    switch (b->dim) { \
-        case 2: f(__VA_ARGS__, 2, b->padded, whole); break; \
-        case 3: f(__VA_ARGS__, 3, b->padded, whole); break; \
-        case 4: f(__VA_ARGS__, 4, b->padded, whole); break; \
-        case 5: f(__VA_ARGS__, 5, b->padded, whole); break; \
-        case 6: f(__VA_ARGS__, 6, b->padded, whole); break; \
-        case 7: f(__VA_ARGS__, 7, b->padded, whole); break; \
-        case 8: f(__VA_ARGS__, 8, b->padded, whole); break; \
-        case 9: f(__VA_ARGS__, 9, b->padded, whole); break; \
-        default: whole = 0; \
-    }
-
 static void load_row(const Table *t, const REAL *x, REAL *rows) {
-    for (const Block *b = t->in; b < t->in + t->n_in; b++) {
-        const REAL *from = x + b->start;
-        REAL *to = rows + b->row;
-        if (t->by_component || b->dim == 1) {
-            for (int k = 0; k < b->dim; k++)
-                memcpy(to + k * b->padded, from + k * b->mul, b->mul * sizeof(REAL));
-            continue;
-        }
-        int whole = 0;
-#if defined(__AVX512F__)
-        whole = b->mul / LANES * LANES;
-        BY_DIM(load_mixed, from, to)
-#endif
-        for (int u = whole; u < b->mul; u++)
-            for (int k = 0; k < b->dim; k++) to[k * b->padded + u] = from[u * b->dim + k];
-    }
+    for (const Block *b = t->in; b < t->in + t->n_in; b++) load_block(b, t->by_component, x, rows);
 }
 
 static void store_row(const Block *blocks, int count, int by_component, const REAL *rows, REAL *z) {
-    for (const Block *b = blocks; b < blocks + count; b++) {
-        const REAL *from = rows + b->row;
-        REAL *to = z + b->start;
-        if (by_component || b->dim == 1) {
-            for (int k = 0; k < b->dim; k++)
-                memcpy(to + k * b->mul, from + k * b->padded, b->mul * sizeof(REAL));
-            continue;
-        }
-        int whole = 0;
-#if defined(__AVX512F__)
-        whole = b->mul / LANES * LANES;
-        BY_DIM(store_mixed, from, to)
-#endif
-        for (int u = whole; u < b->mul; u++)
-            for (int k = 0; k < b->dim; k++) to[u * b->dim + k] = from[k * b->padded + u];
-    }
+    for (const Block *b = blocks; b < blocks + count; b++) store_block(b, by_component, rows, z);
 }
 
 static void load_out_row(const Table *t, const REAL *g, REAL *rows) {
-    Table turned = *t;
-    turned.in = t->out, turned.n_in = t->n_out;
-    load_row(&turned, g, rows);
+    for (const Block *b = t->out; b < t->out + t->n_out; b++)
+        load_block(b, t->by_component, g, rows);
 }
 
 /* The numbers that all channels of an edge share. */
@@ -201,127 +82,162 @@ static void mix_y(const Table *t, const REAL *y, REAL *m) {
     }
 }
 
-#define AT(p) (*(const vector *)(p))
-#define TO(p) (*(vector *)(p))
+#define READ(p) (*(const vector *)(p))
+#define WRITE(p) (*(vector *)(p))
 
-/* One path of one edge, `count` vectors of channels from channel c: z += w * (m . x). */
-INLINE void forward_part(const Table *t, const Path *p, const REAL *m, const REAL *x, const REAL *w,
-                         REAL *z, int c, const int count) {
-    for (int k = 0; k < p->d3; k++) {
-        vector sum[count];
-        for (int v = 0; v < count; v++) sum[v] = (vector){0};
-        for (int e = t->row[p->row + k]; e < t->row[p->row + k + 1]; e++) {
-            const REAL *from = x + p->x + t->component[e] + c;
-            for (int v = 0; v < count; v++) sum[v] += m[e] * AT(from + v * LANES);
-        }
-        REAL *to = z + p->z + k * p->padded + c;
-        if (w)
-            for (int v = 0; v < count; v++)
-                TO(to + v * LANES) += *(const loose *)(w + c + v * LANES) * sum[v];
-        else
-            for (int v = 0; v < count; v++) TO(to + v * LANES) += sum[v];
+INLINE vector loaded(const REAL *p) { return *(const loose *)p; }
+
+INLINE void stored(vector v, REAL *p) { *(loose *)p = v; }
+
+/* A row is one output component of one path: at most MOST entries of it at once, their number known
+ * to the compiler, so that coefficients stay in registers while channels go by. */
+#define MOST 6
+#define BY_COUNT(f, ...) \
+    switch (n) { \
+        case 1: f(__VA_ARGS__, 1); break; \
+        case 2: f(__VA_ARGS__, 2); break; \
+        case 3: f(__VA_ARGS__, 3); break; \
+        case 4: f(__VA_ARGS__, 4); break; \
+        case 5: f(__VA_ARGS__, 5); break; \
+        default: f(__VA_ARGS__, 6); \
+    }
+
+/* What a row reads: entries, coefficients and their changes, and the rows of features. */
+typedef struct {
+    const int32_t *component;
+    const REAL *m, *h, *x, *hx, *g, *w, *hw;
+    int width; /* channels, padded */
+} Row;
+
+/* z = or += w * (m . x) */
+INLINE void forward_row(const Row *r, REAL *z, const int fresh, const int weighted, const int n) {
+    const REAL *x[MOST];
+    REAL m[MOST];
+    for (int e = 0; e < n; e++) x[e] = r->x + r->component[e], m[e] = r->m[e];
+    const REAL *w = r->w;
+    for (int c = 0; c < r->width; c += LANES) {
+        vector sum = m[0] * READ(x[0] + c);
+        for (int e = 1; e < n; e++) sum += m[e] * READ(x[e] + c);
+        if (weighted) sum *= loaded(w + c);
+        WRITE(z + c) = fresh ? sum : WRITE(z + c) + sum;
     }
 }
 
-/* The change of the same: z += w * (h . x + m . hx) + hw * (m . x). */
-INLINE void forward_change(const Table *t, const Path *p, const REAL *m, const REAL *h,
-                           const REAL *x, const REAL *hx, const REAL *w, const REAL *hw, REAL *z,
-                           int c, const int count) {
-    for (int k = 0; k < p->d3; k++) {
-        vector sum[count], change[count];
-        for (int v = 0; v < count; v++) sum[v] = change[v] = (vector){0};
-        for (int e = t->row[p->row + k]; e < t->row[p->row + k + 1]; e++) {
-            const int at = p->x + t->component[e] + c;
-            for (int v = 0; v < count; v++) {
-                const vector xv = AT(x + at + v * LANES);
-                sum[v] += m[e] * xv;
-                change[v] += h[e] * xv + m[e] * AT(hx + at + v * LANES);
-            }
+/* The change of the same: z = or += w * (h . x + m . hx) + hw * (m . x). */
+INLINE void forward_change(const Row *r, REAL *z, const int fresh, const int weighted,
+                           const int n) {
+    for (int c = 0; c < r->width; c += LANES) {
+        vector sum = {0}, change = {0};
+        for (int e = 0; e < n; e++) {
+            const vector x = READ(r->x + r->component[e] + c);
+            sum += r->m[e] * x;
+            change += r->h[e] * x + r->m[e] * READ(r->hx + r->component[e] + c);
         }
-        REAL *to = z + p->z + k * p->padded + c;
-        for (int v = 0; v < count; v++) {
-            vector total = change[v];
-            if (w)
-                total = *(const loose *)(w + c + v * LANES) * total +
-                        *(const loose *)(hw + c + v * LANES) * sum[v];
-            TO(to + v * LANES) += total;
+        if (weighted) change = loaded(r->w + c) * change + loaded(r->hw + c) * sum;
+        WRITE(z + c) = fresh ? change : WRITE(z + c) + change;
+    }
+}
+
+static void forward_path(const Table *t, const Path *p, Row r, REAL *z, int fresh) {
+    const REAL *m = r.m, *h = r.h;
+    r.x += p->x, r.hx += r.hx ? p->x : 0, r.width = p->padded;
+    for (int k = 0; k < p->d3; k++) {
+        const int end = t->row[p->row + k + 1];
+        int e = t->row[p->row + k], first = fresh;
+        REAL *to = z + p->z + k * p->padded;
+        if (e == end && fresh) memset(to, 0, p->padded * sizeof(REAL));
+        for (; e < end; e += MOST, first = 0) {
+            const int n = end - e;
+            r.component = t->component + e, r.m = m + e;
+            if (r.hx) {
+                r.h = h + e;
+                if (r.w) BY_COUNT(forward_change, &r, to, first, 1)
+                else BY_COUNT(forward_change, &r, to, first, 0)
+            } else if (r.w) {
+                if (first) BY_COUNT(forward_row, &r, to, 1, 1)
+                else BY_COUNT(forward_row, &r, to, 0, 1)
+            } else {
+                if (first) BY_COUNT(forward_row, &r, to, 1, 0)
+                else BY_COUNT(forward_row, &r, to, 0, 0)
+            }
         }
     }
 }
 
-/* Gradients of one path of one edge; `dot` has a vector for each entry. */
-INLINE void backward_part(const Table *t, const Path *p, const REAL *m, const REAL *x,
-                          const REAL *g, const REAL *w, REAL *gx, REAL *gw, vector *dot, int c,
-                          const int count, const int want_x) {
-    vector total[count];
-    for (int v = 0; v < count; v++) total[v] = (vector){0};
-    for (int k = 0; k < p->d3; k++) {
-        const REAL *gk = g + p->z + k * p->padded + c;
-        vector wg[count], sum[count];
-        for (int v = 0; v < count; v++) {
-            wg[v] = AT(gk + v * LANES);
-            if (w) wg[v] *= *(const loose *)(w + c + v * LANES);
-            sum[v] = (vector){0};
-        }
-        for (int e = t->row[p->row + k]; e < t->row[p->row + k + 1]; e++) {
-            const int at = p->x + t->component[e] + c;
-            vector d = {0};
-            for (int v = 0; v < count; v++) {
-                const vector xv = AT(x + at + v * LANES);
-                d += wg[v] * xv;
-                if (w) sum[v] += m[e] * xv;
-                if (want_x) TO(gx + at + v * LANES) += m[e] * wg[v];
-            }
-            dot[e] += d;
-        }
-        if (w)
-            for (int v = 0; v < count; v++) total[v] += AT(gk + v * LANES) * sum[v];
+/* Gradients of one row; `dot` has a vector for each entry. */
+INLINE void backward_row(const Row *r, REAL *gx, REAL *gw, vector *dot, const int fresh,
+                         const int weighted, const int want_x, const int n) {
+    const REAL *x[MOST];
+    REAL *to[MOST], m[MOST];
+    vector d[MOST];
+    for (int e = 0; e < n; e++) {
+        x[e] = r->x + r->component[e], to[e] = gx + r->component[e], m[e] = r->m[e];
+        d[e] = (vector){0};
     }
-    if (w)
-        for (int v = 0; v < count; v++) *(loose *)(gw + c + v * LANES) = total[v];
+    const REAL *g = r->g, *w = r->w;
+    for (int c = 0; c < r->width; c += LANES) {
+        const vector gv = READ(g + c), wg = weighted ? loaded(w + c) * gv : gv;
+        vector sum = {0};
+        for (int e = 0; e < n; e++) {
+            const vector xv = READ(x[e] + c);
+            d[e] += wg * xv;
+            if (weighted) sum += m[e] * xv;
+            if (want_x) WRITE(to[e] + c) += m[e] * wg;
+        }
+        if (weighted) stored(fresh ? gv * sum : loaded(gw + c) + gv * sum, gw + c);
+    }
+    for (int e = 0; e < n; e++) dot[e] += d[e];
 }
 
 /* The change of the same. */
-INLINE void backward_change(const Table *t, const Path *p, const REAL *m, const REAL *h,
-                            const REAL *x, const REAL *hx, const REAL *g, const REAL *w,
-                            const REAL *hw, REAL *gx, REAL *gw, vector *dot, int c,
-                            const int count, const int want_x) {
-    vector total[count];
-    for (int v = 0; v < count; v++) total[v] = (vector){0};
-    for (int k = 0; k < p->d3; k++) {
-        const REAL *gk = g + p->z + k * p->padded + c;
-        vector wg[count], hg[count], sum[count];
-        for (int v = 0; v < count; v++) {
-            wg[v] = AT(gk + v * LANES);
-            hg[v] = w ? wg[v] * *(const loose *)(hw + c + v * LANES) : (vector){0};
-            if (w) wg[v] *= *(const loose *)(w + c + v * LANES);
-            sum[v] = (vector){0};
-        }
-        for (int e = t->row[p->row + k]; e < t->row[p->row + k + 1]; e++) {
-            const int at = p->x + t->component[e] + c;
-            vector d = {0};
-            for (int v = 0; v < count; v++) {
-                const vector xv = AT(x + at + v * LANES), hv = AT(hx + at + v * LANES);
-                d += hg[v] * xv + wg[v] * hv;
-                if (w) sum[v] += h[e] * xv + m[e] * hv;
-                if (want_x) TO(gx + at + v * LANES) += h[e] * wg[v] + m[e] * hg[v];
+INLINE void backward_change(const Row *r, REAL *gx, REAL *gw, vector *dot, const int fresh,
+                            const int weighted, const int want_x, const int n) {
+    vector d[MOST];
+    for (int e = 0; e < n; e++) d[e] = (vector){0};
+    for (int c = 0; c < r->width; c += LANES) {
+        const vector gv = READ(r->g + c);
+        const vector wg = weighted ? loaded(r->w + c) * gv : gv;
+        const vector hg = weighted ? loaded(r->hw + c) * gv : (vector){0};
+        vector sum = {0};
+        for (int e = 0; e < n; e++) {
+            const int at = r->component[e] + c;
+            const vector xv = READ(r->x + at), hv = READ(r->hx + at);
+            d[e] += wg * hv;
+            if (weighted) d[e] += hg * xv, sum += r->h[e] * xv + r->m[e] * hv;
+            if (want_x) {
+                vector more = r->h[e] * wg;
+                if (weighted) more += r->m[e] * hg;
+                WRITE(gx + at) += more;
             }
-            dot[e] += d;
         }
-        if (w)
-            for (int v = 0; v < count; v++) total[v] += AT(gk + v * LANES) * sum[v];
+        if (weighted) stored(fresh ? gv * sum : loaded(gw + c) + gv * sum, gw + c);
     }
-    if (w)
-        for (int v = 0; v < count; v++) *(loose *)(gw + c + v * LANES) = total[v];
+    for (int e = 0; e < n; e++) dot[e] += d[e];
 }
 
-#define BY_CHANNELS(wide, f, ...) \
-    do { \
-        int c = 0; \
-        for (; c + (wide) * LANES <= p->padded; c += (wide) * LANES) f(__VA_ARGS__, c, wide REST); \
-        for (; c + 2 * LANES <= p->padded; c += 2 * LANES) f(__VA_ARGS__, c, 2 REST); \
-        for (; c < p->padded; c += LANES) f(__VA_ARGS__, c, 1 REST); \
-    } while (0)
+INLINE void backward_path(const Table *t, const Path *p, Row r, REAL *gx, REAL *gw, vector *dot,
+                          const int want_x) {
+    const REAL *m = r.m, *h = r.h, *g = r.g + p->z;
+    r.x += p->x, r.hx += r.hx ? p->x : 0, r.width = p->padded;
+    int fresh = 1;
+    for (int k = 0; k < p->d3; k++) {
+        const int end = t->row[p->row + k + 1];
+        r.g = g + k * p->padded;
+        for (int e = t->row[p->row + k]; e < end; e += MOST, fresh = 0) {
+            const int n = end - e;
+            r.component = t->component + e, r.m = m + e;
+            if (r.hx) {
+                r.h = h + e;
+                if (r.w) BY_COUNT(backward_change, &r, gx + p->x, gw, dot + e, fresh, 1, want_x)
+                else BY_COUNT(backward_change, &r, gx + p->x, gw, dot + e, fresh, 0, want_x)
+            } else {
+                if (r.w) BY_COUNT(backward_row, &r, gx + p->x, gw, dot + e, fresh, 1, want_x)
+                else BY_COUNT(backward_row, &r, gx + p->x, gw, dot + e, fresh, 0, want_x)
+            }
+        }
+    }
+    if (fresh && r.w) memset(gw, 0, p->padded * sizeof(REAL));
+}
 
 /* Weights of a path; where its channels do not fill their vectors, a copy that does. */
 INLINE const REAL *weights(const Path *p, const REAL *w, REAL *copy) {
@@ -406,28 +322,22 @@ static const REAL *out_rows_of(const Table *t, const REAL *made, const void *giv
     return scratch;
 }
 
-static void forward_edge(const Walk *walk, Scratch *s, int64_t e) {
+/* Add what an edge gives to the result, or, where `fresh`, write it. */
+static void forward_edge(const Walk *walk, Scratch *s, int64_t e, int fresh) {
     const EdgeCall *call = walk->call;
     const Table *t = &walk->table;
     const int64_t row = call->senders ? call->senders[e] : e;
-    const REAL *x = rows_of(t, walk->x, call->x, row, s->x);
     const REAL *w = call->w ? (const REAL *)call->w + e * call->w_stride : NULL;
-    mix_y(t, (const REAL *)call->y + e * t->dim2, s->m);
-    if (!call->hx) {
-        for (const Path *p = t->paths; p < t->paths + t->n_paths; p++) {
-            const REAL *wp = weights(p, w, s->w);
-#define REST
-            BY_CHANNELS(WIDE, forward_part, t, p, s->m, x, wp, s->result);
-        }
-        return;
-    }
-    const REAL *hx = rows_of(t, walk->hx, call->hx, row, s->hx);
     const REAL *hw = call->hw ? (const REAL *)call->hw + e * call->w_stride : NULL;
-    mix_y(t, (const REAL *)call->hy + e * t->dim2, s->h);
+    Row r = {.m = s->m, .h = s->h, .x = rows_of(t, walk->x, call->x, row, s->x)};
+    mix_y(t, (const REAL *)call->y + e * t->dim2, s->m);
+    if (call->hx) {
+        r.hx = rows_of(t, walk->hx, call->hx, row, s->hx);
+        mix_y(t, (const REAL *)call->hy + e * t->dim2, s->h);
+    }
     for (const Path *p = t->paths; p < t->paths + t->n_paths; p++) {
-        const REAL *wp = weights(p, w, s->w), *hp = weights(p, hw, s->hw);
-        BY_CHANNELS(WIDE / 2, forward_change, t, p, s->m, s->h, x, hx, wp, hp, s->result);
-#undef REST
+        r.w = weights(p, w, s->w), r.hw = weights(p, hw, s->hw);
+        forward_path(t, p, r, s->result, fresh);
     }
 }
 
@@ -444,8 +354,11 @@ static void forward_piece(void *context, int64_t piece) {
     for (int64_t n = first_group(walk, piece); n < end; n++) {
         const int64_t first = c->starts ? c->starts[n] : n;
         const int64_t last = c->starts ? c->starts[n + 1] : n + 1;
-        memset(s.result, 0, t->out_size * sizeof(REAL));
-        for (int64_t place = first; place < last; place++) forward_edge(walk, &s, edge_of(c, place));
+        /* Paths with outputs of their own need not be added up. */
+        const int own = !c->starts && t->n_out == t->n_paths;
+        if (!own) memset(s.result, 0, t->out_size * sizeof(REAL));
+        for (int64_t place = first; place < last; place++)
+            forward_edge(walk, &s, edge_of(c, place), own);
         store_row(t->out, t->n_out, t->by_component, s.result, (REAL *)c->z + n * t->dim3);
     }
     free(s.all);
@@ -463,26 +376,18 @@ static void gather_y(const Table *t, const vector *dot, REAL *gy) {
     }
 }
 
-INLINE void backward_paths(const Walk *walk, Scratch *s, int64_t e, const REAL *x, const REAL *hx,
-                           const REAL *g, REAL *gw, int adds, const int want_x) {
+INLINE void backward_paths(const Walk *walk, Scratch *s, int64_t e, Row r, REAL *gw, int adds,
+                           const int want_x) {
     const EdgeCall *call = walk->call;
     const Table *t = &walk->table;
     const REAL *w = call->w ? (const REAL *)call->w + e * call->w_stride : NULL;
     const REAL *hw = call->hw ? (const REAL *)call->hw + e * call->w_stride : NULL;
     for (const Path *p = t->paths; p < t->paths + t->n_paths; p++) {
-        const REAL *wp = weights(p, w, s->w);
-        const int direct = wp && !adds && p->mul == p->padded;
+        r.w = weights(p, w, s->w), r.hw = weights(p, hw, s->hw);
+        const int direct = r.w && !adds && p->mul == p->padded;
         REAL *gp = direct ? gw + p->w : s->gw;
-#define REST , want_x
-        if (!hx) {
-            BY_CHANNELS(WIDE, backward_part, t, p, s->m, x, g, wp, s->result, gp, s->dot);
-        } else {
-            const REAL *hp = weights(p, hw, s->hw);
-            BY_CHANNELS(WIDE / 2, backward_change, t, p, s->m, s->h, x, hx, g, wp, hp, s->result,
-                        gp, s->dot);
-        }
-#undef REST
-        if (!wp || direct) continue;
+        backward_path(t, p, r, s->result, gp, s->dot, want_x);
+        if (!r.w || direct) continue;
         for (int u = 0; u < p->mul; u++) {
             if (adds) gw[p->w + u] += gp[u];
             else gw[p->w + u] = gp[u];
@@ -500,8 +405,9 @@ static void backward_edge(const Walk *walk, Scratch *s, int64_t e, const REAL *x
     mix_y(t, (const REAL *)c->y + e * t->dim2, s->m);
     if (hx) mix_y(t, (const REAL *)c->hy + e * t->dim2, s->h);
     memset(s->dot, 0, t->entries * sizeof(vector));
-    if (c->want_x) backward_paths(walk, s, e, x, hx, g, gw, shared != NULL, 1);
-    else backward_paths(walk, s, e, x, hx, g, gw, shared != NULL, 0);
+    const Row r = {.m = s->m, .h = s->h, .x = x, .hx = hx, .g = g};
+    if (c->want_x) backward_paths(walk, s, e, r, gw, shared != NULL, 1);
+    else backward_paths(walk, s, e, r, gw, shared != NULL, 0);
     gather_y(t, s->dot, (REAL *)c->gy + e * t->dim2);
 }
 

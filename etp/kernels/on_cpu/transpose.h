@@ -76,10 +76,10 @@ INLINE vector join(const REAL *x, int64_t stride) {
 #define THIRD(s, d, c) (AT(s, d, c) < 2 * N ? (s) : N + AT(s, d, c) - 2 * N)
 #define EITHER(s, d, c) (AT(s, d, c) < 2 * N ? (s) : N + (s))
 
-INLINE void load_narrow(const REAL *x, const int dim, REAL *rows) {
+INLINE void load_narrow(const REAL *x, const int dim, REAL *rows, const int64_t stride) {
     vector v[NARROW];
     for (int k = 0; k < dim; k++) v[k] = *(const loose *)(x + k * LANES);
-#define GIVE(c, row) *(vector *)(rows + (c) * TILE) = row
+#define GIVE(c, row) *(vector *)(rows + (c) * stride) = row
 #define GIVE3(c) GIVE(c, SHUFFLE(SHUFFLE(v[0], v[1], IN_FRONT, 3, c), v[2], THIRD, 3, c))
 #define GIVE4(c) \
     GIVE(c, SHUFFLE(SHUFFLE(v[0], v[1], IN_FRONT, 4, c), SHUFFLE(v[2], v[3], BEHIND, 4, c), \
@@ -103,9 +103,9 @@ INLINE void load_narrow(const REAL *x, const int dim, REAL *rows) {
 #define LAST_PART(e, d, k) (PART(e, d, k) < 2 ? (e) : N + OF(e, d, k))
 #define ANY_PART(e, d, k) (PART(e, d, k) < 2 ? (e) : N + (e))
 
-INLINE void store_narrow(const REAL *rows, const int dim, REAL *z) {
+INLINE void store_narrow(const REAL *rows, const int dim, REAL *z, const int64_t stride) {
     vector v[NARROW];
-    for (int c = 0; c < dim; c++) v[c] = *(const vector *)(rows + c * TILE);
+    for (int c = 0; c < dim; c++) v[c] = *(const vector *)(rows + c * stride);
 #define TAKE(k, numbers) *(loose *)(z + (k) * LANES) = numbers
 #define TAKE3(k) TAKE(k, SHUFFLE(SHUFFLE(v[0], v[1], LOW_PARTS, 3, k), v[2], LAST_PART, 3, k))
 #define TAKE4(k) \
@@ -124,13 +124,13 @@ INLINE void store_narrow(const REAL *rows, const int dim, REAL *z) {
 
 /* A tile of samples to rows, four components of LANES samples at once. Reads run on over the end
  * of the tile by up to three numbers. */
-static void load(const REAL *x, int dim, REAL *rows) {
+INLINE void load(const REAL *x, int dim, REAL *rows) {
     if (dim <= NARROW) {
         for (int low = 0; low < TILE; low += LANES) switch (dim) {
-                case 1: load_narrow(x + low, 1, rows + low); break;
-                case 2: load_narrow(x + low * 2, 2, rows + low); break;
-                case 3: load_narrow(x + low * 3, 3, rows + low); break;
-                default: load_narrow(x + low * 4, 4, rows + low);
+                case 1: load_narrow(x + low, 1, rows + low, TILE); break;
+                case 2: load_narrow(x + low * 2, 2, rows + low, TILE); break;
+                case 3: load_narrow(x + low * 3, 3, rows + low, TILE); break;
+                default: load_narrow(x + low * 4, 4, rows + low, TILE);
             }
         return;
     }
@@ -193,13 +193,13 @@ INLINE void store_half(const REAL *rows, int dim, REAL *z) {
 
 /* Rows to a tile of samples. Four numbers may run on into the next sample, which is written later:
  * components go from the last to the first, samples from the first to the last. */
-static void store(const REAL *rows, int dim, REAL *z) {
+INLINE void store(const REAL *rows, int dim, REAL *z) {
     if (dim <= NARROW) {
         for (int low = 0; low < TILE; low += LANES) switch (dim) {
-                case 1: store_narrow(rows + low, 1, z + low); break;
-                case 2: store_narrow(rows + low, 2, z + low * 2); break;
-                case 3: store_narrow(rows + low, 3, z + low * 3); break;
-                default: store_narrow(rows + low, 4, z + low * 4);
+                case 1: store_narrow(rows + low, 1, z + low, TILE); break;
+                case 2: store_narrow(rows + low, 2, z + low * 2, TILE); break;
+                case 3: store_narrow(rows + low, 3, z + low * 3, TILE); break;
+                default: store_narrow(rows + low, 4, z + low * 4, TILE);
             }
         return;
     }

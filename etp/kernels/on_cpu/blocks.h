@@ -1,0 +1,157 @@
+/* Blocks of features, channel by channel, to rows of one component each and back. */
+#ifndef ETP_BLOCKS_H
+#define ETP_BLOCKS_H
+#include <string.h>
+
+#include "lanes.h"
+
+typedef struct {
+    int32_t start, mul, dim, row, padded; /* in the features, and its rows */
+} Block;
+
+#if defined(__AVX512F__)
+/* Any lane of two vectors is one instruction: all vectors of LANES channels are mixed from all. */
+#define MOST_MIXED 9
+typedef int32_t int_float __attribute__((vector_size(VECTOR_BYTES)));
+typedef int64_t int_double __attribute__((vector_size(VECTOR_BYTES)));
+typedef __typeof__(__builtin_choose_expr(sizeof(REAL) == 4, (int_float){0}, (int_double){0})) lanes;
+
+/* out[m] = numbers m * LANES .. of the features of LANES channels, from one vector a component. */
+INLINE void mix(const vector *from, vector *out, const int dim) {
+    for (int m = 0; m < dim; m++) {
+        vector sum = from[0];
+        lanes pick;
+        for (int n = 0; n < LANES; n++) pick[n] = (m * LANES + n) / dim;
+        sum = __builtin_shuffle(sum, pick);
+        for (int k = 1; k < dim; k++) {
+            lanes either;
+            for (int n = 0; n < LANES; n++)
+                either[n] = (m * LANES + n) % dim == k ? LANES + (m * LANES + n) / dim : n;
+            sum = __builtin_shuffle(sum, from[k], either);
+        }
+        out[m] = sum;
+    }
+}
+
+INLINE void unmix(const vector *from, vector *out, const int dim) {
+    for (int k = 0; k < dim; k++) {
+        vector sum = from[0];
+        lanes pick;
+        for (int n = 0; n < LANES; n++) pick[n] = (n * dim + k) % LANES;
+        sum = __builtin_shuffle(sum, pick);
+        for (int m = 1; m < dim; m++) {
+            lanes either;
+            for (int n = 0; n < LANES; n++)
+                either[n] = (n * dim + k) / LANES == m ? LANES + (n * dim + k) % LANES : n;
+            sum = __builtin_shuffle(sum, from[m], either);
+        }
+        out[k] = sum;
+    }
+}
+
+INLINE void store_mixed(const REAL *rows, REAL *z, const int dim, int padded, int whole) {
+    for (int u = 0; u < whole; u += LANES) {
+        vector from[MOST_MIXED], out[MOST_MIXED];
+        for (int k = 0; k < dim; k++) from[k] = *(const vector *)(rows + k * padded + u);
+        mix(from, out, dim);
+        for (int k = 0; k < dim; k++) *(loose *)(z + u * dim + k * LANES) = out[k];
+    }
+}
+
+INLINE void load_mixed(const REAL *x, REAL *rows, const int dim, int padded, int whole) {
+    for (int u = 0; u < whole; u += LANES) {
+        vector from[MOST_MIXED], out[MOST_MIXED];
+        for (int k = 0; k < dim; k++) from[k] = *(const loose *)(x + u * dim + k * LANES);
+        unmix(from, out, dim);
+        for (int k = 0; k < dim; k++) *(vector *)(rows + k * padded + u) = out[k];
+    }
+}
+#else
+#include "transpose.h"
+
+/* Fours of components of LANES channels; what hangs over is written again by the next channel. */
+INLINE void store_mixed(const REAL *rows, REAL *z, const int dim, int padded, int whole) {
+    for (int u = 0; u < whole; u += LANES, z += LANES * dim) {
+        if (dim <= NARROW) {
+            store_narrow(rows + u, dim, z, padded);
+            continue;
+        }
+        const int last = u + LANES >= whole;
+        for (int c = (dim - 1) / 4 * 4; c >= 0; c -= 4) {
+            if (last && c + 4 > dim) {
+                for (int n = 0; n < LANES; n++)
+                    for (int k = c; k < dim; k++) z[n * dim + k] = rows[k * padded + u + n];
+                continue;
+            }
+            vector v[4];
+            for (int k = 0; k < 4; k++)
+                v[k] = *(const vector *)(rows + (c + k < dim ? c + k : c) * padded + u);
+            transpose(v);
+            REAL *at = z + c;
+#define PUT_CHANNELS(g) \
+    for (int k = 0; k < 4; k++, at += dim) \
+        *(quad *)at = __builtin_shufflevector(v[k], v[k], QUAD(g));
+            QUADS(PUT_CHANNELS)
+        }
+    }
+}
+
+INLINE void load_mixed(const REAL *x, REAL *rows, const int dim, int padded, int whole) {
+    for (int u = 0; u < whole; u += LANES, x += LANES * dim) {
+        if (dim <= NARROW) {
+            load_narrow(x, dim, rows + u, padded);
+            continue;
+        }
+        /* The last four overlap those before, so that nothing behind the block is read. */
+        for (int c = 0; c < dim; c += 4) {
+            const int from = c + 4 <= dim ? c : dim - 4;
+            vector v[4];
+            for (int k = 0; k < 4; k++) v[k] = join(x + k * dim + from, dim);
+            transpose(v);
+            for (int k = 0; k < 4; k++) *(vector *)(rows + (from + k) * padded + u) = v[k];
+        }
+    }
+}
+#endif
+
+#define BY_DIM(f, ...) \
+    switch (b->dim) { \
+        case 2: f(__VA_ARGS__, 2, b->padded, whole); break; \
+        case 3: f(__VA_ARGS__, 3, b->padded, whole); break; \
+        case 4: f(__VA_ARGS__, 4, b->padded, whole); break; \
+        case 5: f(__VA_ARGS__, 5, b->padded, whole); break; \
+        case 6: f(__VA_ARGS__, 6, b->padded, whole); break; \
+        case 7: f(__VA_ARGS__, 7, b->padded, whole); break; \
+        case 8: f(__VA_ARGS__, 8, b->padded, whole); break; \
+        case 9: f(__VA_ARGS__, 9, b->padded, whole); break; \
+        default: whole = 0; \
+    }
+
+INLINE void load_block(const Block *b, int by_component, const REAL *x, REAL *rows) {
+    const REAL *from = x + b->start;
+    REAL *to = rows + b->row;
+    if (by_component || b->dim == 1) {
+        for (int k = 0; k < b->dim; k++)
+            memcpy(to + k * b->padded, from + k * b->mul, b->mul * sizeof(REAL));
+        return;
+    }
+    int whole = b->mul / LANES * LANES;
+    BY_DIM(load_mixed, from, to)
+    for (int u = whole; u < b->mul; u++)
+        for (int k = 0; k < b->dim; k++) to[k * b->padded + u] = from[u * b->dim + k];
+}
+
+INLINE void store_block(const Block *b, int by_component, const REAL *rows, REAL *z) {
+    const REAL *from = rows + b->row;
+    REAL *to = z + b->start;
+    if (by_component || b->dim == 1) {
+        for (int k = 0; k < b->dim; k++)
+            memcpy(to + k * b->mul, from + k * b->padded, b->mul * sizeof(REAL));
+        return;
+    }
+    int whole = b->mul / LANES * LANES;
+    BY_DIM(store_mixed, from, to)
+    for (int u = whole; u < b->mul; u++)
+        for (int k = 0; k < b->dim; k++) to[u * b->dim + k] = from[k * b->padded + u];
+}
+#endif
