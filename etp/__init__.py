@@ -1,8 +1,9 @@
 """etp: decide which equivariant tensor product to use.
 
 ``etp.products`` holds the tensor products behind one interface, ``etp.Convolution`` runs them on
-the edges of a graph, ``etp.measure`` holds what can be asked of them. All are imported on first
-use, because torch and e3nn take seconds to load.
+the edges of a graph, ``etp.powers`` raises features to powers of themselves, ``etp.measure`` holds
+what can be asked of products. All are imported on first use, because torch and e3nn take seconds to
+load.
 """
 
 from __future__ import annotations
@@ -14,11 +15,11 @@ if TYPE_CHECKING:
     from etp.product.convolution import Convolution as Convolution
 
 __version__ = "0.1.0"
-__all__ = ["Convolution", "__version__", "measure", "products"]
+__all__ = ["Convolution", "__version__", "measure", "powers", "products"]
 
 
 def __getattr__(name: str) -> Any:
-    if name in ("measure", "products"):
+    if name in ("measure", "powers", "products"):
         return importlib.import_module(f"etp.{name}")
     if name == "Convolution":
         return importlib.import_module("etp.product.convolution").Convolution

@@ -15,7 +15,7 @@ LAYERS = (
     {"irreps", "options", "problem"},
     {"maths", "results"},
     {"kernels", "product"},
-    {"products", "measure"},
+    {"products", "powers", "measure"},
     {"run", "analysis"},
     {"charts"},
     {"ui", "cli"},

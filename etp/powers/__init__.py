@@ -1,0 +1,40 @@
+"""Every power, one file per family; a new one is a new file under ``@register``."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from difflib import get_close_matches
+from functools import cache
+
+from etp.powers.base import Power as Power
+from etp.powers.registry import registry
+from etp.powers.table import TablePower as TablePower
+from etp.powers.table import table_power as table_power
+
+
+@cache
+def _discover() -> None:
+    for module in pkgutil.iter_modules(__path__):
+        if not module.name.startswith("_"):
+            importlib.import_module(f"{__name__}.{module.name}")
+
+
+def names() -> list[str]:
+    """Names of all registered powers."""
+    _discover()
+    return list(registry())
+
+
+def get(name: str) -> type[Power]:
+    """Return the class registered under ``name``.
+
+    Raises:
+        ValueError: If there is none; the message holds the closest name and all known ones.
+    """
+    known = names()
+    if name not in known:
+        close = get_close_matches(name, known, n=1)
+        hint = f"did you mean {close[0]!r}? " if close else ""
+        raise ValueError(f"no power {name!r}; {hint}known: {', '.join(known)}")
+    return registry()[name]

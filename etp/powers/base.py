@@ -1,0 +1,229 @@
+r"""What powers share: one input, an order, outputs asked for, weights for each element.
+
+A power takes each channel of a node to sums of products of up to ``order`` of its components, as
+the symmetric contraction of MACE does (Batatia et al. 2022, arXiv:2206.07697, eq. 10 and 11).
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from itertools import accumulate
+from typing import ClassVar, NamedTuple
+
+import torch
+from e3nn import o3
+from torch import Tensor
+from typing_extensions import override
+
+from etp import irreps as irreps_module
+from etp.irreps import LAYOUTS, IrrepsError, Layout
+from etp.kernels.modes import autocasting
+from etp.kernels.power import Blocks, Layouts
+from etp.product.layout import promoted, terms
+from etp.product.tables import TableModule
+
+
+class WeightBlock(NamedTuple):
+    """Weights that lead to one output irrep by one degree.
+
+    Attributes:
+        ir: The output irrep.
+        degree: Number of factors.
+        start: First weight of a channel in the block.
+        size: Weights of a channel.
+    """
+
+    ir: o3.Irrep
+    degree: int
+    start: int
+    size: int
+
+
+class Power(TableModule):
+    """Equivariant polynomial map of each channel; base class of every power.
+
+    Args:
+        irreps_in: C channels of every irrep, each irrep once: ``"16x0e+16x1o"``.
+        order: Largest number of factors, at least 1.
+        irreps_out: Irreps wanted, C channels of each, each once.
+        layout: Order within the blocks of input and output, ``mul_ir`` or ``ir_mul``.
+
+    Attributes:
+        channels: C.
+        irs_in: Irreps of one channel of the input.
+        irs_out: Irreps of one channel of the output.
+        layouts: How the features lie.
+        blocks: What each part of the weights scales: for each output irrep, for each degree. A
+            block holds its numbers in the order of the couplings, channels fastest.
+        weight_numel: Numbers that an element has as weights.
+
+    Raises:
+        IrrepsError: If irreps are not valid, or not C channels of irreps that are named once.
+        ValueError: If ``order`` is below 1, or the layout is unknown.
+    """
+
+    name: ClassVar[str]
+    title: ClassVar[str]
+    reference: ClassVar[str]
+
+    def __init__(
+        self,
+        irreps_in: str | o3.Irreps,
+        *,
+        order: int,
+        irreps_out: str | o3.Irreps,
+        layout: Layout = "mul_ir",
+    ) -> None:
+        super().__init__()
+        if not isinstance(order, int) or order < 1:
+            raise ValueError(f"order must be a whole number of at least 1, got {order!r}")
+        if layout not in LAYOUTS:
+            raise ValueError(f"layout must be one of {', '.join(LAYOUTS)}, got {layout!r}")
+        self.irreps_in = irreps_module.parse(irreps_in, "irreps_in")
+        self.irreps_out = irreps_module.parse(irreps_out, "irreps_out")
+        self.order, self.layout = order, layout
+        self.channels = _channels(self.irreps_in, self.irreps_out)
+        self.irs_in = tuple(ir for _, ir in self.irreps_in)
+        self.irs_out = tuple(ir for _, ir in self.irreps_out)
+        self.layouts = Layouts(
+            self.channels,
+            Blocks(tuple(ir.dim for ir in self.irs_in), layout == "ir_mul"),
+            Blocks(tuple(ir.dim for ir in self.irs_out), layout == "ir_mul"),
+        )
+        self.blocks: tuple[WeightBlock, ...] = ()
+
+    def _count(self, counts: Sequence[tuple[o3.Irrep, int, int]]) -> None:
+        """Number the weights: (output irrep, degree, weights of a channel) in order."""
+        starts = accumulate((count for _, _, count in counts), initial=0)
+        self.blocks = tuple(
+            WeightBlock(ir, degree, start, size)
+            for (ir, degree, size), start in zip(counts, starts, strict=False)
+        )
+
+    @property
+    def weights_per_channel(self) -> int:
+        """Weights of one channel of an element."""
+        return sum(block.size for block in self.blocks)
+
+    @property
+    def weight_numel(self) -> int:
+        """Weights of an element."""
+        return self.weights_per_channel * self.channels
+
+    @abstractmethod
+    def evaluate(self, a: Tensor, weights: Tensor, elements: Tensor | None) -> Tensor:
+        """Raise (N, irreps_in.dim) to (N, irreps_out.dim).
+
+        ``weights`` are (weight_numel,), (N, weight_numel), or with ``elements`` (Z, weight_numel).
+        """
+
+    @override
+    def forward(self, a: Tensor, weights: Tensor, elements: Tensor | None = None) -> Tensor:
+        """Raise the features of nodes.
+
+        Args:
+            a: Shape (N, irreps_in.dim).
+            weights: With ``elements`` (Z, weight_numel); without (weight_numel,), the same for all
+                nodes, or (N, weight_numel).
+            elements: Row of ``weights`` of each node: (N,) whole numbers below Z.
+
+        Returns:
+            Shape (N, irreps_out.dim).
+
+        Raises:
+            ValueError: If a shape, dtype or device does not fit; the message says what must hold.
+        """
+        if autocasting(self._device.type):
+            a, weights, _ = promoted(a, weights, None)
+            self._check(a, weights, elements)
+            # In the dtype of the inputs: autocast would take digits from the maps.
+            with torch.autocast(self._device.type, enabled=False):
+                return self.evaluate(a, weights, elements)
+        self._check(a, weights, elements)
+        return self.evaluate(a, weights, elements)
+
+    def _check(self, a: Tensor, weights: Tensor, elements: Tensor | None) -> None:
+        for name, given in (("a", a), ("weights", weights)):
+            if not isinstance(given, Tensor) or not given.dtype.is_floating_point:
+                got = given.dtype if isinstance(given, Tensor) else type(given).__name__
+                raise ValueError(f"{name} must be a floating point tensor, got {got}")
+            if given.device != self._device:
+                raise ValueError(
+                    f"{name} must be on {self._device}, where the power is, got {given.device}; "
+                    f"move the power with .to('{given.device}')"
+                )
+        if a.dtype != weights.dtype:
+            raise ValueError(
+                f"a and weights must have the same dtype, got {a.dtype} and {weights.dtype}"
+            )
+        if a.ndim != 2 or a.shape[1] != self.irreps_in.dim:
+            raise ValueError(
+                f"a must have shape (N, {self.irreps_in.dim}) for irreps {self.irreps_in}, "
+                f"got {tuple(a.shape)}"
+            )
+        numel, shape = self.weight_numel, tuple(weights.shape)
+        if elements is None:
+            if shape not in ((numel,), (a.shape[0], numel)):
+                raise ValueError(
+                    f"weights must have shape ({numel},) or ({a.shape[0]}, {numel}) where no "
+                    f"elements are given, got {shape}"
+                )
+            return
+        if len(shape) != 2 or shape[1] != numel:
+            raise ValueError(f"weights must have shape (Z, {numel}) with elements, got {shape}")
+        if not isinstance(elements, Tensor) or elements.dtype not in (torch.int32, torch.int64):
+            got = elements.dtype if isinstance(elements, Tensor) else type(elements).__name__
+            raise ValueError(f"elements must be an int64 or int32 tensor, got {got}")
+        if tuple(elements.shape) != (a.shape[0],) or elements.device != self._device:
+            raise ValueError(
+                f"elements must have shape ({a.shape[0]},), one for each row of a, on "
+                f"{self._device}, got {tuple(elements.shape)} on {elements.device}"
+            )
+
+    def pack_weights(self, parts: Sequence[Tensor]) -> Tensor:
+        """Join weights of the blocks to what :meth:`forward` takes.
+
+        Args:
+            parts: For each of ``blocks`` a tensor of shape (..., size, C).
+
+        Returns:
+            Shape (..., weight_numel).
+
+        Raises:
+            ValueError: If a shape does not fit.
+        """
+        wanted = [(block.size, self.channels) for block in self.blocks]
+        got = [tuple(part.shape[-2:]) for part in parts]
+        if got != wanted:
+            raise ValueError(f"parts must end in the shapes {wanted}, got {got}")
+        return torch.cat([part.flatten(-2) for part in parts], dim=-1)
+
+    @override
+    def extra_repr(self) -> str:
+        return (
+            f"{self.irreps_in} -> {self.irreps_out}, order={self.order}, "
+            f"{self.weight_numel} weights, layout={self.layout}"
+        )
+
+
+def _channels(irreps_in: o3.Irreps, irreps_out: o3.Irreps) -> int:
+    for field, irreps in (("irreps_in", irreps_in), ("irreps_out", irreps_out)):
+        names = [str(ir) for _, ir in irreps]
+        if len(set(names)) < len(names):
+            again = next(name for name in names if names.count(name) > 1)
+            raise IrrepsError(
+                field,
+                f"must name each irrep once, with its channels as multiplicity; {again} comes "
+                f"{names.count(again)} times in {irreps}.",
+            )
+    count = irreps_module.channels(terms(irreps_in), "irreps_in")
+    if irreps_module.channels(terms(irreps_out), "irreps_out") != count:
+        mend = irreps_module.to_text(term._replace(mul=count) for term in terms(irreps_out))
+        raise IrrepsError(
+            "irreps_out",
+            f"must have the {count} channels of irreps_in in every irrep, because a power takes "
+            f"channel u to channel u; got {irreps_out}.",
+            mend,
+        )
+    return count

@@ -1,0 +1,67 @@
+"""The symmetric contraction: every coupling of up to ``order`` copies of the input."""
+
+from __future__ import annotations
+
+from typing import Literal, get_args
+
+from e3nn import o3
+
+from etp.irreps import IrrepsError, Layout, Term, to_text
+from etp.powers._couplings import couplings, independent
+from etp.powers.registry import register
+from etp.powers.table import TablePower
+from etp.product.layout import terms
+
+Basis = Literal["paths", "independent"]
+
+
+@register
+class ClebschGordan(TablePower):
+    """Every coupling, over sorted monomials, where next to nothing of the tables is left.
+
+    Args:
+        irreps_in: C channels of every irrep, each irrep once.
+        order: Largest number of factors.
+        irreps_out: Irreps wanted.
+        layout: Order within the blocks of features.
+        basis: ``paths`` has a weight for each way to couple step by step, in the order and scale of
+            MACE's tables; many are zero or combinations of others once factors are equal.
+            ``independent`` keeps of these the first that span all: the same functions, fewer
+            weights, as fast.
+
+    Raises:
+        IrrepsError: If no coupling leads to an irrep of ``irreps_out``, or irreps are not valid.
+        ValueError: If another argument is not.
+    """
+
+    name, title = "cg", "Clebsch-Gordan (symmetric contraction)"
+    reference = "Batatia et al. 2022, arXiv:2206.07697, eq. 10"
+
+    def __init__(
+        self,
+        irreps_in: str | o3.Irreps,
+        *,
+        order: int,
+        irreps_out: str | o3.Irreps,
+        layout: Layout = "mul_ir",
+        basis: Basis = "paths",
+    ) -> None:
+        super().__init__(irreps_in, order=order, irreps_out=irreps_out, layout=layout)
+        if basis not in get_args(Basis):
+            raise ValueError(f"basis must be one of {', '.join(get_args(Basis))}, got {basis!r}")
+        self.basis = basis
+        degrees = couplings(self.irs_in, order, self.irs_out)
+        spanning = [{ir: independent(v) for ir, v in own.items()} for own in degrees]
+        for ir in self.irs_out:
+            if not any(len(own[ir]) for own in spanning):
+                raise self._unreachable(ir)
+        self._tabulate(spanning if basis == "independent" else degrees)
+
+    def _unreachable(self, ir: o3.Irrep) -> IrrepsError:
+        rest = [Term(self.channels, t.ir) for t in terms(self.irreps_out) if str(t.ir) != str(ir)]
+        return IrrepsError(
+            "irreps_out",
+            f"{ir} cannot be reached: no product of up to {self.order} equal factors of "
+            f"{self.irreps_in} couples to it.",
+            to_text(rest) or None,
+        )
