@@ -170,6 +170,7 @@ class Settings(Options):
         return (
             "import torch\n"
             "from etp import measure, products\n\n"
+            f"{_of_process(problem)}"
             f"tp = products.get({plain_name(product)!r})({irreps1!r}, {irreps2!r}{keep})\n"
             f"{compiled}"
             f"measure.agreement(tp, dtype=torch.{problem.dtype}).max\n"
@@ -180,6 +181,16 @@ class Settings(Options):
             f"    weights={problem.weights!r}, cache={problem.cache!r}, seed={problem.seed}\n"
             ").median_s\n"
         )
+
+
+def _of_process(problem: Problem) -> str:
+    """What torch keeps for the whole process, as :func:`etp.run.case.case.use_numbers` sets it."""
+    lines = []
+    if problem.threads is not None:
+        lines.append(f"torch.set_num_threads({problem.threads})\n")
+    if problem.matmul != "exact":
+        lines.append('torch.set_float32_matmul_precision("high")\n')
+    return "".join(lines)
 
 
 def degrees_text(degrees: Sequence[int]) -> str:

@@ -80,6 +80,24 @@ def test_a_printed_command_asks_for_the_same_problems_of_the_same_products(swept
     assert {names for _, names in swept} == {chosen.names()}
 
 
+@given(chosen=SETTINGS, device=st.sampled_from(["cuda:0", "cuda:12"]), exact=st.booleans())
+@hypothesis_settings(max_examples=60)
+def test_what_is_printed_for_a_gpu_names_its_device_and_its_matrix_products(
+    swept, chosen, device, exact
+):
+    matmul = "exact" if exact or chosen.dtype != "float32" else "tf32"
+    chosen = chosen.with_(devices=(device,), matmul=matmul)
+    try:
+        problems = chosen.problems()
+    except ValueError:
+        return
+    assert asked(chosen.command(), swept) == problems
+    code = chosen.snippet("cg-sparse+compile")
+    compile(code, "snippet", "exec")
+    assert ('set_float32_matmul_precision("high")' in code) is (matmul == "tf32")
+    assert f"device={device!r}" in code
+
+
 @given(chosen=SETTINGS)
 @hypothesis_settings(max_examples=80)
 def test_the_command_of_a_sweep_does_too(swept, chosen):
@@ -103,6 +121,8 @@ def test_printed_python_is_python_and_names_every_option(chosen):
         assert repr(value) in code
     assert f"batch={problem.batch}" in code
     assert f"seed={problem.seed}" in code
+    threads = f"torch.set_num_threads({problem.threads})"
+    assert (threads in code) is (problem.threads is not None)
 
 
 def test_printed_python_runs_for_random_settings():
