@@ -154,7 +154,11 @@ def channels(terms: Iterable[Term], field: str = "irreps") -> int:
     return next(iter(counts.values()))
 
 
-def meeting(terms1: Iterable[Term], terms2: Iterable[Term]) -> Meeting:
+def meeting(
+    terms1: Iterable[Term],
+    terms2: Iterable[Term],
+    names: tuple[str, str] = ("irreps_in1", "irreps_in2"),
+) -> Meeting:
     """How the channels of two inputs meet, as their multiplicities say.
 
     Raises:
@@ -172,9 +176,9 @@ def meeting(terms1: Iterable[Term], terms2: Iterable[Term]) -> Meeting:
     else:
         mend = f"For an edge product give {one}."
     raise IrrepsError(
-        "irreps_in2",
+        names[1],
         "must have multiplicity 1 in every irrep (edge product, e3nn's uvu: its one channel meets "
-        "every channel of irreps_in1) or the same multiplicity as every irrep of irreps_in1 (pair "
+        f"every channel of {names[0]}) or the same multiplicity as every irrep of {names[0]} (pair "
         f"product, e3nn's uuu: channel u meets channel u), got {_copies(second)} with "
         f"{_copies(first)}. {mend}",
     )

@@ -21,6 +21,7 @@ from etp.irreps import (
     Setting,
     Term,
     channels,
+    meeting,
     multiplicities,
     parse_terms,
     selection_rule,
@@ -35,7 +36,7 @@ Direction = Literal["forward", "backward", "double-backward"]
 Cache = Literal["warm", "cold"]
 Weights = Literal["none", "shared", "per-sample", "balanced"]
 Matmul = Literal["exact", "tf32"]
-Kind = Literal["pair", "edge", "convolution", "power"]
+Kind = Literal["pair", "edge", "convolution"]
 """What is computed: see :mod:`etp.presets` for who runs which."""
 Axis = Literal["lmax", "batch", "channels"]
 """Sizes that a sweep can go along."""
@@ -82,12 +83,26 @@ class Options:
         help="All: the parity that the selection rule gives, odd paths included. Natural: only "
         "those of spherical harmonics, as the paper's benchmark timed.",
     )
-    batch: int = option(
-        1000, "Batch", low=1, high=MAX_BATCH, group="sizes", several=True, help="Samples in a call."
+    kind: Kind = option(
+        "pair",
+        "Kind",
+        choices=get_args(Kind),
+        help="Pair: channel u of input 1 meets channel u of input 2. Edge: the one channel of "
+        "input 2, spherical harmonics of an edge, meets every channel of input 1. Convolution: "
+        "edge products of the neighbours of each node, added up.",
     )
+    batch: int = option(
+        1000, "Batch", low=1, high=MAX_BATCH, group="sizes", several=True,
+        help="Samples in a call; edges, for the kinds that have edges.",
+    )  # fmt: skip
     channels: int = option(
         1, "Channels", low=1, high=MAX_CHANNELS, group="sizes", several=True,
-        help="Copies of the irreps: channel u of input 1 meets channel u of input 2.",
+        help="Copies of the irreps: channel u of input 1 meets channel u of input 2. With edges: "
+        "copies of those of input 1.",
+    )  # fmt: skip
+    neighbours: int = option(
+        20, "Neighbours", low=1, high=1000, several=True,
+        help="Edges that a node of a convolution receives: there are batch / neighbours nodes.",
     )  # fmt: skip
     dtype: DType = option("float32", "Number type", choices=get_args(DType), group="numbers")
     matmul: Matmul = option(
@@ -144,7 +159,7 @@ class Problem(Options):
 
     Attributes:
         irreps1: Irreps of input 1.
-        irreps2: Irreps of input 2, of the same multiplicity.
+        irreps2: Irreps of input 2: of the same multiplicity for pairs, of one channel for edges.
         filter_out: Output irreps to keep, None for all.
         setting: Setting of the paper that these irreps are, None for typed ones.
         lmax: Largest degree of an input.
@@ -169,15 +184,7 @@ class Problem(Options):
                 f"matmul {self.matmul!r} is float32 on an NVIDIA GPU, got {self.dtype} on "
                 f"{self.device}: choose 'exact'"
             )
-        counts = [
-            channels(parse_terms(text, field), field)
-            for field, text in (("irreps1", self.irreps1), ("irreps2", self.irreps2))
-        ]
-        if counts[0] != counts[1]:
-            raise ValueError(
-                f"irreps1 and irreps2 must have the same multiplicity, got {counts[0]} and "
-                f"{counts[1]}: channel u of input 1 meets channel u of input 2"
-            )
+        self._check_channels()
         if not self.triples():
             raise EmptyProblemError(why_empty(self.irreps1, self.irreps2, str(self.filter_out)))
 
@@ -196,22 +203,45 @@ class Problem(Options):
     def of_irreps(
         cls, irreps1: str, irreps2: str, filter_out: str | None = None, **rest: Any
     ) -> Problem:
-        """Problem of any irreps; a multiplicity in them multiplies ``channels``."""
-        texts, count = [], 1
-        for field, text in (("irreps1", irreps1), ("irreps2", irreps2)):
-            terms = parse_terms(text, field)
-            count = channels(terms, field)
-            texts.append((to_text(Term(1, ir) for ir in multiplicities(terms)), count))
-        if texts[0][1] != texts[1][1]:
-            raise ValueError(
-                f"irreps1 and irreps2 must have the same multiplicity, got {texts[0][1]} and "
-                f"{texts[1][1]}: channel u of input 1 meets channel u of input 2"
-            )
+        """Problem of any irreps, of the kind that is named or that their multiplicities say.
+
+        A common multiplicity of both inputs multiplies ``channels``.
+
+        Raises:
+            ValueError: If the multiplicities fit no kind, or another than the named one.
+        """
+        first, second = parse_terms(irreps1, "irreps1"), parse_terms(irreps2, "irreps2")
+        if rest.get("kind", "pair") == "pair":
+            rest["kind"] = meeting(first, second, ("irreps1", "irreps2"))
+        if rest["kind"] == "pair":
+            count = channels(first, "irreps1")
+            texts = [to_text(Term(1, ir) for ir in multiplicities(t)) for t in (first, second)]
+            rest["channels"] = rest.get("channels", 1) * count
+        else:
+            texts = [to_text(first), to_text(second)]
         if filter_out is not None:
             filter_out = to_text(Term(1, ir) for ir in _irreps(filter_out, "filter_out"))
-        rest["channels"] = rest.get("channels", 1) * count
-        lmax = max(ir.l for ir in _irreps(texts[0][0]) + _irreps(texts[1][0]))
-        return cls(texts[0][0], texts[1][0], filter_out, None, lmax, **rest)
+        lmax = max(ir.l for ir in _irreps(texts[0]) + _irreps(texts[1]))
+        return cls(texts[0], texts[1], filter_out, None, lmax, **rest)
+
+    def _check_channels(self) -> None:
+        first, second = (
+            multiplicities(parse_terms(text, field))
+            for field, text in (("irreps1", self.irreps1), ("irreps2", self.irreps2))
+        )
+        counts = {*first.values()}, {*second.values()}
+        if self.kind == "pair" and (counts[0] != counts[1] or len(counts[0]) > 1):
+            raise ValueError(
+                "irreps1 and irreps2 must have the same multiplicity for kind 'pair', got "
+                f"{self.irreps1} and {self.irreps2}: channel u of input 1 meets channel u of "
+                "input 2. Give irreps2 multiplicity 1 and choose kind 'edge', or equal ones"
+            )
+        if self.kind != "pair" and counts[1] != {1}:
+            one = to_text(Term(1, ir) for ir in second)
+            raise ValueError(
+                f"irreps2 must have multiplicity 1 for kind {self.kind!r}, got {self.irreps2}: "
+                f"its one channel meets every channel of input 1. Give {one}"
+            )
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values, as stored in rows and addresses."""
@@ -246,12 +276,24 @@ class Problem(Options):
 
     def size(self) -> Size:
         """Paths, outputs and bytes when every path is kept apart."""
-        triples = self.triples()
-        outputs = self.channels * sum(2 * ir3.l + 1 for _, _, ir3 in triples)
-        inputs = self.channels * sum(
-            2 * ir.l + 1 for text in (self.irreps1, self.irreps2) for ir in _irreps(text)
-        )
-        return Size(len(triples), outputs, (inputs + outputs) * self.batch * ITEMSIZE[self.dtype])
+        triples, copies = self.triples(), self.copies()
+        outputs = sum(copies[ir1] * (2 * ir3.l + 1) for ir1, _, ir3 in triples)
+        first = sum(count * (2 * ir.l + 1) for ir, count in copies.items())
+        second = sum(2 * ir.l + 1 for ir in _irreps(self.irreps2))
+        if self.kind == "pair":
+            second *= self.channels
+        numbers = (second + (first + outputs) / self.shared_by) * self.batch
+        return Size(len(triples), outputs, int(numbers) * ITEMSIZE[self.dtype])
+
+    def copies(self) -> dict[Ir, int]:
+        """Channels of each irrep of input 1."""
+        terms = parse_terms(self.irreps1, "irreps1")
+        return {ir: mul * self.channels for ir, mul in multiplicities(terms).items()}
+
+    @property
+    def shared_by(self) -> int:
+        """Samples that share a row of input 1 and of the output: the neighbours of a node."""
+        return self.neighbours if self.kind == "convolution" else 1
 
     def work(self) -> tuple[Any, ...]:
         """What was multiplied and how, wherever it ran: equal for times that compare."""

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from etp import presets
 from etp.analysis.comparison import Comparison, comparisons
 from etp.analysis.findings import pair_sentence
 from etp.analysis.machines import NOT_DECIDED, Run, differences, side_by_side
@@ -57,7 +58,11 @@ def sweep(cases: Sequence[Case], out: Path | None, *, processes: int, paired: bo
 
 
 def _where(problem: Problem) -> str:
-    words = [f"lmax {problem.lmax}", f"batch {problem.batch}"]
+    if problem.kind == "pair":
+        words = [f"lmax {problem.lmax}", f"batch {problem.batch}"]
+    else:
+        irreps = f"{problem.irreps1} with {problem.irreps2}"
+        words = [presets.named(problem) or irreps, problem.kind, f"{problem.batch} edges"]
     words += [f"{problem.channels} channels"] if problem.channels > 1 else []
     return ", ".join(words)
 

@@ -15,7 +15,7 @@ from math import isfinite
 from pathlib import Path
 from typing import Any, NoReturn
 
-from etp.cli import hosting, kernels, stored
+from etp.cli import hosting, kernels, layers, stored
 from etp.cli.problems import add_options, degrees_of, problems, reader
 from etp.cli.terminal import watched
 from etp.options import declared
@@ -107,6 +107,7 @@ def parser() -> argparse.ArgumentParser:
     )
     tested.set_defaults(run=_selftest)
 
+    layers.add(commands)
     kernels.add(commands)
     stored.add(commands)
     hosting.add(commands, stored.store_option)
@@ -185,7 +186,9 @@ def _sweep(options: argparse.Namespace) -> None:
     _at_least("--processes", options.processes, 1)
     if not (isfinite(options.budget) and options.budget >= 0):
         raise ValueError(f"--budget must be seconds, not negative, got {options.budget}")
-    if not (options.setting or options.irreps1 or options.irreps2 or options.filter_out):
+    if not (
+        options.setting or options.layer or options.irreps1 or options.irreps2 or options.filter_out
+    ):
         options.setting = "MIMO"
     if options.setting is not None and options.lmax is None:
         options.lmax = "1:4"

@@ -7,6 +7,7 @@ import itertools
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
+from etp import presets
 from etp.irreps import SETTINGS
 from etp.options import Option, declared, defaults, flag
 from etp.problem import Problem
@@ -25,6 +26,13 @@ def add_options(parser: argparse.ArgumentParser, *, several: bool) -> None:
         metavar="|".join(SETTINGS),
         help="irreps of the paper's settings, up to --lmax",
     )
+    parser.add_argument(
+        "--layer", metavar="NAME", help="irreps of a published model's layer; see `etp layers`"
+    )
+    if several:
+        parser.add_argument(
+            "--edges", metavar="N or FROM:TO", help="batch as edges, a sweep goes by factors of ten"
+        )
     parser.add_argument("--irreps1", metavar="IRREPS")
     parser.add_argument("--irreps2", metavar="IRREPS")
     parser.add_argument("--filter-out", metavar="IRREPS")
@@ -61,6 +69,8 @@ def reader(name: str, about: Option) -> Callable[[str], str | int]:
 
 def problems(options: argparse.Namespace, degrees: Iterable[int | None]) -> list[Problem]:
     """Problems that the options describe, the last option that varies outermost."""
+    if getattr(options, "edges", None) is not None:
+        options.batch = edges_of(options.edges)
     names = list(declared(Problem))
     values = [getattr(options, name) for name in names]
     each = [value if isinstance(value, list) else [value] for value in values]
@@ -74,18 +84,52 @@ def problems(options: argparse.Namespace, degrees: Iterable[int | None]) -> list
 
 def _problem(options: argparse.Namespace, lmax: int | None, rest: dict[str, Any]) -> Problem:
     if options.setting is not None:
-        if options.irreps1 or options.irreps2 or options.filter_out:
-            raise ValueError("give either --setting with --lmax, or --irreps1 and --irreps2")
+        if options.irreps1 or options.irreps2 or options.filter_out or options.layer:
+            raise ValueError(
+                "give either --setting with --lmax, --layer, or --irreps1 and --irreps2"
+            )
         if lmax is None:
             raise ValueError("--setting needs --lmax")
         return Problem.of_setting(options.setting, lmax, **rest)
-    if options.irreps1 is None or options.irreps2 is None:
-        raise ValueError("give --setting and --lmax, or --irreps1 and --irreps2")
     if lmax is not None:
-        raise ValueError("--lmax goes with --setting: typed irreps have their own degrees")
+        raise ValueError("--lmax goes with --setting: other irreps have their own degrees")
     if rest.pop("outputs") != "all":
         raise ValueError("--outputs goes with --setting: for typed irreps name --filter-out")
+    if options.layer is not None:
+        return _of_layer(options, rest)
+    if options.irreps1 is None or options.irreps2 is None:
+        raise ValueError("give --setting and --lmax, --layer, or --irreps1 and --irreps2")
     return Problem.of_irreps(options.irreps1, options.irreps2, options.filter_out, **rest)
+
+
+def _of_layer(options: argparse.Namespace, rest: dict[str, Any]) -> Problem:
+    if options.irreps1 or options.irreps2 or options.filter_out:
+        raise ValueError("give either --layer, or --irreps1 and --irreps2")
+    # No model runs a layer as pairs, or without weights for each edge.
+    if rest["kind"] == "pair":
+        rest["kind"] = "convolution"
+    if rest["weights"] == "none":
+        rest["weights"] = "per-sample"
+    return presets.layer(options.layer).problem(**rest)
+
+
+def edges_of(text: str) -> list[int]:
+    """Numbers of edges that ``N`` or ``FROM:TO`` stands for: FROM, ten times as many, up to TO.
+
+    Raises:
+        ValueError: If it is none of these, or no number of edges that can be run.
+    """
+    read = declared(Problem)["batch"].read
+    low, colon, high = text.partition(":")
+    try:
+        first = int(read("edges", low))
+        last = int(read("edges", high)) if colon else first
+    except ValueError as error:
+        raise ValueError(f"--edges must be N or FROM:TO such as 1000:100000: {error}") from error
+    if last < first:
+        raise ValueError(f"--edges must go up, FROM not above TO, got {text[:40]!r}")
+    steps = range(len(str(last)) - len(str(first)) + 1)
+    return [first * 10**n for n in steps if first * 10**n <= last]
 
 
 def degrees_of(text: str | None) -> Sequence[int | None]:

@@ -19,7 +19,7 @@ from torch import Tensor
 from etp.irreps import Ir, Layout
 from etp.maths import so3
 from etp.measure import oracle
-from etp.product.base import TensorProduct
+from etp.measure.graph import Measurable, OnGraph
 
 GATES = {torch.float64: 1e-12, torch.float32: 5e-6, torch.bfloat16: 3e-2}
 
@@ -51,7 +51,7 @@ class EquivarianceError:
 
 
 def equivariance_error(
-    tp: TensorProduct,
+    tp: Measurable,
     *,
     dtype: torch.dtype = torch.float64,
     elements: int = 8,
@@ -74,7 +74,7 @@ def equivariance_error(
     straight = _apply(tp, x1, x2, dtype)
     # What the largest path makes of the inputs: products of small coefficients are small, not zero.
     largest = max(abs(path.coefficient) for path in tp.paths)
-    possible = largest * (x1.norm(dim=1) * x2.norm(dim=1)).norm()
+    possible = largest * (_sizes(tp, x1) * x2.norm(dim=1)).norm()
     if straight.norm() < torch.finfo(dtype).eps * possible:
         # Identically zero: relative to the inputs, so that noise is not divided by noise.
         straight_size = possible.expand(straight.shape)
@@ -103,7 +103,14 @@ def equivariance_error(
     )
 
 
-def _apply(tp: TensorProduct, x1: Tensor, x2: Tensor, dtype: torch.dtype) -> Tensor:
+def _sizes(tp: Measurable, x1: Tensor) -> Tensor:
+    """Size of what each row of input 2 meets."""
+    sizes = x1.norm(dim=1)
+    # Of a convolution another number of rows: their mean.
+    return sizes.square().mean().sqrt() if isinstance(tp, OnGraph) else sizes
+
+
+def _apply(tp: Measurable, x1: Tensor, x2: Tensor, dtype: torch.dtype) -> Tensor:
     with torch.no_grad():
         z: Tensor = tp(x1.to(tp.device, dtype), x2.to(tp.device, dtype))
     return z.double().cpu()

@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from torch.profiler import ProfilerActivity, profile
 
+from etp.measure.graph import Measurable
 from etp.measure.runtime import draw, make_call
 from etp.problem import Direction, Weights
-from etp.product.base import TensorProduct
 
 # The profiler would write lines of its own to standard error.
 os.environ.setdefault("KINETO_LOG_LEVEL", "99")
@@ -31,7 +31,7 @@ class Memory:
 
 
 def peak_memory(
-    tp: TensorProduct,
+    tp: Measurable,
     *,
     batch: int = 1000,
     dtype: torch.dtype = torch.float32,

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
+from typing import Any
 
 import torch
 from e3nn import o3
 from torch import Tensor
 
 from etp.irreps import Layout
+from etp.measure.graph import Measurable, OnGraph
 from etp.problem import Weights
 from etp.product.base import TensorProduct
 
@@ -47,11 +49,12 @@ def joined(blocks: Iterable[Tensor], layout: Layout = "mul_ir") -> Tensor:
     )
 
 
-def evaluate(tp: TensorProduct, x1: Tensor, x2: Tensor, weights: Tensor | None = None) -> Tensor:
+def evaluate(tp: Measurable, x1: Tensor, x2: Tensor, weights: Tensor | None = None) -> Tensor:
     """What ``tp`` claims to compute, float64 on the CPU.
 
     Args:
-        tp: The product, of pairs or of edges; only its irreps and claimed paths are used.
+        tp: The product; only its irreps and claimed paths are used, of a convolution also its
+            graph.
         x1: First input, shape (N, irreps_in1.dim).
         x2: Second input, shape (N, irreps_in2.dim).
         weights: As the product takes them, shape (weight_numel,) or (N, weight_numel).
@@ -59,6 +62,8 @@ def evaluate(tp: TensorProduct, x1: Tensor, x2: Tensor, weights: Tensor | None =
     Returns:
         Shape (N, irreps_out.dim): a copy per path where paths are kept, else a copy per irrep.
     """
+    if isinstance(tp, OnGraph):
+        return _added_by_node(tp, x1, x2, weights)
     first = by_irrep(x1.double().cpu(), tp.irreps_in1, tp.layout)
     second = by_irrep(x2.double().cpu(), tp.irreps_in2)
     blocks: dict[object, Tensor] = {}
@@ -72,6 +77,13 @@ def evaluate(tp: TensorProduct, x1: Tensor, x2: Tensor, weights: Tensor | None =
         key = number if tp.keeps_paths else path.ir_out
         blocks[key] = _added(blocks[key], z) if key in blocks else z
     return joined(blocks.values(), tp.layout)
+
+
+def _added_by_node(tp: OnGraph, x: Tensor, y: Tensor, weights: Tensor | None) -> Tensor:
+    senders, receivers = (nodes.cpu() for nodes in tp.graph(len(y)))
+    messages = evaluate(tp.per_edge, x.cpu()[senders], y, weights)
+    sums = messages.new_zeros(len(x), messages.shape[1])
+    return sums.index_add(0, receivers, messages)
 
 
 def _added(a: Tensor, b: Tensor) -> Tensor:
@@ -147,8 +159,8 @@ class Agreement:
 
 
 def agreement(
-    tp: TensorProduct,
-    reference: Callable[[TensorProduct, Tensor, Tensor, Tensor | None], Tensor] = evaluate,
+    tp: Measurable,
+    reference: Callable[[Any, Tensor, Tensor, Tensor | None], Tensor] = evaluate,
     *,
     dtype: torch.dtype = torch.float64,
     weights: Weights = "none",

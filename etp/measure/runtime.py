@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 from etp.measure.clock import Block, Call, Clock, Event, group_size, time_rounds, warm_up
+from etp.measure.graph import Measurable
 from etp.problem import Cache, Direction, Weights
-from etp.product.base import TensorProduct
 
 CLOCK_STEP_S = time.get_clock_info("perf_counter").resolution
 EVENT_STEP_S = 0.5e-6
@@ -106,7 +106,7 @@ class Runtime:
 
 
 def draw(
-    tp: TensorProduct,
+    tp: Measurable,
     batch: int,
     dtype: torch.dtype,
     device: str,
@@ -121,7 +121,7 @@ def draw(
 
 
 def make_call(
-    tp: TensorProduct,
+    tp: Measurable,
     x1: Tensor,
     x2: Tensor,
     direction: Direction = "forward",
@@ -220,7 +220,7 @@ def _flush(device: torch.device) -> Callable[[], object]:
 
 
 def measure_runtime(
-    tp: TensorProduct,
+    tp: Measurable,
     *,
     batch: int = 1000,
     dtype: torch.dtype = torch.float32,

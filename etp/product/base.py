@@ -99,6 +99,7 @@ class TensorProduct(TableModule, metaclass=Kinds):
         own_layout: Whether what is timed is a library's own call in its own layout.
         as_table: Whether its edge product is best evaluated as a table of coefficients.
         broadcasts: Whether :meth:`multiply_shared` reads each row of input 2 only once.
+        edge_layout: Layout in which its edge product is timed (class attribute).
         kinds: Kinds of operation that it can do (class attribute).
         weighting: Its free weights: what each scales and how coefficients depend on them.
         paths: Claimed paths of one channel, in the order of the output.
@@ -118,9 +119,10 @@ class TensorProduct(TableModule, metaclass=Kinds):
     mimo_exponent: ClassVar[int | None] = None
     rule: ClassVar[str | None] = None
     bilinear: ClassVar[bool] = True
-    own_layout: ClassVar[bool] = False
+    own_layout: bool = False
     as_table: ClassVar[bool] = False
     broadcasts: ClassVar[bool] = False
+    edge_layout: ClassVar[Layout] = "mul_ir"
     kinds: ClassVar[tuple[Kind, ...]] = ("pair", "edge", "convolution")
     kind: Meeting = "pair"
     layout: Layout = "mul_ir"
@@ -394,6 +396,11 @@ class TensorProduct(TableModule, metaclass=Kinds):
             f"torch.jit.script cannot read {self.name}: use torch.jit.trace, or torch.export with "
             "torch._inductor.aoti_compile_and_package, whose files run where etp is not"
         )
+
+    @property
+    def per_edge(self) -> TensorProduct:
+        """The bilinear map itself: of a convolution that of one edge."""
+        return self
 
     def extra_repr(self) -> str:
         """Shown by ``print``."""

@@ -8,8 +8,10 @@ from typing import Any
 import torch
 from typing_extensions import override
 
+from etp.product.base import Path, TensorProduct
 from etp.product.registry import register
 from etp.products._library import LibraryCall, LibraryProduct, dense_macs, missing, nonzero_macs
+from etp.products._library_edge import LibraryEdge
 
 
 @register
@@ -27,6 +29,12 @@ class CuEquivariance(LibraryProduct):
     mimo_exponent = 6
     reference = "NVIDIA, github.com/NVIDIA/cuEquivariance"
     components_first = True
+    edge_layout = "ir_mul"
+
+    @classmethod
+    @override
+    def edge_class(cls) -> type[TensorProduct]:
+        return CuEquivarianceEdge
 
     @classmethod
     @override
@@ -39,17 +47,8 @@ class CuEquivariance(LibraryProduct):
     def library_call(self, dtype: torch.dtype, device: torch.device) -> LibraryCall:
         import cuequivariance_torch
 
-        method = "naive"
-        if device.type == "cuda":
-            if missing("cuequivariance_ops_torch"):
-                major = str(torch.version.cuda).partition(".")[0]
-                raise ValueError(
-                    "cuequivariance has no CUDA kernels here, only its slow fallback: "
-                    f"pip install cuequivariance-ops-torch-cu{major}"
-                )
-            method = "uniform_1d"
-        polynomial = cuequivariance_torch.SegmentedPolynomial(self._descriptor(), method=method)
-        return _Call(polynomial.to(device))
+        made = cuequivariance_torch.SegmentedPolynomial(self._descriptor(), method=_method(device))
+        return _Call(made.to(device))
 
     def _descriptor(self) -> Any:
         import cuequivariance as cue
@@ -61,17 +60,82 @@ class CuEquivariance(LibraryProduct):
         place1 = {ir: number for number, ir in enumerate(self.irs_in1)}
         place2 = {ir: number for number, ir in enumerate(self.irs_in2)}
         for number, path in enumerate(self.paths):
-            (block,) = cue.clebsch_gordan(*(cue.O3(ir.l, ir.p) for ir in path[:3]))
-            # Their blocks have norm sqrt(2 l3 + 1), those of wigner_3j have norm 1.
-            found.add_path(
-                place1[path.ir_in1], place2[path.ir_in2], number, c=block / sqrt(path.ir_out.dim)
-            )
+            found.add_path(place1[path.ir_in1], place2[path.ir_in2], number, c=_block(path))
         return cue.SegmentedPolynomial.eval_last_operand(found)
 
     @override
     def macs(self) -> int:
         count = nonzero_macs if self.device.type == "cuda" else dense_macs
         return count(self.paths)
+
+
+class CuEquivarianceEdge(LibraryEdge):
+    """One ``SegmentedPolynomial``, ``u,iu,j,ku+ijk``: weights, input 1, input 2 and the output."""
+
+    @override
+    def library_call(
+        self, dtype: torch.dtype, device: torch.device, *, weighted: bool
+    ) -> LibraryCall:
+        import cuequivariance_torch
+
+        made = cuequivariance_torch.SegmentedPolynomial(
+            self._descriptor(weighted), method=_method(device)
+        )
+        return _EdgeCall(made.to(device))
+
+    def _descriptor(self, weighted: bool) -> Any:
+        import cuequivariance as cue
+
+        made = cue.SegmentedTensorProduct.from_subscripts(
+            "u,iu,j,ku+ijk" if weighted else "iu,j,ku+ijk"
+        )
+        first = int(weighted)
+        for mul, ir in self.irreps_in1:
+            made.add_segment(first, (ir.dim, mul))
+        for ir in self.irs_in2:
+            made.add_segment(first + 1, (ir.dim,))
+        for mul, ir in self.irreps_out:
+            made.add_segment(first + 2, (ir.dim, mul))
+        place1 = {ir: number for number, (_, ir) in enumerate(self.irreps_in1)}
+        place2 = {ir: number for number, ir in enumerate(self.irs_in2)}
+        for number, path in enumerate(self.paths):
+            own = [made.add_segment(0, (self.muls[path.ir_in1],))] if weighted else []
+            made.add_path(*own, place1[path.ir_in1], place2[path.ir_in2], number, c=_block(path))
+        return cue.SegmentedPolynomial.eval_last_operand(made)
+
+
+def _block(path: Path) -> Any:
+    """Coefficients as ours: their blocks have norm sqrt(2 l3 + 1), those of wigner_3j norm 1."""
+    import cuequivariance as cue
+
+    (block,) = cue.clebsch_gordan(*(cue.O3(ir.l, ir.p) for ir in path[:3]))
+    return block / sqrt(path.ir_out.dim)
+
+
+def _method(device: torch.device) -> str:
+    if device.type != "cuda":
+        return "naive"
+    if missing("cuequivariance_ops_torch"):
+        major = str(torch.version.cuda).partition(".")[0]
+        raise ValueError(
+            "cuequivariance has no CUDA kernels here, only its slow fallback: "
+            f"pip install cuequivariance-ops-torch-cu{major}"
+        )
+    return "uniform_1d"
+
+
+class _EdgeCall(torch.nn.Module):
+    """A polynomial of weights, if any, and both inputs, with the weights given last."""
+
+    def __init__(self, polynomial: torch.nn.Module) -> None:
+        super().__init__()
+        self.polynomial = polynomial
+
+    @override
+    def forward(self, x: torch.Tensor, y: torch.Tensor, *weights: torch.Tensor) -> torch.Tensor:
+        (z,) = self.polynomial([*weights, x, y])
+        output: torch.Tensor = z
+        return output
 
 
 class _Call(torch.nn.Module):

@@ -10,6 +10,7 @@ import torch
 from e3nn import o3
 from typing_extensions import override
 
+from etp.product.base import TensorProduct
 from etp.product.registry import register
 from etp.products._library import (
     LibraryCall,
@@ -18,6 +19,7 @@ from etp.products._library import (
     dense_macs,
     instructions,
 )
+from etp.products._library_edge import LibraryEdge
 
 
 class _E3nn(LibraryProduct):
@@ -27,6 +29,11 @@ class _E3nn(LibraryProduct):
     """
 
     reference = "Geiger and Smidt 2022, arXiv:2207.09453"
+
+    @classmethod
+    @override
+    def edge_class(cls) -> type[TensorProduct]:
+        return E3nnEdge
 
     @abstractmethod
     def module(self) -> o3.TensorProduct:
@@ -42,6 +49,31 @@ class _E3nn(LibraryProduct):
     @override
     def macs(self) -> int:
         return dense_macs(self.paths)
+
+
+class E3nnEdge(LibraryEdge):
+    """``o3.TensorProduct`` in mode ``uvu``: what MACE and NequIP run on the edges of a graph."""
+
+    @override
+    def library_call(
+        self, dtype: torch.dtype, device: torch.device, *, weighted: bool
+    ) -> LibraryCall:
+        place1, place2 = (
+            {ir: number for number, (_, ir) in enumerate(irreps)}
+            for irreps in (self.irreps_in1, self.irreps_in2)
+        )
+        paths = [
+            (place1[path.ir_in1], place2[path.ir_in2], number, "uvu", weighted)
+            for number, path in enumerate(self.paths)
+        ]
+        with _float64():
+            module = o3.TensorProduct(
+                self.irreps_in1, self.irreps_in2, self.irreps_out, paths,
+                irrep_normalization="none", path_normalization="none",
+                shared_weights=False, internal_weights=False,
+            )  # fmt: skip
+        call: LibraryCall = module.to(device, dtype)
+        return call
 
 
 @register
@@ -70,10 +102,8 @@ class E3nn(_E3nn):
 class E3nnWeighted(_E3nn, WeightedLibraryProduct):
     """``o3.TensorProduct`` with a weight for each sample, path and channel, mode ``uuu``.
 
-    What MACE and NequIP run on the edges of a graph is ``uvu`` with one channel in the second
-    input (the spherical harmonics of an edge) and weights from a radial network. With one channel
-    ``uvu`` and ``uuu`` are the same operation; with more, ``uuu`` pairs channel u of both inputs,
-    as every product here does, and costs the same multiplications. Paths stay apart, as there.
+    Channel u of both inputs meet. What MACE and NequIP run on the edges of a graph, one channel in
+    the second input and weights from a radial network, is the edge product, :class:`E3nnEdge`.
     """
 
     name, title = "e3nn-uuu", "e3nn (weighted, uuu)"

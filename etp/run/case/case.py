@@ -75,9 +75,10 @@ def needed_bytes(problem: Problem) -> int:
     size = problem.size()
     degrees = [max(ir.l for ir in irs) for irs in zip(*problem.triples(), strict=True)]
     total = sum(degrees)
-    points = problem.batch * problem.channels * (total // 2 + 1) * (total + 1)
-    weights = problem.batch * problem.channels * size.paths if problem.weights != "none" else 0
-    numbers = GRIDS * points + weights
+    copies = problem.copies()
+    points = problem.batch * max(copies.values()) * (total // 2 + 1) * (total + 1)
+    weights = sum(copies[ir] for ir, _, _ in problem.triples()) if problem.weights != "none" else 0
+    numbers = GRIDS * points + weights * problem.batch
     return MEMORY_FACTOR[problem.direction] * (size.bytes + numbers * ITEMSIZE[problem.dtype])
 
 
@@ -123,14 +124,23 @@ def build(problem: Problem, product: str, **options: Any) -> Any:
     if (reason := cls.unavailable()) is not None:
         raise ValueError(f"{product} is not available here: {reason}")
 
-    def widened(text: str) -> str:
-        return to_text(Term(problem.channels, term.ir) for term in parse_terms(text))
-
-    tp = cls(
-        widened(problem.irreps1),
-        widened(problem.irreps2),
+    second = problem.channels
+    if problem.kind != "pair":
+        second, options = 1, {"layout": cls.edge_layout} | options
+    tp: Any = cls(
+        widened(problem.irreps1, problem.channels),
+        widened(problem.irreps2, second),
         filter_ir_out=problem.filter_out,
         **options,
     )
+    if problem.kind == "convolution":
+        from etp.measure.graph import OnGraph
+
+        tp = OnGraph(tp, problem.neighbours)
     tp = tp.to(problem.device)
     return torch_compile.apply(tp) if compiled else tp
+
+
+def widened(irreps: str, channels: int) -> str:
+    """Irreps with ``channels`` times as many copies."""
+    return to_text(Term(term.mul * channels, term.ir) for term in parse_terms(irreps))

@@ -59,7 +59,7 @@ def _ask_equivariance(tp: TensorProduct, problem: Problem, elements: int) -> dic
 def _ask_expressivity(tp: TensorProduct, problem: Problem, elements: int) -> dict[str, Any]:
     from etp import measure
 
-    return plain(measure.expressivity(tp, seed=problem.seed))
+    return plain(measure.expressivity(tp.per_edge, seed=problem.seed))
 
 
 def _ask_cost(tp: TensorProduct, problem: Problem, elements: int) -> dict[str, Any]:
@@ -74,7 +74,7 @@ QUESTIONS: dict[str, Question] = {
     "agreement": _ask_agreement,
     "equivariance": _ask_equivariance,
     "expressivity": _ask_expressivity,
-    "interactions": lambda tp, problem, elements: interaction_result(tp),
+    "interactions": lambda tp, problem, elements: interaction_result(tp.per_edge),
     "cost": _ask_cost,
 }
 """What can be asked about one product, on a problem, over a number of group elements."""

@@ -1,0 +1,104 @@
+"""A convolution as a measurement sees it: an edge product on a graph of its own."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from typing_extensions import override
+
+from etp.problem import Weights
+from etp.product.base import Cost, TensorProduct
+from etp.product.convolution import Convolution
+
+GRAPH_SEED = 0
+
+
+class OnGraph(nn.Module):
+    """An edge product with a graph: called with node features, edge features and weights.
+
+    The number of edges is that of the rows of input 2; senders are drawn at random, receivers are
+    sorted, as neighbour lists give them, and receive alike. What is not said here is the edge
+    product's.
+
+    Args:
+        product: An edge product.
+        neighbours: Edges that a node receives.
+
+    Attributes:
+        per_edge: The edge product.
+        convolution: What is called.
+    """
+
+    kind = "convolution"
+
+    def __init__(self, product: TensorProduct, neighbours: int) -> None:
+        super().__init__()
+        self.convolution, self.neighbours = Convolution(product), neighbours
+
+    @property
+    def per_edge(self) -> TensorProduct:
+        """The edge product."""
+        return self.convolution.product
+
+    def __getattr__(self, name: str) -> Any:
+        """What is not said here is the edge product's."""
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            convolution: Any = super().__getattr__("convolution")
+            return getattr(convolution.product, name)
+
+    def nodes(self, edges: int) -> int:
+        """Number of nodes of a graph."""
+        return max(1, edges // self.neighbours)
+
+    def graph(self, edges: int) -> tuple[Tensor, Tensor]:
+        """Senders and receivers, (E,) each, int64 on the product's device."""
+        return _graph(edges, self.nodes(edges), self.per_edge.device)
+
+    @override
+    def forward(self, x: Tensor, y: Tensor, weights: Tensor | None = None) -> Tensor:
+        """Convolve node features (N, dim1) with edge features (E, dim2) to (N, dim3)."""
+        z: Tensor = self.convolution(x, y, weights, *self.graph(y.shape[0]), x.shape[0])
+        return z
+
+    def random_inputs(
+        self, batch: int, generator: torch.Generator, dtype: torch.dtype = torch.float64
+    ) -> tuple[Tensor, Tensor]:
+        """Draw features of the nodes of ``batch`` edges, and of these edges."""
+        x, _ = self.per_edge.random_inputs(self.nodes(batch), generator, dtype)
+        _, y = self.per_edge.random_inputs(batch, generator, dtype)
+        return x, y
+
+    def timed_inputs(self, x: Tensor, y: Tensor, weights: Tensor | None = None) -> tuple[Any, ...]:
+        """Inputs of :meth:`timed_call`; the graph is made before the clock starts."""
+        self.graph(y.shape[0])
+        return (x, y) if weights is None else (x, y, weights)
+
+    def timed_call(self, *inputs: Tensor) -> Tensor:
+        """What is timed: the gather of senders and the sum over edges included."""
+        z: Tensor = self(*inputs)
+        return z
+
+    def timed_output(self, z: Tensor) -> Tensor:
+        """Output of :meth:`timed_call` as :meth:`forward` gives it."""
+        return z
+
+    def cost(self, batch: int, itemsize: int, weights: Weights = "none") -> Cost:
+        """Multiply-adds and minimal bytes of one call on ``batch`` edges."""
+        return self.convolution.cost(self.nodes(batch), batch, itemsize, weights)
+
+
+Measurable = TensorProduct | OnGraph
+"""What can be timed and checked: a product, or a convolution on a graph."""
+
+
+@lru_cache(maxsize=4)
+def _graph(edges: int, nodes: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(GRAPH_SEED)
+    senders = torch.randint(nodes, (edges,), generator=generator)
+    receivers = torch.arange(edges) * nodes // edges
+    return senders.to(device), receivers.to(device)

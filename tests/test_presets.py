@@ -1,0 +1,81 @@
+import shlex
+
+import pytest
+
+from etp import presets
+from etp.cli.main import main, parser
+from etp.cli.problems import edges_of, problems
+from etp.problem import Problem
+
+
+@pytest.mark.parametrize("layer", presets.LAYERS.values(), ids=lambda layer: layer.name)
+def test_a_layer_is_a_problem_that_its_own_command_describes(layer):
+    problem = layer.problem(batch=50, neighbours=5)
+    words = shlex.split(f"sweep {problem.command()}")
+    assert problems(parser().parse_args(words), [None]) == [problem]
+    assert presets.named(problem) == layer.name
+    assert problem.kind == "convolution"
+    assert problem.weights == "per-sample"
+
+
+def test_sizes_of_a_layer_are_those_of_its_paths():
+    # 128 channels: 0e with 0e, 1o, 2e; 1o with 0e, 1o (to 0e and 2e), 2e and 3o.
+    edge = presets.layer("mace-medium").problem("edge", batch=10)
+    outputs = 128 * (1 + 3 + 5 + 3 + 1 + 5 + 3 + 5)
+    assert edge.size().paths == 8
+    assert edge.size().outputs == outputs
+    assert edge.size().bytes == 4 * 10 * (128 * 4 + 16 + outputs)
+    convolution = edge.at(kind="convolution", neighbours=5)
+    assert convolution.size().bytes == 4 * (2 * 128 * 4 + 10 * 16 + 2 * outputs)
+
+
+def test_an_unknown_layer_is_refused_with_those_there_are():
+    with pytest.raises(ValueError, match=r"layer must be one of mace-medium, .* got 'mace'"):
+        presets.layer("mace")
+
+
+def test_multiplicities_say_the_kind():
+    assert Problem.of_irreps("8x0e+4x1o", "0e+1o").kind == "edge"
+    assert Problem.of_irreps("8x0e+8x1o", "8x0e+8x1o").kind == "pair"
+    assert Problem.of_irreps("0e+1o", "0e+1o").kind == "pair"
+    assert Problem.of_irreps("0e+1o", "0e+1o", kind="convolution").kind == "convolution"
+
+
+@pytest.mark.parametrize(
+    ("irreps1", "irreps2", "kind", "said"),
+    [
+        ("8x0e+8x1o", "4x0e+4x1o", {}, "irreps2: must have multiplicity 1 .* uvu"),
+        ("8x0e+8x1o", "8x0e+8x1o", {"kind": "edge"}, "irreps2 must have multiplicity 1 .* 0e"),
+    ],
+)
+def test_multiplicities_of_no_kind_are_refused_with_the_mend(irreps1, irreps2, kind, said):
+    with pytest.raises(ValueError, match=said):
+        Problem.of_irreps(irreps1, irreps2, **kind)
+
+
+def test_pairs_of_unlike_multiplicities_name_the_kind_that_takes_them():
+    with pytest.raises(ValueError, match="kind 'edge'"):
+        Problem("8x0e", "0e")
+
+
+def test_edges_go_by_factors_of_ten():
+    assert edges_of("1000:100000") == [1000, 10000, 100000]
+    assert edges_of("500:6000") == [500, 5000]
+    assert edges_of("70") == [70]
+
+
+@pytest.mark.parametrize("text", ["x", "10:1", "0", "1:", "1:10:100"])
+def test_bad_edges_are_refused(text):
+    with pytest.raises(ValueError, match="--edges must"):
+        edges_of(text)
+
+
+def test_the_list_holds_every_layer(capsys):
+    assert main(["layers"]) == 0
+    printed = capsys.readouterr().out
+    assert all(name in printed for name in presets.LAYERS)
+
+
+def test_a_layer_and_irreps_are_refused(capsys):
+    assert main(["sweep", "--layer", "e3tools", "--irreps1", "0e", "--irreps2", "0e"]) == 2
+    assert "either --layer, or" in capsys.readouterr().err
