@@ -23,7 +23,8 @@ def test_nodes_and_edges_are_as_many_as_asked():
     assert y.shape == (31, tp.irreps_in2.dim)
     senders, receivers = tp.graph(31)
     assert len(senders) == len(receivers) == 31
-    assert 0 <= int(senders.min()) and int(senders.max()) < 10
+    assert int(senders.min()) >= 0
+    assert int(senders.max()) < 10
     assert torch.equal(receivers, receivers.sort().values)
 
 
