@@ -15,7 +15,7 @@ from math import isfinite
 from pathlib import Path
 from typing import Any, NoReturn
 
-from etp.cli import hosting, kernels, layers, stored
+from etp.cli import dashboard, hosting, kernels, layers, stored
 from etp.cli.problems import add_options, degrees_of, problems, reader
 from etp.cli.terminal import watched
 from etp.options import declared
@@ -108,6 +108,7 @@ def parser() -> argparse.ArgumentParser:
     tested.set_defaults(run=_selftest)
 
     layers.add(commands)
+    dashboard.add(commands)
     kernels.add(commands)
     stored.add(commands)
     hosting.add(commands, stored.store_option)
