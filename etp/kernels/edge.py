@@ -409,7 +409,7 @@ def _forward_change_backward(ctx: Any, grad: Tensor) -> Grads:
     def change(*t: Tensor) -> tuple[Tensor, ...]:
         return (_change(product, t[:3], t[3:]),)
 
-    return (*_vjp(change, tensors, [grad]), *[None] * 6)
+    return (*vjp(change, tensors, [grad]), *[None] * 6)
 
 
 def _backward_change_backward(ctx: Any, *grads: Tensor) -> Grads:
@@ -423,12 +423,13 @@ def _backward_change_backward(ctx: Any, *grads: Tensor) -> Grads:
 
     if not ctx.rest[0]:
         grads = (torch.zeros_like(tensors[1]), *grads[1:])
-    return (*_vjp(gradients, tensors, grads), *[None] * 5)
+    return (*vjp(gradients, tensors, grads), *[None] * 5)
 
 
-def _vjp(
+def vjp(
     function: Callable[..., tuple[Tensor, ...]], tensors: Sequence[Tensor], grads: Sequence[Tensor]
 ) -> Grads:
+    """Gradients of a function for given ones of its results; differentiable where asked."""
     further = torch.is_grad_enabled()
     with torch.enable_grad():
         own = [t.view_as(t) if t.requires_grad else t.detach().requires_grad_() for t in tensors]

@@ -12,7 +12,7 @@ plain PyTorch.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import combinations_with_replacement, pairwise
 from typing import Any, NamedTuple
 
@@ -20,6 +20,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from etp.kernels.edge import serves, vjp
+from etp.kernels.modes import real_tensors
 from etp.product.tables import TableModule
 
 NEGLIGIBLE = 1e-13
@@ -45,42 +47,20 @@ class Segment(NamedTuple):
     values: Floats
 
 
-class Blocks(NamedTuple):
-    """How features lie.
+def places(sizes: Sequence[int], channels: int, by_component: bool) -> list[tuple[int, int]]:
+    """Where each component of channel 0 lies in features, and how far apart the channels are.
 
-    Attributes:
-        sizes: Components of each block, all with the same channels.
+    Args:
+        sizes: Components of each block.
+        channels: Of every block.
         by_component: Whether channels are fastest within a block.
     """
-
-    sizes: tuple[int, ...]
-    by_component: bool
-
-    def places(self, channels: int) -> list[tuple[int, int]]:
-        """Where each component of channel 0 lies, and how far apart the channels are."""
-        out, start = [], 0
-        for size in self.sizes:
-            for m in range(size):
-                out.append((start + m * channels, 1) if self.by_component else (start + m, size))
-            start += size * channels
-        return out
-
-    def apart(self, x: Tensor, channels: int) -> Tensor:
-        """(N, features) to (N, components, channels)."""
-        parts = zip(
-            x.split([size * channels for size in self.sizes], dim=1), self.sizes, strict=True
-        )
-        if self.by_component:
-            return torch.cat([p.unflatten(1, (size, channels)) for p, size in parts], dim=1)
-        rows = [p.unflatten(1, (channels, size)).transpose(1, 2) for p, size in parts]
-        return torch.cat(rows, dim=1)
-
-    def together(self, z: Tensor) -> Tensor:
-        """(N, components, channels) to (N, features)."""
-        if self.by_component:
-            return z.flatten(1)
-        parts = z.split(list(self.sizes), dim=1)
-        return torch.cat([p.transpose(1, 2).flatten(1) for p in parts], dim=1)
+    out, start = [], 0
+    for size in sizes:
+        for m in range(size):
+            out.append((start + m * channels, 1) if by_component else (start + m, size))
+        start += size * channels
+    return out
 
 
 class Program(NamedTuple):
@@ -244,36 +224,8 @@ def _with_parents(dim: int, wanted: set[Monomial]) -> dict[Monomial, tuple[Monom
     return first | {m: split[m] for m in sorted(split, key=lambda m: (len(m), m))}
 
 
-class Layouts(NamedTuple):
-    """How the features of a power lie.
-
-    Attributes:
-        channels: Of every block.
-        first: Blocks of the input.
-        last: Blocks of the output.
-    """
-
-    channels: int
-    first: Blocks
-    last: Blocks
-
-    def places(self) -> Tensor:
-        """As the kernel reads it: place and stride of each component, input before output."""
-        both = self.first.places(self.channels) + self.last.places(self.channels)
-        return torch.tensor(both, dtype=torch.int32)
-
-
-def plain(
-    table: PowerTable, x: Tensor, w: Tensor, elements: Tensor | None, layouts: Layouts
-) -> Tensor:
-    """The power in PyTorch; arguments are those of :func:`power`."""
-    rows = w.reshape(-1, table.numel, layouts.channels)
-    z = table.plain(layouts.first.apart(x, layouts.channels), rows, elements)
-    return layouts.last.together(z)
-
-
 def power(
-    table: PowerTable, x: Tensor, w: Tensor, elements: Tensor | None, layouts: Layouts
+    table: PowerTable, x: Tensor, w: Tensor, elements: Tensor | None, lie: Tensor, channels: int
 ) -> Tensor:
     """Raise features; differentiable any number of times.
 
@@ -282,9 +234,144 @@ def power(
         x: Shape (N, dim * channels).
         w: Shape (numel * channels,), or a row for each node, or, with elements, for each element.
         elements: Row of ``w`` of each node, (N,), int32 or int64.
-        layouts: How features lie.
+        lie: :func:`places` of the components of input and output, int32, (dim + out, 2).
+        channels: Of input and output.
 
     Returns:
         Shape (N, out * channels).
     """
-    return plain(table, x, w, elements, layouts)
+    if not serves(x, w):
+        return plain(table, x, w, elements, lie)
+    wide = x.dtype if x.dtype in _KERNEL_DTYPES else torch.float32
+    none = x.new_empty(0, 0) if elements is None else elements
+    z: Tensor = torch.ops.etp.power_forward.default(
+        x.to(wide), w.to(wide), none, table.index("code"), lie, table.table("numbers", wide),
+        table.out * channels,
+    )  # fmt: skip
+    return z.to(x.dtype)
+
+
+def plain(table: PowerTable, x: Tensor, w: Tensor, elements: Tensor | None, lie: Tensor) -> Tensor:
+    """The power in PyTorch, of features as they lie."""
+    channels = w.shape[-1] // table.numel
+    where = lie[:, :1] + lie[:, 1:] * torch.arange(channels, device=lie.device)
+    columns = x.index_select(1, where[: table.dim].flatten())
+    z = table.plain(
+        columns.unflatten(1, (table.dim, channels)),
+        w.reshape(-1, table.numel, channels),
+        elements,
+    ).flatten(1)
+    return torch.zeros_like(z).index_copy(1, where[table.dim :].flatten().long(), z)
+
+
+# The operators. Shapes of what they give, and their derivatives.
+
+_TABLES = "Tensor elements, Tensor program, Tensor places, Tensor values"
+for _schema in (
+    f"power_forward(Tensor x, Tensor w, {_TABLES}, int width) -> Tensor",
+    f"power_forward_change(Tensor x, Tensor w, Tensor hx, Tensor hw, {_TABLES}, int width)"
+    " -> Tensor",
+    f"power_backward(Tensor grad, Tensor x, Tensor w, {_TABLES}, bool want_x, bool want_w)"
+    " -> (Tensor, Tensor)",
+    f"power_backward_change(Tensor grad, Tensor x, Tensor w, Tensor hx, Tensor hw, {_TABLES},"
+    " bool want_x, bool want_w) -> (Tensor, Tensor)",
+):
+    _FRAGMENT.define(_schema)
+
+
+def _forward_shape(x: Tensor, *rest: Any) -> Tensor:
+    return x.new_empty(x.shape[0], rest[-1])
+
+
+def _backward_shapes(grad: Tensor, x: Tensor, w: Tensor, *rest: Any) -> tuple[Tensor, Tensor]:
+    want_x, want_w = rest[-2:]
+    return (
+        x.new_empty(x.shape[0] if want_x else 0, x.shape[1]),
+        w.new_empty(w.shape if want_w else (0,)),
+    )
+
+
+for _name in ("power_forward", "power_forward_change"):
+    torch.library.register_fake(f"etp::{_name}", _forward_shape)
+for _name in ("power_backward", "power_backward_change"):
+    torch.library.register_fake(f"etp::{_name}", _backward_shapes)
+
+Grads = tuple[Tensor | None, ...]
+
+
+def _keep(count: int) -> Callable[..., None]:
+    """Remember the first ``count`` tensors of an operator, its tables, and all else."""
+
+    def keep(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
+        ctx.save_for_backward(*inputs[: count + 4])
+        ctx.rest = inputs[count + 4 :]
+
+    return keep
+
+
+def _forward_backward(ctx: Any, grad: Tensor) -> Grads:
+    x, w, *tables = ctx.saved_tensors
+    want = ctx.needs_input_grad[:2]
+    made = torch.ops.etp.power_backward(grad, x, w, *tables, *want)
+    return (*(g if asked else None for g, asked in zip(made, want, strict=True)), *[None] * 5)
+
+
+def _backward_backward(ctx: Any, hx: Tensor, hw: Tensor) -> Grads:
+    """Gradients of <hx, gx> + <hw, gw>: what the operators give along (hx, hw)."""
+    grad, x, w, *tables = ctx.saved_tensors
+    wanted_x, wanted_w = ctx.rest
+    along = (hx if wanted_x else torch.zeros_like(x), hw if wanted_w else torch.zeros_like(w))
+    given = (x, w, *along, *tables)
+    out: list[Tensor | None] = [None] * 3
+    if ctx.needs_input_grad[0]:
+        out[0] = torch.ops.etp.power_forward_change(*given, grad.shape[1])
+    want = ctx.needs_input_grad[1:3]
+    if any(want):
+        made = torch.ops.etp.power_backward_change(grad, *given, *want)
+        out[1:] = [g if asked else None for g, asked in zip(made, want, strict=True)]
+    return (*out, *[None] * 6)
+
+
+# Derivatives of third order are those of the plain form, with graphs of their own.
+
+
+def _restored(tables: Sequence[Tensor]) -> Callable[[Tensor, Tensor], Tensor]:
+    """What ``power_forward`` computes, as a function of x and w, from its tables alone."""
+    elements, program, lie, values = tables
+    with real_tensors():
+        table = PowerTable(Program(program.numpy(), values.double().numpy()))
+    own = elements if elements.ndim == 1 else None
+    return lambda x, w: plain(table, x, w, own, lie)
+
+
+def _forward_change_backward(ctx: Any, grad: Tensor) -> Grads:
+    *tensors, elements, program, lie, values = ctx.saved_tensors
+    product = _restored((elements, program, lie, values))
+
+    def change(x: Tensor, w: Tensor, hx: Tensor, hw: Tensor) -> tuple[Tensor, ...]:
+        return (torch.func.jvp(product, (x, w), (hx, hw))[1],)
+
+    return (*vjp(change, tensors, [grad]), *[None] * 5)
+
+
+def _backward_change_backward(ctx: Any, *grads: Tensor) -> Grads:
+    *tensors, elements, program, lie, values = ctx.saved_tensors
+    product = _restored((elements, program, lie, values))
+    want = ctx.rest
+
+    def gradients(grad: Tensor, x: Tensor, w: Tensor, hx: Tensor, hw: Tensor) -> tuple[Tensor, ...]:
+        total = (grad * torch.func.jvp(product, (x, w), (hx, hw))[1]).sum()
+        own = [t for t, asked in zip((x, w), want, strict=True) if asked]
+        return torch.autograd.grad(total, own, create_graph=True)
+
+    asked = [g for g, wanted in zip(grads, want, strict=True) if wanted]
+    return (*vjp(gradients, tensors, asked), *[None] * 6)
+
+
+for _name, _count, _backward in (
+    ("power_forward", 2, _forward_backward),
+    ("power_backward", 3, _backward_backward),
+    ("power_forward_change", 4, _forward_change_backward),
+    ("power_backward_change", 5, _backward_change_backward),
+):
+    torch.library.register_autograd(f"etp::{_name}", _backward, setup_context=_keep(_count))

@@ -19,7 +19,7 @@ from typing_extensions import override
 from etp import irreps as irreps_module
 from etp.irreps import LAYOUTS, IrrepsError, Layout
 from etp.kernels.modes import autocasting
-from etp.kernels.power import Blocks, Layouts
+from etp.kernels.power import places
 from etp.product.layout import promoted, terms
 from etp.product.tables import TableModule
 
@@ -53,10 +53,9 @@ class Power(TableModule):
         channels: C.
         irs_in: Irreps of one channel of the input.
         irs_out: Irreps of one channel of the output.
-        layouts: How the features lie.
         blocks: What each part of the weights scales: for each output irrep, for each degree. A
             block holds its numbers in the order of the couplings, channels fastest.
-        weight_numel: Numbers that an element has as weights.
+        weights_per_channel: Weights of one channel of an element.
 
     Raises:
         IrrepsError: If irreps are not valid, or not C channels of irreps that are named once.
@@ -86,12 +85,19 @@ class Power(TableModule):
         self.channels = _channels(self.irreps_in, self.irreps_out)
         self.irs_in = tuple(ir for _, ir in self.irreps_in)
         self.irs_out = tuple(ir for _, ir in self.irreps_out)
-        self.layouts = Layouts(
-            self.channels,
-            Blocks(tuple(ir.dim for ir in self.irs_in), layout == "ir_mul"),
-            Blocks(tuple(ir.dim for ir in self.irs_out), layout == "ir_mul"),
-        )
+        first, last = ([ir.dim for ir in irs] for irs in (self.irs_in, self.irs_out))
+        by_component = layout == "ir_mul"
+        out = places(last, self.channels, by_component)
+        for name, own in (
+            ("lie", places(first, self.channels, by_component)),
+            ("lie_whole", places([sum(first)], self.channels, False)),
+        ):
+            table = torch.tensor(own + out, dtype=torch.int32)
+            self.register_buffer(name, table, persistent=False)
         self.blocks: tuple[WeightBlock, ...] = ()
+        self.weights_per_channel = 0
+        # Numbers of its own: compilers cannot look into irreps.
+        self._dim = self.channels * sum(first)
 
     def _count(self, counts: Sequence[tuple[o3.Irrep, int, int]]) -> None:
         """Number the weights: (output irrep, degree, weights of a channel) in order."""
@@ -100,22 +106,19 @@ class Power(TableModule):
             WeightBlock(ir, degree, start, size)
             for (ir, degree, size), start in zip(counts, starts, strict=False)
         )
-
-    @property
-    def weights_per_channel(self) -> int:
-        """Weights of one channel of an element."""
-        return sum(block.size for block in self.blocks)
+        self.weights_per_channel = sum(size for _, _, size in counts)
 
     @property
     def weight_numel(self) -> int:
-        """Weights of an element."""
+        """Numbers that an element has as weights."""
         return self.weights_per_channel * self.channels
 
     @abstractmethod
-    def evaluate(self, a: Tensor, weights: Tensor, elements: Tensor | None) -> Tensor:
+    def evaluate(self, a: Tensor, weights: Tensor, elements: Tensor | None, lie: Tensor) -> Tensor:
         """Raise (N, irreps_in.dim) to (N, irreps_out.dim).
 
-        ``weights`` are (weight_numel,), (N, weight_numel), or with ``elements`` (Z, weight_numel).
+        ``weights`` are (weight_numel,), (N, weight_numel), or with ``elements`` (Z, weight_numel);
+        ``lie`` says where components are (:func:`etp.kernels.power.places`).
         """
 
     @override
@@ -123,7 +126,8 @@ class Power(TableModule):
         """Raise the features of nodes.
 
         Args:
-            a: Shape (N, irreps_in.dim).
+            a: Shape (N, irreps_in.dim), or (N, C, components) with all irreps of a channel one
+                after the other, as MACE keeps them.
             weights: With ``elements`` (Z, weight_numel); without (weight_numel,), the same for all
                 nodes, or (N, weight_numel).
             elements: Row of ``weights`` of each node: (N,) whole numbers below Z.
@@ -134,14 +138,16 @@ class Power(TableModule):
         Raises:
             ValueError: If a shape, dtype or device does not fit; the message says what must hold.
         """
-        if autocasting(self._device.type):
+        autocast = autocasting(self._device.type)
+        if autocast:
             a, weights, _ = promoted(a, weights, None)
-            self._check(a, weights, elements)
-            # In the dtype of the inputs: autocast would take digits from the maps.
-            with torch.autocast(self._device.type, enabled=False):
-                return self.evaluate(a, weights, elements)
         self._check(a, weights, elements)
-        return self.evaluate(a, weights, elements)
+        lie = self.index("lie" if a.ndim == 2 else "lie_whole")
+        if not autocast:
+            return self.evaluate(a.flatten(1), weights, elements, lie)
+        # In the dtype of the inputs: autocast would take digits from the maps.
+        with torch.autocast(self._device.type, enabled=False):
+            return self.evaluate(a.flatten(1), weights, elements, lie)
 
     def _check(self, a: Tensor, weights: Tensor, elements: Tensor | None) -> None:
         for name, given in (("a", a), ("weights", weights)):
@@ -157,10 +163,11 @@ class Power(TableModule):
             raise ValueError(
                 f"a and weights must have the same dtype, got {a.dtype} and {weights.dtype}"
             )
-        if a.ndim != 2 or a.shape[1] != self.irreps_in.dim:
+        dim = self._dim
+        if tuple(a.shape[1:]) not in ((dim,), (self.channels, dim // self.channels)):
             raise ValueError(
-                f"a must have shape (N, {self.irreps_in.dim}) for irreps {self.irreps_in}, "
-                f"got {tuple(a.shape)}"
+                f"a must have shape (N, {dim}) or (N, {self.channels}, {dim // self.channels}) for "
+                f"irreps {self.irreps_in}, got {tuple(a.shape)}"
             )
         numel, shape = self.weight_numel, tuple(weights.shape)
         if elements is None:

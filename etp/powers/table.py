@@ -43,8 +43,8 @@ class TablePower(Power):
         self.polynomials = PowerTable.of_segments(dims, segments)
 
     @override
-    def evaluate(self, a: Tensor, weights: Tensor, elements: Tensor | None) -> Tensor:
-        return power(self.polynomials, a, weights, elements, self.layouts)
+    def evaluate(self, a: Tensor, weights: Tensor, elements: Tensor | None, lie: Tensor) -> Tensor:
+        return power(self.polynomials, a, weights, elements, lie, self.channels)
 
 
 class _Given(TablePower):

@@ -249,7 +249,10 @@ def test_inputs_that_do_not_fit_are_named():
     power = powers.get("cg")("4x0e", order=2, irreps_out="4x0e")
     a, w, e = torch.ones(3, 4), torch.ones(2, 8), torch.tensor([0, 1, 1])
     for inputs, message in (
-        ((a[:, :3], w, e), r"a must have shape \(N, 4\) for irreps 4x0e, got \(3, 3\)"),
+        (
+            (a[:, :3], w, e),
+            r"a must have shape \(N, 4\) or \(N, 4, 1\) for irreps 4x0e, got",
+        ),
         ((a, w[:, :7], e), r"weights must have shape \(Z, 8\) with elements, got \(2, 7\)"),
         ((a, w), r"weights must have shape \(8,\) or \(3, 8\) where no elements"),
         ((a, w.double(), e), "must have the same dtype"),

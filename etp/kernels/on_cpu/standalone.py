@@ -16,7 +16,7 @@ import torch
 
 from etp.kernels.on_cpu import build
 
-_DEFINED_IN = ("etp.kernels.on_cpu.tile", "etp.kernels.edge")
+_DEFINED_IN = ("etp.kernels.on_cpu.tile", "etp.kernels.edge", "etp.kernels.power")
 """Modules that define operators; here the library defines them itself."""
 _SCHEMAS = """
 #include <torch/csrc/stable/library.h>

@@ -1,0 +1,38 @@
+/* Powers of one precision; see power.c. */
+#ifndef ETP_POWER_H
+#define ETP_POWER_H
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* Nodes order[first] .. order[last - 1], which share row `row` of the weights. Gradients of the
+ * weights go there if all nodes of the row are here (spare < 0), else to row `spare` of gw_spare. */
+typedef struct {
+    int32_t row, first, last, spare;
+} PowerChunk;
+
+typedef struct {
+    const int32_t *program; /* kernels/power.py: Program */
+    const void *values;
+    const int32_t *places; /* first number and stride of each component, of input and output */
+    const void *x, *w, *g, *hx, *hw;
+    void *z, *gx, *gw, *gw_spare;
+    const int32_t *order; /* NULL: nodes as they come */
+    const PowerChunk *chunks;
+    int64_t n_chunks, channels;
+    int32_t want_x, want_w; /* which gradients are asked for */
+} PowerCall;
+
+/* z = T(x, w), or, with hx and hw, its change along them. 0, or 1 for want of memory. */
+int etp_power_forward_float(const PowerCall *call, int threads);
+int etp_power_forward_double(const PowerCall *call, int threads);
+/* gx, gw: gradients of g . T(x, w), or, with hx and hw, their change along them. */
+int etp_power_backward_float(const PowerCall *call, int threads);
+int etp_power_backward_double(const PowerCall *call, int threads);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,218 @@
+/* Powers as operators of PyTorch, against its stable interface; kernels/power.py defines them.
+ *
+ * Weights are one row for all nodes, a row for each node, or, where elements have numbers, a row for
+ * each element. Tables are tensors too, so that a graph needs nothing that only this process knows.
+ */
+#include <torch/csrc/stable/library.h>
+#include <torch/csrc/stable/ops.h>
+#include <torch/csrc/stable/tensor.h>
+
+#include <algorithm>
+#include <tuple>
+#include <vector>
+
+#include "power.h"
+
+namespace {
+
+using torch::headeronly::ScalarType;
+using torch::stable::Tensor;
+
+constexpr int64_t kThreadMacs = 1 << 17; /* some ten microseconds, worth one more thread */
+constexpr int32_t kChunk = 256;          /* nodes whose features stay in the second cache level */
+constexpr int kDim = 0, kOut = 1, kNumel = 2, kMonomials = 3, kPairs = 4;
+
+Tensor made(const Tensor &like, std::vector<int64_t> sizes, bool zero) {
+    int64_t strides[2] = {sizes.size() == 2 ? sizes[1] : 1, 1};
+    int32_t dtype;
+    STABLE_TORCH_ERROR_CODE_CHECK(aoti_torch_get_dtype(like.get(), &dtype));
+    AtenTensorHandle handle;
+    STABLE_TORCH_ERROR_CODE_CHECK(aoti_torch_empty_strided(
+        static_cast<int64_t>(sizes.size()), sizes.data(), strides, dtype,
+        aoti_torch_device_type_cpu(), 0, &handle));
+    Tensor tensor(handle);
+    return zero ? torch::stable::zero_(tensor) : tensor;
+}
+
+Tensor dense(const Tensor &given) {
+    return given.is_contiguous() ? given : torch::stable::contiguous(given);
+}
+
+Tensor fitting(const char *name, const Tensor &given, int64_t rows, int64_t width,
+               const Tensor &like) {
+    STD_TORCH_CHECK(given.dim() == 2 && given.size(0) == rows && given.size(1) == width &&
+                        given.scalar_type() == like.scalar_type(),
+                    name, " of a power must be (", rows, ", ", width, ") in the dtype of x");
+    return dense(given);
+}
+
+Tensor as_weights(const char *name, const Tensor &given, const Tensor &w) {
+    bool same = given.dim() == w.dim() && given.scalar_type() == w.scalar_type();
+    for (int64_t k = 0; same && k < w.dim(); k++) same = given.size(k) == w.size(k);
+    STD_TORCH_CHECK(same, name, " of a power must be as its weights");
+    return dense(given);
+}
+
+/* Nodes by the row of weights that they use, in chunks. */
+struct Groups {
+    std::vector<int32_t> order;
+    std::vector<PowerChunk> chunks;
+    int32_t spare = 0;
+
+    Groups(const Tensor &elements, const Tensor &w, int64_t nodes) {
+        if (elements.dim() == 1) {
+            by_element(dense(elements), w, nodes);
+        } else if (w.dim() == 1) {
+            add(0, 0, static_cast<int32_t>(nodes));
+        } else {
+            for (int32_t n = 0; n < nodes; n++) add(n, n, n + 1);
+        }
+    }
+
+   private:
+    void by_element(const Tensor &elements, const Tensor &w, int64_t nodes) {
+        STD_TORCH_CHECK(elements.size(0) == nodes && w.dim() == 2,
+                        "elements of a power must be a number for each of ", nodes,
+                        " nodes, and weights a row for each element");
+        const bool wide = elements.scalar_type() == ScalarType::Long;
+        STD_TORCH_CHECK(wide || elements.scalar_type() == ScalarType::Int,
+                        "elements must be whole numbers, int32 or int64");
+        const auto *narrow = static_cast<const int32_t *>(wide ? nullptr : elements.data_ptr());
+        const auto *longer = static_cast<const int64_t *>(wide ? elements.data_ptr() : nullptr);
+        const int64_t rows = w.size(0);
+        std::vector<int32_t> row(nodes), next(rows + 1, 0);
+        for (int64_t n = 0; n < nodes; n++) {
+            const int64_t element = wide ? longer[n] : narrow[n];
+            STD_TORCH_CHECK(element >= 0 && element < rows, "elements must be from 0 to ", rows - 1,
+                            ", got ", element);
+            next[(row[n] = static_cast<int32_t>(element)) + 1]++;
+        }
+        for (int64_t z = 0; z < rows; z++) next[z + 1] += next[z];
+        for (int32_t z = 0; z < rows; z++) add(z, next[z], next[z + 1]);
+        order.resize(nodes);
+        for (int32_t n = 0; n < nodes; n++) order[next[row[n]]++] = n;
+    }
+
+    void add(int32_t row, int32_t first, int32_t last) {
+        const bool whole = last - first <= kChunk;
+        for (int32_t at = first; at < last; at += kChunk)
+            chunks.push_back({row, at, std::min(at + kChunk, last), whole ? -1 : spare++});
+    }
+};
+
+/* What every operator is given; holds what the call points to. */
+struct Inputs {
+    const int32_t *program;
+    Tensor x, w, hx, hw, table, values, places;
+    Groups groups;
+    PowerCall call{};
+
+    Inputs(const Tensor &x_, const Tensor &w_, const Tensor *change, const Tensor &elements,
+           const Tensor &program_, const Tensor &places_, const Tensor &values_)
+        : program(static_cast<const int32_t *>(program_.data_ptr())),
+          x(fitting("x", x_, x_.size(0), program[kDim] * channels(w_), x_)),
+          w(dense(w_)),
+          hx(change ? fitting("hx", change[0], x.size(0), x.size(1), x) : x),
+          hw(change ? as_weights("hw", change[1], w) : w),
+          table(program_),
+          values(values_),
+          places(places_),
+          groups(elements, w, x.size(0)) {
+        const auto type = x.scalar_type();
+        STD_TORCH_CHECK(type == ScalarType::Float || type == ScalarType::Double,
+                        "a power computes in float32 or float64");
+        STD_TORCH_CHECK(w.scalar_type() == type, "weights of a power must be in the dtype of x");
+        STD_TORCH_CHECK(elements.dim() == 1 || w.dim() == 1 || w.size(0) == x.size(0),
+                        "weights of a power must be a row for each of ", x.size(0), " nodes");
+        STD_TORCH_CHECK(places.numel() == 2 * (program[kDim] + program[kOut]),
+                        "places must hold two numbers for each component");
+        call.program = program;
+        call.values = values.data_ptr();
+        call.places = static_cast<const int32_t *>(places.data_ptr());
+        call.x = x.data_ptr(), call.w = w.data_ptr();
+        if (change) call.hx = hx.data_ptr(), call.hw = hw.data_ptr();
+        call.order = groups.order.empty() ? nullptr : groups.order.data();
+        call.chunks = groups.chunks.data();
+        call.n_chunks = static_cast<int64_t>(groups.chunks.size());
+        call.channels = channels(w);
+    }
+
+    bool single() const { return x.scalar_type() == ScalarType::Float; }
+
+    int threads() const {
+        const int64_t macs = program[kMonomials] + program[kPairs];
+        const int64_t worth = 1 + x.size(0) * call.channels * macs / 16 / kThreadMacs;
+        return worth == 1 ? 1 : std::min<int64_t>(worth, torch::stable::get_num_threads());
+    }
+
+   private:
+    int64_t channels(const Tensor &weights) const {
+        const int64_t numel = program[kNumel], width = weights.size(weights.dim() - 1);
+        STD_TORCH_CHECK((weights.dim() == 1 || weights.dim() == 2) && width % numel == 0,
+                        "weights of a power must be ", numel, " numbers for each channel");
+        return width / numel;
+    }
+};
+
+Tensor forward(Inputs &in) {
+    PowerCall &call = in.call;
+    Tensor z = made(in.x, {in.x.size(0), in.program[kOut] * call.channels}, false);
+    call.z = z.data_ptr();
+    const auto run = in.single() ? etp_power_forward_float : etp_power_forward_double;
+    STD_TORCH_CHECK(!run(&call, in.threads()), "no memory for the monomials of a power");
+    return z;
+}
+
+using Two = std::tuple<Tensor, Tensor>;
+
+Two backward(Inputs &in, const Tensor &grad, bool want_x, bool want_w) {
+    PowerCall &call = in.call;
+    const Tensor g = fitting("grad", grad, in.x.size(0), in.program[kOut] * call.channels, in.x);
+    const int64_t size = in.program[kNumel] * call.channels;
+    call.g = g.data_ptr();
+    call.want_x = want_x, call.want_w = want_w;
+    Tensor gx = made(in.x, {want_x ? in.x.size(0) : 0, in.x.size(1)}, false);
+    Tensor gw = !want_w             ? made(in.x, {0}, false)
+                : in.w.dim() == 2 ? made(in.x, {in.w.size(0), size}, true)
+                                  : made(in.x, {size}, true);
+    const Tensor spare = made(in.x, {want_w ? in.groups.spare : 0, size}, false);
+    call.gx = gx.data_ptr(), call.gw = gw.data_ptr(), call.gw_spare = spare.data_ptr();
+    const auto run = in.single() ? etp_power_backward_float : etp_power_backward_double;
+    STD_TORCH_CHECK(!run(&call, in.threads()), "no memory for the monomials of a power");
+    return {gx, gw};
+}
+
+Tensor power_forward(Tensor x, Tensor w, Tensor elements, Tensor program, Tensor places,
+                     Tensor values, int64_t) {
+    Inputs in(x, w, nullptr, elements, program, places, values);
+    return forward(in);
+}
+
+Tensor power_forward_change(Tensor x, Tensor w, Tensor hx, Tensor hw, Tensor elements,
+                            Tensor program, Tensor places, Tensor values, int64_t) {
+    const Tensor change[] = {hx, hw};
+    Inputs in(x, w, change, elements, program, places, values);
+    return forward(in);
+}
+
+Two power_backward(Tensor grad, Tensor x, Tensor w, Tensor elements, Tensor program, Tensor places,
+                   Tensor values, bool want_x, bool want_w) {
+    Inputs in(x, w, nullptr, elements, program, places, values);
+    return backward(in, grad, want_x, want_w);
+}
+
+Two power_backward_change(Tensor grad, Tensor x, Tensor w, Tensor hx, Tensor hw, Tensor elements,
+                          Tensor program, Tensor places, Tensor values, bool want_x, bool want_w) {
+    const Tensor change[] = {hx, hw};
+    Inputs in(x, w, change, elements, program, places, values);
+    return backward(in, grad, want_x, want_w);
+}
+
+}  // namespace
+
+STABLE_TORCH_LIBRARY_IMPL(etp, CPU, m) {
+    m.impl("power_forward", TORCH_BOX(&power_forward));
+    m.impl("power_forward_change", TORCH_BOX(&power_forward_change));
+    m.impl("power_backward", TORCH_BOX(&power_backward));
+    m.impl("power_backward_change", TORCH_BOX(&power_backward_change));
+}
