@@ -16,7 +16,7 @@ LAYERS = (
     {"maths", "results"},
     {"kernels", "product"},
     {"products", "powers", "measure"},
-    {"run", "analysis"},
+    {"run", "analysis", "experiments"},
     {"charts"},
     {"ui", "cli"},
     {"__main__"},

@@ -15,8 +15,8 @@ from math import isfinite
 from pathlib import Path
 from typing import Any, NoReturn
 
-from etp.cli import dashboard, hosting, kernels, layers, stored
-from etp.cli.problems import add_options, degrees_of, problems, reader
+from etp.cli import dashboard, experiments, hosting, kernels, layers, stored
+from etp.cli.problems import add_options, degrees_of, problems, product_names, reader
 from etp.cli.terminal import watched
 from etp.options import declared
 from etp.problem import Problem
@@ -109,6 +109,7 @@ def parser() -> argparse.ArgumentParser:
 
     layers.add(commands)
     dashboard.add(commands)
+    experiments.add(commands)
     kernels.add(commands)
     stored.add(commands)
     hosting.add(commands, stored.store_option)
@@ -164,7 +165,7 @@ def _measure(options: argparse.Namespace) -> None:
     if len(degrees) > 1:
         raise ValueError(f"--lmax must be one number here, got {options.lmax!r}")
     (problem,) = problems(options, degrees)
-    (name,) = _names(options.product)
+    (name,) = product_names(options.product)
     with watched(f"measuring {options.measure} of {name}"):
         row = sweep.measure_one(problem, name, options.measure)
     if row.status != "ok":
@@ -182,7 +183,7 @@ def _sweep(options: argparse.Namespace) -> None:
     from etp.cli import commands
     from etp.run.case import Case
 
-    names = _names(options.products or ",".join(USUAL))
+    names = product_names(options.products or ",".join(USUAL))
     _at_least("--rounds", options.rounds, 1)
     _at_least("--processes", options.processes, 1)
     if not (isfinite(options.budget) and options.budget >= 0):
@@ -227,23 +228,6 @@ def _selftest(options: argparse.Namespace) -> None:
         failed += not check.passed
     if failed:
         raise FailedError(f"{failed} checks of the harness failed: is the machine idle?")
-
-
-def _names(text: str) -> tuple[str, ...]:
-    """Names of products as they are registered; case does not matter."""
-    from etp import products
-    from etp.kernels import torch_compile
-
-    known = {name.lower(): name for name in products.names()}
-    names = [name.strip() for name in text.split(",") if name.strip()]
-    if not names:
-        raise ValueError(f"--products must be names separated by commas, got {text!r}")
-    found = []
-    for name in names:
-        plain = torch_compile.plain_name(name)
-        found.append(known.get(plain.lower(), plain) + name[len(plain) :])
-        products.get(torch_compile.plain_name(found[-1]))
-    return tuple(dict.fromkeys(found))
 
 
 if __name__ == "__main__":

@@ -157,3 +157,24 @@ def degrees_of(text: str | None) -> Sequence[int | None]:
             f"got {text[:40]!r}"
         )
     return degrees
+
+
+def product_names(text: str) -> tuple[str, ...]:
+    """Names of products as they are registered; case does not matter.
+
+    Raises:
+        ValueError: If there is none, or one is not known.
+    """
+    from etp import products
+    from etp.kernels import torch_compile
+
+    known = {name.lower(): name for name in products.names()}
+    names = [name.strip() for name in text.split(",") if name.strip()]
+    if not names:
+        raise ValueError(f"--products must be names separated by commas, got {text!r}")
+    found = []
+    for name in names:
+        plain = torch_compile.plain_name(name)
+        found.append(known.get(plain.lower(), plain) + name[len(plain) :])
+        products.get(torch_compile.plain_name(found[-1]))
+    return tuple(dict.fromkeys(found))

@@ -59,6 +59,9 @@ class Progress:
             return
         if "round" in event:
             self._write(f"{self.head}, round {event['round']} of {event['rounds']}")
+        elif "step" in event:
+            where = f"step {event['step']} of {event['steps']}, loss {event['loss']:.3g}"
+            self._write(f"{self.head}, {event['product']}, {where}")
         else:
             self._write(f"{self.head}, {event.get('stage', '')} {event.get('product', '')}")
 

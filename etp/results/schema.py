@@ -84,6 +84,7 @@ FLAG = Rule("be true or false", lambda v: isinstance(v, bool))
 POSITIVES = Rule("be a list of positive numbers", _list_of(_positive))
 NUMBERS = Rule("be a list of numbers", _list_of(is_number))
 COUNTS = Rule("be a list of whole numbers", _list_of(_is_count))
+TEXTS = Rule("be a list of texts", _list_of(lambda v: isinstance(v, str)))
 BY_NAME = Rule("be an object of numbers", _mapping_of(is_number))
 BY_DEGREE = Rule(
     "be an object of numbers with degrees as names",
@@ -190,6 +191,23 @@ RESULTS: dict[str, dict[str, Rule]] = {
         "first": needed(TABLE),
         "multiplied_last": needed(TABLE),
         "multiplied_first": needed(TABLE),
+    },
+    "tetris": {
+        "accuracy": needed(NOT_NEGATIVE),
+        "confusion": needed(TABLE),
+        "pieces": needed(TEXTS),
+        "losses": needed(NUMBERS),
+        "right": COUNTS,
+        "step_s": needed(POSITIVE),
+        "steps": needed(COUNT),
+        "layers": needed(COUNT),
+        "parameters": COUNT,
+        "equivariance": needed(NOT_NEGATIVE),
+        "mirror_gap": needed(NOT_NEGATIVE),
+        "pseudoscalar": needed(NOT_NEGATIVE),
+        "start_pseudoscalar": NOT_NEGATIVE,
+        "seen": NUMBERS,
+        "seen_mirrored": NUMBERS,
     },
     "roofline": {
         "copy_bytes_per_s": needed(POSITIVE),

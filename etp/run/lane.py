@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from etp.results.database import StoreError
 from etp.results.jobs import Job
-from etp.results.rows import Row
+from etp.results.rows import RESULTS, Row
 from etp.results.store import Store
 from etp.run.cluster import Cluster, wait_for_exit
 from etp.run.config import Limits
@@ -290,7 +290,7 @@ class _Taken:
             if not len(self._shared.outbox):
                 self._shared.outbox.put(lambda: store.update_job(job, now=now))
             return
-        if item["measure"] == "runtime":
+        if item["measure"] == answer(self._job.cases[self._index]):
             self.settled.add(item["product"])
         row = item | {"job": job}
         self._shared.outbox.put(lambda: store.add_rows([row]))
@@ -315,13 +315,19 @@ def _why(future: Future[int], last: dict[str, Any] | None) -> str:
     return f"{type(error).__name__}{doing}: {error}"
 
 
+def answer(case: Mapping[str, Any]) -> str:
+    """Measure of the row that settles a product: a runtime, or what the case is a kind of."""
+    kind = case.get("kind")
+    return kind if kind in RESULTS else "runtime"
+
+
 def _unmeasured(
     job: Job, case: Mapping[str, Any], settled: set[str], status: str, reason: str
 ) -> list[Row]:
-    """One row for each product of a case that has no runtime row."""
+    """One row for each product of a case that has no answer yet."""
     return [
         Row.new(
-            case["problem"], product, "runtime", None, {"device": case["problem"]["device"]},
+            case["problem"], product, answer(case), None, {"device": case["problem"]["device"]},
             status=status, reason=reason, job=job.id,
         )
         for product in case["products"]

@@ -182,7 +182,9 @@ def _headline(found: Status) -> str:
 
 def _share(found: Status) -> float:
     now = found.now or {}
-    inside = now["round"] / now["rounds"] if "round" in now else 0.1
+    inside = 0.1
+    for part, whole in (("round", "rounds"), ("step", "steps")):
+        inside = now[part] / now[whole] if part in now else inside
     return min((found.done + inside) / found.total, 1.0)
 
 
@@ -190,6 +192,8 @@ def _now(found: Status) -> str:
     now = found.now or {}
     if "round" in now:
         return f"round {now['round']} of {now['rounds']}, every product once in each"
+    if "step" in now:
+        return f"{now['product']}: step {now['step']} of {now['steps']}, loss {now['loss']:.3g}"
     if "product" in now:
         return f"{now['stage']} {now['product']}"
     return "starting the worker process"
