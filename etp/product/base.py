@@ -49,6 +49,14 @@ class Path(NamedTuple):
     coefficient: float
 
 
+def dense_macs(paths: Iterable[Path]) -> int:
+    """Multiply-adds of an outer product for each pair of irreps, and dense coefficients."""
+    paths = tuple(paths)
+    pairs = {(path.ir_in1, path.ir_in2) for path in paths}
+    outer = sum(a.dim * b.dim for a, b in pairs)
+    return outer + sum(p.ir_in1.dim * p.ir_in2.dim * p.ir_out.dim for p in paths)
+
+
 class Cost(NamedTuple):
     """What one call must do at the least: multiply-adds, and bytes read and written once."""
 
@@ -86,6 +94,9 @@ class TensorProduct(TableModule, metaclass=Kinds):
         filter_ir_out: Irreps to keep in the output; None keeps all that can be reached.
 
     Attributes:
+        name: Name in the command line and in addresses (class attribute, the only one needed).
+        title: Name for people; the name where none is given (class attribute).
+        reference: Where the algorithm comes from (class attribute).
         channels: The common multiplicity C.
         kind: How channels meet.
         layout: Order within the blocks of features.
@@ -111,8 +122,8 @@ class TensorProduct(TableModule, metaclass=Kinds):
     """
 
     name: ClassVar[str]
-    title: ClassVar[str]
-    reference: ClassVar[str]
+    title: ClassVar[str] = ""
+    reference: ClassVar[str] = ""
     group: ClassVar[str] = "O(3)"
     keeps_paths: ClassVar[bool] = False
     weights_per: ClassVar[Per] = "degree"
@@ -126,6 +137,12 @@ class TensorProduct(TableModule, metaclass=Kinds):
     kinds: ClassVar[tuple[Kind, ...]] = ("pair", "edge", "convolution")
     kind: Meeting = "pair"
     layout: Layout = "mul_ir"
+
+    def __init_subclass__(cls, **rest: Any) -> None:
+        """Paths that are kept apart have weights of their own, unless a class says otherwise."""
+        super().__init_subclass__(**rest)
+        if vars(cls).get("keeps_paths") and "weights_per" not in vars(cls):
+            cls.weights_per = "path"
 
     def __init__(
         self,
@@ -182,9 +199,9 @@ class TensorProduct(TableModule, metaclass=Kinds):
         Components are those of ``irs_in1``, ``irs_in2`` and ``irs_out``, in that order.
         """
 
-    @abstractmethod
     def macs(self) -> int:
-        """Exact number of multiply-adds of :meth:`multiply` for one sample."""
+        """Multiply-adds of :meth:`multiply` for one sample; by default :func:`dense_macs`."""
+        return dense_macs(self.paths)
 
     def run_macs(self) -> int:
         """Multiply-adds of what runs on the product's device, where a kernel needs others."""

@@ -21,6 +21,7 @@ from etp.kernels.modes import real_tensors
 from etp.maths import so3
 from etp.problem import Weights
 from etp.product.base import Cost, Path, TensorProduct
+from etp.product.base import dense_macs as dense_macs
 from etp.product.layout import output_index
 
 LibraryCall = Callable[..., Tensor]
@@ -212,14 +213,6 @@ def instructions(product: TensorProduct, mode: str, *, weighted: bool) -> Instru
         (place1[path.ir_in1], place2[path.ir_in2], number, mode, weighted)
         for number, path in enumerate(product.paths)
     ]
-
-
-def dense_macs(paths: Iterable[Path]) -> int:
-    """Multiply-adds of an outer product for each pair of irreps, and dense coefficients."""
-    paths = tuple(paths)
-    pairs = {(path.ir_in1, path.ir_in2) for path in paths}
-    outer = sum(a.dim * b.dim for a, b in pairs)
-    return outer + sum(p.ir_in1.dim * p.ir_in2.dim * p.ir_out.dim for p in paths)
 
 
 def nonzero_macs(paths: Iterable[Path]) -> int:

@@ -93,7 +93,7 @@ def load(path: Path) -> str:
         (
             "from etp.product import TensorProduct\nfrom etp.product.registry import register\n"
             "@register\nclass Mine(TensorProduct):\n    name = 'mine'\n",
-            "ValueError: Mine has no title, reference, coefficient, macs, multiply",
+            "ValueError: Mine has no coefficient, multiply",
         ),
         (
             "from etp.products.matrix import Matrix\nfrom etp.product.registry import register\n"
@@ -119,5 +119,5 @@ def test_what_is_registered_must_be_complete():
     class Half(TensorProduct):
         name = "half"
 
-    with pytest.raises(ValueError, match="Half has no title, reference, coefficient"):
+    with pytest.raises(ValueError, match="Half has no coefficient, multiply"):
         register(Half)  # type: ignore[type-abstract]
