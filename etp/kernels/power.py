@@ -254,14 +254,26 @@ def power(
 def plain(table: PowerTable, x: Tensor, w: Tensor, elements: Tensor | None, lie: Tensor) -> Tensor:
     """The power in PyTorch, of features as they lie."""
     channels = w.shape[-1] // table.numel
-    where = lie[:, :1] + lie[:, 1:] * torch.arange(channels, device=lie.device)
-    columns = x.index_select(1, where[: table.dim].flatten())
-    z = table.plain(
-        columns.unflatten(1, (table.dim, channels)),
-        w.reshape(-1, table.numel, channels),
-        elements,
-    ).flatten(1)
-    return torch.zeros_like(z).index_copy(1, where[table.dim :].flatten().long(), z)
+    rows = w.reshape(-1, table.numel, channels)
+    return together(table.plain(apart(x, lie[: table.dim], channels), rows, elements), lie)
+
+
+def _where(lie: Tensor, channels: int) -> Tensor:
+    """Where the features hold each channel of each component, (components, channels)."""
+    return lie[:, :1].long() + lie[:, 1:].long() * torch.arange(channels, device=lie.device)
+
+
+def apart(x: Tensor, lie: Tensor, channels: int) -> Tensor:
+    """Features as they lie to (N, components, channels)."""
+    columns = x.index_select(1, _where(lie, channels).flatten())
+    return columns.unflatten(1, (len(lie), channels))
+
+
+def together(z: Tensor, lie: Tensor) -> Tensor:
+    """Results (N, out, channels) to features as they lie; ``lie`` ends in what concerns them."""
+    where = _where(lie[len(lie) - z.shape[1] :], z.shape[2])
+    columns = z.flatten(1)
+    return torch.zeros_like(columns).index_copy(1, where.flatten(), columns)
 
 
 # The operators. Shapes of what they give, and their derivatives.

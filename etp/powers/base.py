@@ -7,7 +7,7 @@ the symmetric contraction of MACE does (Batatia et al. 2022, arXiv:2206.07697, e
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import accumulate
 from typing import ClassVar, NamedTuple
 
@@ -107,6 +107,19 @@ class Power(TableModule):
             for (ir, degree, size), start in zip(counts, starts, strict=False)
         )
         self.weights_per_channel = sum(size for _, _, size in counts)
+
+    def _refuse_unreached(self, reached: Iterable[o3.Irrep]) -> None:
+        """Raise for an output irrep that no product of the input leads to."""
+        kept = set(reached)
+        absent = [str(ir) for ir in self.irs_out if ir not in kept]
+        if absent:
+            rest = [term for term in terms(self.irreps_out) if str(term.ir) not in absent]
+            raise IrrepsError(
+                "irreps_out",
+                f"{', '.join(absent)} cannot be reached: no {self.title} product of up to "
+                f"{self.order} equal factors of {self.irreps_in} leads there.",
+                irreps_module.to_text(rest) or None,
+            )
 
     @property
     def weight_numel(self) -> int:

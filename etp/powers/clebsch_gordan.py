@@ -6,11 +6,10 @@ from typing import Literal, get_args
 
 from e3nn import o3
 
-from etp.irreps import IrrepsError, Layout, Term, to_text
+from etp.irreps import Layout
 from etp.powers._couplings import couplings, independent
 from etp.powers.registry import register
 from etp.powers.table import TablePower
-from etp.product.layout import terms
 
 Basis = Literal["paths", "independent"]
 
@@ -34,7 +33,7 @@ class ClebschGordan(TablePower):
         ValueError: If another argument is not.
     """
 
-    name, title = "cg", "Clebsch-Gordan (symmetric contraction)"
+    name, title = "cg", "Clebsch-Gordan"
     reference = "Batatia et al. 2022, arXiv:2206.07697, eq. 10"
 
     def __init__(
@@ -52,16 +51,5 @@ class ClebschGordan(TablePower):
         self.basis = basis
         degrees = couplings(self.irs_in, order, self.irs_out)
         spanning = [{ir: independent(v) for ir, v in own.items()} for own in degrees]
-        for ir in self.irs_out:
-            if not any(len(own[ir]) for own in spanning):
-                raise self._unreachable(ir)
+        self._refuse_unreached(ir for own in spanning for ir, v in own.items() if len(v))
         self._tabulate(spanning if basis == "independent" else degrees)
-
-    def _unreachable(self, ir: o3.Irrep) -> IrrepsError:
-        rest = [Term(self.channels, t.ir) for t in terms(self.irreps_out) if str(t.ir) != str(ir)]
-        return IrrepsError(
-            "irreps_out",
-            f"{ir} cannot be reached: no product of up to {self.order} equal factors of "
-            f"{self.irreps_in} couples to it.",
-            to_text(rest) or None,
-        )

@@ -66,7 +66,11 @@ class SignalProduct(TensorProduct):
         f = {s: self.to_signal(x1, 1, s) for s in self.sectors1}
         h = {s: self.to_signal(x2, 2, s) for s in self.sectors2}
         fh = multiply_sectors(f, h, tuple(self.sectors_out), self.product)
-        return self._assembly.join([self.from_signal(fh[s], s, x1.dtype) for s in self.sectors_out])
+        return self.join([self.from_signal(fh[s], s, x1.dtype) for s in self.sectors_out])
+
+    def join(self, parts: Sequence[Tensor]) -> Tensor:
+        """Components of all sectors of the output, in the order of its irreps."""
+        return self._assembly.join(parts)
 
     def products(self) -> int:
         """Number of pointwise products of sectors."""

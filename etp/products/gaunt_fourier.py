@@ -130,7 +130,7 @@ class GauntFourierDirect(_GauntFourier):
 
     @override
     def product(self, f: Tensor, h: Tensor) -> Tensor:
-        return _convolve(f, h, self.degrees[2])
+        return convolve(f, h, self.degrees[2])
 
     @override
     def from_signal(self, signal: Tensor, sector: int, dtype: torch.dtype) -> Tensor:
@@ -147,7 +147,7 @@ class GauntFourierDirect(_GauntFourier):
         return maps + convolution * self.products()
 
 
-def _convolve(first: Tensor, second: Tensor, lmax_out: int) -> Tensor:
+def convolve(first: Tensor, second: Tensor, lmax_out: int) -> Tensor:
     """Full convolution along u, orders v = 0..lmax_out along the last axis.
 
     Args:
