@@ -2,8 +2,8 @@
 
 ``etp.products`` holds the tensor products behind one interface, ``etp.Convolution`` runs them on
 the edges of a graph, ``etp.powers`` raises features to powers of themselves, ``etp.measure`` holds
-what can be asked of products. All are imported on first use, because torch and e3nn take seconds to
-load.
+what can be asked of products, ``etp.from_e3nn`` makes what takes the place of a product of e3nn.
+All are imported on first use, because torch and e3nn take seconds to load.
 """
 
 from __future__ import annotations
@@ -12,10 +12,11 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from etp.interop import from_e3nn as from_e3nn
     from etp.product.convolution import Convolution as Convolution
 
 __version__ = "0.1.0"
-__all__ = ["Convolution", "__version__", "measure", "powers", "products"]
+__all__ = ["Convolution", "__version__", "from_e3nn", "measure", "powers", "products"]
 
 
 def __getattr__(name: str) -> Any:
@@ -23,4 +24,6 @@ def __getattr__(name: str) -> Any:
         return importlib.import_module(f"etp.{name}")
     if name == "Convolution":
         return importlib.import_module("etp.product.convolution").Convolution
+    if name == "from_e3nn":
+        return getattr(importlib.import_module("etp.interop"), name)
     raise AttributeError(f"module 'etp' has no attribute {name!r}")

@@ -16,7 +16,7 @@ LAYERS = (
     {"maths", "results"},
     {"kernels", "product"},
     {"products", "powers", "measure"},
-    {"run", "analysis", "experiments"},
+    {"run", "analysis", "experiments", "interop"},
     {"charts"},
     {"ui", "cli"},
     {"__main__"},
