@@ -59,13 +59,13 @@ class DegreewisePower(Power):
 
     @override
     def evaluate(self, a: Tensor, weights: Tensor, elements: Tensor | None, lie: Tensor) -> Tensor:
-        out = sum(ir.dim for ir in self.irs_out)
+        spread = self.table("spread", a.dtype)
+        out = spread.shape[2]
         if not len(a):
             # Transforms refuse empty batches; the sums keep the result differentiable.
             return a.new_zeros(0, out * self.channels) + a.sum() + weights.sum()
         rows = apart(a, lie[: len(lie) - out], self.channels).transpose(1, 2)
         w = weights.reshape(-1, self.weights_per_channel, self.channels).transpose(1, 2)
-        spread = self.table("spread", a.dtype)
         z = rows.new_zeros(())
         for degree, own in enumerate(self.degrees(rows.flatten(0, 1))):
             factor = w @ spread[degree]

@@ -139,3 +139,15 @@ def test_the_gaunt_power_is_one_choice_of_weights_of_all_couplings():
     z = gaunt(a, torch.randn(gaunt.weight_numel, dtype=torch.float64)).flatten()
     best = torch.linalg.lstsq(columns, z[:, None], driver="gelsd").solution
     torch.testing.assert_close((columns @ best)[:, 0], z, atol=1e-9, rtol=1e-9)
+
+
+@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore")  # of the compiler, about itself
+@pytest.mark.parametrize("name", [*GAUNT, "matrix"])
+def test_compiled_whole(name):
+    torch._dynamo.reset()
+    power = powers.get(name)("2x0e+2x1o", order=3, irreps_out="2x1o+2x0e")
+    a, w = torch.randn(5, 8), torch.randn(3, power.weight_numel)
+    elements = torch.tensor([0, 2, 1, 1, 0])
+    compiled = torch.compile(power, fullgraph=True, backend="aot_eager")
+    torch.testing.assert_close(compiled(a, w, elements), power(a, w, elements))
