@@ -3,7 +3,7 @@ PORT ?= 8501
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: app test clean
+.PHONY: app test docs clean
 
 app: $(VENV)/.app
 	$(BIN)/streamlit run app.py --server.port $(PORT)
@@ -13,6 +13,9 @@ test: $(VENV)/.test
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+docs: $(VENV)/.docs
+	$(BIN)/mkdocs build --strict
 
 # Each set-up step leaves a mark, so that it is repeated only when its requirements change.
 $(VENV)/.venv:
@@ -27,5 +30,9 @@ $(VENV)/.test: $(VENV)/.app requirements-test.txt
 	$(BIN)/python -m pip install -q --disable-pip-version-check -r requirements-test.txt
 	touch $@
 
+$(VENV)/.docs: $(VENV)/.venv requirements-docs.txt
+	$(BIN)/python -m pip install -q --disable-pip-version-check -r requirements-docs.txt
+	touch $@
+
 clean:
-	rm -rf $(VENV) build dist *.egg-info
+	rm -rf $(VENV) build dist site *.egg-info

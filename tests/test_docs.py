@@ -1,0 +1,54 @@
+"""The documentation: examples are run, names of the API are documented, links lead somewhere."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+DOCS = ROOT / "docs"
+PAGES = sorted(DOCS.rglob("*.md"))
+RUN = [DOCS / "maths.md", *sorted((DOCS / "guides").glob("*.md"))]
+PYTHON = re.compile(r"^```python\n(.*?)^```", re.DOTALL | re.MULTILINE)
+LINK = re.compile(r"\]\(([^)#:]+)(?:#[^)]*)?\)")
+
+
+@pytest.mark.parametrize("page", RUN, ids=lambda page: page.stem)
+def test_the_examples_of_a_page_run_from_top_to_bottom(page, tmp_path):
+    blocks = PYTHON.findall(page.read_text())
+    assert len(blocks) > 1
+    script = tmp_path / "page.py"
+    script.write_text("\n".join(blocks))
+    done = subprocess.run([sys.executable, str(script)], cwd=ROOT, capture_output=True, text=True,
+                          env={"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin"})  # fmt: skip
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize(
+    "page",
+    [*PAGES, ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md"],
+    ids=lambda page: page.name,
+)
+def test_links_to_files_lead_to_files(page):
+    missing = [
+        target
+        for target in LINK.findall(page.read_text())
+        if not (page.parent / target).exists() and not _generated(page, target)
+    ]
+    assert missing == []
+
+
+def _generated(page: Path, target: str) -> bool:
+    """Pages of the site that lie elsewhere in the tree."""
+    place = (page.parent / target).resolve().relative_to(ROOT)
+    return place.parts[0] == "docs" and (ROOT / Path(*place.parts[1:])).exists()
+
+
+def test_every_page_has_a_place_in_the_navigation():
+    navigation = (ROOT / "mkdocs.yml").read_text()
+    assert [str(p.relative_to(DOCS)) for p in PAGES
+            if str(p.relative_to(DOCS)) not in navigation] == []  # fmt: skip
