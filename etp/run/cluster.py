@@ -42,6 +42,8 @@ _CONFIG = {
 }
 ENDED_BY_REQUEST = (-signal.SIGTERM, -signal.SIGINT)
 """Exit codes of a worker that was told to end, as when a server is stopped."""
+ASK_S = 5.0
+"""How long what a scheduler elsewhere said of its workers is believed."""
 CERTIFICATES = ("ca.pem", "client-cert.pem", "client-key.pem")
 """Files in ``$ETP_CERTIFICATES`` that a connection to a scheduler elsewhere needs."""
 
@@ -82,6 +84,8 @@ class Cluster:
         self.client: Client | None = None
         self._workers: Any = None
         self._lock = threading.Lock()
+        self._known: dict[str, str] = {}
+        self._asked = -ASK_S
 
     @property
     def place(self) -> str:
@@ -118,6 +122,19 @@ class Cluster:
             future.result()
             future.release()
         return client
+
+    def devices_elsewhere(self) -> dict[str, str]:
+        """Devices of a scheduler's workers and the hosts that have them; empty until connected."""
+        if self.client is None or time.monotonic() < self._asked + ASK_S:
+            return self._known
+        self._asked = time.monotonic()
+        with suppress(OSError, TimeoutError):
+            hosts: dict[str, set[str]] = {}
+            for info in self.client.scheduler_info(n_workers=-1)["workers"].values():
+                for device in info.get("resources", {}):
+                    hosts.setdefault(device, set()).add(str(info["host"]))
+            self._known = {name: ", ".join(sorted(hosts[name])) for name in sorted(hosts)}
+        return self._known
 
     def start(self, case: Mapping[str, Any], name: str) -> Future[int]:
         """Begin a case on its device; what it sends comes under the topic of its name."""

@@ -113,7 +113,9 @@ class Runner:
         atexit.register(self.close)
 
     def devices(self) -> dict[str, str]:
-        """Devices a case can ask for, with the names of the hardware."""
+        """Devices a case can ask for, with the names of the hardware or of its machines."""
+        if self._remote is not None:
+            return self._cluster.devices_elsewhere()
         names = find_devices()
         return {d: n for d, n in names.items() if self._wanted is None or d in self._wanted}
 
@@ -182,7 +184,7 @@ class Runner:
         known = self.devices()
         for case in cases:
             device = case["problem"]["device"]
-            if self._remote is None and device not in known:
+            if known and device not in known:
                 raise ValueError(f"device must be one of {', '.join(known)}, got {device!r}")
         self.limits.check(cases)
 

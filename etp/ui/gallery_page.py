@@ -8,6 +8,7 @@ import streamlit as st
 
 from etp.ui import jobs
 from etp.ui.gallery import Published, every
+from etp.ui.visitors import base_path
 
 
 def publish(job_id: str | None) -> None:
@@ -26,7 +27,7 @@ def publish(job_id: str | None) -> None:
         )
         return
     with st.container(horizontal=True, vertical_alignment="center"):
-        st.caption(f"In the gallery, under `/r/{job.id}`")
+        st.caption(f"In the gallery, under `{base_path()}/r/{job.id}`")
         st.button("Take out", key="unpublish", on_click=_set, args=(job.id, None))
 
 
@@ -55,10 +56,9 @@ def _card(run: Published) -> None:
         if run.sentence:
             st.markdown(plain(run.sentence))
         with st.container(horizontal=True, vertical_alignment="center"):
-            st.link_button("Open", f"/{run.page}?{run.query}", icon=":material/open_in_new:")
-            st.caption(
-                f"/r/{run.key} · {run.owner} · {time.strftime('%Y-%m-%d', time.gmtime(run.when))}"
-            )
+            base, day = base_path(), time.strftime("%Y-%m-%d", time.gmtime(run.when))
+            st.link_button("Open", f"{base}/{run.page}?{run.query}", icon=":material/open_in_new:")
+            st.caption(f"{base}/r/{run.key} · {run.owner} · {day}")
 
 
 def plain(text: str) -> str:

@@ -18,6 +18,7 @@ from etp.results.reference import reference_rows
 from etp.results.rows import STATUSES, Row, RowError, jsonl
 from etp.ui import jobs, show
 from etp.ui.frame import mode
+from etp.ui.visitors import base_path
 
 REFERENCE = "reference results"
 SHOWN_ROWS = 500
@@ -117,10 +118,11 @@ def listing(found: list[Run]) -> None:
     st.markdown("##### Runs")
     if not found:
         return
+    base = base_path()
     lines = [
         {
-            "open": f"/?job={quote(run.key)}" if run.stored and run.timed else None,
-            "growth": f"/scaling?scaling={quote(run.key)}&axis={axis}"
+            "open": f"{base}/?job={quote(run.key)}" if run.stored and run.timed else None,
+            "growth": f"{base}/scaling?scaling={quote(run.key)}&axis={axis}"
             if (axis := swept_axis(run.timed))
             else None,
             "run": run.title,

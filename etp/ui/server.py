@@ -1,4 +1,4 @@
-"""What the dashboard's server does besides pages: visitors' cookies, pass phrases, short links.
+"""What the dashboard's server does besides pages: cookies, pass phrases, short links, health.
 
 :func:`parts` are what ``app.py`` gives to Streamlit's application; nothing here imports torch.
 """
@@ -18,7 +18,7 @@ from starlette.responses import HTMLResponse, PlainTextResponse, RedirectRespons
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from etp.ui import visitors
+from etp.ui import monitor, visitors
 
 YEAR_S = 365 * 24 * 3600
 WAIT_S = 1.0
@@ -121,7 +121,7 @@ async def short_link(request: Request) -> Response:
     if run is None:
         return PlainTextResponse("No run is published under this address.", status_code=404)
     title, about, target = html.escape(run.title), html.escape(run.sentence), _root(request)
-    address = html.escape(f"{target}?{run.query}", quote=True)
+    address = html.escape(f"{target}{run.page}?{run.query}", quote=True)
     picture = html.escape(str(request.url_for("picture", key=run.key)), quote=True)
     return HTMLResponse(
         f"<!doctype html><html lang=en><meta charset=utf-8><title>{title} · etp</title>"
@@ -148,7 +148,7 @@ async def picture(request: Request) -> Response:
 
 
 def _root(request: Request) -> str:
-    return str(request.base_url)
+    return f"{str(request.base_url).rstrip('/')}{visitors.base_path()}/"
 
 
 @asynccontextmanager
@@ -165,13 +165,17 @@ async def lifespan(_: Any) -> AsyncIterator[None]:
 
 def parts() -> dict[str, Any]:
     """Arguments of Streamlit's application."""
+    base = visitors.base_path()
     return {
         "lifespan": lifespan,
-        "middleware": [Middleware(VisitorCookie)],
+        "middleware": [Middleware(monitor.OnlyHere), Middleware(VisitorCookie)],
         "routes": [
-            Route("/enter", enter, methods=["GET", "POST"]),
-            Route("/leave", leave),
-            Route("/r/{key}", short_link),
-            Route("/r/{key}/picture.png", picture, name="picture"),
+            # Where they are does not depend on the proxy that they are not for.
+            Route("/health", monitor.health),
+            Route("/metrics", monitor.metrics),
+            Route(f"{base}/enter", enter, methods=["GET", "POST"]),
+            Route(f"{base}/leave", leave),
+            Route(f"{base}/r/{{key}}", short_link),
+            Route(f"{base}/r/{{key}}/picture.png", picture, name="picture"),
         ],
     }

@@ -22,6 +22,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+from streamlit import config
+
 from etp.results.store import default_path
 from etp.run.config import table
 
@@ -77,6 +79,12 @@ class Visitor:
     def may_change(self, owner: str) -> bool:
         """Whether she may cancel, extend, publish or remove what an owner asked for."""
         return self.role == "administrator" or (self.may_run and owner == self.id)
+
+
+def base_path() -> str:
+    """What every address of this server begins with behind a proxy: "", or such as "/etp"."""
+    given = str(config.get_option("server.baseUrlPath") or "").strip("/")
+    return f"/{given}" if given else ""
 
 
 def access(environment: Mapping[str, str] | None = None) -> Access:

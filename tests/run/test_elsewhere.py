@@ -78,6 +78,9 @@ def test_each_case_runs_on_the_worker_of_its_device(address, certificates, tmp_p
             time.sleep(0.05)
         assert sorted(row["problem"]["device"] for row in store.rows(job=job)) == sorted(NAMES)
         assert {row["status"] for row in store.rows(job=job)} == {"ok"}
+        assert runner.devices() == dict.fromkeys(sorted(NAMES), "127.0.0.1")
+        with pytest.raises(ValueError, match="cpu, cuda:0"):
+            runner.submit("t", [{"problem": problem | {"device": "cuda:7"}, "products": ["quick"]}])
     finally:
         runner.close()
 

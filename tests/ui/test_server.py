@@ -29,7 +29,7 @@ class Answer:
         return {name: morsel.value for name, morsel in jar.items()}
 
 
-def ask(path: str, body: bytes = b"", **headers: str) -> Answer:
+def ask(path: str, body: bytes = b"", client: str = "127.0.0.1", **headers: str) -> Answer:
     parts = server.parts()
     given = {"host": "127.0.0.1", "accept": "text/html", **headers}
     app = Starlette(routes=parts["routes"], middleware=parts["middleware"])
@@ -37,7 +37,7 @@ def ask(path: str, body: bytes = b"", **headers: str) -> Answer:
         "type": "http", "method": "POST" if body else "GET", "path": path,
         "raw_path": path.encode(), "query_string": b"", "root_path": "", "scheme": "http",
         "server": ("127.0.0.1", 80),
-        "http_version": "1.1", "client": ("127.0.0.1", 1),
+        "http_version": "1.1", "client": (client, 1),
         "headers": [(k.encode(), v.encode()) for k, v in given.items()],
     }  # fmt: skip
     sent: list[Message] = []
@@ -147,3 +147,24 @@ def test_a_published_run_has_a_short_link_with_a_picture_and_others_have_none():
     for part in (b'property="og:image"', b"picture.png", b"?job=abc123abc123", b"Compare: MIMO"):
         assert part in page.text
     assert ask("/r/none").status == 404
+
+
+def test_health_and_metrics_are_for_the_machine_itself(monkeypatch):
+    told = ask("/metrics")
+    assert told.status == 200
+    lines = dict(line.rsplit(" ", 1) for line in told.text.decode().splitlines())
+    assert lines['etp_jobs{state="running"}'] == "0"
+    assert float(lines["process_resident_memory_bytes"]) > 1e6
+    # No pages are served in this test, and it says so.
+    assert (ask("/health").status, b"no sessions" in ask("/health").text) == (503, True)
+    for path in ("/health", "/metrics", "/_stcore/metrics", "/metrics/"):
+        assert ask(path, forwarded="for=127.0.0.1").status == 404
+        assert ask(path, client="192.0.2.7").status == 404
+
+
+def test_a_base_path_goes_before_every_address(monkeypatch):
+    monkeypatch.setattr(visitors, "base_path", lambda: "/tools/etp")
+    assert ask("/enter").status == 404
+    assert ask("/tools/etp/enter").status == 200
+    left = ask("/tools/etp/leave")
+    assert dict(left.headers)["location"] == "http://127.0.0.1/tools/etp/"
