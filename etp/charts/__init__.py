@@ -3,6 +3,7 @@
 from etp.charts.base import PICK, alt_text, export
 from etp.charts.equivariance import cliff, equivariance_dots, equivariance_strip, per_degree
 from etp.charts.expressivity import gamma_bars, interactability_panels
+from etp.charts.learning import answers, confusion, learned, screws
 from etp.charts.lines import per_gamma_lines, runtime_lines, size_lines
 from etp.charts.progress import progress_grid
 from etp.charts.ratio import machines, ratio
@@ -13,12 +14,15 @@ from etp.charts.tradeoff import tradeoff
 __all__ = [
     "PICK",
     "alt_text",
+    "answers",
     "cliff",
+    "confusion",
     "equivariance_dots",
     "equivariance_strip",
     "export",
     "gamma_bars",
     "interactability_panels",
+    "learned",
     "machines",
     "per_degree",
     "per_gamma_lines",
@@ -28,6 +32,7 @@ __all__ = [
     "runtime_lines",
     "samples_over_time",
     "scaling",
+    "screws",
     "size_lines",
     "slope_text",
     "slopes",

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Literal, get_args
 
-from etp.options import check_options, option
+from etp.options import check_options, flag, option
 from etp.problem import Problem
 
 LearnedWeights = Literal["none", "shared", "balanced"]
@@ -43,8 +43,8 @@ class Tetris:
     )
     dtype: Precision = option("float32", "Number type", choices=get_args(Precision))
     device: str = option("cpu", "Device", help="cpu or cuda:N.")
-    threads: int | None = option(
-        None, "CPU threads", low=1, high=1024, empty="all", help="Empty: all cores."
+    threads: int = option(
+        1, "CPU threads", low=1, high=1024, help="One is fastest for networks this small."
     )
     seed: int = option(0, "Seed", high=2**31 - 1, help="Of the first weights and the rotations.")
 
@@ -69,6 +69,14 @@ class Tetris:
             direction="backward", weights=self.weights, device=self.device, threads=self.threads,
             seed=self.seed,
         )  # fmt: skip
+
+    def words(self) -> str:
+        """Options of the command line that differ from the usual ones, the seed left out."""
+        return " ".join(
+            f"{flag(field.name)} {getattr(self, field.name)}"
+            for field in fields(self)
+            if field.name != "seed" and getattr(self, field.name) != field.default
+        )
 
     def case(self, products: Sequence[str]) -> dict[str, Any]:
         """Case that trains a network with each of these products."""

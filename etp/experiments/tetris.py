@@ -20,21 +20,12 @@ from torch.nn import functional
 
 from etp import products
 from etp.experiments.network import Graph, Network
+from etp.experiments.pieces import NAMES, PIECES
 from etp.experiments.settings import Tetris
 from etp.maths import so3
+from etp.measure import expressivity
+from etp.product.base import TensorProduct
 
-PIECES: dict[str, tuple[tuple[int, int, int], ...]] = {
-    "left screw": ((0, 0, 0), (1, 0, 0), (1, 1, 0), (1, 1, 1)),
-    "right screw": ((0, 0, 0), (1, 0, 0), (1, 1, 0), (1, 1, -1)),
-    "line": ((0, 0, 0), (1, 0, 0), (2, 0, 0), (3, 0, 0)),
-    "square": ((0, 0, 0), (1, 0, 0), (0, 1, 0), (1, 1, 0)),
-    "corner": ((0, 0, 0), (1, 0, 0), (0, 1, 0), (0, 0, 1)),
-    "L": ((0, 0, 0), (1, 0, 0), (2, 0, 0), (0, 1, 0)),
-    "T": ((0, 0, 0), (1, 0, 0), (2, 0, 0), (1, 1, 0)),
-    "zigzag": ((0, 0, 0), (1, 0, 0), (1, 1, 0), (2, 1, 0)),
-}
-"""Centres of the four cubes of each piece; the first two are mirror images."""
-NAMES = tuple(PIECES)
 OUTPUTS = "8x0e+0o"
 RATE = 0.01
 ORIENTATIONS = 25
@@ -191,6 +182,7 @@ def result(training: Training, product: str) -> dict[str, Any]:
         "steps": len(taken),
         "layers": training.settings.layers,
         "parameters": sum(p.numel() for p in training.network.parameters() if p.requires_grad),
+        "gamma": expressivity(_one_channel(product, training.settings)).rank,
         "equivariance": equivariance_error(training.network, product),
         "mirror_gap": found.mirror_gap,
         "pseudoscalar": found.pseudoscalar,
@@ -198,6 +190,12 @@ def result(training: Training, product: str) -> dict[str, Any]:
         "seen": found.piece,
         "seen_mirrored": found.mirror,
     }
+
+
+def _one_channel(product: str, settings: Tetris) -> TensorProduct:
+    """The product of an inner layer, for one channel."""
+    problem = settings.problem()
+    return products.get(product)(problem.irreps1, problem.irreps2, filter_ir_out=problem.filter_out)
 
 
 class Chirality(NamedTuple):

@@ -15,11 +15,22 @@ from pathlib import Path
 
 from etp.results.rows import Row
 
-PATH = Path(__file__).resolve().parent / "data" / "reference.jsonl.gz"
+DATA = Path(__file__).resolve().parent / "data"
+PATH = DATA / "reference.jsonl.gz"
 
 
 @cache
 def reference_rows() -> list[Row]:
     """Rows of the bundled results."""
-    with gzip.open(PATH, "rt", encoding="utf-8") as file:
+    return _read(PATH)
+
+
+@cache
+def trained_rows() -> list[Row]:
+    """Rows of bundled trainings on the pieces of Tetris (``etp experiment tetris``)."""
+    return _read(DATA / "tetris.jsonl.gz")
+
+
+def _read(path: Path) -> list[Row]:
+    with gzip.open(path, "rt", encoding="utf-8") as file:
         return [Row.read(json.loads(line)) for line in file]

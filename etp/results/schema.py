@@ -202,6 +202,7 @@ RESULTS: dict[str, dict[str, Rule]] = {
         "steps": needed(COUNT),
         "layers": needed(COUNT),
         "parameters": COUNT,
+        "gamma": COUNT,
         "equivariance": needed(NOT_NEGATIVE),
         "mirror_gap": needed(NOT_NEGATIVE),
         "pseudoscalar": needed(NOT_NEGATIVE),

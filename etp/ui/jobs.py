@@ -12,9 +12,11 @@ import streamlit as st
 from etp import charts
 from etp.analysis.text import count_text, time_text
 from etp.charts.theme import Mode
+from etp.results.rows import Row
 from etp.results.store import Job, Store, StoreError, default_path
 from etp.run.catalog import Catalog
 from etp.run.config import limits
+from etp.run.lane import answer
 from etp.run.runner import Runner, Status
 from etp.ui.frame import mode
 from etp.ui.plans import Plan
@@ -203,12 +205,13 @@ def _grid(job: Job, running: int) -> pd.DataFrame:
     """Cells of products by case: done, running, queued."""
     several = [
         field
-        for field in ("lmax", "batch", "channels", "device")
+        for field in ("lmax", "batch", "channels", "device", "seed")
         if len({case["problem"][field] for case in job.cases}) > 1
     ] or ["lmax"]
     times = {
         (row.product, _label(row.problem, several)): row
-        for row in store().rows(job=job.id, measure="runtime")
+        for measure in {answer(case) for case in job.cases}
+        for row in store().rows(job=job.id, measure=measure)
     }
     cells = []
     for number, case in enumerate(job.cases):
@@ -217,13 +220,20 @@ def _grid(job: Job, running: int) -> pd.DataFrame:
             row = times.get((product, label))
             state, text = "queued", ""
             if row is not None and row.status == "ok":
-                state, text = "done", time_text(row.measured["median_s"])
+                state, text = "done", _outcome(row)
             elif row is not None:
                 state, text = "invalid", (row.badges or [row.status])[0]
             elif number == running:
                 state, text = "running", "…"
             cells.append({"product": product, "column": label, "state": state, "text": text})
     return pd.DataFrame(cells)
+
+
+def _outcome(row: Row) -> str:
+    """What came out, in a cell."""
+    if row.measure == "tetris":
+        return f"{8 * row.measured['accuracy']:.3g} of 8"
+    return time_text(row.measured["median_s"])
 
 
 def _label(problem: dict[str, Any], several: Sequence[str]) -> str:

@@ -13,6 +13,7 @@ PAGES = (
     ("scaling", "Scaling"),
     ("equivariance", "Equivariance"),
     ("expressivity", "Expressivity"),
+    ("applications", "Applications"),
     ("results", "Results"),
     ("gallery", "Gallery"),
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, get_args
 
+from etp.experiments.settings import Tetris
 from etp.options import flag
 from etp.problem import DType, Problem, Size
 from etp.run.case.case import check_fits
@@ -229,9 +230,43 @@ def _counts_seconds(settings: Settings) -> float:
     return 1 + len(settings.products) * each
 
 
+def tetris_settings(settings: Settings) -> list[Tetris]:
+    """Trainings of the applications page, one for each seed.
+
+    Raises:
+        ValueError: Naming the field that is wrong and the mend.
+    """
+    if not settings.seeds:
+        raise ValueError("seeds: choose at least one")
+    return [
+        Tetris(
+            layers=settings.layers,
+            channels=settings.width,
+            weights=settings.learning_weights,  # type: ignore[arg-type]
+            seed=seed,
+        )
+        for seed in settings.seeds
+    ]
+
+
+def _tetris(settings: Settings) -> Cases:
+    products = _some(settings.products)
+    return [each.case(products) for each in tetris_settings(settings)]
+
+
+TETRIS_STEP_S = 0.008
+"""A step of a layer (a rough measurement)."""
+
+
+def _tetris_seconds(settings: Settings) -> float:
+    each = sum(2 + TETRIS_STEP_S * t.steps * t.layers for t in tetris_settings(settings))
+    return len(settings.products) * each
+
+
 COMPARE = Plan("Compare", "job", _compare, _compare_seconds, timed=True)
 SCALING = Plan("Scaling", "scaling", _scaling, _scaling_seconds, timed=True)
 CHECKS = Plan("Equivariance", "checks", _checks, _checks_seconds, timed=False)
 COUNTS = Plan("Expressivity", "counts", _counts, _counts_seconds, timed=False)
-PLANS = (COMPARE, SCALING, CHECKS, COUNTS)
+TETRIS = Plan("Applications", "tetris", _tetris, _tetris_seconds, timed=False)
+PLANS = (COMPARE, SCALING, CHECKS, COUNTS, TETRIS)
 """Of every page that runs something."""

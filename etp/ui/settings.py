@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any, get_args
 
+from etp.experiments.settings import LearnedWeights
 from etp.irreps import SETTINGS
 from etp.kernels.torch_compile import SUFFIX, asked, plain_name
 from etp.options import chosen, declared
@@ -43,6 +44,11 @@ class Settings(Options):
         checks: Run of equivariance checks that is shown.
         counts: Run of expressivity counts that is shown.
         scaling: Run of the scaling page that is shown.
+        tetris: Training on the pieces of Tetris that is shown.
+        layers: Layers of a training.
+        width: Copies of each irrep in its nodes.
+        seeds: A training for each.
+        learning_weights: Weights of the product in a training.
         compiled: Whether every product is also run under ``torch.compile``.
         axis: What changes along the scaling page.
         batches: Batches of a run along that axis.
@@ -64,6 +70,11 @@ class Settings(Options):
     checks: str | None = None
     counts: str | None = None
     scaling: str | None = None
+    tetris: str | None = None
+    layers: int = 3
+    width: int = 8
+    seeds: tuple[int, ...] = (0, 1, 2)
+    learning_weights: str = "none"
     axis: str = "lmax"
     batches: tuple[int, ...] = (10, 100, 1000, 10000)
     channel_counts: tuple[int, ...] = (1, 4, 16, 64)
@@ -320,6 +331,11 @@ _READERS: dict[str, Callable[[str, str], Any]] = {
     "checks": _one_name,
     "counts": _one_name,
     "scaling": _text,
+    "tetris": _one_name,
+    "layers": _number(1, 6),
+    "width": _number(1, 256),
+    "seeds": _counts(0, 2**31 - 1),
+    "learning_weights": _choice(*get_args(LearnedWeights)),
     "axis": _choice(*get_args(Axis)),
     "batches": _counts(1, MAX_BATCH),
     "channel_counts": _counts(1, MAX_CHANNELS),

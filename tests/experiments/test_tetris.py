@@ -9,10 +9,12 @@ import pytest
 import torch
 
 from etp import products
+from etp.analysis import learning
 from etp.cli.main import main
 from etp.experiments import tetris
 from etp.experiments.network import Network
 from etp.experiments.settings import Tetris
+from etp.results.reference import trained_rows
 from etp.results.rows import Row, check_row
 from etp.run import case as cases
 
@@ -136,6 +138,7 @@ SMALL = Tetris(channels=2, layers=2, steps=3)
 
 
 def test_a_case_yields_progress_and_a_row_for_each_product():
+    torch.set_num_threads(threads := 2)
     items = list(cases.run(SMALL.case(["gaunt-grid", "nothing", "vector-signal"])))
     rows = [item for item in items if isinstance(item, Row)]
     assert [row.status for row in rows] == ["ok", "invalid", "ok"]
@@ -148,6 +151,7 @@ def test_a_case_yields_progress_and_a_row_for_each_product():
     assert sum(map(sum, result["confusion"])) == 8 * tetris.ORIENTATIONS
     assert sum(result["seen"]) == pytest.approx(1)
     assert rows[0].problem["channels"] == 2
+    assert torch.get_num_threads() == threads, "the next case may want all of them"
     last = [item for item in items if not isinstance(item, Row) and "step" in item]
     assert last[-1]["step"] == last[-1]["steps"] == 3
 
@@ -208,3 +212,34 @@ def test_a_bad_command_is_one_line(words, message, capsys):
     said = capsys.readouterr().err.strip().splitlines()
     assert len(said) == 1
     assert message in said[0]
+
+
+def test_bundled_trainings_say_what_the_page_says():
+    rows = trained_rows()
+    table = learning.frame(learning.trained(rows, 3, "none")).set_index("product")
+    assert set(table.index) == {*ODD, *EVEN}
+    assert (table["seeds"] >= 3).all()
+    assert (table.loc[list(ODD), "low"] == 8).all()
+    assert (table.loc[list(EVEN), "high"] <= 7).all()
+    assert (table["equivariance"] < 1e-12).all()
+    two = learning.frame(learning.trained(rows, 2, "none"))
+    assert (two["mirror_gap"] < 1e-12).all(), "two layers are blind, whatever the product"
+    balanced = learning.frame(learning.trained(rows, 3, "balanced")).set_index("product")
+    plain, lifted = (each["start_pseudoscalar"]["matrix"] for each in (table, balanced))
+    assert lifted > 2 * plain
+    said = learning.learning_finding(table.reset_index(), 3)
+    assert "gaunt-grid" in said.heading
+    assert "7 of 8" in said.meaning
+    confusion = learning.confusion(rows, "gaunt-grid")
+    assert confusion.groupby("piece")["share"].sum().tolist() == pytest.approx([1] * 8)
+
+
+def test_findings_do_not_claim_more_than_was_trained():
+    rows = trained_rows()
+    alone = [row for row in rows if row.product == "cg-sparse"]
+    said = learning.learning_finding(learning.frame(learning.trained(alone, 3, "none")), 3)
+    assert "every product shown" in said.heading
+    two = learning.learning_finding(learning.frame(learning.trained(alone, 2, "none")), 2)
+    assert "no product shown" in two.heading
+    assert "three layers" in two.meaning
+    assert "Nothing" in learning.learning_finding(learning.frame([]), 3).heading

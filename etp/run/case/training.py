@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 from etp.experiments.settings import Tetris
@@ -30,8 +31,16 @@ def run_tetris(case: dict[str, Any], cancelled: Callable[[], bool]) -> Iterator[
     settings = Tetris.from_dict(case["settings"])
     problem = settings.problem()
     check_device(problem.device)
-    use_numbers(problem)
-    for product in case["products"]:
+    with as_before():
+        use_numbers(problem)
+        yield from _each(case["products"], settings, cancelled)
+
+
+def _each(
+    products: Sequence[str], settings: Tetris, cancelled: Callable[[], bool]
+) -> Iterator[Row | Event]:
+    problem = settings.problem()
+    for product in products:
         if cancelled():
             yield _without(problem, product, "cancelled", STOPPED)
             continue
@@ -62,6 +71,18 @@ def _tetris(product: str, settings: Tetris, cancelled: Callable[[], bool]) -> It
                 "step": step.number, "steps": settings.steps, "loss": step.loss,
             }  # fmt: skip
     yield make_row(problem, product, "tetris", tetris.result(training, product))
+
+
+@contextmanager
+def as_before() -> Iterator[None]:
+    """Leave the number of threads as it was: the next case of this process may want all."""
+    import torch
+
+    threads = torch.get_num_threads()
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def _without(problem: Problem, product: str, status: str, reason: str, *badges: str) -> Row:

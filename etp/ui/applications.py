@@ -1,0 +1,226 @@
+"""Parts of the applications page."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import get_args
+
+import pandas as pd
+import streamlit as st
+
+from etp import charts
+from etp.analysis.learning import confusion
+from etp.analysis.text import power_text, time_text
+from etp.experiments.pieces import NAMES
+from etp.experiments.settings import LearnedWeights, Tetris
+from etp.options import declared
+from etp.results.reference import trained_rows
+from etp.results.rows import Row
+from etp.ui import data, jobs, show
+from etp.ui.frame import mode, on_phone
+from etp.ui.plans import TETRIS, tetris_settings
+from etp.ui.session import bound, settings
+from etp.ui.settings import Settings
+
+SEEDS = tuple(range(10))
+_OPTIONS = declared(Tetris)
+
+
+def controls() -> Settings:
+    """Products, the network and the run button; return what is chosen."""
+    with st.container(horizontal=True, gap="xsmall", vertical_alignment="center"):
+        chosen = settings()
+        count = len(chosen.products)
+        with st.popover(
+            f"{count} product{'' if count == 1 else 's'}", icon=":material/category:",
+            key="bar_products",
+        ):  # fmt: skip
+            _products(chosen)
+        label = f"{chosen.layers} layers × {chosen.width} channels"
+        with st.popover(label, icon=":material/layers:", key="bar_network"):
+            _network()
+        label = f"seed{'' if len(chosen.seeds) == 1 else 's'} {', '.join(map(str, chosen.seeds))}"
+        with st.popover(label, icon=":material/casino:", key="bar_seeds"):
+            st.pills(
+                "Seeds", sorted({*SEEDS, *chosen.seeds}), selection_mode="multi",
+                help="A training for each: first weights and rotations.", **bound("seeds"),
+            )  # fmt: skip
+        _run(chosen)
+    if "refused" in st.session_state:
+        st.error(f"Not started: {st.session_state.pop('refused')}", icon=":material/error:")
+    return settings()
+
+
+def _products(chosen: Settings) -> None:
+    entries = {entry.name: entry for entry in jobs.catalog().entries(wait_s=0.05)}
+    there = [name for name, entry in entries.items() if entry.unavailable is None]
+    st.pills(
+        "Products", list(dict.fromkeys([*there, *chosen.products])), selection_mode="multi",
+        **bound("products"),
+    )  # fmt: skip
+    if not entries:
+        st.caption(jobs.catalog().error or "Looking for all products …")
+
+
+def _network() -> None:
+    for field, name in (("layers", "layers"), ("width", "channels")):
+        about = _OPTIONS[name]
+        st.number_input(about.label, about.low, about.high, help=about.help, **bound(field))
+    about = _OPTIONS["weights"]
+    st.segmented_control(
+        about.label, get_args(LearnedWeights), required=True, format_func=about.called,
+        help=about.help, **bound("learning_weights"),
+    )  # fmt: skip
+
+
+def _run(chosen: Settings) -> None:
+    status = jobs.status(chosen.tetris)
+    if status is not None and status.active:
+        st.button(
+            "Cancel", icon=":material/stop_circle:", key="cancel", on_click=jobs.stop,
+            args=(TETRIS.field,),
+        )  # fmt: skip
+        return
+    error = None
+    try:
+        TETRIS.cases(chosen)
+    except ValueError as found:
+        error = str(found)
+    st.button(
+        "Run here", type="primary", icon=":material/play_arrow:", key="run",
+        disabled=error is not None, on_click=jobs.start, args=(TETRIS, chosen),
+    )  # fmt: skip
+    if error is not None:
+        st.caption(f":red[Cannot run: {error}]")
+    else:
+        st.caption(
+            f"{len(chosen.products)} products × {len(chosen.seeds)} seeds · about "
+            f"{time_text(TETRIS.seconds(chosen), 2)}"
+        )
+
+
+def rows(chosen: Settings) -> tuple[list[Row], str]:
+    """Rows of the run in the address; the bundled ones where it has none yet."""
+    found = data.job_rows(chosen.tetris) if chosen.tetris else []
+    return (
+        (found, "run")
+        if any(r.measure == "tetris" for r in found)
+        else (trained_rows(), "reference")
+    )
+
+
+def note(shown: Sequence[Row]) -> str:
+    """What the trainings shown have in common."""
+    first = shown[0]
+    layers, channels = first.measured["layers"], first.problem["channels"]
+    words = _OPTIONS["weights"].called(first.problem["weights"])
+    return f"{layers} layers × {channels} channels, lmax {first.problem['lmax']}, {words}"
+
+
+def costs(table: pd.DataFrame) -> None:
+    """Right answers against the time of a step, and against expressivity."""
+    left, right = st.columns(2, gap="medium")
+    width = 340 if on_phone() else 560
+    with left:
+        show.head("What a step of training buys", "pieces named rightly; rules: all seeds")
+        show.chart(charts.learned(table, mode(), "step_s", width), "learned_time")
+    with right:
+        show.head("What expressivity buys", "γ counts the independent bilinear maps of a layer")
+        show.chart(charts.learned(table, mode(), "gamma", width), "learned_gamma")
+
+
+def mirror(shown: Sequence[Row]) -> None:
+    """One product: the piece and its mirror image, what it says of each, and its confusions."""
+    names = list(dict.fromkeys(row.product for row in shown))
+    with st.container(horizontal=True, horizontal_alignment="distribute"):
+        with st.container(gap=None, width="content"):
+            st.markdown("##### A piece and its mirror image")
+            st.caption("what a trained network says of each; the first seed shown")
+        picked = settings().pick
+        product = st.segmented_control(
+            "Product shown", names, default=picked if picked in names else names[0],
+            required=True, label_visibility="collapsed", key="mirror_product",
+        )  # fmt: skip
+    row = next(row for row in shown if row.product == product)
+    seen, mirrored = row.measured["seen"], row.measured["seen_mirrored"]
+    left, right = st.columns([1, 1], gap="medium")
+    with left:
+        said = (f"called {_said(seen)}", f"called {_said(mirrored)}")
+        st.plotly_chart(
+            charts.screws(said, mode()), theme=None, key=f"screws_{product}",
+            config={"displaylogo": False, "modeBarButtonsToRemove": ["resetCameraLastSave3d"]},
+            alt=f"The left screw is {said[0]}, its mirror image {said[1]}.",
+        )  # fmt: skip
+        st.markdown(_mirror_words(row))
+        show.chart(charts.answers(seen, mirrored, mode()), "answers")
+    with right:
+        show.head(f"Who is taken for whom: {product}", "rows: the piece; all seeds, 25 rotations")
+        show.chart(
+            charts.confusion(confusion(shown, str(product)), mode(), str(product)), "confusion"
+        )
+
+
+def _said(probabilities: Sequence[float]) -> str:
+    best = max(range(len(NAMES)), key=lambda n: probabilities[n])
+    return f"{NAMES[best]}, {100 * probabilities[best]:.0f} %"
+
+
+def _mirror_words(row: Row) -> str:
+    result = row.measured
+    gap = result["mirror_gap"]
+    if gap < 1e-10:
+        return (
+            f"{row.product}: the two answers are equal to {power_text(max(gap, 1e-16), 1)}. "
+            "They always will be: nothing in the network changes its sign in a mirror."
+        )
+    return (
+        f"{row.product}: the answers differ by {power_text(gap, 1)} of the largest logit. The "
+        f"pseudoscalar that tells left from right was {power_text(result['start_pseudoscalar'], 1)}"
+        f" of the scalars before training, {power_text(result['pseudoscalar'], 1)} after."
+    )
+
+
+def numbers(table: pd.DataFrame) -> None:
+    """All numbers of every product."""
+    with st.expander("All numbers", icon=":material/table_rows:"):
+        shown = pd.DataFrame(
+            {
+                "product": table["product"],
+                "of 8": [f"{v:.3g}" for v in table["right"]],
+                "a step": table["step_s"].map(time_text),
+                "γ": table["gamma"],
+                "mirror gap": table["mirror_gap"].map(_power),
+                "pseudoscalar": table["pseudoscalar"].map(_power),
+                "before training": table["start_pseudoscalar"].map(_power),
+                "equivariance error": table["equivariance"].map(_power),
+                "seeds": table["seeds"],
+            }
+        )
+        st.dataframe(shown, hide_index=True)
+
+
+def _power(value: float) -> str:
+    return power_text(value, 1) if value else "0"
+
+
+def refusals(found: dict[str, str]) -> None:
+    """Products that could not be trained, each with its reason."""
+    for product, reason in found.items():
+        st.markdown(f"**{product}** :red-badge[not trained] {reason}")
+
+
+def reproduce(chosen: Settings) -> None:
+    """Command line that trains the same."""
+    with st.expander("Reproduce this: command", icon=":material/terminal:"):
+        try:
+            first = tetris_settings(chosen)[0]
+        except ValueError as error:
+            st.code(f"# cannot be written: {error}", language="bash")
+            return
+        products, seeds = ",".join(chosen.products), ",".join(map(str, chosen.seeds))
+        st.code(
+            f"python -m etp experiment tetris --products {products} --seeds {seeds} "
+            f"{first.words()} --out results.jsonl",
+            language="bash",
+            wrap_lines=True,
+        )

@@ -1,0 +1,26 @@
+"""Applications: what a product means in a model, and what a step of training costs with it."""
+
+from __future__ import annotations
+
+from etp.analysis.learning import frame, learning_finding, refused, trained
+from etp.ui import applications, gallery_page, jobs, show
+from etp.ui.frame import page
+from etp.ui.session import write_address
+
+with page("Applications"):
+    chosen = applications.controls()
+    write_address()
+    jobs.panel(chosen.tetris)
+    gallery_page.publish(chosen.tetris)
+    rows, source = applications.rows(chosen)
+    shown = trained(rows, chosen.layers, chosen.learning_weights)
+    table = frame(shown)
+    layers = shown[0].measured["layers"] if shown else chosen.layers
+    show.verdict(learning_finding(table, layers))
+    if shown:
+        show.provenance_rows(shown, source, applications.note(shown))
+        applications.costs(table)
+        applications.mirror(shown)
+        applications.numbers(table)
+    applications.refusals(refused(rows))
+    applications.reproduce(chosen)
