@@ -13,17 +13,37 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from etp.interop import from_e3nn as from_e3nn
+    from etp.interop import replace_in as replace_in
     from etp.product.convolution import Convolution as Convolution
 
 __version__ = "0.1.0"
-__all__ = ["Convolution", "__version__", "from_e3nn", "measure", "powers", "products"]
+__all__ = [
+    "Convolution",
+    "__version__",
+    "from_e3nn",
+    "measure",
+    "powers",
+    "products",
+    "replace_in",
+]
 
 
 def __getattr__(name: str) -> Any:
-    if name in ("measure", "powers", "products"):
+    if name == "measure":
+        return importlib.import_module("etp.measure")
+    if name not in __all__:
+        raise AttributeError(f"module 'etp' has no attribute {name!r}")
+    _import_e3nn()
+    if name in ("powers", "products"):
         return importlib.import_module(f"etp.{name}")
     if name == "Convolution":
         return importlib.import_module("etp.product.convolution").Convolution
-    if name == "from_e3nn":
-        return getattr(importlib.import_module("etp.interop"), name)
-    raise AttributeError(f"module 'etp' has no attribute {name!r}")
+    return getattr(importlib.import_module("etp.interop"), name)
+
+
+def _import_e3nn() -> None:
+    """Import e3nn, whose releases before 0.5 load constants that torch refuses by default."""
+    import torch
+
+    with torch.serialization.safe_globals([slice]):
+        importlib.import_module("e3nn.o3")

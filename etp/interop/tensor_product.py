@@ -43,7 +43,13 @@ class ConvertedProduct(o3.TensorProduct):  # type: ignore[misc]
         self.train(theirs.training)
 
     @override
-    def forward(self, x: Tensor, y: Tensor, weight: Tensor | list[Tensor] | None = None) -> Tensor:
+    def forward(
+        self,
+        x: Tensor,
+        y: Tensor,
+        weight: Tensor | list[Tensor] | None = None,
+        edge_index: Tensor | None = None,
+    ) -> Tensor:
         """Multiply (..., irreps_in1.dim) and (..., irreps_in2.dim), leading axes broadcast.
 
         Args:
@@ -51,6 +57,7 @@ class ConvertedProduct(o3.TensorProduct):  # type: ignore[misc]
             y: Second input.
             weight: (weight_numel,) where weights are shared, else (..., weight_numel); may be
                 left out where the product has its own.
+            edge_index: Senders and receivers, (2, E): where given, :meth:`convolve`.
 
         Returns:
             Shape (..., irreps_out.dim).
@@ -58,6 +65,8 @@ class ConvertedProduct(o3.TensorProduct):  # type: ignore[misc]
         Raises:
             ValueError: If a last axis does not fit.
         """
+        if edge_index is not None:
+            return self.convolve(x, y, weight, edge_index[0], edge_index[1])
         for name, given, dim in (("x", x, self._in1_dim), ("y", y, self._in2_dim)):
             if given.shape[-1] != dim:
                 raise ValueError(f"{name} must have shape (..., {dim}), got {tuple(given.shape)}")
@@ -77,7 +86,12 @@ class ConvertedProduct(o3.TensorProduct):  # type: ignore[misc]
         return self(eye, y.unsqueeze(-2), each)
 
     def convolve(
-        self, x: Tensor, y: Tensor, weight: Tensor | None, senders: Tensor, receivers: Tensor
+        self,
+        x: Tensor,
+        y: Tensor,
+        weight: Tensor | list[Tensor] | None,
+        senders: Tensor,
+        receivers: Tensor,
     ) -> Tensor:
         """Sum over edges e with receiver n of ``self(x[senders[e]], y[e], weight[e])``.
 
@@ -163,7 +177,8 @@ def from_e3nn(tensor_product: Any) -> ConvertedProduct:
             "from_e3nn: tensor_product must be an e3nn.o3.TensorProduct, got "
             f"{type(tensor_product).__name__}"
         )
-    if "forward" in tensor_product.__dict__:
+    own = "forward" in tensor_product.__dict__
+    if own or type(tensor_product).forward is not o3.TensorProduct.forward:
         raise ValueError(
             "from_e3nn: the forward of this tensor_product was replaced by another function; "
             "give one whose forward is e3nn's"

@@ -1,0 +1,89 @@
+"""Parts of MACE (package ``mace-torch``): symmetric contractions, and convolutions in one."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from typing_extensions import override
+
+from etp.interop.replace import fusion_for, replacement_for
+from etp.interop.tensor_product import ConvertedProduct
+from etp.kernels.modes import plain_only, real_tensors
+from etp.kernels.power import places, power
+from etp.powers import table_power
+
+
+class SymmetricContraction(nn.Module):
+    """MACE's product basis as a power; weights and tables are those of the module it replaces.
+
+    Args:
+        theirs: A ``mace.modules.symmetric_contraction.SymmetricContraction``.
+
+    Raises:
+        ValueError: If it has weights or tables of another form than those of MACE.
+    """
+
+    def __init__(self, theirs: Any) -> None:
+        super().__init__()
+        self.irreps_in, self.irreps_out = theirs.irreps_in, theirs.irreps_out
+        # They hold weights and tables under the names that checkpoints have; nobody calls them.
+        self.contractions = theirs.contractions
+        tables = [
+            [c.U_tensors(degree) for degree in range(1, c.correlation + 1)]
+            for c in self.contractions
+        ]
+        self._out_dim = self.irreps_out.dim
+        with real_tensors():
+            given = table_power(self.irreps_in, self.irreps_out, tables)
+            self.polynomials = given.polynomials
+            dims = [ir.dim for ir in given.irs_out]
+            # MACE gives all components of a channel together.
+            lie = [*places([sum(ir.dim for ir in given.irs_in)], given.channels, False),
+                   *places(dims, given.channels, False)]  # fmt: skip
+            self.register_buffer("lie", torch.tensor(lie, dtype=torch.int32), persistent=False)
+        self.channels = given.channels
+        self.to(tables[0][0].device)
+        self.train(theirs.training)
+
+    @override
+    def forward(self, x: Tensor, y: Tensor) -> Tensor:
+        """Raise features (N, channels, components); y is (N, elements), mostly one-hot."""
+        blocks = []
+        for c in self.contractions:
+            # Theirs begin with the highest degree.
+            own = [c.weights_max, *c.weights]
+            blocks += [w.flatten(1) for w in reversed(own)]
+        weights = torch.cat(blocks, dim=1)
+        elements = _elements(y)
+        if elements is None:
+            weights = y @ weights
+        return power(
+            self.polynomials, x.flatten(1), weights, elements, self.get_buffer("lie"), self.channels
+        )
+
+
+def _elements(y: Tensor) -> Tensor | None:
+    """Place of the one in each row; None where rows are not one-hot, or that cannot be seen."""
+    if torch.compiler.is_compiling() or plain_only() or y.requires_grad:
+        return None
+    one_hot = bool(((y == 0) | (y == 1)).all()) and bool((y.sum(1) == 1).all())
+    return y.argmax(1) if one_hot else None
+
+
+@replacement_for("mace.modules.symmetric_contraction.SymmetricContraction")
+def _contraction(module: nn.Module) -> nn.Module:
+    return SymmetricContraction(module)
+
+
+@fusion_for("mace.modules.blocks.InteractionBlock")
+def _interaction(module: nn.Module) -> nn.Module:
+    """An interaction block gives its edges to ``conv_tp`` where it has this attribute."""
+    if not isinstance(getattr(module, "conv_tp", None), ConvertedProduct):
+        raise ValueError("its conv_tp was not replaced")
+    code = getattr(type(module).forward, "__code__", None)
+    if code is None or "conv_fusion" not in code.co_consts:
+        raise ValueError("this version of mace-torch computes messages before it sums them")
+    module.conv_fusion = "etp"  # type: ignore[assignment]
+    return module
