@@ -16,6 +16,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from etp.results import retention
 from etp.results.database import StoreError as StoreError
 from etp.results.files import write_jsonl
 from etp.results.imports import Import
@@ -179,29 +180,12 @@ class Store(Jobs):
         return int(latest)
 
     def prune(self, keep: int) -> int:
-        """Remove the oldest rows of runs that nobody published; return how many went.
+        """Remove the oldest runs that nobody published; return how many rows went.
 
         Args:
             keep: How many rows may stay.
         """
-
-        def work(db: sqlite3.Connection) -> int:
-            (count,) = db.execute("SELECT count(*) FROM row").fetchone()
-            if count <= keep:
-                return 0
-            db.execute(
-                "CREATE TEMP TABLE old AS SELECT row.id FROM row LEFT JOIN job ON job.id = row.job"
-                " WHERE coalesce(job.published, 0) = 0"
-                " AND coalesce(job.state, '') NOT IN ('queued', 'running')"
-                " ORDER BY row.seq LIMIT ?",
-                [count - keep],
-            )
-            db.execute("DELETE FROM sample WHERE id IN (SELECT id FROM old)")
-            gone = db.execute("DELETE FROM row WHERE id IN (SELECT id FROM old)").rowcount
-            db.execute("DROP TABLE old")
-            return gone
-
-        return self.write(work)
+        return self.write(lambda db: retention.prune(db, keep))
 
     def export_jsonl(self, path: str | Path) -> int:
         """Write every row, samples included, as JSON Lines; return how many.

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from etp.run import worker
+from etp.run.events import event
 
 if TYPE_CHECKING:
     from distributed import Client, Future
@@ -157,6 +158,7 @@ class Cluster:
 
     def end_worker(self, device: str) -> None:
         """End the process of a device, whatever it is doing; another takes its place."""
+        event("worker_ended", device=device)
         if self._workers is not None:
             nanny = self._workers.workers.get(device)
             with suppress(OSError, TypeError):

@@ -18,6 +18,7 @@ from etp.results.rows import RESULTS, Row
 from etp.results.store import Store
 from etp.run.cluster import Cluster, wait_for_exit
 from etp.run.config import Limits
+from etp.run.events import event
 from etp.run.outbox import Outbox
 from etp.run.turns import in_turn
 
@@ -209,6 +210,7 @@ class Lane:
                     raise StoppedError
                 why = reason or _why(future, taken.last)
                 status = "cancelled" if job.id in shared.stopping else "failed"
+                event("case_ended", job=job.id, case=index, state=status, reason=why)
                 rows = _unmeasured(job, case, taken.settled, status, why)
                 shared.outbox.put(lambda: shared.store.add_rows(rows))
             # A result kept on a worker that restarts would be computed a second time.
@@ -257,6 +259,7 @@ class Lane:
 def end_job(shared: Shared, job_id: str, state: str, reason: str | None) -> None:
     """Note that a job has ended, once the store takes it."""
     now = time.time()
+    event("job_ended", job=job_id, state=state, reason=reason)
     shared.outbox.put(
         lambda: shared.store.update_job(job_id, state=state, reason=reason, finished=now)
     )

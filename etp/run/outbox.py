@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Callable
 
 from etp.results.database import StoreError
+from etp.run.events import event
 
 AGAIN_S = 1.0
 
@@ -44,6 +45,8 @@ class Outbox:
                 try:
                     self._waiting[0]()
                 except StoreError as error:
+                    if self.trouble is None:
+                        event("store_trouble", reason=str(error), waiting=len(self._waiting))
                     self.trouble = str(error)
                     self._again = time.monotonic() + AGAIN_S
                     return False
@@ -52,6 +55,8 @@ class Outbox:
                     self._waiting.popleft()
                     raise
                 self._waiting.popleft()
+            if self.trouble is not None:
+                event("store_mended")
             self.trouble = None
             return True
 

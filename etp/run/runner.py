@@ -24,11 +24,14 @@ from etp.results.store import Store
 from etp.run.cluster import Cluster, check_address
 from etp.run.config import HOUR_S, Limits
 from etp.run.devices import devices as find_devices
+from etp.run.events import event
 from etp.run.lane import STOPPED, Lane, Shared, end_job
 from etp.run.outbox import Outbox
 
 TASK = "etp.run.case:run"
 BEAT_S = 1.0
+PRUNE_S = 60.0
+"""How often what is over the limit of rows is removed."""
 LOST_S = 10.0
 """A job whose process has not said it lives for this long is interrupted."""
 _LOST = "the process that ran it ended; what was measured until then is kept"
@@ -144,6 +147,7 @@ class Runner:
         self.limits.check_rate(self.store.jobs_since(owner, time.time() - HOUR_S))
         job_id = uuid.uuid4().hex[:12]
         self.store.add_job(job_id, title, cases, owner=owner, estimate_s=estimate_s)
+        event("job_queued", job=job_id, title=title, cases=len(cases), estimate_s=estimate_s)
         self._enqueue(job_id)
         return job_id
 
@@ -220,6 +224,7 @@ class Runner:
             # What ended it early has said so already.
             if now is not None and now.active:
                 self.store.update_job(job.id, state=state, reason=None, finished=time.time())
+                event("job_ended", job=job.id, state=state, reason=None)
 
         shared.outbox.put(finish)
 
@@ -294,7 +299,11 @@ class Runner:
 
     def _beat(self) -> None:
         shared = self._shared
+        pruned = -PRUNE_S
         while not shared.closed:
+            if time.monotonic() > pruned + PRUNE_S:
+                pruned = time.monotonic()
+                self._keep_few()
             with suppress(StoreError):
                 for job_id in self._ids():
                     self.store.update_job(job_id, beat=time.time())
@@ -305,6 +314,14 @@ class Runner:
                 shared.outbox.flush()
             with shared.wake:
                 shared.wake.wait_for(lambda: shared.closed, timeout=BEAT_S)
+
+    def _keep_few(self) -> None:
+        """Hold the store to its limit of rows."""
+        if self.limits.rows is None:
+            return
+        with suppress(StoreError):
+            if gone := self.store.prune(self.limits.rows):
+                event("rows_pruned", rows=gone, limit=self.limits.rows)
 
     def _ids(self) -> list[str]:
         """Jobs that wait or run in this process."""

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import gc
-import sys
-import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -12,6 +10,7 @@ import streamlit as st
 from streamlit.runtime.scriptrunner import RerunException, StopException
 
 from etp.charts.theme import Mode
+from etp.run.events import event
 from etp.ui.navigation import LOGO, ensure_navigation
 
 
@@ -26,7 +25,7 @@ def page(title: str) -> Iterator[None]:
         raise
     except Exception as error:
         # The whole story goes to the log; a visitor gets what happened and what to do.
-        traceback.print_exc(file=sys.stderr)
+        event("page_failed", page=title, error=str(error))
         st.error(
             f"This page could not be shown: {error} \n\nNothing that runs or is stored is lost. "
             "Reload the page, or start again from Compare.",

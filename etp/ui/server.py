@@ -18,6 +18,7 @@ from starlette.responses import HTMLResponse, PlainTextResponse, RedirectRespons
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from etp.run.events import event, to_stderr
 from etp.ui import monitor, visitors
 
 YEAR_S = 365 * 24 * 3600
@@ -77,7 +78,9 @@ async def enter(request: Request) -> Response:
     role = visitors.role_of_phrase(_field(body, "phrase"))
     if role is None:
         _last_wrong = time.monotonic()
+        event("phrase_refused")
         return _form("This is not the phrase. Ask whoever runs this server.", status=403)
+    event("role_given", role=role)
     answer = RedirectResponse(_root(request), status_code=303)
     secure = request.url.scheme == "https"
     answer.headers.append(
@@ -157,10 +160,11 @@ async def lifespan(_: Any) -> AsyncIterator[None]:
     from etp.run.config import limits
     from etp.ui import jobs
 
-    visitors.access()
-    limits()
+    to_stderr()
+    event("server_started", access=visitors.access().mode, limits=vars(limits()))
     yield
     jobs.close()
+    event("server_stopped")
 
 
 def parts() -> dict[str, Any]:

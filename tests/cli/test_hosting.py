@@ -53,6 +53,11 @@ def test_pruning_keeps_the_newest_and_what_was_published(tmp_path):
         assert db.execute("SELECT count(*) FROM sample").fetchone() == (4,)
     db.close()
     assert [job.id for job in store.published()] == ["kept"]
+    assert store.job("old") is None
+    before = store.revision()
+    # Nothing else may go: the newest run stays whole, and nobody looks again for nothing.
+    assert store.prune(1) == 0
+    assert store.revision() == before
 
 
 def test_samples_are_packed_and_older_ones_are_still_read(tmp_path):
