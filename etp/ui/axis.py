@@ -66,7 +66,7 @@ def _several(label: str, usual: Sequence[int], field: str) -> None:
     chosen = getattr(settings(), field)
     st.pills(
         label, sorted({*usual, *chosen}), selection_mode="multi", format_func=count_text,
-        help=f"Any other numbers by the address: {field}=3,30,300", **bound(field),
+        help=f"Any other numbers by the address: {field}=3,30,300", **bound(field, "default"),
     )  # fmt: skip
 
 

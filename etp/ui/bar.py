@@ -79,7 +79,7 @@ def _problem(chosen: Settings) -> None:
         required=True,
         help="SISO: (L, L) to degree L. SIMO: (L, L) to 0..2L. MIMO: (0..L, 0..L) to 0..2L. "
         "Custom: your own irreps.",
-        **bound("setting"),
+        **bound("setting", "default"),
     )
     if chosen.setting == CUSTOM:
         st.text_input("Input 1", help="Such as 0e + 1o + 2e", **bound("irreps1"))
@@ -133,10 +133,10 @@ def _products(chosen: Settings) -> None:
     refused = {name: _why_not(entry, chosen) for name, entry in entries.items()}
     there = [
         n for n in names
-        if n not in entries
-        or (entries[n].unavailable is None and (refused[n] is None or n in chosen.products))
+        if n not in entries or n in chosen.products
+        or (entries[n].unavailable is None and refused[n] is None)
     ]  # fmt: skip
-    st.pills("Products", there, selection_mode="multi", **bound("products"))
+    st.pills("Products", there, selection_mode="multi", **bound("products", "default"))
     if not entries:
         st.caption(jobs.catalog().error or "Looking for all products …")
     for name, entry in entries.items():
@@ -147,8 +147,12 @@ def _products(chosen: Settings) -> None:
     unknown = [n for n in chosen.products if entries and n not in entries]
     if unknown:
         st.caption(f":red[There is no product {', '.join(unknown)}; it cannot be run.]")
+    baselines = list(dict.fromkeys([None, *chosen.names(), chosen.baseline]))
     st.selectbox(
-        "Compare against", [None, *chosen.names()], format_func=_baseline_name, **bound("baseline")
+        "Compare against",
+        baselines,
+        format_func=_baseline_name,
+        **bound("baseline", "index", baselines),
     )
 
 
@@ -200,7 +204,7 @@ def _control(name: str, about: Option) -> None:
             required=True,
             format_func=about.called,
             help=about.help,
-            **bound(name),
+            **bound(name, "default"),
         )
     else:
         st.number_input(
@@ -236,7 +240,7 @@ def _numbers() -> None:
         required=True,
         help="Also: each product a second time, compiled, with what compiling took and after how "
         "many calls it pays off. Some seconds to a minute for each product and size.",
-        **bound("compiled"),
+        **bound("compiled", "default"),
     )
 
 
@@ -254,7 +258,7 @@ def _devices() -> None:
         list(dict.fromkeys([*found, *settings().devices])),
         selection_mode="multi",
         format_func=lambda device: f"{device}: {found.get(device, 'not on this machine')}",
-        **bound("devices"),
+        **bound("devices", "default"),
     )
     _options("devices")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import streamlit as st
@@ -10,6 +11,8 @@ from etp.ui.settings import Settings
 
 _KEY = "settings"
 _ERRORS = "address_errors"
+_REVISIONS = "revisions"
+Bound = dict[str, Any]
 
 
 def settings() -> Settings:
@@ -23,11 +26,13 @@ def settings() -> Settings:
 
 def choose(**changes: Any) -> None:
     """Change settings from a callback, and the controls that show them."""
-    st.session_state[_KEY] = settings().with_(**changes)
+    before = settings()
+    st.session_state[_KEY] = before.with_(**changes)
+    revisions: dict[str, int] = st.session_state.setdefault(_REVISIONS, {})
     for field, value in changes.items():
-        key = _widget(field)
-        if key in st.session_state:
-            st.session_state[key] = list(value) if isinstance(value, tuple) else value
+        if getattr(before, field) != value:
+            # A control keeps what was chosen in it: only a new one shows another value.
+            revisions[field] = revisions.get(field, 0) + 1
 
 
 def write_address() -> None:
@@ -39,13 +44,25 @@ def write_address() -> None:
         st.warning(error, icon=":material/link_off:")
 
 
-def bound(field: str) -> dict[str, Any]:
-    """Arguments that tie a widget to a setting."""
-    key = _widget(field)
-    if key not in st.session_state:
-        value = getattr(settings(), field)
-        st.session_state[key] = list(value) if isinstance(value, tuple) else value
-    return {"key": key, "on_change": _taken, "args": (field,)}
+def bound(field: str, argument: str = "value", options: Sequence[Any] | None = None) -> Bound:
+    """Arguments that tie a widget to a setting.
+
+    The value in force is given as the widget's own initial value at every rerun: what stands in a
+    popover is made by the browser when the popover is opened, which may be long after the run that
+    would have set it through the session's state.
+
+    Args:
+        field: The setting.
+        argument: Name of the widget's argument for its initial value: ``value``, ``default``, or
+            ``index``.
+        options: What can be chosen, where ``argument`` is ``index``.
+    """
+    value = getattr(settings(), field)
+    if options is not None:
+        value = list(options).index(value)
+    elif argument == "default" and isinstance(value, tuple):
+        value = list(value)
+    return {argument: value, "key": _widget(field), "on_change": _taken, "args": (field,)}
 
 
 def _taken(field: str) -> None:
@@ -57,4 +74,5 @@ def _taken(field: str) -> None:
 
 
 def _widget(field: str) -> str:
-    return f"choose_{field}"
+    revision = st.session_state.get(_REVISIONS, {}).get(field, 0)
+    return f"choose_{field}_{revision}"
