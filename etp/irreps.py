@@ -62,6 +62,11 @@ class IrrepsError(ValueError):
     Attributes:
         field: Name of the argument or control the text came from.
         suggestion: A string that would be accepted, or None where no mend is obvious.
+
+    Examples:
+        >>> parse_terms("1o + 2x")
+        Traceback (most recent call last):
+        etp.irreps.IrrepsError: irreps: position 6: "2x" is not an irrep. ...
     """
 
     def __init__(self, field: str, problem: str, suggestion: str | None = None) -> None:
@@ -77,6 +82,10 @@ def parse_terms(text: str, field: str = "irreps") -> tuple[Term, ...]:
     Raises:
         IrrepsError: If a term is not an irrep, a multiplicity is 0, or a degree exceeds
             :data:`MAX_DEGREE`. The message holds the position (from 1) of the first bad term.
+
+    Examples:
+        >>> parse_terms("2x0e+1o")
+        (Term(mul=2, ir=Ir(l=0, p=1)), Term(mul=1, ir=Ir(l=1, p=-1)))
     """
     if not isinstance(text, str):
         raise IrrepsError(field, f"must be a string such as '0e + 1o', got {text!r}.")
@@ -161,8 +170,17 @@ def meeting(
 ) -> Meeting:
     """How the channels of two inputs meet, as their multiplicities say.
 
+    Args:
+        terms1: Irreps of input 1.
+        terms2: Irreps of input 2.
+        names: What both are called in an error.
+
     Raises:
         IrrepsError: If they do not say it; names both modes and the mend.
+
+    Examples:
+        >>> meeting(parse_terms("4x0e"), parse_terms("0e+1o"))
+        'edge'
     """
     first, second = multiplicities(terms1), multiplicities(terms2)
     counts1, counts2 = set(first.values()), set(second.values())
@@ -193,6 +211,10 @@ def parse(irreps: str | o3.Irreps, field: str = "irreps") -> o3.Irreps:
 
     Raises:
         IrrepsError: As :func:`parse_terms`.
+
+    Examples:
+        >>> parse("1o + 2x0e")
+        1x1o+2x0e
     """
     from e3nn import o3
 
@@ -210,8 +232,19 @@ def setting_irreps(
     rule; ``outputs="natural"`` keeps natural parities only, as the paper's benchmark did, which
     drops every odd path and leaves SISO at odd L empty.
 
+    Args:
+        setting: SISO, SIMO or MIMO.
+        lmax: Degree L.
+        outputs: ``"all"`` or ``"natural"`` parities.
+
     Raises:
         ValueError: If the setting is unknown or ``lmax`` is not in 0..:data:`MAX_DEGREE`.
+
+    Examples:
+        >>> setting_irreps("MIMO", 2)
+        ('0e+1o+2e', '0e+1o+2e', None)
+        >>> setting_irreps("SISO", 2)
+        ('2e', '2e', '2e')
     """
     if setting not in SETTINGS:
         raise ValueError(f"setting must be one of {', '.join(SETTINGS)}, got {setting!r}")
@@ -232,7 +265,17 @@ def setting_irreps(
 def selection_rule(
     irreps1: Iterable[Ir], irreps2: Iterable[Ir], keep: Iterable[Ir] | None = None
 ) -> list[tuple[Ir, Ir, Ir]]:
-    """Triples (in1, in2, out) that O(3) allows, of which ``keep`` (None: all) are asked for."""
+    """Triples (in1, in2, out) that O(3) allows, of which ``keep`` (None: all) are asked for.
+
+    Args:
+        irreps1: Of input 1.
+        irreps2: Of input 2.
+        keep: Output irreps asked for.
+
+    Examples:
+        >>> [str(ir_out) for _, _, ir_out in selection_rule([Ir(1, -1)], [Ir(1, -1)])]
+        ['0e', '1e', '2e']
+    """
     wanted = None if keep is None else set(keep)
     second = list(irreps2)
     return [
@@ -245,7 +288,17 @@ def selection_rule(
 
 
 def why_empty(irreps1: str, irreps2: str, keep: str) -> str:
-    """Sentence for a filter that no coupling of the inputs can reach, with the mend."""
+    """Sentence for a filter that no coupling of the inputs can reach, with the mend.
+
+    Args:
+        irreps1: Of input 1.
+        irreps2: Of input 2.
+        keep: Output irreps asked for.
+
+    Examples:
+        >>> why_empty("1o", "1o", "4e")
+        'No path leads from 1o x 1o to 4e: odd times odd is even, ... Ask for 0e+1e+2e.'
+    """
     ones = list(multiplicities(parse_terms(irreps1)))
     twos = list(multiplicities(parse_terms(irreps2)))
     reachable = sorted({ir3 for _, _, ir3 in selection_rule(ones, twos)})

@@ -54,6 +54,10 @@ class Size(NamedTuple):
         paths: Number of triples (l1, l2, l3) that the selection rules allow.
         outputs: Numbers per sample in the output, all channels.
         bytes: Bytes of both inputs and the output for the whole batch.
+
+    Examples:
+        >>> Problem.of_setting("MIMO", 1).size()
+        Size(paths=6, outputs=..., bytes=...)
     """
 
     paths: int
@@ -167,6 +171,14 @@ class Problem(Options):
 
     Raises:
         ValueError: Naming the field of any bad value.
+
+    Examples:
+        >>> problem = Problem.of_setting("MIMO", 2, batch=100, dtype="float64")
+        >>> problem.command()
+        '--setting MIMO --lmax 2 --batch 100 --dtype float64'
+        >>> Problem.of_setting("MIMO", 2, batch=0)
+        Traceback (most recent call last):
+        ValueError: batch must be a whole number from 1 to 10000000, got 0
     """
 
     irreps1: str
@@ -192,7 +204,14 @@ class Problem(Options):
     def of_setting(
         cls, setting: Setting, lmax: int, *, outputs: Outputs = "all", **rest: Any
     ) -> Problem:
-        """Problem of one of the paper's settings at one ``lmax``."""
+        """Problem of one of the paper's settings at one ``lmax``.
+
+        Args:
+            setting: SISO, SIMO or MIMO.
+            lmax: Degree of the inputs, or the largest.
+            outputs: Parities that are kept.
+            **rest: Other fields.
+        """
         _check_degree(lmax)
         if setting not in SETTINGS:
             raise ValueError(f"setting must be one of {', '.join(SETTINGS)}, got {setting!r}")
@@ -206,6 +225,12 @@ class Problem(Options):
         """Problem of any irreps, of the kind that is named or that their multiplicities say.
 
         A common multiplicity of both inputs multiplies ``channels``.
+
+        Args:
+            irreps1: Irreps of input 1, such as ``"4x0e+4x1o"``.
+            irreps2: Irreps of input 2.
+            filter_out: Output irreps to keep, None for all.
+            **rest: Other fields.
 
         Raises:
             ValueError: If the multiplicities fit no kind, or another than the named one.

@@ -6,6 +6,9 @@ import uuid
 from typing import Any
 
 import numpy as np
+import torch
+from e3nn import o3
+from torch import Tensor
 
 from etp.problem import Problem
 from etp.results.rows import SCHEMA, Row
@@ -98,3 +101,15 @@ def interactions(
 def expressivity(product: str, rank: int, problem: Problem = MIMO) -> Row:
     result = {"closed_form": rank, "rank": rank, "paths": rank, "allowed": 19}
     return row(product, "expressivity", result, problem)
+
+
+def represent(irreps: o3.Irreps, degrees: list[Tensor], inverted: Tensor) -> Tensor:
+    """Representation matrices of group elements, (k, dim, dim), block diagonal.
+
+    ``degrees`` are their Wigner matrices, ``inverted`` says which hold the inversion, (k,).
+    """
+    sign = torch.where(inverted, -1.0, 1.0).to(torch.float64).reshape(-1, 1, 1)
+    blocks = [
+        degrees[ir.l] * (sign if ir.p == -1 else 1.0) for mul, ir in irreps for _ in range(mul)
+    ]
+    return torch.stack([torch.block_diag(*parts) for parts in zip(*blocks, strict=True)])

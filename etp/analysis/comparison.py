@@ -149,6 +149,12 @@ def comparisons(rows: Iterable[Row], baseline: str | None = None) -> list[Compar
     Args:
         rows: Of one or several jobs; of a problem measured twice the last run counts.
         baseline: Product that words refer to; by default the reference of the run.
+
+    Examples:
+        >>> from etp.results.reference import reference_rows
+        >>> comparison = comparisons(reference_rows())[0]
+        >>> comparison.problem.setting, comparison.baseline in comparison.judgement.verdicts
+        ('MIMO', False)
     """
     by_problem: dict[str, list[Row]] = {}
     for row in rows:

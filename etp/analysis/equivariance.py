@@ -80,7 +80,13 @@ class Drift:
 
 
 def drift(rows: Sequence[Row], setting: str | None, lmax: int) -> Drift:
-    """Checks among rows that belong to a setting (None for typed irreps) at one lmax."""
+    """Checks among rows that belong to a setting (None for typed irreps) at one lmax.
+
+    Args:
+        rows: Of any measures and problems.
+        setting: SISO, SIMO, MIMO, or None for typed irreps.
+        lmax: Largest degree of the inputs.
+    """
     found = Drift(lmax)
     for row in rows:
         problem = row.problem

@@ -154,7 +154,13 @@ def cross_product(found: Counts) -> tuple[list[str], list[str]]:
 
 
 def counts_finding(found: Counts, lmax: int, *, typed: bool) -> Finding:
-    """Who reaches everything, and who pays with expressivity."""
+    """Who reaches everything, and who pays with expressivity.
+
+    Args:
+        found: What each product can do.
+        lmax: Largest degree that is shown.
+        typed: Whether irreps were typed, so that no setting names them.
+    """
     bars = found.bars(lmax)
     if bars.empty:
         return Finding("Nothing was counted yet.", "Run here to count the products chosen.", "")

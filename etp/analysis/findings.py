@@ -118,7 +118,13 @@ def _price(entry: Entry) -> str:
 
 
 def missing_words(problem: Problem, entry: Entry, subject: str = "it") -> str | None:
-    """What a product cannot do, in the words of someone who builds a model."""
+    """What a product cannot do, in the words of someone who builds a model.
+
+    Args:
+        problem: What was asked.
+        entry: What the product does of it.
+        subject: What the sentence calls it.
+    """
     reached = entry.result("interactions")
     if not reached:
         return None

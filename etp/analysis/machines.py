@@ -167,6 +167,12 @@ def side_by_side(a: Sequence[Row], b: Sequence[Row]) -> list[Beside]:
     Args:
         a: Timed rows of the first run.
         b: Timed rows of the second.
+
+    Examples:
+        >>> from etp.results.reference import reference_rows
+        >>> run = Run("r", "reference", reference_rows())
+        >>> {line.word for line in side_by_side(run.timed, run.timed)}
+        {'not decided'}
     """
     first = {_work(row): row for row in a}
     pairs = [(first[_work(row)], row) for row in b if _work(row) in first]

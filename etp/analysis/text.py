@@ -55,7 +55,13 @@ def bytes_text(size: float, digits: int = 2) -> str:
 
 
 def rate_text(value: float, unit: str, digits: int = 3) -> str:
-    """Return a rate with a decimal prefix: ``175 GFLOP/s``, ``25.9 GB/s``."""
+    """Return a rate with a decimal prefix: ``175 GFLOP/s``, ``25.9 GB/s``.
+
+    Args:
+        value: Units per second.
+        unit: What is counted.
+        digits: Significant digits.
+    """
     if value == 0:
         return f"0 {unit}"
     number, _, prefix = _scaled(value, _RATE, digits).partition(" ")

@@ -26,6 +26,11 @@ def checked(df: pd.DataFrame, *columns: str, name: str = "df") -> pd.DataFrame:
 
     Rows whose optional column ``valid`` is false are left out: no chart ranks them.
 
+    Args:
+        df: Table of a chart.
+        *columns: Columns that must be there and finite.
+        name: What an error calls it.
+
     Raises:
         ValueError: If a column is missing or no valid row is left.
     """
@@ -84,7 +89,13 @@ def pick_parameter() -> alt.Parameter:
 
 
 def log_domain(values: Iterable[float], low: float = 0.06, high: float = 0.06) -> list[float]:
-    """Return the limits of a log axis: the data and a share ``low``, ``high`` of it beyond."""
+    """Return the limits of a log axis: the data and a share ``low``, ``high`` of it beyond.
+
+    Args:
+        values: Data.
+        low: Share below the smallest.
+        high: Share above the largest.
+    """
     kept = [v for v in values if v > 0 and math.isfinite(v)]
     if not kept:
         return [0.1, 10.0]
@@ -98,7 +109,13 @@ def log_domain(values: Iterable[float], low: float = 0.06, high: float = 0.06) -
 def log_ticks(
     domain: Sequence[float], steps: Sequence[float] = (1, 2, 5), most: int = 9
 ) -> list[float]:
-    """Return ticks at ``steps`` times powers of ten; fewer with too many, finer with too few."""
+    """Return ticks at ``steps`` times powers of ten; fewer with too many, finer with too few.
+
+    Args:
+        domain: Ends of the axis.
+        steps: Multiples within a decade.
+        most: Ticks at the most.
+    """
     ticks = _ticks_at(domain, steps)
     for coarser in ((1, 3), (1,)):
         if len(ticks) > most and len(steps) > 1:
@@ -159,14 +176,28 @@ def log_scale(domain: Sequence[float]) -> alt.Scale:
 
 
 def row_height(rows: int, each: int = 22, rest: int = 46) -> int:
-    """Return the height of a chart with one row per product."""
+    """Return the height of a chart with one row per product.
+
+    Args:
+        rows: Products.
+        each: Pixels of a row.
+        rest: Pixels beside the rows.
+    """
     return rows * each + rest
 
 
 def finished(
     layers: Sequence[Any], mode: Mode, finding: str, height: int, width: int | str = "container"
 ) -> alt.LayerChart:
-    """Lay charts over one another, with size, look and alternative text (the finding)."""
+    """Lay charts over one another, with size, look and alternative text (the finding).
+
+    Args:
+        layers: Charts, the lowest first.
+        mode: Light or dark.
+        finding: What the chart shows, in words.
+        height: Pixels.
+        width: Pixels, or None for the width of the page.
+    """
     chart: Any = alt.layer(*layers)
     styled: alt.LayerChart = chart.properties(
         width=width,
@@ -234,7 +265,13 @@ def at(fraction: float, domain: Sequence[float]) -> float:
 
 
 def row_axis(rows: Sequence[str], t: theme.Tokens, *, grid: bool = False) -> alt.Y:
-    """Return the axis of a chart with one product per row, in the order given."""
+    """Return the axis of a chart with one product per row, in the order given.
+
+    Args:
+        rows: Products, the highest first.
+        t: Colours of the mode.
+        grid: Whether lines are drawn.
+    """
     axis = alt.Axis(grid=grid, labelColor=t.ink, labelLimit=240, labelOverlap=False, labelPadding=8)
     return alt.Y("product:N", sort=list(rows), title=None, axis=axis)
 

@@ -13,7 +13,13 @@ _WIDE = set("mwMW@%×–µ")
 
 
 def text_width(text: str, size: float = 12.0, *, bold: bool = False) -> float:
-    """Return the width of ``text`` in pixels, estimated on the safe side for a sans-serif."""
+    """Return the width of ``text`` in pixels, estimated on the safe side for a sans-serif.
+
+    Args:
+        text: One line.
+        size: Pixels of the font.
+        bold: Whether it is bold.
+    """
     ems = sum(0.33 if c in _NARROW else 0.82 if c in _WIDE else 0.55 for c in text)
     return ems * size * (1.06 if bold else 1.0)
 
@@ -23,6 +29,12 @@ def spread(positions: Sequence[float], gap: float, low: float, high: float) -> l
 
     Neighbours closer than ``gap`` merge into one block around their mean (pool adjacent
     violators), blocks stay within ``[low, high]``. If not all fit, the gap shrinks evenly.
+
+    Args:
+        positions: Where labels want to be.
+        gap: Pixels between neighbours.
+        low: Lowest position.
+        high: Highest position.
     """
     if not positions:
         return []

@@ -23,7 +23,6 @@ from math import factorial, isqrt, pi, sqrt
 import torch
 from torch import Tensor
 
-from etp.irreps import Ir
 from etp.maths import sphere
 
 
@@ -48,7 +47,20 @@ def _signed_root(sign_of: Fraction, square: Fraction) -> float:
 
 @cache
 def wigner_3j_symbol(l1: int, l2: int, l3: int, m1: int, m2: int, m3: int) -> float:
-    """Standard 3j symbol by Racah's formula in exact integers (Edmonds 1957, 3.6.10)."""
+    """Standard 3j symbol by Racah's formula in exact integers (Edmonds 1957, 3.6.10).
+
+    Args:
+        l1: First degree.
+        l2: Second degree.
+        l3: Third degree.
+        m1: First order, -l1 to l1.
+        m2: Second order.
+        m3: Third order.
+
+    Examples:
+        >>> round(wigner_3j_symbol(1, 1, 0, 0, 0, 0) ** 2, 12)  # -1 / sqrt(3)
+        0.333333333333
+    """
     if m1 + m2 + m3 or not _triangle(l1, l2, l3) or abs(m1) > l1 or abs(m2) > l2 or abs(m3) > l3:
         return 0.0
     total = Fraction(0)
@@ -71,7 +83,20 @@ def wigner_3j_symbol(l1: int, l2: int, l3: int, m1: int, m2: int, m3: int) -> fl
 
 @cache
 def wigner_6j(a: int, b: int, c: int, d: int, e: int, f: int) -> float:
-    """6j symbol {a b c; d e f} by Racah's formula in exact integers (Edmonds 1957, 6.3.7)."""
+    """6j symbol {a b c; d e f} by Racah's formula in exact integers (Edmonds 1957, 6.3.7).
+
+    Args:
+        a: Upper row, first.
+        b: Upper row, second.
+        c: Upper row, third.
+        d: Lower row, first.
+        e: Lower row, second.
+        f: Lower row, third.
+
+    Examples:
+        >>> round(6 * wigner_6j(1, 1, 1, 1, 1, 1), 12)
+        1.0
+    """
     triads = ((a, b, c), (a, e, f), (d, b, f), (d, e, c))
     if not all(_triangle(*triad) for triad in triads):
         return 0.0
@@ -93,7 +118,23 @@ def wigner_6j(a: int, b: int, c: int, d: int, e: int, f: int) -> float:
 
 @cache
 def wigner_9j(a: int, b: int, c: int, d: int, e: int, f: int, g: int, h: int, i: int) -> float:
-    """9j symbol {a b c; d e f; g h i} as a sum of products of 6j symbols (Edmonds 1957, 6.4.3)."""
+    """9j symbol {a b c; d e f; g h i} as a sum of products of 6j symbols (Edmonds 1957, 6.4.3).
+
+    Args:
+        a: First row, first.
+        b: First row, second.
+        c: First row, third.
+        d: Second row, first.
+        e: Second row, second.
+        f: Second row, third.
+        g: Third row, first.
+        h: Third row, second.
+        i: Third row, third.
+
+    Examples:
+        >>> round(18 * wigner_9j(1, 1, 1, 1, 1, 1, 1, 1, 0), 12)
+        1.0
+    """
     low = max(abs(a - i), abs(d - h), abs(b - f))
     high = min(a + i, d + h, b + f)
     return sum(
@@ -110,6 +151,17 @@ def gaunt_coefficient(l1: int, l2: int, l3: int) -> float:
 
     :math:`g = \sqrt{(2l_1+1)(2l_2+1)(2l_3+1)/4\pi}\,|3j(l_1 l_2 l_3; 0 0 0)|`, zero iff l1+l2+l3 is
     odd or the triangle fails.
+
+    Args:
+        l1: Degree of input 1.
+        l2: Degree of input 2.
+        l3: Degree of the output.
+
+    Examples:
+        >>> gaunt_coefficient(1, 1, 1)
+        0.0
+        >>> round(gaunt_coefficient(1, 1, 2), 6)
+        0.690988
     """
     return _size(l1, l2, l3) * abs(wigner_3j_symbol(l1, l2, l3, 0, 0, 0))
 
@@ -119,6 +171,17 @@ def bracket_coefficient(l1: int, l2: int, l3: int) -> float:
 
     :math:`k = \sqrt{(2l_1+1)(2l_2+1)(2l_3+1)/4\pi}\,\sqrt{l_1(l_1+1)l_2(l_2+1)}\,
     |3j(l_1 l_2 l_3; 1\,{-1}\,0)|`, zero iff l1+l2+l3 is even or the triangle fails.
+
+    Args:
+        l1: Degree of input 1.
+        l2: Degree of input 2.
+        l3: Degree of the output.
+
+    Examples:
+        >>> bracket_coefficient(1, 1, 2)
+        0.0
+        >>> round(bracket_coefficient(1, 1, 1), 6)
+        1.196827
     """
     if (l1 + l2 + l3) % 2 == 0:
         return 0.0
@@ -136,6 +199,10 @@ def couplings(l1: int, l2: int) -> tuple[Tensor, ...]:
 
     Returns:
         One float64 tensor of shape (2 l1 + 1, 2 l2 + 1, 2 l3 + 1) for each l3. Cached: read-only.
+
+    Examples:
+        >>> [tuple(w.shape) for w in couplings(1, 1)]
+        [(3, 3, 1), (3, 3, 3), (3, 3, 5)]
     """
     top = l1 + l2
     nodes = sphere.grid(top + 1, 2 * top + 1)
@@ -178,12 +245,22 @@ def _pattern(l1: int, l2: int, l3: int) -> Tensor:
 def clebsch_gordan(l1: int, l2: int, l3: int) -> Tensor:
     """Real coupling coefficients, equal to ``e3nn.o3.wigner_3j(l1, l2, l3)``.
 
+    Args:
+        l1: Degree of input 1.
+        l2: Degree of input 2.
+        l3: Degree of the output.
+
     Returns:
         Float64 tensor of shape (2 l1 + 1, 2 l2 + 1, 2 l3 + 1) with unit Frobenius norm, components
         ordered m = -l..l. Cached and shared: read-only.
 
     Raises:
         ValueError: If ``|l1 - l2| <= l3 <= l1 + l2`` does not hold.
+
+    Examples:
+        >>> w = clebsch_gordan(1, 1, 1)  # the cross product over sqrt(6)
+        >>> round(float(w[0, 1, 2]) * 6**0.5, 12)
+        1.0
     """
     if not _triangle(l1, l2, l3):
         raise ValueError(f"l3 must be between |l1 - l2| and l1 + l2, got ({l1}, {l2}, {l3})")
@@ -191,7 +268,13 @@ def clebsch_gordan(l1: int, l2: int, l3: int) -> Tensor:
 
 
 def random_rotations(count: int, generator: torch.Generator) -> Tensor:
-    """Uniformly distributed rotation matrices, float64, shape (count, 3, 3)."""
+    """Uniformly distributed rotation matrices, float64, shape (count, 3, 3).
+
+    Examples:
+        >>> turns = random_rotations(2, torch.Generator().manual_seed(0))
+        >>> torch.allclose(turns @ turns.mT, torch.eye(3, dtype=torch.float64))
+        True
+    """
     q = torch.randn(count, 4, dtype=torch.float64, generator=generator)
     w, x, y, z = (q / q.norm(dim=1, keepdim=True)).unbind(1)
     rows = [
@@ -203,7 +286,12 @@ def random_rotations(count: int, generator: torch.Generator) -> Tensor:
 
 
 def axis_rotation(axis: Sequence[float], angle: float) -> Tensor:
-    """Rotation matrix about a unit vector by an angle in radians, float64, shape (3, 3)."""
+    """Rotation matrix about a unit vector by an angle in radians, float64, shape (3, 3).
+
+    Examples:
+        >>> axis_rotation((0, 0, 1), pi / 2).round().tolist()
+        [[0.0, -1.0, 0.0], [1.0, 0.0, 0.0], [0.0, 0.0, 1.0]]
+    """
     x, y, z = axis
     cross = torch.tensor([[0, -z, y], [z, 0, -x], [-y, x, 0]], dtype=torch.float64)
     turn = torch.tensor(angle, dtype=torch.float64)
@@ -219,6 +307,11 @@ def wigner_d(lmax: int, rotations: Tensor) -> list[Tensor]:
 
     Returns:
         For each degree l a float64 tensor of shape (k, 2 l + 1, 2 l + 1).
+
+    Examples:
+        >>> turn = axis_rotation((0.6, 0.0, 0.8), 0.3)
+        >>> torch.allclose(wigner_d(2, turn[None])[1][0], turn)  # degree 1 is (x, y, z)
+        True
     """
     nodes = sphere.grid(lmax + 1, 2 * lmax + 1)
     points = sphere.grid_points(nodes)
@@ -230,29 +323,6 @@ def wigner_d(lmax: int, rotations: Tensor) -> list[Tensor]:
             part = slice(l * l, (l + 1) ** 2)
             matrices[l].append(turned[..., part].flatten(0, 1).T @ fixed[..., part].flatten(0, 1))
     return [torch.stack(of_degree) for of_degree in matrices]
-
-
-def represent(irreps: Sequence[tuple[int, Ir]], degrees: list[Tensor], inverted: Tensor) -> Tensor:
-    """Representation matrices of group elements on ``irreps``.
-
-    Args:
-        irreps: (multiplicity, irrep) pairs in the order of the features.
-        degrees: Wigner matrices by degree, from :func:`wigner_d`, of k rotations.
-        inverted: Whether each element holds the inversion, bool, shape (k,).
-
-    Returns:
-        Float64 tensor of shape (k, dim, dim), block diagonal.
-    """
-    sign = torch.where(inverted, -1.0, 1.0).to(torch.float64).reshape(-1, 1, 1)
-    blocks = [
-        degrees[ir.l] * (sign if ir.p == -1 else 1.0) for mul, ir in irreps for _ in range(mul)
-    ]
-    return torch.stack([torch.block_diag(*parts) for parts in zip(*blocks, strict=True)])
-
-
-def count_couplings(l1: int, l2: int, l3: int) -> int:
-    """Number of non-zero coupling coefficients of one triple."""
-    return int((clebsch_gordan(l1, l2, l3).abs() > ZERO).sum())
 
 
 ZERO = 1e-12

@@ -27,6 +27,10 @@ class Grid(NamedTuple):
         alpha: Longitudes, shape (res_alpha,).
         weights: Quadrature weight of each point of a row, shape (res_beta,); they add up to
             4 pi over the whole grid.
+
+    Examples:
+        >>> round(float(grid(3, 5).weights.sum() * 5) / torch.pi, 12)
+        4.0
     """
 
     beta: Tensor
@@ -41,7 +45,12 @@ class Grid(NamedTuple):
 
 @cache
 def grid(res_beta: int, res_alpha: int) -> Grid:
-    """Grid with the given numbers of rows and columns. Cached: read-only."""
+    """Grid with the given numbers of rows and columns. Cached: read-only.
+
+    Examples:
+        >>> grid(3, 5).shape
+        (3, 5)
+    """
     cos_beta, weights = np.polynomial.legendre.leggauss(res_beta)
     beta = torch.from_numpy(np.arccos(cos_beta))
     alpha = 2 * torch.pi * torch.arange(res_alpha, dtype=torch.float64) / res_alpha
@@ -54,6 +63,15 @@ def exact_resolution(l1: int, l2: int, l3: int) -> tuple[int, int]:
     The integral over alpha needs l1 + l2 + l3 + 1 columns so that frequency |m1| + |m2| does not
     alias into |m3| <= l3. What is left is a polynomial of degree l1 + l2 + l3 in cos(beta), whose
     odd powers vanish by symmetry of the nodes. One row or column less is wrong by percents.
+
+    Args:
+        l1: Largest degree of f.
+        l2: Largest degree of h.
+        l3: Largest degree that is read.
+
+    Examples:
+        >>> exact_resolution(2, 2, 4)
+        (5, 9)
     """
     total = l1 + l2 + l3
     return total // 2 + 1, total + 1
@@ -64,6 +82,10 @@ def legendre(lmax: int, beta: Tensor) -> Tensor:
 
     Returns:
         Float64 tensor of shape (lmax + 1, lmax + 1, len(beta)), zero where m > l.
+
+    Examples:
+        >>> legendre(2, grid(3, 1).beta).shape
+        torch.Size([3, 3, 3])
     """
     cos, sin = torch.cos(beta), torch.sin(beta)
     return _legendre(lmax, cos, sin)
@@ -85,7 +107,12 @@ def _legendre(lmax: int, cos: Tensor, sin: Tensor) -> Tensor:
 
 
 def legendre_derivative(lmax: int, beta: Tensor) -> Tensor:
-    """Derivatives dP[l, m] / d beta, shape as :func:`legendre`; ``beta`` must avoid the poles."""
+    """Derivatives dP[l, m] / d beta, shape as :func:`legendre`; ``beta`` must avoid the poles.
+
+    Examples:
+        >>> legendre_derivative(1, torch.tensor([0.5], dtype=torch.float64))[0].tolist()
+        [[0.0], [0.0]]
+    """
     table = legendre(lmax, beta)
     out = torch.zeros_like(table)
     m = torch.arange(lmax + 1, dtype=torch.float64).reshape(-1, 1)
@@ -96,7 +123,12 @@ def legendre_derivative(lmax: int, beta: Tensor) -> Tensor:
 
 
 def azimuth(lmax: int, alpha: Tensor) -> Tensor:
-    """Rows m = -lmax..lmax of sqrt2 sin|m|a, 1, sqrt2 cos ma; shape (2 lmax + 1, *alpha.shape)."""
+    """Rows m = -lmax..lmax of sqrt2 sin|m|a, 1, sqrt2 cos ma; shape (2 lmax + 1, *alpha.shape).
+
+    Examples:
+        >>> azimuth(1, torch.zeros(1, dtype=torch.float64)).flatten().tolist()
+        [0.0, 1.0, 1.414...]
+    """
     m = torch.arange(1, lmax + 1, dtype=torch.float64).reshape(-1, *[1] * alpha.ndim)
     sines = 2**0.5 * torch.sin(m * alpha)
     return torch.cat([sines.flip(0), torch.ones(1, *alpha.shape, dtype=torch.float64),
@@ -104,14 +136,24 @@ def azimuth(lmax: int, alpha: Tensor) -> Tensor:
 
 
 def azimuth_derivative(lmax: int, alpha: Tensor) -> Tensor:
-    """Derivatives of :func:`azimuth` by alpha, same shape."""
+    """Derivatives of :func:`azimuth` by alpha, same shape.
+
+    Examples:
+        >>> azimuth_derivative(1, torch.zeros(1, dtype=torch.float64)).abs().flatten().tolist()
+        [1.414..., 0.0, 0.0]
+    """
     m = torch.arange(-lmax, lmax + 1, dtype=torch.float64).reshape(-1, *[1] * alpha.ndim)
     # d/da sin|m|a = |m| cos|m|a and d/da cos ma = -m sin ma: each row is -m times its mirror.
     return -m * azimuth(lmax, alpha).flip(0)
 
 
 def degrees_orders(lmax: int) -> tuple[Tensor, Tensor]:
-    """Degree l and order m of each component of 0..lmax, in the order of e3nn."""
+    """Degree l and order m of each component of 0..lmax, in the order of e3nn.
+
+    Examples:
+        >>> [x.tolist() for x in degrees_orders(1)]
+        [[0, 1, 1, 1], [0, -1, 0, 1]]
+    """
     l = torch.cat([torch.full((2 * l + 1,), l) for l in range(lmax + 1)])
     m = torch.cat([torch.arange(-l, l + 1) for l in range(lmax + 1)])
     return l, m
@@ -126,6 +168,11 @@ def spherical_harmonics(lmax: int, points: Tensor) -> Tensor:
 
     Returns:
         Float64 tensor of shape (..., (lmax + 1)^2).
+
+    Examples:
+        >>> north = torch.tensor([0.0, 1.0, 0.0], dtype=torch.float64)  # the polar axis is y
+        >>> (spherical_harmonics(1, north) ** 2 * 4 * torch.pi).round(decimals=9).tolist()
+        [1.0, 0.0, 3.0, 0.0]
     """
     x, y, z = points.unbind(-1)
     table = _legendre(lmax, y, torch.sqrt(x * x + z * z))
@@ -135,7 +182,12 @@ def spherical_harmonics(lmax: int, points: Tensor) -> Tensor:
 
 
 def grid_points(nodes: Grid) -> Tensor:
-    """Unit vectors of all grid points, shape (res_beta, res_alpha, 3)."""
+    """Unit vectors of all grid points, shape (res_beta, res_alpha, 3).
+
+    Examples:
+        >>> grid_points(grid(2, 3)).shape
+        torch.Size([2, 3, 3])
+    """
     beta, alpha = torch.meshgrid(nodes.beta, nodes.alpha, indexing="ij")
     return torch.stack(
         [torch.sin(beta) * torch.sin(alpha), torch.cos(beta), torch.sin(beta) * torch.cos(alpha)],
@@ -144,7 +196,12 @@ def grid_points(nodes: Grid) -> Tensor:
 
 
 def legendre_by_order(lmax: int, table: Tensor) -> Tensor:
-    """Rearrange a table (l, m >= 0, n) into rows (m = -lmax..lmax, l, n), zero where |m| > l."""
+    """Rearrange a table (l, m >= 0, n) into rows (m = -lmax..lmax, l, n), zero where |m| > l.
+
+    Examples:
+        >>> legendre_by_order(2, legendre(2, grid(3, 1).beta)).shape
+        torch.Size([5, 3, 3])
+    """
     return table[:, torch.arange(-lmax, lmax + 1).abs()].transpose(0, 1).contiguous()
 
 
@@ -152,12 +209,16 @@ def legendre_by_order(lmax: int, table: Tensor) -> Tensor:
 def torus_series(lmax: int) -> Tensor:
     """Fourier series in beta of the Legendre functions, continued to the whole circle.
 
-    P[l, |m|](t) is a cosine series where m is even and a sine series where it is odd, and holds
+    ``P[l, |m|](t)`` is a cosine series where m is even and a sine series where it is odd, and holds
     only frequencies u with u = l mod 2.
 
     Returns:
         Float64 tensor of shape (2 lmax + 1, lmax + 1, lmax + 1): coefficient of cos(ut) or sin(ut),
         indexed (m, l, u). Cached: read-only.
+
+    Examples:
+        >>> torus_series(2).shape
+        torch.Size([5, 3, 3])
     """
     points = 2 * lmax + 2
     t = 2 * torch.pi * (torch.arange(points, dtype=torch.float64) + 0.5) / points
@@ -178,8 +239,12 @@ def torus_moments(lmax: int, max_frequency: int) -> Tensor:
 
     Returns:
         Float64 tensor of shape (2 lmax + 1, lmax + 1, max_frequency + 1), indexed (m, l, u):
-        the integral over t in 0..pi of P[l, |m|](t) cos(ut) sin(t) for m even, sin(ut) for m odd.
-        Cached: read-only.
+        the integral over t in 0..pi of ``P[l, |m|](t) cos(ut) sin(t)`` for m even, with sin(ut)
+        for m odd. Cached: read-only.
+
+    Examples:
+        >>> torus_moments(2, 4).shape
+        torch.Size([5, 3, 5])
     """
     # The integrand is a polynomial of degree <= lmax + max_frequency in cos t.
     nodes = grid((lmax + max_frequency) // 2 + 2, 1)

@@ -107,7 +107,14 @@ def warm_up(
     seconds: float = WARMUP_S,
     calls: int = WARMUP_CALLS,
 ) -> WarmUp:
-    """Call until ``calls`` calls and ``seconds`` have passed (2 calls if a call takes longer)."""
+    """Call until ``calls`` calls and ``seconds`` have passed (2 calls if a call takes longer).
+
+    Args:
+        call: What is timed.
+        clock: Seconds on a host clock.
+        seconds: To pass at the least.
+        calls: Calls at the least.
+    """
     first = _timed(call, 1, clock).wall_s
     spent, last, count = 0.0, first, 0
     while spent < seconds or (count < calls and spent < 4 * seconds):
@@ -123,7 +130,13 @@ def group_size(call_s: float) -> int:
 
 
 def time_block(call: Call, group: int = 1, clock: Clock = time.perf_counter) -> Block:
-    """Time one block: at least 4 ms and 12 calls, or 3 calls once 100 ms have passed."""
+    """Time one block: at least 4 ms and 12 calls, or 3 calls once 100 ms have passed.
+
+    Args:
+        call: What is timed.
+        group: Calls timed together.
+        clock: Seconds on a host clock.
+    """
     if call.prepare is not None:
         # Only the first call of a group would meet what was prepared.
         group = 1
@@ -190,6 +203,13 @@ def time_rounds(
     """Time rounds for ever; the random order makes drift of the machine a fair coin.
 
     Stops early, without the unfinished round, once ``cancelled()`` is true.
+
+    Args:
+        calls: One a slot.
+        groups: Calls timed together, for each slot.
+        rng: Of the order.
+        clock: Seconds on a host clock.
+        cancelled: Asked before each block whether to stop.
     """
     slots = list(range(len(calls)))
     while True:

@@ -35,6 +35,13 @@ class EquivarianceError:
         per_element: One error for each group element.
         inverted: Whether the group element holds the inversion.
         gate: Largest ``max`` of an equivariant product in this dtype.
+
+    Examples:
+        >>> from etp import measure, products
+        >>> tp = products.get("cg-sparse")("0e+1o", "0e+1o")
+        >>> error = measure.equivariance_error(tp, elements=2)
+        >>> error.passed, error.inverted
+        (True, (False, True))
     """
 
     max: float
@@ -60,8 +67,21 @@ def equivariance_error(
 ) -> EquivarianceError:
     """Measure the error of ``tp`` over ``elements`` group elements and ``batch`` inputs.
 
+    Args:
+        tp: A product, or a convolution on a graph.
+        dtype: What it computes in.
+        elements: Random group elements; every second one holds the inversion, under O(3).
+        batch: Samples.
+        seed: Of inputs and rotations.
+
     Raises:
         ValueError: If ``elements`` or ``batch`` is below 1.
+
+    Examples:
+        >>> from etp import measure, products
+        >>> tp = products.get("cg-sparse")("0e+1o", "0e+1o")
+        >>> measure.equivariance_error(tp).max < 1e-12
+        True
     """
     if elements < 1 or batch < 1:
         raise ValueError(f"elements and batch must be at least 1, got {elements} and {batch}")

@@ -68,13 +68,25 @@ class OnGraph(nn.Module):
     def random_inputs(
         self, batch: int, generator: torch.Generator, dtype: torch.dtype = torch.float64
     ) -> tuple[Tensor, Tensor]:
-        """Draw features of the nodes of ``batch`` edges, and of these edges."""
+        """Draw features of the nodes of ``batch`` edges, and of these edges.
+
+        Args:
+            batch: Edges.
+            generator: Of what is drawn.
+            dtype: Of what is drawn.
+        """
         x, _ = self.per_edge.random_inputs(self.nodes(batch), generator, dtype)
         _, y = self.per_edge.random_inputs(batch, generator, dtype)
         return x, y
 
     def timed_inputs(self, x: Tensor, y: Tensor, weights: Tensor | None = None) -> tuple[Any, ...]:
-        """Inputs of :meth:`timed_call`; the graph is made before the clock starts."""
+        """Inputs of :meth:`timed_call`; the graph is made before the clock starts.
+
+        Args:
+            x: Features of nodes.
+            y: Features of edges.
+            weights: Weights, or None.
+        """
         self.graph(y.shape[0])
         return (x, y) if weights is None else (x, y, weights)
 
@@ -88,7 +100,13 @@ class OnGraph(nn.Module):
         return z
 
     def cost(self, batch: int, itemsize: int, weights: Weights = "none") -> Cost:
-        """Multiply-adds and minimal bytes of one call on ``batch`` edges."""
+        """Multiply-adds and minimal bytes of one call on ``batch`` edges.
+
+        Args:
+            batch: Edges.
+            itemsize: Bytes of a number.
+            weights: Whether there are weights, and whether each edge has its own.
+        """
         return self.convolution.cost(self.nodes(batch), batch, itemsize, weights)
 
 

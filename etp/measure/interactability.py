@@ -35,7 +35,14 @@ class Measured:
 
 
 def interactions(tp: TensorProduct, *, seed: int = 0) -> set[Triple]:
-    """Measured set of (ir_in1, ir_in2, ir_out) that interact."""
+    """Measured set of (ir_in1, ir_in2, ir_out) that interact.
+
+    Examples:
+        >>> from etp import measure, products
+        >>> tp = products.get("gaunt-grid")("1o", "1o")
+        >>> sorted(str(ir_out) for _, _, ir_out in measure.interactions(tp))
+        ['0e', '2e']
+    """
     return {
         (ir1, ir2, ir_out)
         for ir_out, pairs in measured_coefficients(tp, seed=seed).copies
@@ -44,7 +51,13 @@ def interactions(tp: TensorProduct, *, seed: int = 0) -> set[Triple]:
 
 
 def allowed_paths(tp: TensorProduct) -> set[Triple]:
-    """Triples that the selection rules allow for the inputs and that the filter keeps."""
+    """Triples that the selection rules allow for the inputs and that the filter keeps.
+
+    Examples:
+        >>> from etp import measure, products
+        >>> len(measure.allowed_paths(products.get("gaunt-grid")("1o", "1o")))
+        3
+    """
     return {
         (a, b, c)
         for a in tp.irs_in1
@@ -59,6 +72,12 @@ def measured_coefficients(tp: TensorProduct, *, seed: int = 0) -> Measured:
 
     Raises:
         ValueError: If an output is no combination of couplings, so not rotation equivariant.
+
+    Examples:
+        >>> from etp import measure, products
+        >>> fitted = measure.measured_coefficients(products.get("cg-sparse")("1o", "1o"))
+        >>> [str(ir_out) for ir_out, pairs in fitted.copies], fitted.residual < 1e-12
+        (['0e', '1e', '2e'], True)
     """
     pairs = [(ir1, ir2) for ir1 in dict.fromkeys(ir for _, ir in tp.irreps_in1)
              for ir2 in dict.fromkeys(ir for _, ir in tp.irreps_in2)]  # fmt: skip

@@ -24,6 +24,10 @@ class Memory:
     Attributes:
         peak_bytes: Largest sum of tensors alive at once that the call allocated, output included.
         table_bytes: The product's own tables.
+
+    Examples:
+        >>> Memory(peak_bytes=640, table_bytes=0).peak_bytes
+        640
     """
 
     peak_bytes: int
@@ -40,7 +44,23 @@ def peak_memory(
     weights: Weights = "none",
     seed: int = 0,
 ) -> Memory:
-    """Follow the allocations of one untimed call, after a first one that builds what is cached."""
+    """Follow the allocations of one untimed call, after a first one that builds what is cached.
+
+    Args:
+        tp: A product, or a convolution on a graph.
+        batch: Samples, or edges.
+        dtype: What it computes in.
+        device: ``"cpu"`` or ``"cuda:N"``.
+        direction: Forward alone, or with derivatives.
+        weights: Whether there are weights, and whether each sample has its own.
+        seed: Of inputs and weights.
+
+    Examples:
+        >>> from etp import measure, products
+        >>> tp = products.get("cg-sparse")("0e+1o", "0e+1o")
+        >>> measure.peak_memory(tp, batch=10).peak_bytes >= 4 * 10 * tp.irreps_out.dim
+        True
+    """
     x1, x2, free = draw(tp, batch, dtype, device, weights, seed)
     call = make_call(tp.to(device), x1, x2, direction, weights=free)
     call.run()

@@ -19,13 +19,25 @@ from etp.product.base import TensorProduct
 
 @cache
 def wigner_3j(l1: int, l2: int, l3: int) -> Tensor:
-    """e3nn's coefficients in float64. Cached: read-only."""
+    """e3nn's coefficients in float64. Cached: read-only.
+
+    Args:
+        l1: Degree of input 1.
+        l2: Degree of input 2.
+        l3: Degree of the output.
+    """
     found: Tensor = o3.wigner_3j(l1, l2, l3, dtype=torch.float64)
     return found
 
 
 def by_irrep(x: Tensor, irreps: o3.Irreps, layout: Layout = "mul_ir") -> dict[o3.Irrep, Tensor]:
-    """Split features (N, dim) into one tensor (N, copies, 2 l + 1) for each irrep."""
+    """Split features (N, dim) into one tensor (N, copies, 2 l + 1) for each irrep.
+
+    Args:
+        x: Features, (N, dim).
+        irreps: Their irreps.
+        layout: Order within a block: channels or components first.
+    """
     found: dict[o3.Irrep, list[Tensor]] = {}
     for (_, ir), block in zip(irreps, blocks_of(x, irreps, layout), strict=True):
         found.setdefault(ir, []).append(block)
@@ -33,7 +45,13 @@ def by_irrep(x: Tensor, irreps: o3.Irreps, layout: Layout = "mul_ir") -> dict[o3
 
 
 def blocks_of(x: Tensor, irreps: o3.Irreps, layout: Layout = "mul_ir") -> list[Tensor]:
-    """Split features (N, dim) into their blocks, each (N, copies, 2 l + 1)."""
+    """Split features (N, dim) into their blocks, each (N, copies, 2 l + 1).
+
+    Args:
+        x: Features, (N, dim).
+        irreps: Their irreps.
+        layout: Order within a block: channels or components first.
+    """
     return [
         x[:, part].reshape(len(x), mul, ir.dim)
         if layout == "mul_ir"
@@ -111,7 +129,13 @@ def degrees_of(irreps: o3.Irreps) -> Tensor:
 
 
 def relative_by_degree(error: Tensor, size: Tensor, irreps: o3.Irreps) -> dict[int, float]:
-    """Frobenius norm of ``error`` over that of ``size``, for each degree of the last axis."""
+    """Frobenius norm of ``error`` over that of ``size``, for each degree of the last axis.
+
+    Args:
+        error: (..., irreps.dim).
+        size: What it is relative to, same shape.
+        irreps: Of the last axis.
+    """
     degrees = degrees_of(irreps)
     return {
         l: relative(error[..., degrees == l], size[..., degrees == l])
@@ -131,7 +155,13 @@ TF32_GATE = 5e-3
 
 
 def gate(dtype: torch.dtype, device: torch.device, gates: Mapping[torch.dtype, float]) -> float:
-    """Largest error accepted in ``dtype`` under the present TF32 setting."""
+    """Largest error accepted in ``dtype`` under the present TF32 setting.
+
+    Args:
+        dtype: What is computed in.
+        device: Where.
+        gates: Largest error of each dtype without TF32.
+    """
     tf32 = device.type == "cuda" and torch.get_float32_matmul_precision() != "highest"
     return TF32_GATE if tf32 and dtype == torch.float32 else gates[dtype]
 
@@ -145,6 +175,12 @@ class Agreement:
         median: Median sample.
         per_degree: Error of each output degree over the whole batch.
         gate: Largest ``max`` that counts as agreement in this dtype.
+
+    Examples:
+        >>> from etp import measure, products
+        >>> tp = products.get("cg-sparse")("0e+1o", "0e+1o")
+        >>> measure.agreement(tp).passed
+        True
     """
 
     max: float
@@ -170,6 +206,20 @@ def agreement(
     """Compare ``tp`` with an oracle built from ``e3nn.o3.wigner_3j``, with or without weights.
 
     Inputs are cast to ``dtype`` first: the error is that of the product, not of its inputs.
+
+    Args:
+        tp: A product, or a convolution on a graph.
+        reference: The oracle: (tp, x1, x2, weights) to the output in float64.
+        dtype: What the product computes in.
+        weights: Whether it has weights, and whether each sample has its own.
+        batch: Samples.
+        seed: Of inputs and weights.
+
+    Examples:
+        >>> from etp import measure, products
+        >>> tp = products.get("cg-sparse")("0e+1o", "0e+1o")
+        >>> measure.agreement(tp).max < 1e-12
+        True
     """
     generator = torch.Generator().manual_seed(seed)
     x1, x2 = tp.random_inputs(batch, generator, dtype)

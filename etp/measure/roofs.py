@@ -21,6 +21,11 @@ class Roofline:
         matmul_flops_per_s: Operations per second of a large matrix product, by dtype.
         fresh_bytes_per_s: Bytes written per second to memory that was allocated for it, page
             faults included; None on a GPU, whose allocator keeps its memory.
+
+    Examples:
+        >>> limits = Roofline(copy_bytes_per_s=2e10, matmul_flops_per_s={"float32": 1e11})
+        >>> limits.matmul_flops_per_s["float32"] / limits.copy_bytes_per_s
+        5.0
     """
 
     copy_bytes_per_s: float
@@ -31,7 +36,18 @@ class Roofline:
 def roofline(
     device: str = "cpu", dtypes: tuple[str, ...] = ("float32", "float64"), blocks: int = 5
 ) -> Roofline:
-    """Measure copy bandwidth and matrix-product rate with the threads in force now."""
+    """Measure copy bandwidth and matrix-product rate with the threads in force now.
+
+    Args:
+        device: ``"cpu"`` or ``"cuda:N"``.
+        dtypes: Number types of the matrix products.
+        blocks: Blocks of calls; the best counts.
+
+    Examples:
+        >>> from etp import measure
+        >>> measure.roofline(dtypes=("float32",), blocks=1).copy_bytes_per_s > 0
+        True
+    """
     on_gpu = torch.device(device).type == "cuda"
     numbers, side = (1 << 28, 8192) if on_gpu else (1 << 25, 1024)
     source = torch.ones(numbers, device=device)

@@ -40,6 +40,13 @@ class Runtime:
             same as ``blocks_s``.
         enqueue_share: Share of that time that the host needed to hand the work over; None on a CPU.
         group: Calls timed together.
+
+    Examples:
+        >>> from etp import measure, products
+        >>> tp = products.get("cg-sparse")("0e+1o", "0e+1o")
+        >>> runtime = measure.measure_runtime(tp, batch=8, rounds=2)
+        >>> runtime.q25_s <= runtime.median_s <= runtime.q75_s
+        True
     """
 
     samples_s: tuple[float, ...]
@@ -71,7 +78,14 @@ class Runtime:
     def of_blocks(
         cls, blocks: list[Block], order: list[int], first_call_s: float, origin: float
     ) -> Runtime:
-        """Collect the blocks of one slot."""
+        """Collect the blocks of one slot.
+
+        Args:
+            blocks: One a round.
+            order: Place of the slot within each round.
+            first_call_s: Seconds of the first call.
+            origin: When the run started, on the clock of the blocks.
+        """
         shares = [block.enqueue_share for block in blocks if block.enqueue_share is not None]
         return cls(
             tuple(sample for block in blocks for sample in block.samples_s),
@@ -113,7 +127,16 @@ def draw(
     weights: Weights = "none",
     seed: int = 0,
 ) -> tuple[Tensor, Tensor, Tensor | None]:
-    """Random inputs and weights, on a device."""
+    """Random inputs and weights, on a device.
+
+    Args:
+        tp: What is measured.
+        batch: Samples, or edges.
+        dtype: Of what is drawn.
+        device: Where it lies.
+        weights: Whether there are weights, and whether each sample has its own.
+        seed: Of the generator.
+    """
     generator = torch.Generator().manual_seed(seed)
     x1, x2 = tp.random_inputs(batch, generator, dtype)
     free = tp.random_weights(weights, batch, generator, dtype)
@@ -131,6 +154,14 @@ def make_call(
     """What is timed: the product, or it together with its derivatives by inputs and weights.
 
     A library is called in its own layout, which the inputs are brought to beforehand.
+
+    Args:
+        tp: What is measured.
+        x1: First input, on its device.
+        x2: Second input.
+        direction: Which derivatives are computed too.
+        cache: Whether caches are cold before each call.
+        weights: Free weights, or None.
     """
     with torch.no_grad():
         inputs = tp.timed_inputs(x1, x2, weights)
@@ -237,8 +268,26 @@ def measure_runtime(
     To compare products, time them together in interleaved rounds (:mod:`etp.run.case`): two runs
     minutes apart differ by more than most effects.
 
+    Args:
+        tp: A product, or a convolution on a graph.
+        batch: Samples, or edges.
+        dtype: What it computes in.
+        device: ``"cpu"`` or ``"cuda:N"``.
+        direction: Forward alone, or with derivatives.
+        cache: Whether caches are cold before each call.
+        weights: Whether there are weights, and whether each sample has its own.
+        rounds: Blocks of calls.
+        seed: Of inputs and weights.
+        clock: Seconds on a host clock.
+
     Raises:
         ValueError: If ``batch`` or ``rounds`` is below 1.
+
+    Examples:
+        >>> from etp import measure, products
+        >>> tp = products.get("cg-sparse")("0e+1o", "0e+1o")
+        >>> measure.measure_runtime(tp, batch=8, rounds=2).median_s > 0
+        True
     """
     if batch < 1 or rounds < 1:
         raise ValueError(f"batch and rounds must be at least 1, got {batch} and {rounds}")

@@ -11,7 +11,13 @@ from etp.irreps import Ir, multiplicities, parse_terms
 
 
 def reason(rule: str | None, irreps1: str, irreps2: str) -> str | None:
-    """Why these irreps break a rule; None if they satisfy it, or if there is no rule."""
+    """Why these irreps break a rule; None if they satisfy it, or if there is no rule.
+
+    Args:
+        rule: Name of the rule, or None.
+        irreps1: Irreps of input 1.
+        irreps2: Irreps of input 2.
+    """
     return None if rule is None else RULES[rule](irreps1, irreps2)
 
 

@@ -41,6 +41,11 @@ class Path(NamedTuple):
     """One interaction: which irreps meet, where the result goes, and how strongly.
 
     ``coefficient`` is relative to ``e3nn.o3.wigner_3j`` and never 0.
+
+    Examples:
+        >>> from etp import products
+        >>> products.get("gaunt-grid")("1o", "1o").paths[0]
+        Path(ir_in1=1o, ir_in2=1o, ir_out=0e, coefficient=0.48860251190...)
     """
 
     ir_in1: o3.Irrep
@@ -50,7 +55,13 @@ class Path(NamedTuple):
 
 
 def dense_macs(paths: Iterable[Path]) -> int:
-    """Multiply-adds of an outer product for each pair of irreps, and dense coefficients."""
+    """Multiply-adds of an outer product for each pair of irreps, and dense coefficients.
+
+    Examples:
+        >>> from etp import products
+        >>> dense_macs(products.get("cg-dense")("1o", "1o", filter_ir_out="0e").paths)
+        18
+    """
     paths = tuple(paths)
     pairs = {(path.ir_in1, path.ir_in2) for path in paths}
     outer = sum(a.dim * b.dim for a, b in pairs)
@@ -58,7 +69,13 @@ def dense_macs(paths: Iterable[Path]) -> int:
 
 
 class Cost(NamedTuple):
-    """What one call must do at the least: multiply-adds, and bytes read and written once."""
+    """What one call must do at the least: multiply-adds, and bytes read and written once.
+
+    Examples:
+        >>> cost = Cost(macs=10, bytes=40)
+        >>> cost.flops
+        20
+    """
 
     macs: int
     bytes: int
@@ -119,6 +136,15 @@ class TensorProduct(TableModule, metaclass=Kinds):
     Raises:
         IrrepsError: If an input is not valid, or multiplicities differ.
         ValueError: If no path is left, naming the irreps and the rule that removed them.
+
+    Examples:
+        >>> import torch
+        >>> from etp import products
+        >>> tp = products.get("cg-sparse")("4x0e+4x1o", "4x0e+4x1o", filter_ir_out="1o")
+        >>> tp.channels, str(tp.irreps_out), tp.weight_numel
+        (4, '8x1o', 8)
+        >>> tp(torch.randn(10, 16), torch.randn(10, 16)).shape
+        torch.Size([10, 24])
     """
 
     name: ClassVar[str]
@@ -190,6 +216,11 @@ class TensorProduct(TableModule, metaclass=Kinds):
         """Return the claimed coefficient of a path relative to ``wigner_3j``; 0 if there is none.
 
         Called once the inputs' irreps and ``lmax_out`` are known.
+
+        Args:
+            ir_in1: Irrep of input 1.
+            ir_in2: Irrep of input 2.
+            ir_out: Irrep of the output.
         """
 
     @abstractmethod
@@ -211,11 +242,22 @@ class TensorProduct(TableModule, metaclass=Kinds):
         """Pieces of a path's coefficient that have factors of their own; by default there is one.
 
         Only for products whose weights are per degree.
+
+        Args:
+            ir_in1: Irrep of input 1.
+            ir_in2: Irrep of input 2.
+            ir_out: Irrep of the output.
         """
         yield Split(0, 0, 0, self.coefficient(ir_in1, ir_in2, ir_out))
 
     def multiply_weighted(self, x1: Tensor, x2: Tensor, weights: Tensor) -> Tensor:
-        """:meth:`multiply` with weights (G, factors), row n of the inputs using row n mod G."""
+        """:meth:`multiply` with weights (G, factors), row n of the inputs using row n mod G.
+
+        Args:
+            x1: (N, dim1), one channel.
+            x2: (N, dim2).
+            weights: (G, factors), where G divides N.
+        """
         spread = self.weighting.spread
         if self.weights_per == "degree":
             x1 = scaled(x1, spread(weights, "in1"))
@@ -228,6 +270,11 @@ class TensorProduct(TableModule, metaclass=Kinds):
         By default input 2 is copied U times. A product that ``broadcasts`` makes what it needs of
         input 2 once. Weights are as in :meth:`multiply_weighted`, U or E * U rows; factors of
         input 2 are the same in all U.
+
+        Args:
+            x1: (E * U, dim1), one channel.
+            x2: (E, dim2).
+            weights: U or E * U rows of factors, or None.
         """
         if not self.broadcasts:
             x2 = x2.repeat_interleave(len(x1) // len(x2), dim=0)
@@ -248,6 +295,14 @@ class TensorProduct(TableModule, metaclass=Kinds):
 
         Arguments are those of :class:`etp.product.convolution.Convolution`, checked; there is at
         least one edge.
+
+        Args:
+            x: (nodes, irreps_in1.dim).
+            y: (E, irreps_in2.dim).
+            weights: (E, weight_numel), (weight_numel,) or None.
+            senders: (E,).
+            receivers: (E,).
+            num_nodes: Rows of the output.
         """
         in_chunks = importlib.import_module("etp.product.convolution").in_chunks
         z: Tensor = in_chunks(self, x, y, weights, senders, receivers, num_nodes)
@@ -263,7 +318,13 @@ class TensorProduct(TableModule, metaclass=Kinds):
 
     @classmethod
     def applies(cls, irreps_in1: str | o3.Irreps, irreps_in2: str | o3.Irreps) -> str | None:
-        """Why this product cannot multiply these irreps; None if it can."""
+        """Why this product cannot multiply these irreps; None if it can.
+
+        Examples:
+            >>> from etp import products
+            >>> products.get("cg-sparse").applies("0e+1o", "0e+1o") is None
+            True
+        """
         return applicability.reason(cls.rule, str(irreps_in1), str(irreps_in2))
 
     @classmethod
@@ -334,6 +395,11 @@ class TensorProduct(TableModule, metaclass=Kinds):
         By default :meth:`multiply` on each channel's components, gathered and put back. A kernel
         that reads features as they lie saves both copies. Weights are (N, weight_numel), or any
         shape of weight_numel numbers for all samples.
+
+        Args:
+            x1: (N, irreps_in1.dim).
+            x2: (N, irreps_in2.dim).
+            weights: As above, or None.
         """
         if self._as_they_lie and weights is None:
             return self.multiply(x1, x2)
@@ -349,7 +415,13 @@ class TensorProduct(TableModule, metaclass=Kinds):
     def timed_inputs(
         self, x1: Tensor, x2: Tensor, weights: Tensor | None = None
     ) -> tuple[Tensor, ...]:
-        """Inputs of :meth:`timed_call`, made before the clock starts."""
+        """Inputs of :meth:`timed_call`, made before the clock starts.
+
+        Args:
+            x1: First input.
+            x2: Second input.
+            weights: Free weights, or None.
+        """
         return (x1, x2) if weights is None else (x1, x2, weights)
 
     def timed_call(self, *inputs: Tensor) -> Tensor:
@@ -362,7 +434,18 @@ class TensorProduct(TableModule, metaclass=Kinds):
         return z
 
     def cost(self, batch: int, itemsize: int, weights: Weights = "none") -> Cost:
-        """Multiply-adds and minimal bytes of one call on ``batch`` samples."""
+        """Multiply-adds and minimal bytes of one call on ``batch`` samples.
+
+        Args:
+            batch: Samples in a call.
+            itemsize: Bytes of a number: 4 in float32.
+            weights: Whether there are weights, and whether each sample has its own.
+
+        Examples:
+            >>> from etp import products
+            >>> products.get("cg-sparse")("0e+1o", "0e+1o").cost(batch=10, itemsize=4).bytes
+            960
+        """
         numbers = (self.irreps_in1.dim + self.irreps_in2.dim + self.irreps_out.dim) * batch
         macs = self.run_macs()
         if weights != "none":
@@ -383,7 +466,13 @@ class TensorProduct(TableModule, metaclass=Kinds):
     def random_inputs(
         self, batch: int, generator: torch.Generator, dtype: torch.dtype = torch.float64
     ) -> tuple[Tensor, Tensor]:
-        """Draw typical inputs on the CPU: independent standard normal components."""
+        """Draw typical inputs on the CPU: independent standard normal components.
+
+        Args:
+            batch: Samples.
+            generator: Of what is drawn.
+            dtype: What it is cast to; drawn in float64.
+        """
         dims = (self.irreps_in1.dim, self.irreps_in2.dim)
         x1, x2 = (torch.randn(batch, dim, dtype=torch.float64, generator=generator) for dim in dims)
         return x1.to(dtype), x2.to(dtype)
@@ -399,6 +488,12 @@ class TensorProduct(TableModule, metaclass=Kinds):
 
         ``balanced`` draws nothing: :meth:`etp.product.weighting.Weighting.balanced` for every
         channel.
+
+        Args:
+            weights: Whether there are any, and whether each sample has its own.
+            batch: Samples.
+            generator: Of what is drawn.
+            dtype: What they are cast to; drawn in float64.
         """
         if weights == "none":
             return None

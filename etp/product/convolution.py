@@ -28,6 +28,15 @@ class Convolution(nn.Module):
 
     Raises:
         ValueError: If the product pairs channels.
+
+    Examples:
+        >>> import torch
+        >>> from etp import Convolution, products
+        >>> convolution = Convolution(products.get("cg-sparse")("8x0e+8x1o", "0e+1o"))
+        >>> senders, receivers = torch.tensor([0, 1, 2]), torch.tensor([1, 2, 2])
+        >>> x, y = torch.randn(3, 32), torch.randn(3, 4)
+        >>> convolution(x, y, None, senders, receivers, 3).shape
+        torch.Size([3, 128])
     """
 
     def __init__(self, product: TensorProduct) -> None:
@@ -107,7 +116,14 @@ class Convolution(nn.Module):
             _check_index(name, index, edges, nodes, x.device)
 
     def cost(self, nodes: int, edges: int, itemsize: int, weights: Weights = "none") -> Cost:
-        """Multiply-adds, and minimal bytes: nodes are read and written once, not once an edge."""
+        """Multiply-adds, and minimal bytes: nodes are read and written once, not once an edge.
+
+        Args:
+            nodes: Nodes read and written.
+            edges: Edges walked.
+            itemsize: Bytes of a number.
+            weights: Whether there are weights, and whether each edge has its own.
+        """
         product = self.product
         macs = product.cost(edges, itemsize, weights).macs
         macs += edges * product.irreps_out.dim
@@ -146,7 +162,17 @@ def in_chunks(
     receivers: Tensor,
     num_nodes: int,
 ) -> Tensor:
-    """Convolve with a product's own algorithm, chunk by chunk."""
+    """Convolve with a product's own algorithm, chunk by chunk.
+
+    Args:
+        product: An edge product.
+        x: Features of the nodes, (N, irreps_in1.dim).
+        y: Features of the edges, (E, irreps_in2.dim).
+        weights: (E, weight_numel), (weight_numel,) or None.
+        senders: Node that each edge reads, (E,).
+        receivers: Node that each edge is added to, (E,).
+        num_nodes: Nodes of the output.
+    """
     ways: list[Access] = [Nodes(senders, len(x)), Edges()]
     tensors = [x, y]
     if weights is not None:

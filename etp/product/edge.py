@@ -333,7 +333,13 @@ class Group(TableModule):
         self.register_buffer("weight_source", chosen.flatten(), persistent=False)
 
     def forward(self, x1: Tensor, x2: Tensor, weights: Tensor | None) -> Tensor:
-        """Rows (E, in1.dim), (E, in2.dim) and weights to (E, components of these channels)."""
+        """Rows (E, in1.dim), (E, in2.dim) and weights to (E, components of these channels).
+
+        Args:
+            x1: (E, in1.dim).
+            x2: (E, in2.dim).
+            weights: (E, weight_numel), (weight_numel,) or None.
+        """
         source, present = self.optional_index("source"), self.optional_index("present")
         rows = x1 if source is None else x1.index_select(1, source)
         if present is not None:

@@ -50,6 +50,12 @@ def are_rows(x1: Tensor, x2: Tensor, widths: Sequence[int], device: torch.device
     """Whether the inputs are two matrices that fit, and as many rows: the usual call, at a glance.
 
     What does not pass is looked at again by :func:`check_inputs`.
+
+    Args:
+        x1: First input.
+        x2: Second input.
+        widths: Components of both inputs and the output.
+        device: Where the product is.
     """
     if not (isinstance(x1, Tensor) and isinstance(x2, Tensor)):
         return False
@@ -73,6 +79,12 @@ def check_inputs(
     device: torch.device,
 ) -> None:
     """Refuse features that do not fit; ``widths`` are the dimensions of ``irreps``.
+
+    Args:
+        inputs: Both.
+        irreps: Theirs.
+        widths: Dimensions of ``irreps`` and of the output.
+        device: Where the product is.
 
     Raises:
         ValueError: Saying what must hold.
@@ -101,6 +113,11 @@ def check_inputs(
 def batch_shape(x1: Tensor, x2: Tensor, weights: Tensor | None) -> torch.Size:
     """Leading axes of the output.
 
+    Args:
+        x1: First input.
+        x2: Second input.
+        weights: Free weights, or None.
+
     Raises:
         ValueError: If those of the inputs do not broadcast.
     """
@@ -118,7 +135,13 @@ def batch_shape(x1: Tensor, x2: Tensor, weights: Tensor | None) -> torch.Size:
 def promoted(
     x1: Tensor, x2: Tensor, weights: Tensor | None
 ) -> tuple[Tensor, Tensor, Tensor | None]:
-    """All in the widest of their floating point dtypes, as PyTorch's own operators promote."""
+    """All in the widest of their floating point dtypes, as PyTorch's own operators promote.
+
+    Args:
+        x1: First input.
+        x2: Second input.
+        weights: Free weights, or None.
+    """
     given = [x for x in (x1, x2, weights) if isinstance(x, Tensor)]
     if not all(x.dtype.is_floating_point for x in given) or len({x.dtype for x in given}) == 1:
         return x1, x2, weights

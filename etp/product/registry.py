@@ -15,6 +15,14 @@ def register(cls: type[P]) -> type[P]:
 
     Raises:
         ValueError: If something that every product needs is missing, or the name is taken.
+
+    Examples:
+        >>> from etp.product import TensorProduct
+        >>> class Half(TensorProduct):
+        ...     name = "half"
+        >>> register(Half)
+        Traceback (most recent call last):
+        ValueError: Half has no coefficient, multiply
     """
     absent = [] if isinstance(getattr(cls, "name", None), str) else ["name"]
     absent += sorted(cls.__abstractmethods__)

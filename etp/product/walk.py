@@ -39,7 +39,13 @@ class Nodes:
         return like.new_zeros(self.count, *like.shape[1:])
 
     def write(self, out: Tensor, part: Tensor, edges: slice) -> None:
-        """Add what some edges give."""
+        """Add what some edges give.
+
+        Args:
+            out: What is written to.
+            part: What the chunk gave.
+            edges: Edges of the chunk.
+        """
         out.index_add_(0, self.index[edges], part)
 
 
@@ -55,7 +61,13 @@ class Edges:
         return like.new_empty(edges, *like.shape[1:])
 
     def write(self, out: Tensor, part: Tensor, edges: slice) -> None:
-        """Write the rows of some edges."""
+        """Write the rows of some edges.
+
+        Args:
+            out: What is written to.
+            part: What the chunk gave.
+            edges: Edges of the chunk.
+        """
         out[edges] = part
 
 
@@ -71,7 +83,13 @@ class Whole:
         return torch.zeros_like(like)
 
     def write(self, out: Tensor, part: Tensor, edges: slice) -> None:
-        """Add what some edges give."""
+        """Add what some edges give.
+
+        Args:
+            out: What is written to.
+            part: What the chunk gave.
+            edges: Edges of the chunk.
+        """
         out += part
 
 

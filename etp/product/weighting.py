@@ -144,7 +144,13 @@ class Weighting:
         return torch.exp(torch.linalg.lstsq(uses, logs[:, None], driver="gelsd").solution[:, 0])
 
     def spread(self, rows: Tensor, side: Side, number: int = 0) -> Tensor:
-        """(G, factors) to (G, components of a side): the factor of each component."""
+        """(G, factors) to (G, components of a side): the factor of each component.
+
+        Args:
+            rows: (G, factors).
+            side: ``"in1"``, ``"in2"`` or ``"out"``.
+            number: Which factors of a component, where it has several.
+        """
         return rows.index_select(-1, self._owner.index(f"weights_{side}_{number}"))
 
 
@@ -156,7 +162,13 @@ def met(f: Tensor, h: Tensor) -> Tensor:
 
 
 def of_second(weights: Tensor, x1: Tensor, x2: Tensor) -> Tensor:
-    """Rows of weights for the rows of input 2, where each meets several of input 1."""
+    """Rows of weights for the rows of input 2, where each meets several of input 1.
+
+    Args:
+        weights: (G, factors).
+        x1: Rows of input 1.
+        x2: Rows of input 2; they divide those of input 1.
+    """
     return weights[:: len(x1) // len(x2)]
 
 
@@ -169,6 +181,11 @@ def scaled(x: Tensor, factors: Tensor) -> Tensor:
 
 def check(weights: Tensor, like: Tensor, numel: int) -> None:
     """Refuse weights that do not fit.
+
+    Args:
+        weights: (numel,) or (..., numel).
+        like: Input whose dtype and device they must have.
+        numel: Weights of all channels.
 
     Raises:
         ValueError: Saying what must hold.

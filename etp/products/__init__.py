@@ -23,12 +23,24 @@ def _discover() -> dict[Path, str]:
 
 
 def not_loaded() -> dict[Path, str]:
-    """Files of the user's own (``ETP_PRODUCTS``) that failed, and why."""
+    """Files of the user's own (``ETP_PRODUCTS``) that failed, and why.
+
+    Examples:
+        >>> from etp import products
+        >>> products.not_loaded()
+        {}
+    """
     return dict(_discover())
 
 
 def names() -> list[str]:
-    """Names of all registered products, families together."""
+    """Names of all registered products, families together.
+
+    Examples:
+        >>> from etp import products
+        >>> {"cg-sparse", "gaunt-grid", "matrix"} <= set(products.names())
+        True
+    """
     _discover()
     return list(registry())
 
@@ -38,6 +50,14 @@ def get(name: str) -> type[TensorProduct]:
 
     Raises:
         ValueError: If there is none; the message holds the closest name and all known ones.
+
+    Examples:
+        >>> from etp import products
+        >>> products.get("cg-sparse")("1o", "1o")
+        ClebschGordanSparse(1x1o x 1x1o -> 1x0e+1x1e+1x2e)
+        >>> products.get("cg-spars")
+        Traceback (most recent call last):
+        ValueError: no tensor product 'cg-spars'; did you mean 'cg-sparse'? known: ...
     """
     _discover()
     known = registry()
@@ -50,5 +70,11 @@ def get(name: str) -> type[TensorProduct]:
 
 
 def available() -> list[str]:
-    """Names of the products that can run here."""
+    """Names of the products that can run here.
+
+    Examples:
+        >>> from etp import products
+        >>> set(products.available()) <= set(products.names())
+        True
+    """
     return [name for name in names() if get(name).unavailable() is None]

@@ -81,7 +81,15 @@ class Jobs(Database):
         owner: str = "",
         estimate_s: float | None = None,
     ) -> None:
-        """Remember a new job, queued."""
+        """Remember a new job, queued.
+
+        Args:
+            job_id: Its id.
+            title: In a few words.
+            cases: What to measure.
+            owner: Who asks.
+            estimate_s: Seconds that it is expected to take.
+        """
         now = time.time()
         values = [job_id, title, owner, json.dumps(list(cases)), "queued", estimate_s, now, now]
         self.write(

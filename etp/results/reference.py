@@ -21,7 +21,12 @@ PATH = DATA / "reference.jsonl.gz"
 
 @cache
 def reference_rows() -> list[Row]:
-    """Rows of the bundled results."""
+    """Rows of the bundled results.
+
+    Examples:
+        >>> {row.status for row in reference_rows()} <= {"ok", "invalid", "failed"}
+        True
+    """
     return _read(PATH)
 
 

@@ -55,6 +55,14 @@ class Row(Mapping[str, Any]):
         job: Run that it belongs to, None for a row in a file.
         group: Interleaved rounds that it was timed in, None outside of such.
         schema: Version of the form.
+
+    Examples:
+        >>> from etp.problem import Problem
+        >>> problem = Problem.of_setting("MIMO", 1).as_dict()
+        >>> cost = {"macs": 1, "bytes": 4, "flops": 2}
+        >>> row = Row.new(problem, "mine", "cost", cost, {"cpu": "x"})
+        >>> Row.read(row.as_dict()) == row
+        True
     """
 
     id: str
@@ -94,7 +102,17 @@ class Row(Mapping[str, Any]):
         badges: Sequence[str] = (),
         **rest: Any,
     ) -> Row:
-        """A row made now, with an id of its own; other fields as the class names them."""
+        """A row made now, with an id of its own; other fields as the class names them.
+
+        Args:
+            problem: Fields of a problem.
+            product: Name of the product.
+            measure: What was asked.
+            result: What came out, or None.
+            environment: What it was measured on.
+            badges: What to know before using it.
+            **rest: Other fields, as the class names them.
+        """
         return cls(
             **{"id": uuid.uuid4().hex, "created": datetime.now(UTC).isoformat("T", "milliseconds")}
             | rest,

@@ -74,6 +74,12 @@ class Store(Jobs):
 
     Raises:
         StoreError: If the file cannot be opened, is damaged, or is of a newer version.
+
+    Examples:
+        >>> from tempfile import TemporaryDirectory
+        >>> with TemporaryDirectory() as folder:
+        ...     len(Store(Path(folder) / "etp.sqlite").rows())
+        0
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -154,7 +160,15 @@ class Store(Jobs):
         status: str | None = None,
         samples: bool = False,
     ) -> list[Row]:
-        """Rows in the order they came, without the long sample lists unless asked for."""
+        """Rows in the order they came, without the long sample lists unless asked for.
+
+        Args:
+            job: Of one run.
+            measure: Of one measure.
+            product: Of one product.
+            status: Of one status.
+            samples: Whether long sample lists come too.
+        """
         wanted = {"job": job, "measure": measure, "product": product, "status": status}
         given = {name: value for name, value in wanted.items() if value is not None}
         where = " AND ".join([*(f"row.{name} = :{name}" for name in given), _SHOWN])

@@ -257,7 +257,13 @@ def _local_workers(names: Sequence[str], security: Any) -> Any:
 
 
 def wait_for_exit(cluster: Cluster, device: str, seconds: float = 1.0) -> bool:
-    """Whether the process of a device turns out to have been told to end, asked for a moment."""
+    """Whether the process of a device turns out to have been told to end, asked for a moment.
+
+    Args:
+        cluster: The workers.
+        device: Whose process is meant.
+        seconds: How long to ask.
+    """
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         if cluster.ended_by_request(device):

@@ -257,7 +257,14 @@ class Lane:
 
 
 def end_job(shared: Shared, job_id: str, state: str, reason: str | None) -> None:
-    """Note that a job has ended, once the store takes it."""
+    """Note that a job has ended, once the store takes it.
+
+    Args:
+        shared: What the lanes share.
+        job_id: Its id.
+        state: ``done``, ``cancelled``, ``failed`` or ``interrupted``.
+        reason: Why it ended early, or None.
+    """
     now = time.time()
     event("job_ended", job=job_id, state=state, reason=reason)
     shared.outbox.put(

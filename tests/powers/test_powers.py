@@ -16,6 +16,7 @@ import etp
 from etp import powers
 from etp.maths import so3
 from etp.powers.clebsch_gordan import Basis, ClebschGordan
+from tests.make import represent
 
 SYSTEMS = [
     ("3x0e+3x1o", "3x0e+3x1o", 3),
@@ -136,7 +137,7 @@ def test_rotations_and_inversion(name, layout):
     inverted = torch.tensor([False, True, False, True])
     degrees = so3.wigner_d(2, rotations)
     irreps = o3.Irreps([(1, ir) for mul, ir in power.irreps_in for _ in range(mul)])
-    d = so3.represent(irreps, degrees, inverted)
+    d = represent(irreps, degrees, inverted)
     if layout == "ir_mul":
         order = torch.cat([torch.arange(at.start, at.stop).reshape(2, -1).T.flatten()
                            for at in power.irreps_in.slices()])  # fmt: skip

@@ -48,13 +48,6 @@ class LinearMap(NamedTuple):
     widths: tuple[int, ...]
     stages: tuple[tuple[Block, ...], ...]
 
-    @classmethod
-    def of_matrix(cls, matrix: ArrayLike) -> LinearMap:
-        """One dense matrix, inputs by outputs."""
-        values = np.asarray(matrix, dtype=np.float64)
-        sides = [np.arange(n, dtype=np.int32) for n in values.shape]
-        return cls(values.shape, ((Block(sides[0], sides[1], values),),))
-
     def transposed(self) -> LinearMap:
         """The transposed map."""
         stages = tuple(

@@ -24,6 +24,11 @@ def read_path(path: str | Path) -> list[Row]:
 
     Raises:
         FormatError: Naming the file, the place in it, the value and the mend.
+
+    Examples:
+        >>> read_path("no_such_file.jsonl")
+        Traceback (most recent call last):
+        etp.results.formats.common.FormatError: no_such_file.jsonl: cannot be read: ...
     """
     path = Path(path)
     if path.is_dir():
@@ -40,6 +45,12 @@ def read_files(files: Mapping[str, bytes], folder: str | None = None) -> list[Ro
 
     Raises:
         FormatError: Naming the file, the place in it, the value and the mend.
+
+    Examples:
+        >>> from etp.results.reference import reference_rows
+        >>> row = reference_rows()[0]
+        >>> read_files({"one.jsonl": row.to_json().encode()}) == [row]
+        True
     """
     texts = {name: _text(name, data) for name, data in files.items()}
     if not texts:

@@ -37,6 +37,18 @@ def foreign_row(
 
     The same number read twice has the same id, so that importing a file again adds nothing.
 
+    Args:
+        file: Name of the file.
+        place: Place in it, for errors.
+        product: Name of the product.
+        problem: What was measured.
+        result: What came out, or None.
+        environment: What is known of the machine.
+        measure: What was asked.
+        status: ``ok``, or why there is no result.
+        reason: In words, where the status is not ``ok``.
+        badges: What to know before using it.
+
     Raises:
         FormatError: If what was read does not make a row.
     """
@@ -52,7 +64,13 @@ def foreign_row(
 
 
 def load_json(file: str, text: str, place: str | None = None) -> Any:
-    """Parse JSON; a mistake becomes a :class:`FormatError` with its place."""
+    """Parse JSON; a mistake becomes a :class:`FormatError` with its place.
+
+    Args:
+        file: Name of the file.
+        text: What is parsed.
+        place: Place in the file, for errors.
+    """
     try:
         return json.loads(text)
     except json.JSONDecodeError as error:
@@ -65,7 +83,13 @@ def load_json(file: str, text: str, place: str | None = None) -> Any:
 
 
 def an_object(file: str, value: object, what: str) -> dict[str, Any]:
-    """Return ``value``, or say that an object was expected."""
+    """Return ``value``, or say that an object was expected.
+
+    Args:
+        file: Name of the file.
+        value: What should be an object.
+        what: What an error calls it.
+    """
     if not isinstance(value, dict):
         raise FormatError(file, f"{what} must be an object, got {str(value)[:40]!r}")
     return value

@@ -17,7 +17,13 @@ def matches(name: str, text: str) -> bool:
 
 
 def read(name: str, text: str, context: str | None = None) -> list[Row]:
-    """Rows of a file, in order."""
+    """Rows of a file, in order.
+
+    Args:
+        name: Name of the file.
+        text: What it holds.
+        context: What other files of the folder say of the device.
+    """
     rows = []
     for number, line in enumerate(text.splitlines(), 1):
         if not line.strip():

@@ -44,7 +44,13 @@ def device_of(texts: Mapping[str, str]) -> str | None:
 
 
 def read(name: str, text: str, context: str | None = None) -> list[Row]:
-    """One runtime row for a run; none for the description of the folder."""
+    """One runtime row for a run; none for the description of the folder.
+
+    Args:
+        name: Name of the file.
+        text: What it holds.
+        context: What other files of the folder say of the device.
+    """
     run = load_json(name, text)
     if "benchmark results" not in run:
         return []

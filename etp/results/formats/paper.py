@@ -35,7 +35,13 @@ def matches(name: str, text: str) -> bool:
 
 
 def read(name: str, text: str, context: str | None = None) -> list[Row]:
-    """One runtime row for each line."""
+    """One runtime row for each line.
+
+    Args:
+        name: Name of the file.
+        text: What it holds.
+        context: What other files of the folder say of the device.
+    """
     table = csv.DictReader(io.StringIO(text), skipinitialspace=True)
     missing = [column for column in COLUMNS if column not in (table.fieldnames or [])]
     if missing:

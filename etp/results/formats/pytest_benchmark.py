@@ -21,7 +21,13 @@ def matches(name: str, text: str) -> bool:
 
 
 def read(name: str, text: str, context: str | None = None) -> list[Row]:
-    """One runtime row for each benchmark."""
+    """One runtime row for each benchmark.
+
+    Args:
+        name: Name of the file.
+        text: What it holds.
+        context: What other files of the folder say of the device.
+    """
     body = load_json(name, text)
     environment = _environment(body)
     rows = [_row(name, benchmark, environment) for benchmark in body["benchmarks"]]

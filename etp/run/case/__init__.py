@@ -77,6 +77,11 @@ def run_comparison(case: dict[str, Any], cancelled: Callable[[], bool]) -> Itera
 def measure_one(problem: Problem, product: str, measure: str) -> Row:
     """Answer one question about one product; a runtime only if the product is right.
 
+    Args:
+        problem: What is multiplied.
+        product: Name of the product.
+        measure: What is asked.
+
     Raises:
         ValueError: If the problem cannot fit, or the product cannot be built for it.
     """

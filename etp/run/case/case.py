@@ -112,6 +112,11 @@ def use_numbers(problem: Problem) -> None:
 def build(problem: Problem, product: str, **options: Any) -> Any:
     """Build a product for a problem, on its device; with ``+compile`` behind its name, compiled.
 
+    Args:
+        problem: What is multiplied, and where.
+        product: Name of the product.
+        **options: Of the product's class, such as the layout of its features.
+
     Raises:
         ValueError: If the product is unknown, cannot run here or has no path.
     """

@@ -25,6 +25,11 @@ def checked(plan: Case, product: str, slots: list[Slot]) -> Iterator[Row]:
     """Build one product, ask what the case wants to know; if it is right, add it to the slots.
 
     A product that refuses a call, or breaks in it, has a row that says so; the others go on.
+
+    Args:
+        plan: The case.
+        product: Name of the product.
+        slots: What will be timed; a product that is right is added.
     """
     try:
         yield from _checked(plan, product, slots)
@@ -101,6 +106,11 @@ def _memory(tp: TensorProduct, problem: Problem) -> dict[str, Any]:
 
 def started(problem: Problem, product: str, *, called: bool) -> tuple[TensorProduct, Start]:
     """Build a product and, if asked, call it once, before any check has planned anything.
+
+    Args:
+        problem: What is multiplied.
+        product: Name of the product.
+        called: Whether it is called once.
 
     Raises:
         ValueError: As :func:`etp.run.case.case.build`.

@@ -24,7 +24,18 @@ def make_row(
     badges: Sequence[str] = (),
     group: str | None = None,
 ) -> Row:
-    """One row as stored: see the README for its fields."""
+    """One row as stored: see the README for its fields.
+
+    Args:
+        problem: What was multiplied.
+        product: Name of the product.
+        measure: What was asked.
+        result: What came out, or None.
+        status: ``ok``, or why there is no result.
+        reason: In words, where the status is not ``ok``.
+        badges: What to know before using it.
+        group: Interleaved rounds that it was timed in.
+    """
     from etp.run.environment import environment
 
     manifest = environment(problem.device, problem.threads)

@@ -55,7 +55,13 @@ class Slot:
 def timed(
     plan: Case, slots: Sequence[Slot], cancelled: Callable[[], bool]
 ) -> Iterator[Row | Event]:
-    """Time every slot and a twin of the reference; a row for each, of one group."""
+    """Time every slot and a twin of the reference; a row for each, of one group.
+
+    Args:
+        plan: The case.
+        slots: Products that are right.
+        cancelled: Asked between samples.
+    """
     reference = next((slot for slot in slots if slot.name == plan.reference), slots[0])
     twin = Slot(
         reference.name, build(plan.problem, reference.name),
@@ -101,7 +107,13 @@ def timed(
 
 
 def unmeasured(plan: Case, products: Sequence[str], reason: str) -> Iterator[Row]:
-    """Rows of products that were not reached."""
+    """Rows of products that were not reached.
+
+    Args:
+        plan: The case.
+        products: Their names.
+        reason: Why, in words.
+    """
     for product in products:
         yield make_row(plan.problem, product, "runtime", None, status="cancelled", reason=reason)
 
