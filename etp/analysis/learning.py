@@ -18,7 +18,13 @@ ALIKE = 1e-10
 
 
 def trained(rows: Sequence[Row], layers: int, weights: str) -> list[Row]:
-    """Trainings of one number of layers and kind of weights; of any where there are none such."""
+    """Trainings of one number of layers and kind of weights; of any where there are none such.
+
+    Args:
+        rows: Of any measures.
+        layers: Layers of the network.
+        weights: Kind of weights.
+    """
     done = [row for row in rows if row.measure == "tetris" and row.status == "ok"]
     alike = [
         row
