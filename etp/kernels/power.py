@@ -79,8 +79,7 @@ class Program(NamedTuple):
         _, out, numel, monomials, pairs, terms = map(int, self.ints[:6])
         sizes = {
             "parent": monomials, "factor": monomials, "row": out + 1, "monomial": pairs,
-            "column": monomials + 1, "pair": pairs, "output": pairs, "term": pairs + 1,
-            "weight": terms, "of_weight": numel + 1, "entry": terms,
+            "term": pairs + 1, "weight": terms, "of_weight": numel + 1, "entry": terms,
         }  # fmt: skip
         ends = np.cumsum([_HEADER, *sizes.values()])
         parts = (self.ints[a:b] for a, b in pairwise(ends))
@@ -188,16 +187,12 @@ def _compiled(dims: tuple[int, int], segments: Sequence[Segment]) -> Program:
     pairs = sorted((k, number[m], t) for (k, m), t in terms.items())
     flat = [(pair, p, v) for pair, (_, _, own) in enumerate(pairs) for p, v in own]
     by_weight = sorted(flat, key=lambda item: item[1])
-    by_monomial = sorted(range(len(pairs)), key=lambda pair: (pairs[pair][1], pair))
     ints = (
         [dim, out, numel, len(made), len(pairs), len(flat), 0, 0],
         [number[parent] for parent, _ in made.values()],
         [factor for _, factor in made.values()],
         np.searchsorted([k for k, _, _ in pairs], np.arange(out + 1)),
         [m for _, m, _ in pairs],
-        np.searchsorted([pairs[pair][1] for pair in by_monomial], np.arange(len(made) + 1)),
-        by_monomial,
-        [pairs[pair][0] for pair in by_monomial],
         np.searchsorted([pair for pair, _, _ in flat], np.arange(len(pairs) + 1)),
         [p for _, p, _ in flat],
         np.searchsorted([p for _, p, _ in by_weight], np.arange(numel + 1)),

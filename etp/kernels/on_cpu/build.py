@@ -58,7 +58,7 @@ PARTS = {
     "tile-double": Part("tile.c", (*C, "-DREAL=double", "-DRUN=etp_tile_double")),
     "edge-float": Part("edge.c", (*C, "-DREAL=float", "-DSINGLE", "-DNAME(x)=x##_float")),
     "edge-double": Part("edge.c", (*C, "-DREAL=double", "-DNAME(x)=x##_double")),
-    "power-float": Part("power.c", (*C, "-DREAL=float", "-DNAME(x)=x##_float")),
+    "power-float": Part("power.c", (*C, "-DREAL=float", "-DSINGLE", "-DNAME(x)=x##_float")),
     "power-double": Part("power.c", (*C, "-DREAL=double", "-DNAME(x)=x##_double")),
     "operator": Part("operator.cpp", CPP),
     "edge-operator": Part("edge_operator.cpp", CPP),

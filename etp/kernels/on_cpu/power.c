@@ -3,10 +3,11 @@
  *     z[n, k, u] = sum over pairs (k, m) of c[k, m, u] * monomial m of x[n, ., u]
  *     c[k, m, u] = sum over p of value[k, m, p] * w[element of n, p, u]
  *
- * A piece of work is a vector of channels of some nodes that share their weights: these are contracted
- * to c once. Monomials are formed each from an earlier one and a component, for several nodes at a
- * time, and stay in the first cache level. Gradients walk the same products back. With changes hx
- * and hw of the inputs each walk computes the change of its result instead: the second derivative.
+ * A piece of work is a vector of channels of some nodes that share their weights, which are
+ * contracted to c once. Monomials are formed each from an earlier one and a component, for several
+ * nodes at a time, and stay in the first cache level. Gradients walk the same products back. With
+ * changes hx and hw of the inputs each walk computes the change of its result instead: the second
+ * derivative.
  *
  * Compiled once per precision: -DREAL=float -DNAME(x)=x##_float, or the same for double.
  */
@@ -15,25 +16,15 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "blocks.h"
 #include "pool.h"
 
-#if defined(__AVX512F__)
-#define VECTOR_BYTES 64
-#else
-#define VECTOR_BYTES 32
-#endif
-#define LANES ((int)(VECTOR_BYTES / sizeof(REAL)))
-#define INLINE static inline __attribute__((always_inline))
-#define NODES 8 /* at a time; 4 where fewer are left */
-
-typedef REAL vector __attribute__((vector_size(VECTOR_BYTES), aligned(VECTOR_BYTES)));
-typedef REAL loose __attribute__((vector_size(VECTOR_BYTES), aligned(sizeof(REAL)), may_alias));
+#define NODES 4 /* at a time */
 
 typedef struct {
     int32_t dim, out, numel, monomials, pairs, terms;
     const int32_t *parent, *factor;    /* of each monomial; the first are the components */
     const int32_t *row, *monomial;     /* pairs by output */
-    const int32_t *column, *pair, *output; /* the same by monomial */
     const int32_t *term, *weight;      /* terms of each pair */
     const int32_t *of_weight, *entry;  /* the same by weight */
     const REAL *value, *value_of_weight;
@@ -47,9 +38,6 @@ static Table read_table(const int32_t *p, const void *values) {
     t.factor = p, p += t.monomials;
     t.row = p, p += t.out + 1;
     t.monomial = p, p += t.pairs;
-    t.column = p, p += t.monomials + 1;
-    t.pair = p, p += t.pairs;
-    t.output = p, p += t.pairs;
     t.term = p, p += t.pairs + 1;
     t.weight = p, p += t.terms;
     t.of_weight = p, p += t.numel + 1;
@@ -59,33 +47,40 @@ static Table read_table(const int32_t *p, const void *values) {
     return t;
 }
 
-/* One vector of channels of a row of features, a vector for each component, `step` apart. */
-static void load(const REAL *from, const int32_t *places, int dim, int first, int lanes, vector *to,
-                 int step) {
-    for (int i = 0; i < dim; i++, to += step) {
+/* Arrays over components, monomials and outputs hold NODES nodes side by side. */
+
+/* A vector of channels of one node, from its features. Where the channels of a component are not
+ * side by side, components come in blocks, as many as the numbers from one channel to the next. */
+static void load_lanes(const REAL *from, const int32_t *places, int dim, int first, int lanes,
+                       vector *to) {
+    for (int i = 0; i < dim;) {
         const int stride = places[2 * i + 1];
         const REAL *x = from + places[2 * i] + (int64_t)first * stride;
-        if (stride == 1 && lanes == LANES) {
-            *to = *(const loose *)x;
-            continue;
-        }
-        REAL *lane = (REAL *)to;
-        for (int u = 0; u < lanes; u++) lane[u] = x[u * stride];
-        for (int u = lanes; u < LANES; u++) lane[u] = 0;
+        REAL *rows = (REAL *)(to + i * NODES);
+        const Block block = {.dim = stride, .padded = NODES * LANES}, *b = &block;
+        int whole = lanes == LANES ? LANES : 0;
+        if (whole && stride == 1) *(vector *)rows = *(const loose *)x;
+        else if (whole) BY_DIM(load_mixed, x, rows)
+        for (int k = 0; k < stride && whole == 0; k++)
+            for (int u = 0; u < LANES; u++)
+                rows[k * b->padded + u] = u < lanes ? x[u * stride + k] : 0;
+        i += stride;
     }
 }
 
-static void store(const vector *from, int step, const int32_t *places, int dim, int first, int lanes,
-                  REAL *to) {
-    for (int i = 0; i < dim; i++, from += step) {
+static void store_lanes(const vector *from, const int32_t *places, int dim, int first, int lanes,
+                        REAL *to) {
+    for (int i = 0; i < dim;) {
         const int stride = places[2 * i + 1];
         REAL *z = to + places[2 * i] + (int64_t)first * stride;
-        if (stride == 1 && lanes == LANES) {
-            *(loose *)z = *from;
-            continue;
-        }
-        const REAL *lane = (const REAL *)from;
-        for (int u = 0; u < lanes; u++) z[u * stride] = lane[u];
+        const REAL *rows = (const REAL *)(from + i * NODES);
+        const Block block = {.dim = stride, .padded = NODES * LANES}, *b = &block;
+        int whole = lanes == LANES ? LANES : 0;
+        if (whole && stride == 1) *(loose *)z = *(const vector *)rows;
+        else if (whole) BY_DIM(store_mixed, rows, z)
+        for (int k = 0; k < stride && whole == 0; k++)
+            for (int u = 0; u < lanes; u++) z[u * stride + k] = rows[k * b->padded + u];
+        i += stride;
     }
 }
 
@@ -108,95 +103,85 @@ static void contract_back(const Table *t, const vector *gc, vector *gw) {
     }
 }
 
-/* Arrays over monomials, pairs and outputs hold `count` nodes side by side. */
-
-INLINE void form(const Table *t, vector *m, const int count) {
+INLINE void form(const Table *t, vector *m) {
     for (int k = t->dim; k < t->monomials; k++) {
-        const vector *p = m + t->parent[k] * count, *f = m + t->factor[k] * count;
-        for (int v = 0; v < count; v++) m[k * count + v] = p[v] * f[v];
+        const vector *p = m + t->parent[k] * NODES, *f = m + t->factor[k] * NODES;
+        for (int v = 0; v < NODES; v++) m[k * NODES + v] = p[v] * f[v];
     }
 }
 
-INLINE void form_change(const Table *t, const vector *m, vector *h, const int count) {
+INLINE void form_change(const Table *t, const vector *m, vector *h) {
     for (int k = t->dim; k < t->monomials; k++) {
-        const int p = t->parent[k] * count, f = t->factor[k] * count;
-        for (int v = 0; v < count; v++) h[k * count + v] = h[p + v] * m[f + v] + m[p + v] * h[f + v];
+        const int p = t->parent[k] * NODES, f = t->factor[k] * NODES;
+        vector *to = h + k * NODES;
+        for (int v = 0; v < NODES; v++) to[v] = h[p + v] * m[f + v] + m[p + v] * h[f + v];
     }
 }
 
-INLINE void forward(const Table *t, const vector *c, const vector *m, vector *z, const int count) {
+INLINE void forward(const Table *t, const vector *c, const vector *m, vector *z) {
     for (int k = 0; k < t->out; k++) {
-        vector sum[count];
-        for (int v = 0; v < count; v++) sum[v] = (vector){0};
+        vector sum[NODES];
+        for (int v = 0; v < NODES; v++) sum[v] = (vector){0};
         for (int e = t->row[k]; e < t->row[k + 1]; e++) {
-            const vector *from = m + t->monomial[e] * count, own = c[e];
-            for (int v = 0; v < count; v++) sum[v] += own * from[v];
+            const vector *from = m + t->monomial[e] * NODES, own = c[e];
+            for (int v = 0; v < NODES; v++) sum[v] += own * from[v];
         }
-        for (int v = 0; v < count; v++) z[k * count + v] = sum[v];
+        for (int v = 0; v < NODES; v++) z[k * NODES + v] = sum[v];
     }
 }
 
 /* The same plus the change of its coefficients. */
 INLINE void forward_change(const Table *t, const vector *c, const vector *hc, const vector *m,
-                           const vector *h, vector *z, const int count) {
+                           const vector *h, vector *z) {
     for (int k = 0; k < t->out; k++) {
-        vector sum[count];
-        for (int v = 0; v < count; v++) sum[v] = (vector){0};
+        vector sum[NODES];
+        for (int v = 0; v < NODES; v++) sum[v] = (vector){0};
         for (int e = t->row[k]; e < t->row[k + 1]; e++) {
-            const int from = t->monomial[e] * count;
+            const int from = t->monomial[e] * NODES;
             const vector own = c[e], change = hc[e];
-            for (int v = 0; v < count; v++) sum[v] += own * h[from + v] + change * m[from + v];
+            for (int v = 0; v < NODES; v++) sum[v] += own * h[from + v] + change * m[from + v];
         }
-        for (int v = 0; v < count; v++) z[k * count + v] = sum[v];
+        for (int v = 0; v < NODES; v++) z[k * NODES + v] = sum[v];
     }
 }
 
-/* gm = sum over outputs of c * g. */
-INLINE void gather(const Table *t, const vector *c, const vector *g, vector *gm, const int count) {
-    for (int k = 0; k < t->monomials; k++) {
-        vector sum[count];
-        for (int v = 0; v < count; v++) sum[v] = (vector){0};
-        for (int n = t->column[k]; n < t->column[k + 1]; n++) {
-            const vector *from = g + t->output[n] * count, own = c[t->pair[n]];
-            for (int v = 0; v < count; v++) sum[v] += own * from[v];
-        }
-        for (int v = 0; v < count; v++) gm[k * count + v] = sum[v];
-    }
-}
-
-/* gc += sum over nodes of g * m. */
-INLINE void correlate(const Table *t, const vector *g, const vector *m, vector *gc, const int count) {
+/* gm += c * g, and gc += g . m: gradients of monomials and coefficients from those of outputs. */
+INLINE void spread(const Table *t, const vector *c, const vector *m, const vector *g, vector *gm,
+                   vector *gc, const int want_x, const int want_w) {
     for (int k = 0; k < t->out; k++) {
-        vector own[count];
-        for (int v = 0; v < count; v++) own[v] = g[k * count + v];
+        vector own[NODES];
+        for (int v = 0; v < NODES; v++) own[v] = g[k * NODES + v];
         for (int e = t->row[k]; e < t->row[k + 1]; e++) {
-            const vector *from = m + t->monomial[e] * count;
-            vector even = gc[e], odd = own[1] * from[1];
-            for (int v = 0; v < count; v += 2) even += own[v] * from[v];
-            for (int v = 3; v < count; v += 2) odd += own[v] * from[v];
+            const int at = t->monomial[e] * NODES;
+            if (want_x)
+                for (int v = 0; v < NODES; v++) gm[at + v] += c[e] * own[v];
+            if (!want_w) continue;
+            vector even = gc[e], odd = own[1] * m[at + 1];
+            for (int v = 0; v < NODES; v += 2) even += own[v] * m[at + v];
+            for (int v = 3; v < NODES; v += 2) odd += own[v] * m[at + v];
             gc[e] = even + odd;
         }
     }
 }
 
 /* Gradients of monomials to those of components. */
-INLINE void form_back(const Table *t, const vector *m, vector *gm, const int count) {
+INLINE void form_back(const Table *t, const vector *m, vector *gm) {
     for (int k = t->monomials - 1; k >= t->dim; k--) {
-        const int p = t->parent[k] * count, f = t->factor[k] * count;
-        for (int v = 0; v < count; v++) gm[p + v] += gm[k * count + v] * m[f + v];
-        for (int v = 0; v < count; v++) gm[f + v] += gm[k * count + v] * m[p + v];
+        const int p = t->parent[k] * NODES, f = t->factor[k] * NODES;
+        for (int v = 0; v < NODES; v++) gm[p + v] += gm[k * NODES + v] * m[f + v];
+        for (int v = 0; v < NODES; v++) gm[f + v] += gm[k * NODES + v] * m[p + v];
     }
 }
 
 /* The same for gradients gm of monomials m and gh of their changes h. */
 INLINE void form_change_back(const Table *t, const vector *m, const vector *h, vector *gm,
-                             vector *gh, const int count) {
+                             vector *gh) {
     for (int k = t->monomials - 1; k >= t->dim; k--) {
-        const int at = k * count, p = t->parent[k] * count, f = t->factor[k] * count;
-        for (int v = 0; v < count; v++) gm[p + v] += gm[at + v] * m[f + v] + gh[at + v] * h[f + v];
-        for (int v = 0; v < count; v++) gm[f + v] += gm[at + v] * m[p + v] + gh[at + v] * h[p + v];
-        for (int v = 0; v < count; v++) gh[p + v] += gh[at + v] * m[f + v];
-        for (int v = 0; v < count; v++) gh[f + v] += gh[at + v] * m[p + v];
+        const int at = k * NODES, p = t->parent[k] * NODES, f = t->factor[k] * NODES;
+        for (int v = 0; v < NODES; v++) gm[p + v] += gm[at + v] * m[f + v] + gh[at + v] * h[f + v];
+        for (int v = 0; v < NODES; v++) gm[f + v] += gm[at + v] * m[p + v] + gh[at + v] * h[p + v];
+        for (int v = 0; v < NODES; v++) gh[p + v] += gh[at + v] * m[f + v];
+        for (int v = 0; v < NODES; v++) gh[f + v] += gh[at + v] * m[p + v];
     }
 }
 
@@ -282,80 +267,77 @@ static void weigh_back(const Piece *p) {
         memcpy(to + k * call->channels + p->first, p->s.w + k, p->lanes * sizeof(REAL));
 }
 
-/* Features of `count` nodes from number `at`; those past the last are zero. */
+/* Features of the nodes from number `at`; those past the last are zero. */
 INLINE void load_nodes(const Piece *p, const void *features, const int32_t *places, int dim, int at,
-                       vector *to, const int count) {
+                       vector *to) {
     const int64_t width = dim * p->call->channels;
-    for (int v = 0; v < count; v++) {
+    for (int v = 0; v < NODES; v++) {
         if (at + v >= p->chunk->last) {
-            for (int i = 0; i < dim; i++) to[i * count + v] = (vector){0};
+            for (int i = 0; i < dim; i++) to[i * NODES + v] = (vector){0};
             continue;
         }
         const int64_t node = p->call->order ? p->call->order[at + v] : at + v;
-        load((const REAL *)features + node * width, places, dim, p->first, p->lanes, to + v, count);
+        load_lanes((const REAL *)features + node * width, places, dim, p->first, p->lanes, to + v);
     }
 }
 
 INLINE void store_nodes(const Piece *p, void *features, const int32_t *places, int dim, int at,
-                        const vector *from, const int count) {
+                        const vector *from) {
     const int64_t width = dim * p->call->channels;
-    for (int v = 0; v < count && at + v < p->chunk->last; v++) {
+    for (int v = 0; v < NODES && at + v < p->chunk->last; v++) {
         const int64_t node = p->call->order ? p->call->order[at + v] : at + v;
-        store(from + v, count, places, dim, p->first, p->lanes, (REAL *)features + node * width);
+        store_lanes(from + v, places, dim, p->first, p->lanes, (REAL *)features + node * width);
     }
 }
 
-INLINE void forward_nodes(const Piece *p, int at, const int count) {
+INLINE void forward_nodes(const Piece *p, int at) {
     const PowerCall *call = p->call;
     const Table *t = p->t;
-    load_nodes(p, call->x, call->places, t->dim, at, p->s.m, count);
-    form(t, p->s.m, count);
+    load_nodes(p, call->x, call->places, t->dim, at, p->s.m);
+    form(t, p->s.m);
     if (call->hx) {
-        load_nodes(p, call->hx, call->places, t->dim, at, p->s.h, count);
-        form_change(t, p->s.m, p->s.h, count);
-        forward_change(t, p->s.c, p->s.hc, p->s.m, p->s.h, p->s.z, count);
+        load_nodes(p, call->hx, call->places, t->dim, at, p->s.h);
+        form_change(t, p->s.m, p->s.h);
+        forward_change(t, p->s.c, p->s.hc, p->s.m, p->s.h, p->s.z);
     } else {
-        forward(t, p->s.c, p->s.m, p->s.z, count);
+        forward(t, p->s.c, p->s.m, p->s.z);
     }
-    store_nodes(p, call->z, call->places + 2 * t->dim, t->out, at, p->s.z, count);
+    store_nodes(p, call->z, call->places + 2 * t->dim, t->out, at, p->s.z);
 }
 
-INLINE void backward_nodes(const Piece *p, int at, const int count) {
+INLINE void backward_nodes(const Piece *p, int at) {
     const PowerCall *call = p->call;
     const Table *t = p->t;
     const Space *s = &p->s;
-    load_nodes(p, call->x, call->places, t->dim, at, s->m, count);
-    load_nodes(p, call->g, call->places + 2 * t->dim, t->out, at, s->z, count);
-    form(t, s->m, count);
+    load_nodes(p, call->x, call->places, t->dim, at, s->m);
+    load_nodes(p, call->g, call->places + 2 * t->dim, t->out, at, s->z);
+    form(t, s->m);
     if (call->hx) {
-        load_nodes(p, call->hx, call->places, t->dim, at, s->h, count);
-        form_change(t, s->m, s->h, count);
+        load_nodes(p, call->hx, call->places, t->dim, at, s->h);
+        form_change(t, s->m, s->h);
     }
-    if (call->want_w) correlate(t, s->z, call->hx ? s->h : s->m, s->gc, count);
+    const vector *m = call->hx ? s->h : s->m, *c = call->hx ? s->hc : s->c;
+    if (call->want_x) memset(s->gm, 0, t->monomials * NODES * sizeof(vector));
+    if (call->want_x && call->want_w) spread(t, c, m, s->z, s->gm, s->gc, 1, 1);
+    else if (call->want_x) spread(t, c, m, s->z, s->gm, s->gc, 1, 0);
+    else spread(t, c, m, s->z, s->gm, s->gc, 0, 1);
     if (!call->want_x) return;
-    gather(t, call->hx ? s->hc : s->c, s->z, s->gm, count);
     if (call->hx) {
-        gather(t, s->c, s->z, s->gh, count);
-        form_change_back(t, s->m, s->h, s->gm, s->gh, count);
+        memset(s->gh, 0, t->monomials * NODES * sizeof(vector));
+        spread(t, s->c, m, s->z, s->gh, s->gc, 1, 0);
+        form_change_back(t, s->m, s->h, s->gm, s->gh);
     } else {
-        form_back(t, s->m, s->gm, count);
+        form_back(t, s->m, s->gm);
     }
-    store_nodes(p, call->gx, call->places, t->dim, at, s->gm, count);
+    store_nodes(p, call->gx, call->places, t->dim, at, s->gm);
 }
-
-#define ALL_NODES(walk_nodes, p) \
-    for (int at = (p)->chunk->first; at < (p)->chunk->last; at += NODES) \
-        if ((p)->chunk->last - at > NODES / 2) \
-            walk_nodes(p, at, NODES); \
-        else \
-            walk_nodes(p, at, NODES / 2);
 
 static void forward_piece(void *context, int64_t index) {
     Piece p;
     if (open_piece(context, index, &p)) return;
     weigh(&p, p.call->w, p.s.c);
     if (p.call->hw) weigh(&p, p.call->hw, p.s.hc);
-    ALL_NODES(forward_nodes, &p)
+    for (int at = p.chunk->first; at < p.chunk->last; at += NODES) forward_nodes(&p, at);
 }
 
 static void backward_piece(void *context, int64_t index) {
@@ -364,7 +346,7 @@ static void backward_piece(void *context, int64_t index) {
     if (p.call->want_x) weigh(&p, p.call->w, p.s.c);
     if (p.call->want_x && p.call->hw) weigh(&p, p.call->hw, p.s.hc);
     if (p.call->want_w) memset(p.s.gc, 0, p.t->pairs * sizeof(vector));
-    ALL_NODES(backward_nodes, &p)
+    for (int at = p.chunk->first; at < p.chunk->last; at += NODES) backward_nodes(&p, at);
     if (p.call->want_w) weigh_back(&p);
 }
 
@@ -382,8 +364,8 @@ int NAME(etp_power_forward)(const PowerCall *call, int threads) {
 int NAME(etp_power_backward)(const PowerCall *call, int threads) {
     if (run(call, threads, backward_piece)) return 1;
     const int64_t size = call->program[2] * call->channels;
-    for (const PowerChunk *c = call->chunks; call->want_w && c < call->chunks + call->n_chunks; c++) {
-        if (c->spare < 0) continue;
+    for (const PowerChunk *c = call->chunks; c < call->chunks + call->n_chunks; c++) {
+        if (!call->want_w || c->spare < 0) continue;
         REAL *to = (REAL *)call->gw + c->row * size;
         const REAL *from = (const REAL *)call->gw_spare + c->spare * size;
         for (int64_t k = 0; k < size; k++) to[k] += from[k];
