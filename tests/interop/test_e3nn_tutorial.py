@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 import copy
-import warnings
 
 import numpy as np
 import pytest
 import torch
+from e3nn import math as e3nn_math
+from e3nn import nn as e3nn_nn
+from e3nn import o3
 from torch import Tensor, nn
 
 import etp
-
-with warnings.catch_warnings():
-    warnings.simplefilter("ignore")
-    etp.products  # noqa: B018  # imports e3nn, also one of long ago
-    from e3nn import math as e3nn_math
-    from e3nn import nn as e3nn_nn
-    from e3nn import o3
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 CUTOFF = 2.0

@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import warnings
-
 import pytest
 import torch
+from e3nn import o3
 from torch import nn
 
 import etp
 from etp.interop import ConvertedProduct, fusion_for, replace, replacement_for
-
-with warnings.catch_warnings():
-    warnings.simplefilter("ignore")
-    from e3nn import o3
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 
