@@ -18,6 +18,7 @@ LAYERS = (
     {"products", "powers", "measure"},
     {"run", "analysis", "experiments", "interop"},
     {"charts"},
+    {"report"},
     {"ui", "cli"},
     {"__main__"},
 )

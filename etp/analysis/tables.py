@@ -10,6 +10,7 @@ from typing import Any
 import pandas as pd
 
 from etp.analysis.comparison import Comparison, Entry
+from etp.analysis.findings import pair_words
 from etp.measure.flags import coarse_clock, enqueue_bound, launch_bound
 
 NOISY = 0.25
@@ -67,6 +68,18 @@ def tradeoff_frame(lines: pd.DataFrame) -> pd.DataFrame:
     known["front"] = known["front"].fillna("dominated")
     known["paths"] = [f"{n} of {m}" for n, m in zip(known["paths"], known["allowed"], strict=True)]
     return known
+
+
+def judged_frame(found: Comparison) -> pd.DataFrame:
+    """Valid lines of :func:`frame` that have a verdict, and its ``words``."""
+    table = frame(found)
+    others = table[table["valid"] & table["ratio"].notna()].reset_index(drop=True)
+    # Without an interval yet, the point stands alone.
+    known = (others["low"] > 0) & (others["high"] < float("inf"))
+    for end in ("low", "high"):
+        others[end] = others[end].where(known, others["ratio"])
+    others["words"] = [pair_words(found, product) for product in others["product"]]
+    return others
 
 
 def _late_badges(found: Comparison, runtime: dict[str, Any]) -> list[str]:

@@ -5,7 +5,10 @@ from __future__ import annotations
 import argparse
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from etp.results.store import Store
 
 
 def add(commands: argparse._SubParsersAction[Any]) -> None:
@@ -15,8 +18,18 @@ def add(commands: argparse._SubParsersAction[Any]) -> None:
     store_option(taken)
     taken.set_defaults(run=_import)
 
-    given = commands.add_parser("export", help="write stored results as JSON Lines")
-    given.add_argument("--out", type=Path, required=True, metavar="FILE")
+    given = commands.add_parser("export", help="write stored results to files")
+    kind = given.add_mutually_exclusive_group(required=True)
+    kind.add_argument("--out", type=Path, metavar="FILE.jsonl", help="every row, as JSON Lines")
+    kind.add_argument(
+        "--html", type=Path, metavar="FILE.html", help="a run as one page that needs no server"
+    )
+    kind.add_argument(
+        "--site", type=Path, metavar="FOLDER", help="the gallery as a site of plain files"
+    )
+    given.add_argument(
+        "--run", dest="which", metavar="RUN", help="with --html: which, default the newest"
+    )
     store_option(given)
     given.set_defaults(run=_export)
 
@@ -54,9 +67,35 @@ def _import(options: argparse.Namespace) -> None:
 def _export(options: argparse.Namespace) -> None:
     from etp.results.store import Store, default_path
 
-    count = Store(options.store or default_path()).export_jsonl(options.out)
-    if options.out.is_file():
-        print(f"{options.out}: {count} rows written")
+    if options.which is not None and options.html is None:
+        raise ValueError("--run goes with --html: --out and --site write every run")
+    store = Store(options.store or default_path())
+    if options.html is not None:
+        options.html.write_bytes(_page(store, options.which))
+        print(options.html)
+    elif options.site is not None:
+        from etp.report import write_site
+
+        print(*write_site(store, options.site), sep="\n")
+    else:
+        count = store.export_jsonl(options.out)
+        if options.out.is_file():
+            print(f"{options.out}: {count} rows written")
+
+
+def _page(store: Store, wanted: str | None) -> bytes:
+    """A run as a page: the one that was named, or the newest that was timed."""
+    from etp import report
+
+    for job in reversed(store.jobs()):
+        if wanted is None or job.id == wanted:
+            rows = store.rows(job=job.id)
+            found = report.shown(rows)
+            if found is not None:
+                return report.page(rows, f"{job.title}: {report.question(found)}").encode()
+    if wanted is None:
+        raise ValueError("the store must hold a run that was timed, it has none yet")
+    raise ValueError(f"--run must be a timed run as `etp runs` lists it, got {wanted!r}")
 
 
 def _runs(options: argparse.Namespace) -> None:

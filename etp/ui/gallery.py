@@ -7,15 +7,14 @@ from dataclasses import dataclass
 from threading import Lock
 from urllib.parse import urlencode
 
-from etp.analysis.comparison import Comparison, comparisons
+from etp import report
+from etp.analysis.comparison import Comparison
 from etp.analysis.findings import finding
 from etp.results.jobs import Job
 from etp.ui import jobs, visitors
 from etp.ui.plans import PLANS
 
 KEPT = 50
-WIDTH = 700
-USUAL_LMAX = 4
 
 
 @dataclass(frozen=True)
@@ -56,24 +55,16 @@ def _described(job: Job) -> Published:
     plan = next((plan for plan in PLANS if plan.title == job.title), PLANS[0])
     page = "" if plan is PLANS[0] else plan.title.lower()
     shown = _shown(job.id)
-    title = job.title if shown is None else f"{job.title}: {_question(shown)}"
+    title = job.title if shown is None else f"{job.title}: {report.question(shown)}"
     sentence = "" if shown is None else finding(shown).heading
     owner = visitors.label(job.owner) if job.owner else "the host"
     query = urlencode({plan.field: job.id})
     return Published(job.id, page, query, title, sentence, owner, job.published or 0.0)
 
 
-def _question(shown: Comparison) -> str:
-    problem = shown.problem
-    name = problem.setting or f"{problem.irreps1} x {problem.irreps2}"
-    return f"{name}, lmax {problem.lmax}, batch {problem.batch}, on {problem.device}"
-
-
 def _shown(key: str) -> Comparison | None:
     """The comparison that the page opens with."""
-    timed = [each for each in comparisons(jobs.store().rows(job=key)) if each.timed]
-    usual = [each for each in timed if each.problem.lmax <= USUAL_LMAX] or timed
-    return usual[-1] if usual else None
+    return report.shown(jobs.store().rows(job=key))
 
 
 _pictures: OrderedDict[str, bytes] = OrderedDict()
@@ -87,15 +78,7 @@ def drawn(key: str) -> bytes | None:
             shown = _shown(key)
             if shown is None:
                 return None
-            _pictures[key] = _picture(shown)
+            _pictures[key] = report.picture(shown)
             while len(_pictures) > KEPT:
                 _pictures.popitem(last=False)
         return _pictures[key]
-
-
-def _picture(shown: Comparison) -> bytes:
-    from etp import charts
-    from etp.analysis.tables import frame, tradeoff_frame
-
-    table = tradeoff_frame(frame(shown))
-    return charts.export(charts.tradeoff(table, "light", shown.baseline, None, WIDTH), "png")

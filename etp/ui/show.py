@@ -11,7 +11,7 @@ import altair as alt
 import pandas as pd
 import streamlit as st
 
-from etp import charts
+from etp import charts, report
 from etp.analysis.comparison import Comparison
 from etp.analysis.findings import Finding
 from etp.results.rows import Row, jsonl
@@ -209,6 +209,15 @@ def downloads(
             file_name="etp.jsonl",
             mime="application/jsonl",
             on_click="ignore",
+        )
+        st.download_button(
+            "This comparison as one page (HTML)",
+            data=lambda: report.page(rows, "Equivariant tensor products compared").encode(),
+            file_name="etp.html",
+            mime="text/html",
+            on_click="ignore",
+            help="Charts alive and data inside: opens anywhere, without a server or a network",
+            disabled=table.empty or not table["valid"].any(),
         )
         for name, picture in pictures.items():
             export_buttons(picture, name)
