@@ -87,11 +87,18 @@ def steps_of(product: o3.TensorProduct) -> list[Step]:
                     out=legs[2][ins.i_out],
                     weight=weight if ins.has_weight else -1,
                     numel=numel,
-                    values=ins.path_weight * so3.clebsch_gordan(ir1.l, ir2.l, ir3.l),
+                    values=ins.path_weight * _couplings(ir1.l, ir2.l, ir3.l),
                 )
             )
         weight += numel if ins.has_weight else 0
     return made
+
+
+def _couplings(l1: int, l2: int, l3: int) -> Tensor:
+    """Coefficients with the sign of the e3nn at hand: 0.4.4 differs on some odd paths."""
+    ours = so3.clebsch_gordan(l1, l2, l3)
+    theirs = o3.wigner_3j(l1, l2, l3, dtype=torch.float64, device=ours.device)
+    return ours if float((ours * theirs).sum()) > 0 else -ours
 
 
 class Part(TableModule):
