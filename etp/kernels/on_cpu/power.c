@@ -19,7 +19,8 @@
 #include "blocks.h"
 #include "pool.h"
 
-#define NODES 4 /* at a time */
+#define NODES 4                    /* at a time */
+#define TILES (64 / VECTOR_BYTES) /* vectors of channels of a piece: its features are whole lines */
 
 typedef struct {
     int32_t dim, out, numel, monomials, pairs, terms;
@@ -217,33 +218,34 @@ static int space_of_thread(const Table *t, Space *s) {
 typedef struct {
     const PowerCall *call;
     Table table;
-    int tiles;
+    int pieces; /* of a chunk */
     int failed;
 } Walk;
 
-/* A piece: some nodes, a vector of channels. */
+/* Some nodes, a vector of channels. */
 typedef struct {
     const PowerCall *call;
     const Table *t;
     const PowerChunk *chunk;
     int first, lanes; /* channels */
     Space s;
-} Piece;
+} Part;
 
-static int open_piece(Walk *walk, int64_t index, Piece *p) {
+/* Part `number` of a piece; 0 if there is none. */
+static int open_part(Walk *walk, int64_t piece, int number, Part *p) {
     p->call = walk->call;
     p->t = &walk->table;
-    p->chunk = walk->call->chunks + index / walk->tiles;
-    p->first = (int)(index % walk->tiles) * LANES;
+    p->chunk = walk->call->chunks + piece / walk->pieces;
+    p->first = ((int)(piece % walk->pieces) * TILES + number) * LANES;
     const int64_t left = walk->call->channels - p->first;
     p->lanes = left < LANES ? (int)left : LANES;
-    if (!space_of_thread(p->t, &p->s)) return 0;
-    __atomic_store_n(&walk->failed, 1, __ATOMIC_RELAXED);
-    return 1;
+    if (left > 0 && !space_of_thread(p->t, &p->s)) return 1;
+    if (left > 0) __atomic_store_n(&walk->failed, 1, __ATOMIC_RELAXED);
+    return 0;
 }
 
-/* Weights of the piece to coefficients. */
-static void weigh(const Piece *p, const void *weights, vector *c) {
+/* Weights to coefficients. */
+static void weigh(const Part *p, const void *weights, vector *c) {
     const int64_t channels = p->call->channels;
     const REAL *from = (const REAL *)weights + p->chunk->row * p->t->numel * channels + p->first;
     for (int k = 0; k < p->t->numel; k++, from += channels) {
@@ -257,7 +259,7 @@ static void weigh(const Piece *p, const void *weights, vector *c) {
     contract(p->t, p->s.w, c);
 }
 
-static void weigh_back(const Piece *p) {
+static void weigh_back(const Part *p) {
     const PowerCall *call = p->call;
     const int64_t size = p->t->numel * call->channels;
     REAL *to = p->chunk->spare < 0 ? (REAL *)call->gw + p->chunk->row * size
@@ -268,7 +270,7 @@ static void weigh_back(const Piece *p) {
 }
 
 /* Features of the nodes from number `at`; those past the last are zero. */
-INLINE void load_nodes(const Piece *p, const void *features, const int32_t *places, int dim, int at,
+INLINE void load_nodes(const Part *p, const void *features, const int32_t *places, int dim, int at,
                        vector *to) {
     const int64_t width = dim * p->call->channels;
     for (int v = 0; v < NODES; v++) {
@@ -281,7 +283,7 @@ INLINE void load_nodes(const Piece *p, const void *features, const int32_t *plac
     }
 }
 
-INLINE void store_nodes(const Piece *p, void *features, const int32_t *places, int dim, int at,
+INLINE void store_nodes(const Part *p, void *features, const int32_t *places, int dim, int at,
                         const vector *from) {
     const int64_t width = dim * p->call->channels;
     for (int v = 0; v < NODES && at + v < p->chunk->last; v++) {
@@ -290,7 +292,7 @@ INLINE void store_nodes(const Piece *p, void *features, const int32_t *places, i
     }
 }
 
-INLINE void forward_nodes(const Piece *p, int at) {
+INLINE void forward_nodes(const Part *p, int at) {
     const PowerCall *call = p->call;
     const Table *t = p->t;
     load_nodes(p, call->x, call->places, t->dim, at, p->s.m);
@@ -305,7 +307,7 @@ INLINE void forward_nodes(const Piece *p, int at) {
     store_nodes(p, call->z, call->places + 2 * t->dim, t->out, at, p->s.z);
 }
 
-INLINE void backward_nodes(const Piece *p, int at) {
+INLINE void backward_nodes(const Part *p, int at) {
     const PowerCall *call = p->call;
     const Table *t = p->t;
     const Space *s = &p->s;
@@ -332,28 +334,35 @@ INLINE void backward_nodes(const Piece *p, int at) {
     store_nodes(p, call->gx, call->places, t->dim, at, s->gm);
 }
 
-static void forward_piece(void *context, int64_t index) {
-    Piece p;
-    if (open_piece(context, index, &p)) return;
-    weigh(&p, p.call->w, p.s.c);
-    if (p.call->hw) weigh(&p, p.call->hw, p.s.hc);
-    for (int at = p.chunk->first; at < p.chunk->last; at += NODES) forward_nodes(&p, at);
+static void forward_part(const Part *p) {
+    weigh(p, p->call->w, p->s.c);
+    if (p->call->hw) weigh(p, p->call->hw, p->s.hc);
+    for (int at = p->chunk->first; at < p->chunk->last; at += NODES) forward_nodes(p, at);
 }
 
-static void backward_piece(void *context, int64_t index) {
-    Piece p;
-    if (open_piece(context, index, &p)) return;
-    if (p.call->want_x) weigh(&p, p.call->w, p.s.c);
-    if (p.call->want_x && p.call->hw) weigh(&p, p.call->hw, p.s.hc);
-    if (p.call->want_w) memset(p.s.gc, 0, p.t->pairs * sizeof(vector));
-    for (int at = p.chunk->first; at < p.chunk->last; at += NODES) backward_nodes(&p, at);
-    if (p.call->want_w) weigh_back(&p);
+static void backward_part(const Part *p) {
+    if (p->call->want_x) weigh(p, p->call->w, p->s.c);
+    if (p->call->want_x && p->call->hw) weigh(p, p->call->hw, p->s.hc);
+    if (p->call->want_w) memset(p->s.gc, 0, p->t->pairs * sizeof(vector));
+    for (int at = p->chunk->first; at < p->chunk->last; at += NODES) backward_nodes(p, at);
+    if (p->call->want_w) weigh_back(p);
 }
 
-static int run(const PowerCall *call, int threads, void (*piece)(void *context, int64_t index)) {
+static void forward_piece(void *walk, int64_t piece) {
+    Part p;
+    for (int k = 0; k < TILES && open_part(walk, piece, k, &p); k++) forward_part(&p);
+}
+
+static void backward_piece(void *walk, int64_t piece) {
+    Part p;
+    for (int k = 0; k < TILES && open_part(walk, piece, k, &p); k++) backward_part(&p);
+}
+
+static int run(const PowerCall *call, int threads, void (*piece)(void *walk, int64_t piece)) {
+    const int width = TILES * LANES;
     Walk walk = {call, read_table(call->program, call->values),
-                 (int)((call->channels + LANES - 1) / LANES), 0};
-    etp_parallel(call->n_chunks * walk.tiles, threads, piece, &walk);
+                 (int)((call->channels + width - 1) / width), 0};
+    etp_parallel(call->n_chunks * walk.pieces, threads, piece, &walk);
     return walk.failed;
 }
 
