@@ -8,8 +8,7 @@ point, but products of vectors do not depend on it, and Gauss-Legendre nodes avo
 from __future__ import annotations
 
 from collections.abc import Sequence
-from math import sqrt
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -66,39 +65,6 @@ def gradient(lmax: int, nodes: sphere.Grid) -> tuple[Field, Field]:
             sphere.azimuth_derivative(lmax, nodes.alpha),
         ),
     )
-
-
-POTENTIALS = {"value": ("v",), "radial": ("r",), "gradient": ("b", "a"), "curl": ("b", "a")}
-"""Fields made from one scalar potential each: components v value, r radial, b beta, a alpha."""
-
-
-def potential(kind: str, lmax: int, nodes: sphere.Grid) -> tuple[Field, ...]:
-    r"""Fields of a potential: Y, n Y, :math:`\nabla Y` or :math:`n \times \nabla Y` of norm 1."""
-    if kind in ("value", "radial"):
-        return (value(lmax, nodes),)
-    degrees = torch.arange(lmax + 1, dtype=torch.float64)
-    norm = (degrees * (degrees + 1)).clamp(min=1).rsqrt()
-    along_beta, along_alpha = (field.times(norm) for field in gradient(lmax, nodes))
-    if kind == "gradient":
-        return along_beta, along_alpha
-    return along_alpha.times(-torch.ones(lmax + 1, dtype=torch.float64)), along_beta
-
-
-def components(j: int, spin: int) -> list[int]:
-    """The l - j of the harmonics of a field of some spin with total degree j."""
-    return [number for number in range(-spin, spin + 1) if j + number >= abs(j - spin)]
-
-
-def share(kind: str, j: int, number: int) -> float:
-    """How much of a potential the vector harmonic of degree j, component l = j + number, takes."""
-    below, above = sqrt(j / (2 * j + 1)), sqrt((j + 1) / (2 * j + 1))
-    shares = {
-        "value": {0: 1.0},
-        "radial": {-1: below, 1: above},
-        "gradient": {-1: above, 1: -below},
-        "curl": {0: -1.0},
-    }
-    return shares[kind][number]
 
 
 class Feed(NamedTuple):
@@ -274,53 +240,3 @@ class FieldTransform:
 
     def _waves(self, number: int, dtype: torch.dtype) -> Tensor:
         return self._owner.table(f"{self._name}_waves{number}", dtype)
-
-
-Coupling = Literal["cross", "dot", "scalar-vector"]
-
-
-class Rule(NamedTuple):
-    """How two fields are multiplied.
-
-    Attributes:
-        spins: Of both inputs and the output, 0 for a scalar signal and 1 for a vector one.
-        square: Square of the product's size relative to ``wigner_3j`` of the spins.
-        flipped: (side, l - j) of components that enter with -1. With equal signs the cross product
-            of two equal degrees would lose its even paths by antisymmetry; with these no path is
-            lost for degrees up to 14 (checked), (0, 0, 0) of the cross product apart.
-        products: Components (first, second, result) and sign.
-    """
-
-    spins: tuple[int, int, int]
-    square: int
-    flipped: frozenset[tuple[int, int]]
-    products: tuple[tuple[str, str, str, int], ...]
-
-
-RULES: dict[Coupling, Rule] = {
-    "cross": Rule(
-        (1, 1, 1),
-        6,
-        frozenset({(1, 1), (2, 0)}),
-        (
-            ("b", "a", "r", 1),
-            ("a", "b", "r", -1),
-            ("a", "r", "b", 1),
-            ("r", "a", "b", -1),
-            ("r", "b", "a", 1),
-            ("b", "r", "a", -1),
-        ),
-    ),
-    "dot": Rule(
-        (1, 1, 0),
-        3,
-        frozenset({(0, 0)}),
-        (("r", "r", "v", 1), ("b", "b", "v", 1), ("a", "a", "v", 1)),
-    ),
-    "scalar-vector": Rule(
-        (0, 1, 1),
-        3,
-        frozenset({(1, 0)}),
-        (("v", "r", "r", 1), ("v", "b", "b", 1), ("v", "a", "a", 1)),
-    ),
-}

@@ -8,7 +8,7 @@ coefficient (j, l) of a field with value parity :math:`\sigma` (-1 polar, +1 axi
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import product
 from math import prod, sqrt
 
@@ -22,14 +22,13 @@ from etp.maths import so3, sphere
 from etp.product.registry import register
 from etp.product.weighting import Side, Split, met, of_second, scaled
 from etp.products import _fields as fields
+from etp.products import _vectors as vectors
 from etp.products._grid import FieldProduct, FieldSide, GridProduct
 from etp.products._transforms import Assembly, sectors
+from etp.products._vectors import OUT, SIDES, Potential, Step, Vector
 
-Vector = dict[str, Tensor]
-"""Components on the grid: r, b, a along the point, beta and alpha; v the value of a scalar."""
-
-
-_SIDES: tuple[Side, Side, Side] = ("in1", "in2", "out")
+Used = set[tuple[o3.Irrep, int]]
+"""Vector harmonics that a path reads: an irrep of degree j, and l - j."""
 
 
 @register
@@ -59,50 +58,91 @@ class VectorSignal(GridProduct):
         irreps_in2: str | o3.Irreps,
         *,
         filter_ir_out: str | o3.Irreps | Sequence[o3.Irrep] | None = None,
-        coupling: fields.Coupling = "cross",
+        coupling: vectors.Coupling = "cross",
     ) -> None:
-        if coupling not in fields.RULES:
-            raise ValueError(f"coupling must be one of {', '.join(fields.RULES)}, got {coupling!r}")
-        self._rule = fields.RULES[coupling]
+        if coupling not in vectors.RULES:
+            raise ValueError(
+                f"coupling must be one of {', '.join(vectors.RULES)}, got {coupling!r}"
+            )
+        self._rule = vectors.RULES[coupling]
         super().__init__(irreps_in1, irreps_in2, filter_ir_out=filter_ir_out)
         self._irs = (self.irs_in1, self.irs_in2, self.irs_out)
-        used = [
-            {
-                (f.target, f.number)
-                for f in self.weighting.factors
-                if f.side == side and isinstance(f.target, o3.Irrep)
-            }
-            for side in _SIDES
-        ]
+        self._sectors = [sectors(irs) for irs in self._irs]
+        used = [self._used(side) for side in SIDES]
+        self._numbers = [sorted({number for _, number in each}) for each in used]
         # A triple product of fields is a polynomial of degree j1 + j2 + j3: one derivative too
         # many is paid for by the cross product with n.
-        tops = [max(ir.l for ir, _ in found) for found in used]
-        self.resolution = sphere.exact_resolution(*tops)
-        self._meetings = self._find_meetings()
-        self._maps: dict[tuple[int, str, int], fields.FieldTransform] = {}
-        self._sectors = [sectors(irs) for irs in self._irs]
-        nodes = sphere.grid(*self.resolution)
-        for side, found in enumerate(used):
-            kinds = {(kind, _sector(ir, 0)) for ir, n in found for kind in self._kinds(side, n)}
-            for kind, s in sorted(kinds):
-                sector = self._sectors[side][s]
-                name = f"{_SIDES[side]}_{kind}_{'natural' if s == 1 else 'pseudo'}"
-                wanted = fields.potential(kind, sector.lmax, nodes)
-                self._maps[side, kind, s] = fields.FieldTransform(
-                    self, name, sector, nodes, wanted, back=side == 2
-                )
-            self._numbers = [sorted({n for _, n in found}) for found in used]
-            for kind in sorted({kind for kind, _ in kinds}):
-                self._register_shares(side, kind, found)
-        made = {(s1 * s2, c3) for s1, s2, _, _, c3, _ in self._steps()}
-        for side, kind, s in list(self._maps):
-            components = {(_value_parity(kind, s), c) for c in fields.POTENTIALS[kind]}
-            if side == 2 and not components <= made:
-                # No product of the inputs' fields has such a part.
-                del self._maps[side, kind, s]
-        for s, sector in self._sectors[2].items():
+        self.resolution = sphere.exact_resolution(*(max(ir.l for ir, _ in each) for each in used))
+        self._plan(self._potentials(used))
+        for side, kind in sorted({potential[:2] for potential in self._maps}):
+            self._register_shares(side, kind, used[side])
+        for s, sector in self._sectors[OUT].items():
             self.register_buffer(f"places_{s}", sector.positions, persistent=False)
-        self._assembly = Assembly(self, "output_order", self._sectors[2])
+        self._assembly = Assembly(self, "output_order", self._sectors[OUT])
+
+    def _used(self, side: Side) -> Used:
+        """What some path reads of a side, or writes to it."""
+        return {
+            (factor.target, factor.number)
+            for factor in self.weighting.factors
+            if factor.side == side and isinstance(factor.target, o3.Irrep)
+        }
+
+    def _potentials(self, used: Sequence[Used]) -> list[Potential]:
+        """Everything that could be made of what is used, side by side."""
+        return [
+            potential
+            for side, each in enumerate(used)
+            for potential in sorted(
+                {
+                    Potential(side, kind, _sector(ir, 0))
+                    for ir, number in each
+                    for kind in self._kinds(side, number)
+                }
+            )
+        ]
+
+    def _plan(self, potentials: Sequence[Potential]) -> None:
+        """Choose the products that are read, and make the maps between features and fields."""
+        made = {(step.parity, step.c3) for step in self._steps_of(potentials)}
+        # Of the output only what some product of the inputs' fields has all components of.
+        kept = [
+            each
+            for each in potentials
+            if each.side != OUT or made.issuperset((each.parity, c) for c in each.components)
+        ]
+        self._steps = self._steps_of(kept)
+        nodes = sphere.grid(*self.resolution)
+        self._maps = {
+            each: fields.FieldTransform(
+                self,
+                each.name,
+                self._sectors[each.side][each.sector],
+                nodes,
+                vectors.potential(each.kind, self._sectors[each.side][each.sector].lmax, nodes),
+                back=each.side == OUT,
+            )
+            for each in kept
+        }
+
+    def _steps_of(self, potentials: Sequence[Potential]) -> tuple[Step, ...]:
+        """Pointwise products of those fields that meet on some path."""
+        present = {(each.side, each.parity, c) for each in potentials for c in each.components}
+        return tuple(
+            Step(parity1, parity2, c1, c2, c3, sign)
+            for parity1, parity2 in self._meetings()
+            for c1, c2, c3, sign in self._rule.products
+            if {(0, parity1, c1), (1, parity2, c2), (OUT, parity1 * parity2, c3)} <= present
+        )
+
+    def _meetings(self) -> list[tuple[int, int]]:
+        """Value parities of the fields that meet on some path."""
+        parities = [
+            _sector(f.target, f.number) if isinstance(f.target, o3.Irrep) else 0
+            for f in self.weighting.factors
+        ]
+        pairs = {term.factors[:2] for term in self.weighting.terms}
+        return sorted({(parities[first], parities[second]) for first, second in pairs})
 
     def _kinds(self, side: int, number: int) -> tuple[str, ...]:
         """Potentials that component l = j + number of a side is made of."""
@@ -113,16 +153,7 @@ class VectorSignal(GridProduct):
     def _sign(self, side: int, number: int) -> int:
         return -1 if (side, number) in self._rule.flipped else 1
 
-    def _find_meetings(self) -> list[tuple[int, int]]:
-        """Value parities of the fields that meet on some path."""
-        parities = [
-            _sector(f.target, f.number) if isinstance(f.target, o3.Irrep) else 0
-            for f in self.weighting.factors
-        ]
-        pairs = {term.factors[:2] for term in self.weighting.terms}
-        return sorted({(parities[first], parities[second]) for first, second in pairs})
-
-    def _register_shares(self, side: int, kind: str, used: Container[tuple[o3.Irrep, int]]) -> None:
+    def _register_shares(self, side: int, kind: str, used: Used) -> None:
         """How much of each component (j, l) a potential takes; and of all, without weights.
 
         Nothing of components that no path reads: the grid does not resolve them.
@@ -133,7 +164,7 @@ class VectorSignal(GridProduct):
                 continue
             sign = self._sign(side, number)
             factors = [
-                sign * fields.share(kind, ir.l, number) if (ir, number) in used else 0.0
+                sign * vectors.share(kind, ir.l, number) if (ir, number) in used else 0.0
                 for ir in self._irs[side]
             ]
             shares = [
@@ -149,7 +180,7 @@ class VectorSignal(GridProduct):
         if weights is None:
             return self.table(f"share_{side}_{kind}", dtype)[None]
         parts = [
-            self.weighting.spread(weights, _SIDES[side], number)
+            self.weighting.spread(weights, SIDES[side], number)
             * self.table(f"share_{side}_{kind}_{number}", dtype)
             for number in self._numbers[side]
             if kind in self._kinds(side, number)
@@ -162,7 +193,7 @@ class VectorSignal(GridProduct):
         degrees = tuple(ir.l for ir in irs)
         size = sqrt(self._rule.square * prod(2 * j + 1 for j in degrees))
         choices = [
-            fields.components(j, spin) for j, spin in zip(degrees, self._rule.spins, strict=True)
+            vectors.components(j, spin) for j, spin in zip(degrees, self._rule.spins, strict=True)
         ]
         for first, second, third in product(*choices):
             numbers = (first, second, third)
@@ -184,19 +215,24 @@ class VectorSignal(GridProduct):
     def field_product(self) -> FieldProduct:
         """Every component of the fields on each side, by value parity."""
         nodes = sphere.grid(*self.resolution)
-        numbers: list[dict[tuple[int, str], int]] = [{}, {}, {}]
+        places: list[dict[tuple[int, str], int]] = [{}, {}, {}]
         feeds: list[list[fields.Feed]] = [[], [], []]
-        for side, kind, s in self._maps:
-            sector = self._sectors[side][s]
+        for potential in self._maps:
+            side, kind, s = potential
+            sector, places_here = self._sectors[side][s], places[side]
             share = self._tables[f"share_{side}_{kind}"].cpu()[sector.positions]
-            made = fields.potential(kind, sector.lmax, nodes)
-            for c, field in zip(fields.POTENTIALS[kind], made, strict=True):
-                key = _value_parity(kind, s), c
-                number = numbers[side].setdefault(key, len(numbers[side]))
-                feeds[side].append(fields.Feed(sector, field, number, share))
+            made = vectors.potential(kind, sector.lmax, nodes)
+            for c, field in zip(potential.components, made, strict=True):
+                place = places_here.setdefault((potential.parity, c), len(places_here))
+                feeds[side].append(fields.Feed(sector, field, place, share))
         terms = [
-            compose.Term(numbers[0][s1, c1], numbers[1][s2, c2], numbers[2][s1 * s2, c3], sign)
-            for s1, s2, c1, c2, c3, sign in self._steps()
+            compose.Term(
+                places[0][step.parity1, step.c1],
+                places[1][step.parity2, step.c2],
+                places[OUT][step.parity, step.c3],
+                step.sign,
+            )
+            for step in self._steps
         ]
         first, second, out = map(FieldSide, self._sectors, feeds)
         return FieldProduct(nodes, (first, second, out), terms)
@@ -214,25 +250,27 @@ class VectorSignal(GridProduct):
         second = self._signals(x2, 1, None if weights is None else of_second(weights, x1, x2))
         products = self._products(first, second)
         parts: dict[int, Tensor] = {}
-        for (side, kind, s), transform in self._maps.items():
-            if side != 2:
+        for potential, transform in self._maps.items():
+            side, kind, s = potential
+            if side != OUT:
                 continue
-            field = products[_value_parity(kind, s)]
-            read = transform.from_grid([field[c] for c in fields.POTENTIALS[kind]])
-            factors = self._factors(2, kind, weights, x1.dtype)
+            field = products[potential.parity]
+            read = transform.from_grid([field[c] for c in potential.components])
+            factors = self._factors(OUT, kind, weights, x1.dtype)
             own = scaled(read, factors.index_select(-1, self.index(f"places_{s}")))
             parts[s] = parts[s] + own if s in parts else own
-        return self._assembly.join([parts[s] for s in self._sectors[2]])
+        return self._assembly.join([parts[s] for s in self._sectors[OUT]])
 
     def _signals(self, x: Tensor, side: int, weights: Tensor | None) -> dict[int, Vector]:
         """Fields of one input by value parity."""
         out: dict[int, Vector] = {}
-        for (where, kind, s), transform in self._maps.items():
-            if where != side:
+        for potential, transform in self._maps.items():
+            if potential.side != side:
                 continue
-            field = out.setdefault(_value_parity(kind, s), {})
-            made = transform.to_grid(scaled(x, self._factors(side, kind, weights, x.dtype)))
-            for c, values in zip(fields.POTENTIALS[kind], made, strict=True):
+            field = out.setdefault(potential.parity, {})
+            factors = self._factors(side, potential.kind, weights, x.dtype)
+            made = transform.to_grid(scaled(x, factors))
+            for c, values in zip(potential.components, made, strict=True):
                 field[c] = field[c] + values if c in field else values
         return out
 
@@ -241,34 +279,23 @@ class VectorSignal(GridProduct):
     ) -> dict[int, Vector]:
         """Pointwise products of the fields that meet, by value parity, only what is read."""
         out: dict[int, Vector] = {}
-        for s1, s2, c1, c2, c3, sign in self._steps():
-            target = out.setdefault(s1 * s2, {})
-            term = met(first[s1][c1], second[s2][c2])
-            term = term if sign == 1 else -term
-            target[c3] = target[c3] + term if c3 in target else term
+        for step in self._steps:
+            target = out.setdefault(step.parity, {})
+            term = met(first[step.parity1][step.c1], second[step.parity2][step.c2])
+            term = term if step.sign == 1 else -term
+            target[step.c3] = target[step.c3] + term if step.c3 in target else term
         return out
-
-    def _steps(self) -> Iterator[tuple[int, int, str, str, str, int]]:
-        """(value parities, components, sign) of every pointwise product."""
-        has = [{}, {}, {}]  # type: list[dict[int, set[str]]]
-        for side, kind, s in self._maps:
-            has[side].setdefault(_value_parity(kind, s), set()).update(fields.POTENTIALS[kind])
-        for s1, s2 in self._meetings:
-            for c1, c2, c3, sign in self._rule.products:
-                made = c1 in has[0][s1] and c2 in has[1][s2]
-                if made and c3 in has[2].get(s1 * s2, ()):
-                    yield s1, s2, c1, c2, c3, sign
 
     @override
     def macs(self) -> int:
-        products = self.resolution[0] * self.resolution[1] * sum(1 for _ in self._steps())
-        scales = sum(self._dims[side] for side, kind in {key[:2] for key in self._maps})
+        products = self.resolution[0] * self.resolution[1] * len(self._steps)
+        scales = sum(self._dims[side] for side, kind in {potential[:2] for potential in self._maps})
         return sum(transform.macs for transform in self._maps.values()) + products + scales
 
     @override
     def second_macs(self) -> int:
-        kinds = {key[:2] for key in self._maps if key[0] == 1}
-        maps = sum(t.macs for (side, _, _), t in self._maps.items() if side == 1)
+        kinds = {potential.kind for potential in self._maps if potential.side == 1}
+        maps = sum(map_.macs for potential, map_ in self._maps.items() if potential.side == 1)
         return maps + len(kinds) * self._dims[1]
 
     @override
@@ -276,7 +303,7 @@ class VectorSignal(GridProduct):
         # Making the factors of each potential from those of its components.
         return sum(
             self._dims[side]
-            for side, kind in {key[:2] for key in self._maps}
+            for side, kind in {potential[:2] for potential in self._maps}
             for number in self._numbers[side]
             if kind in self._kinds(side, number)
         )
@@ -285,8 +312,3 @@ class VectorSignal(GridProduct):
 def _sector(ir: o3.Irrep, number: int) -> int:
     """Value parity of the field that holds component l = j + number of an irrep."""
     return ir.p * (-1) ** (ir.l + number)
-
-
-def _value_parity(kind: str, sector: int) -> int:
-    """Of the field made from a potential: n and the gradient change sign, n x gradient does not."""
-    return -sector if kind in ("radial", "gradient") else sector
