@@ -222,6 +222,8 @@ class FieldTransform:
             index = self._owner.optional_index(f"{self._name}_positions")
             columns = x if index is None else x.index_select(-1, index)
             values = columns @ self._owner.table(f"{self._name}_dense", x.dtype)
+            if self._count == 1:
+                return (values,)
             # Not "chunk", whose derivative torch.jit gets wrong where a part is not used.
             return values.unflatten(1, (self._count, -1)).unbind(1)
         rows = self._by_order.to_rows(x).permute(1, 2, 0).chunk(self._count, dim=1)
@@ -231,12 +233,14 @@ class FieldTransform:
         """One (N, res_beta * res_alpha) for each field to (N, components), the fields added up."""
         dtype = fields[0].dtype
         if self._by_order is None:
-            return torch.cat(list(fields), dim=1) @ self._owner.table(f"{self._name}_dense", dtype)
+            values = fields[0] if self._count == 1 else torch.cat(list(fields), dim=1)
+            return values @ self._owner.table(f"{self._name}_dense", dtype)
         rows = [
             field.unflatten(1, self._shape) @ self._waves(i, dtype).T
             for i, field in enumerate(fields)
         ]
-        return self._by_order.from_rows(torch.cat(rows, dim=1).permute(2, 0, 1))
+        whole = rows[0] if self._count == 1 else torch.cat(rows, dim=1)
+        return self._by_order.from_rows(whole.permute(2, 0, 1))
 
     def _waves(self, number: int, dtype: torch.dtype) -> Tensor:
         return self._owner.table(f"{self._name}_waves{number}", dtype)

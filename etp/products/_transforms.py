@@ -14,7 +14,6 @@ import torch
 from e3nn import o3
 from torch import Tensor
 
-from etp.maths import sphere
 from etp.product.base import TensorProduct
 from etp.product.layout import slices
 
@@ -111,59 +110,6 @@ class ByOrder:
         table = self._owner.table(f"{self._name}_table", rows.dtype)
         by_order = torch.bmm(rows, table.transpose(1, 2)).transpose(0, 1)
         return by_order.reshape(by_order.shape[0], -1).index_select(-1, place)
-
-
-class GridTransform:
-    """Features of one sector to values on a grid, and quadrature back.
-
-    Up to :data:`DENSE_POINTS` points one dense matrix is used, beyond it Legendre functions order
-    by order and then a Fourier matrix.
-    """
-
-    def __init__(
-        self, owner: TensorProduct, name: str, sector: Sector, nodes: sphere.Grid, *, back: bool
-    ) -> None:
-        self._owner, self._name = owner, name
-        self._back = back
-        self.shape = nodes.shape
-        self._positions = f"{name}_positions"
-        table = sphere.legendre(sector.lmax, nodes.beta)
-        if back:
-            table = table * nodes.weights
-        waves = sphere.azimuth(sector.lmax, nodes.alpha)
-        points = nodes.shape[0] * nodes.shape[1]
-        self._by_order: ByOrder | None = None
-        if points <= DENSE_POINTS:
-            m = sector.orders
-            matrix = torch.einsum(
-                "cb,ca->cba", table[sector.degrees, m.abs()], waves[m + sector.lmax]
-            ).flatten(1)
-            owner.register_table(f"{name}_dense", matrix.T if back else matrix)
-            index = None if back or sector.alone else sector.positions
-            owner.register_buffer(self._positions, index, persistent=False)
-            self.macs = len(m) * points
-        else:
-            by_order = sphere.legendre_by_order(sector.lmax, table)
-            self._by_order = ByOrder(owner, name, sector, by_order)
-            owner.register_table(f"{name}_waves", waves)
-            self.macs = self._by_order.macs + len(waves) * points
-
-    def to_grid(self, x: Tensor) -> Tensor:
-        """(N, features) to (N, res_beta * res_alpha)."""
-        if self._by_order is None:
-            index = self._owner.optional_index(self._positions)
-            columns = x if index is None else x.index_select(-1, index)
-            return columns @ self._owner.table(f"{self._name}_dense", x.dtype)
-        rows = self._by_order.to_rows(x).permute(1, 2, 0)
-        return (rows @ self._owner.table(f"{self._name}_waves", x.dtype)).flatten(1)
-
-    def from_grid(self, values: Tensor) -> Tensor:
-        """(N, res_beta * res_alpha) to (N, components), in the order of the sector."""
-        if self._by_order is None:
-            return values @ self._owner.table(f"{self._name}_dense", values.dtype)
-        waves = self._owner.table(f"{self._name}_waves", values.dtype)
-        rows = values.unflatten(1, self.shape) @ waves.T
-        return self._by_order.from_rows(rows.permute(2, 0, 1))
 
 
 class Assembly:

@@ -22,7 +22,7 @@ from etp.product.registry import register
 from etp.product.weighting import Split, met, of_second, scaled
 from etp.products import _fields as fields
 from etp.products._grid import FieldProduct, FieldSide, GridProduct
-from etp.products._transforms import Assembly, GridTransform, sectors
+from etp.products._transforms import Assembly, sectors
 
 EVEN, ODD = 0, 1
 """The two parts: product of values, bracket."""
@@ -77,10 +77,16 @@ class GauntBracket(GridProduct):
                 )
         self.sectors_out = sectors(self.irs_out)
         self._from = {
-            s: GridTransform(self, f"from{'_scalar' if s == 1 else '_pseudo'}", part, nodes,
-                             back=True)
+            s: fields.FieldTransform(
+                self,
+                f"from{'_scalar' if s == 1 else '_pseudo'}",
+                part,
+                nodes,
+                [fields.value(part.lmax, nodes)],
+                back=True,
+            )
             for s, part in self.sectors_out.items()
-        }  # fmt: skip
+        }
         for s, sector in self.sectors_out.items():
             self.register_buffer(_places(s), sector.positions, persistent=False)
         self._assembly = Assembly(self, "output_order", self.sectors_out)
@@ -128,7 +134,7 @@ class GauntBracket(GridProduct):
         for part in self.parts:
             for s, signal in self._signals(part, x1, x2).items():
                 total[s] = total[s] + signal if s in total else signal
-        return self._assembly.join([self._from[s].from_grid(total[s]) for s in self.sectors_out])
+        return self._assembly.join([self._from[s].from_grid([total[s]]) for s in self.sectors_out])
 
     @override
     def multiply_weighted(self, x1: Tensor, x2: Tensor, weights: Tensor) -> Tensor:
@@ -140,7 +146,7 @@ class GauntBracket(GridProduct):
             factors = spread(weights, "out", part)
             for s, signal in self._signals(part, first, second).items():
                 own = factors.index_select(-1, self.index(_places(s)))
-                z = scaled(self._from[s].from_grid(signal), own)
+                z = scaled(self._from[s].from_grid([signal]), own)
                 total[s] = total[s] + z if s in total else z
         return self._assembly.join([total[s] for s in self.sectors_out])
 

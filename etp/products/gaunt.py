@@ -26,7 +26,7 @@ from etp.products._signals import (
     fft_macs,
     sector_tag,
 )
-from etp.products._transforms import ByOrder, GridTransform, Sector
+from etp.products._transforms import ByOrder, Sector
 
 
 @register
@@ -60,13 +60,19 @@ class GauntGrid(GridProduct, SignalProduct):
         self.resolution = self._asked or sphere.exact_resolution(*self.degrees)
         nodes = sphere.grid(*self.resolution)
         self._to = {
-            (which, s): GridTransform(self, f"to{which}{sector_tag(s)}", part, nodes, back=False)
+            (which, s): self._transform(f"to{which}{sector_tag(s)}", part, nodes, back=False)
             for which, s, part in self.inputs()
         }
         self._from = {
-            s: GridTransform(self, f"from{sector_tag(s)}", part, nodes, back=True)
+            s: self._transform(f"from{sector_tag(s)}", part, nodes, back=True)
             for s, part in self.sectors_out.items()
         }
+
+    def _transform(
+        self, name: str, sector: Sector, nodes: sphere.Grid, *, back: bool
+    ) -> fields.FieldTransform:
+        signal = [fields.value(sector.lmax, nodes)]
+        return fields.FieldTransform(self, name, sector, nodes, signal, back=back)
 
     @override
     def field_product(self) -> FieldProduct:
@@ -91,11 +97,11 @@ class GauntGrid(GridProduct, SignalProduct):
 
     @override
     def to_signal(self, x: Tensor, which: int, sector: int) -> Tensor:
-        return self._to[which, sector].to_grid(x)
+        return self._to[which, sector].to_grid(x)[0]
 
     @override
     def from_signal(self, signal: Tensor, sector: int, dtype: torch.dtype) -> Tensor:
-        return self._from[sector].from_grid(signal)
+        return self._from[sector].from_grid([signal])
 
     @override
     def second_macs(self) -> int:
