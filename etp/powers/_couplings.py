@@ -20,8 +20,8 @@ from etp.kernels.power import Floats
 from etp.maths import so3
 from etp.product.layout import slices
 
-INDEPENDENT = 1e-9
-"""A polynomial whose part outside the span of others is smaller than this of it lies inside."""
+VANISHING = 1e-9
+"""Coefficients smaller than this, those of couplings being of order one, are rounding."""
 
 
 class Coupling(NamedTuple):
@@ -96,10 +96,10 @@ def _next(
                 if keep is not None and ir_out not in keep:
                     continue
                 c = so3.clebsch_gordan(left.ir.l, ir.l, ir_out.l).numpy() * ir_out.dim**0.5
-                terms = np.einsum("im,ijk->kmj", left.values, c).reshape(ir_out.dim, -1)
-                places = target[:, at].ravel()
                 values = np.zeros((ir_out.dim, size))
-                np.add.at(values.T, places, terms.T)
+                # Times one component, different monomials stay different: no place comes twice.
+                for j in range(ir.dim):
+                    values[:, target[:, at.start + j]] += c[:, j].T @ left.values
                 yield Coupling(ir_out, values)
 
 
@@ -109,17 +109,18 @@ def independent(values: Floats) -> Floats:
     Args:
         values: Shape (couplings, components, monomials).
     """
-    rows = values.reshape(len(values), values.shape[1] * values.shape[2])
-    basis = np.zeros((0, rows.shape[1]))
-    kept = []
+    # By Schur's lemma one component tells: a combination that vanishes there vanishes.
+    rows = values[:, 0][:, np.any(values[:, 0], axis=0)]
+    basis = np.zeros((min(rows.shape), rows.shape[1]))
+    kept: list[int] = []
     for number, row in enumerate(rows):
-        size = max(float(np.linalg.norm(row)), 1.0)
-        rest = row - (basis @ row) @ basis
-        rest -= (basis @ rest) @ basis
+        rest = row
+        for _ in range(2):
+            rest = rest - (basis[: len(kept)] @ rest) @ basis[: len(kept)]
         left = float(np.linalg.norm(rest))
-        if left > INDEPENDENT * size:
+        if left > VANISHING * max(float(np.linalg.norm(row)), 1.0):
+            basis[len(kept)] = rest / left
             kept.append(number)
-            basis = np.vstack([basis, rest / left])
     return values[kept]
 
 
