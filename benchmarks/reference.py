@@ -13,9 +13,9 @@ import gzip
 import sys
 from pathlib import Path
 
-from etp import products
+from etp import presets, products
 from etp.problem import Problem
-from etp.results.reference import PATH
+from etp.results.reference import DATA, PATH
 from etp.results.rows import Row, jsonl
 from etp.run import case as sweep
 from etp.ui.plans import CHECKS
@@ -28,6 +28,7 @@ ALONG = (
     "complete", "e3nn",
 )  # fmt: skip
 """Products measured along batch and channels: all forms of one product would take an hour."""
+LAYER_EDGES = 1000
 AXES = {"batch": (10, 100, 1000, 10_000), "channels": (1, 4, 16)}
 
 
@@ -38,7 +39,11 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=1000)
     parser.add_argument("--budget", type=float, default=14.0, help="seconds of rounds per problem")
     parser.add_argument("--out", type=Path, default=PATH)
+    parser.add_argument("--layers", action="store_true", help="only the layers of models")
     options = parser.parse_args()
+    if options.layers:
+        _write(DATA / "layers.jsonl.gz", _layers(options.budget))
+        return
     names = tuple(n for n in products.names() if products.get(n).unavailable() is None)
     rows: list[Row] = []
     problems = [
@@ -59,10 +64,27 @@ def main() -> None:
     chosen = Settings(lmax=(1, options.lmax), products=names)
     for case in CHECKS.cases(chosen):
         rows += [row.light() for row in sweep.run(case) if isinstance(row, Row)]
-    options.out.parent.mkdir(parents=True, exist_ok=True)
-    with gzip.open(options.out, "wt", encoding="utf-8", compresslevel=9) as file:
+    _write(options.out, rows)
+
+
+def _write(path: Path, rows: list[Row]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with gzip.open(path, "wt", encoding="utf-8", compresslevel=9) as file:
         file.write(jsonl(rows))
-    print(f"{options.out}: {len(rows)} rows")
+    print(f"{path}: {len(rows)} rows")
+
+
+def _layers(budget: float) -> list[Row]:
+    """Every published layer as a convolution, forward and with gradients."""
+    names = tuple(n for n in presets.ADVISED if products.get(n).unavailable() is None)
+    rows: list[Row] = []
+    for direction in ("forward", "backward"):
+        for layer in presets.LAYERS.values():
+            problem = layer.problem(batch=LAYER_EDGES, direction=direction)
+            case = sweep.Case(problem, names, names[0], budget_s=budget, memory=False)
+            rows += [row.light() for row in sweep.run(case.as_dict()) if isinstance(row, Row)]
+            print(f"{layer.name}, {direction}", file=sys.stderr, flush=True)
+    return rows
 
 
 def swept(batch: int) -> list[Problem]:

@@ -7,9 +7,12 @@ e3nn.
 
 from __future__ import annotations
 
+import json
+import re
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from etp.irreps import multiplicities, parse_terms
 from etp.problem import Kind, Problem
 
 Mode = Literal["uvu", "uvw"]
@@ -23,7 +26,7 @@ class Layer:
         name: What it is called here.
         nodes: Irreps of the features of nodes.
         edges: Irreps of the spherical harmonics of edges.
-        outputs: Irreps that are kept.
+        outputs: Irreps that are kept, empty for all.
         mode: ``uvu``: paths are kept apart, each channel by itself. ``uvw``: a linear map over
             channels follows for each path.
     """
@@ -37,7 +40,7 @@ class Layer:
     def problem(self, kind: Kind = "convolution", **options: Any) -> Problem:
         """The layer as a problem, with weights for each edge; of ``uvw`` its edge products."""
         options = {"weights": "per-sample"} | options
-        return Problem.of_irreps(self.nodes, self.edges, self.outputs, kind=kind, **options)
+        return Problem.of_irreps(self.nodes, self.edges, self.outputs or None, kind=kind, **options)
 
 
 def _every(count: int, *irreps: str) -> str:
@@ -83,6 +86,94 @@ def layer(name: str) -> Layer:
     if (known := LAYERS.get(name.strip().lower())) is None:
         raise ValueError(f"layer must be one of {', '.join(LAYERS)}, got {name[:40]!r}")
     return known
+
+
+ADVISED = (
+    "e3nn", "cuequivariance", "openequivariance", "cg-sparse", "cg-summed", "vector-signal",
+    "gaunt-grid", "gaunt-fourier-fft", "matrix",
+)  # fmt: skip
+"""Products to choose from for a layer: what people have, what does the same, what reaches as much,
+and what gives paths up. The first is what others are compared with."""
+
+_REPR = re.compile(r"\w*TensorProduct\((?P<nodes>.+?) x (?P<edges>.+?) -> (?P<out>.+?)(?:\s*\||\))")
+
+
+def read(text: str) -> list[Layer]:
+    """Layers that a text describes.
+
+    Args:
+        text: What ``print`` shows of an e3nn ``TensorProduct``, or the configuration of a MACE
+            (``hidden_irreps``, ``max_ell``, ``num_interactions``) or of a NequIP
+            (``num_features``, ``l_max``, ``parity``, ``num_layers``) as a JSON object.
+
+    Raises:
+        ValueError: If it is neither, or its irreps fit no layer; says what is missing.
+    """
+    if len(text) > MAX_TEXT:
+        raise ValueError(f"a layer must be told in {MAX_TEXT} characters, got {len(text)}")
+    if (seen := _REPR.search(text)) is not None:
+        kept = "+".join(str(ir) for ir in multiplicities(parse_terms(seen["out"], "output")))
+        mode: Mode = "uvw" if seen[0].startswith("FullyConnected") else "uvu"
+        nodes, edges = seen["nodes"].strip(), seen["edges"].strip()
+        return [_checked(Layer("pasted", nodes, edges, kept, mode))]
+    try:
+        values = json.loads(text)
+    except (ValueError, RecursionError):
+        values = None
+    if not isinstance(values, dict):
+        raise ValueError(
+            "paste what print shows of an e3nn TensorProduct, such as TensorProduct(8x0e+8x1o x "
+            "1x0e+1x1o -> 16x0e+16x1o | 32 paths | 32 weights), or a configuration as a JSON object"
+        )
+    return [_checked(layer) for layer in (_mace if "hidden_irreps" in values else _nequip)(values)]
+
+
+MAX_TEXT = 20_000
+
+
+def _checked(layer: Layer) -> Layer:
+    layer.problem("edge")
+    return layer
+
+
+def _mace(values: dict[str, Any]) -> list[Layer]:
+    hidden, lmax = str(values["hidden_irreps"]), _whole(values, "max_ell", 3, 11)
+    channels = next(iter(multiplicities(parse_terms(hidden, "hidden_irreps")).values()))
+    around = "+".join(_natural(lmax))
+    first = Layer("interaction 1", f"{channels}x0e", around, around)
+    later = _whole(values, "num_interactions", 2, 20) - 1
+    return [first, *(Layer(f"interaction {n + 2}", hidden, around, around) for n in range(later))]
+
+
+def _nequip(values: dict[str, Any]) -> list[Layer]:
+    if "l_max" not in values or "num_features" not in values:
+        raise ValueError(
+            "a configuration must have hidden_irreps and max_ell (MACE) or num_features and l_max "
+            f"(NequIP), got {', '.join(map(str, list(values)[:6])) or 'nothing'}"
+        )
+    lmax = _whole(values, "l_max", 1, 11)
+    channels = _whole(values, "num_features", 32, 4096)
+    around = _natural(lmax)
+    both = [f"{l}{p}" for l in range(lmax + 1) for p in "oe"]
+    kept = both if values.get("parity", True) else around
+    first = Layer("layer 1", f"{channels}x0e", "+".join(around), "+".join(around))
+    later = _whole(values, "num_layers", 4, 20) - 1
+    nodes = _every(channels, *kept)
+    return [
+        first,
+        *(Layer(f"layer {n + 2}", nodes, "+".join(around), "+".join(kept)) for n in range(later)),
+    ]
+
+
+def _natural(lmax: int) -> list[str]:
+    return [f"{l}{'eo'[l % 2]}" for l in range(lmax + 1)]
+
+
+def _whole(values: dict[str, Any], name: str, usual: int, most: int) -> int:
+    value = values.get(name, usual)
+    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= most:
+        raise ValueError(f"{name} must be a whole number from 1 to {most}, got {str(value)[:40]}")
+    return value
 
 
 def named(problem: Problem) -> str | None:

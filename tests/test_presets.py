@@ -1,3 +1,4 @@
+import json
 import shlex
 
 import pytest
@@ -79,3 +80,69 @@ def test_the_list_holds_every_layer(capsys):
 def test_a_layer_and_irreps_are_refused(capsys):
     assert main(["sweep", "--layer", "e3tools", "--irreps1", "0e", "--irreps2", "0e"]) == 2
     assert "either --layer, or" in capsys.readouterr().err
+
+
+def test_a_printed_tensor_product_is_a_layer():
+    (layer,) = presets.read(
+        "TensorProduct(8x0e+8x1o x 1x0e+1x1o -> 16x0e+8x1o+8x1e | 40 paths | 40 weights)"
+    )
+    assert (layer.nodes, layer.edges, layer.outputs) == ("8x0e+8x1o", "1x0e+1x1o", "0e+1o+1e")
+    assert layer.mode == "uvu"
+    whole = "FullyConnectedTensorProduct(8x0e x 1x0e -> 4x0e | 32 paths | 32 weights)"
+    assert presets.read(whole)[0].mode == "uvw"
+
+
+def test_a_printed_product_of_e3nn_is_read():
+    from e3nn import o3
+
+    tp = o3.FullyConnectedTensorProduct("4x0e+2x1o", "1x0e+1x1o", "4x0e+4x1e")
+    (layer,) = presets.read(str(tp))
+    assert layer.problem("edge").size().paths == 3
+
+
+def test_the_configuration_of_a_mace_gives_its_convolutions():
+    first, second = presets.read(
+        '{"hidden_irreps": "128x0e+128x1o", "max_ell": 3, "num_interactions": 2, "correlation": 3}'
+    )
+    assert (first.nodes, second.nodes) == ("128x0e", "128x0e+128x1o")
+    assert first.edges == second.edges == "0e+1o+2e+3o"
+
+
+def test_the_configuration_of_a_nequip_gives_its_convolutions():
+    layers = presets.read('{"num_features": 32, "l_max": 2, "parity": true, "num_layers": 4}')
+    assert len(layers) == 4
+    assert layers[0].nodes == "32x0e"
+    lips = presets.layer("nequip-lips").problem()
+    assert layers[1].problem().at(irreps1=lips.irreps1) == lips
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("foo", "paste what print shows"),
+        ("[1]", "paste what print shows"),
+        ("{}", "must have hidden_irreps"),
+        ('{"hidden_irreps": "x", "max_ell": 3}', "hidden_irreps.*not an irrep"),
+        ('{"hidden_irreps": "8x0e", "max_ell": 99}', "max_ell must be a whole number"),
+        ('{"num_features": 1e999, "l_max": 2}', "num_features must be"),
+        ("TensorProduct(8x0e x 8x1o -> 8x1o)", "irreps2 must have multiplicity 1"),
+        ("[" * 10000, "paste what print shows"),
+        ("x" * 100000, "characters"),
+    ],
+)
+def test_what_describes_no_layer_is_refused(text, said):
+    with pytest.raises(ValueError, match=said):
+        presets.read(text)
+
+
+def test_advice_without_a_layer_names_the_layers(capsys):
+    assert main(["advise"]) == 2
+    assert "--layer must be one of mace-medium" in capsys.readouterr().err
+
+
+def test_advice_of_the_command_line_is_of_what_it_measured(capsys):
+    words = ["--irreps1", "4x0e+4x1o", "--irreps2", "0e+1o", "--batch", "20", "--budget", "0.1"]
+    assert main(["advise", *words, "--products", "e3nn,cg-sparse", "--json"]) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert said["products"] == ["cg-sparse", None, None]
+    assert set(said["median_s"]) == {"e3nn", "cg-sparse"}

@@ -15,7 +15,7 @@ from math import isfinite
 from pathlib import Path
 from typing import Any, NoReturn
 
-from etp.cli import dashboard, experiments, hosting, kernels, layers, stored
+from etp.cli import advise, dashboard, experiments, hosting, kernels, layers, stored
 from etp.cli.problems import add_options, degrees_of, problems, product_names, reader
 from etp.cli.terminal import watched
 from etp.options import declared
@@ -108,6 +108,7 @@ def parser() -> argparse.ArgumentParser:
     tested.set_defaults(run=_selftest)
 
     layers.add(commands)
+    advise.add(commands)
     dashboard.add(commands)
     experiments.add(commands)
     kernels.add(commands)

@@ -36,6 +36,12 @@ def trained_rows() -> list[Row]:
     return _read(DATA / "tetris.jsonl.gz")
 
 
+@cache
+def layer_rows() -> list[Row]:
+    """Rows of bundled comparisons on the layers of published models (``benchmarks.reference``)."""
+    return _read(DATA / "layers.jsonl.gz")
+
+
 def _read(path: Path) -> list[Row]:
     with gzip.open(path, "rt", encoding="utf-8") as file:
         return [Row.read(json.loads(line)) for line in file]

@@ -186,6 +186,12 @@ def _options(group: Group) -> None:
             _control(name, about)
 
 
+def controls_of(*names: str) -> None:
+    """Controls of some options by name."""
+    for name in names:
+        _control(name, _OPTIONS[name])
+
+
 def _idle(name: str, about: Option) -> bool:
     """Whether an option says nothing about the devices chosen, and is left as it is."""
     now = settings()

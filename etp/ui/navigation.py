@@ -10,6 +10,7 @@ from streamlit.runtime.scriptrunner import get_script_run_ctx
 
 PAGES = (
     ("compare", "Compare"),
+    ("layers", "Layers"),
     ("scaling", "Scaling"),
     ("equivariance", "Equivariance"),
     ("expressivity", "Expressivity"),

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, get_args
 
+from etp import presets
 from etp.experiments.settings import Tetris
 from etp.options import flag
+from etp.presets import Layer
 from etp.problem import DType, Problem, Size
 from etp.run.case.case import check_fits
 from etp.run.case.grids import BROKEN
@@ -263,10 +265,57 @@ def _tetris_seconds(settings: Settings) -> float:
     return len(settings.products) * each
 
 
+def layer_problem(settings: Settings) -> Problem:
+    """The layer of the layers page.
+
+    Raises:
+        ValueError: Naming the field that is wrong and the mend.
+    """
+    if not settings.devices:
+        raise ValueError("devices: choose one")
+    layer = (
+        Layer("typed", settings.irreps1, settings.irreps2, settings.keep.strip())
+        if settings.layer == CUSTOM
+        else presets.layer(settings.layer)
+    )
+    problem = layer.problem(
+        settings.layer_kind,  # type: ignore[arg-type]
+        batch=settings.edges, dtype=settings.dtype, direction=settings.direction,
+        threads=settings.threads, device=settings.devices[0],
+    )  # fmt: skip
+    check_fits(problem)
+    return problem
+
+
+def _layers(settings: Settings) -> Cases:
+    return [
+        {
+            "problem": layer_problem(settings).as_dict(),
+            "products": list(presets.ADVISED),
+            "reference": presets.ADVISED[0],
+            "rounds": ROUNDS,
+            "budget_s": LAYER_BUDGET_S,
+        }
+    ]
+
+
+LAYER_BUDGET_S = 12.0
+DIRECTION_COST = {"forward": 1, "backward": 3, "double-backward": 8}
+"""How much longer a call takes than a forward one (a rough measurement)."""
+
+
+def _layers_seconds(settings: Settings) -> float:
+    problem = layer_problem(settings)
+    calls = SECONDS_PER_BYTE * problem.size().bytes * DIRECTION_COST[problem.direction]
+    # The slowest products take a hundred times as long as the fastest.
+    return LAYER_BUDGET_S + len(presets.ADVISED) * (1 + 20 * calls)
+
+
 COMPARE = Plan("Compare", "job", _compare, _compare_seconds, timed=True)
 SCALING = Plan("Scaling", "scaling", _scaling, _scaling_seconds, timed=True)
 CHECKS = Plan("Equivariance", "checks", _checks, _checks_seconds, timed=False)
 COUNTS = Plan("Expressivity", "counts", _counts, _counts_seconds, timed=False)
 TETRIS = Plan("Applications", "tetris", _tetris, _tetris_seconds, timed=False)
-PLANS = (COMPARE, SCALING, CHECKS, COUNTS, TETRIS)
+LAYERS = Plan("Layers", "layer_run", _layers, _layers_seconds, timed=True)
+PLANS = (COMPARE, SCALING, CHECKS, COUNTS, TETRIS, LAYERS)
 """Of every page that runs something."""

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any, get_args
 
+from etp import presets
 from etp.experiments.settings import LearnedWeights
 from etp.irreps import SETTINGS
 from etp.kernels.torch_compile import SUFFIX, asked, plain_name
@@ -20,6 +21,7 @@ from etp.problem import MAX_BATCH, MAX_CHANNELS, Axis, Options, Problem
 
 CUSTOM = "Custom"
 COMPILED = ("no", "also")
+LAYER_KINDS = ("convolution", "edge")
 MAX_LMAX = 10
 MAX_SIZES = 12
 QUICK = ("cg-sparse", "gaunt-grid", "matrix", "e3nn")
@@ -49,6 +51,10 @@ class Settings(Options):
         width: Copies of each irrep in its nodes.
         seeds: A training for each.
         learning_weights: Weights of the product in a training.
+        layer: Layer of a published model, or ``Custom`` for typed irreps.
+        layer_kind: ``convolution`` or ``edge``.
+        edges: Edges of that layer.
+        layer_run: Comparison on a layer that is shown.
         compiled: Whether every product is also run under ``torch.compile``.
         axis: What changes along the scaling page.
         batches: Batches of a run along that axis.
@@ -75,6 +81,10 @@ class Settings(Options):
     width: int = 8
     seeds: tuple[int, ...] = (0, 1, 2)
     learning_weights: str = "none"
+    layer: str = "mace-medium"
+    layer_kind: str = "convolution"
+    edges: int = 1000
+    layer_run: str | None = None
     axis: str = "lmax"
     batches: tuple[int, ...] = (10, 100, 1000, 10000)
     channel_counts: tuple[int, ...] = (1, 4, 16, 64)
@@ -332,6 +342,10 @@ _READERS: dict[str, Callable[[str, str], Any]] = {
     "counts": _one_name,
     "scaling": _text,
     "tetris": _one_name,
+    "layer": _choice(*presets.LAYERS, CUSTOM),
+    "layer_kind": _choice(*LAYER_KINDS),
+    "edges": _number(1, MAX_BATCH),
+    "layer_run": _one_name,
     "layers": _number(1, 6),
     "width": _number(1, 256),
     "seeds": _counts(0, 2**31 - 1),

@@ -1,0 +1,158 @@
+"""Which product for this layer? Three sentences: the same operation, the same reach, the fastest.
+
+Each speaks of one product against the baseline, which is what people have, and only as far as the
+interval of its verdict carries.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from math import exp, isfinite
+
+from etp.analysis.comparison import Comparison, Entry
+from etp.analysis.text import ratio_text, speed_words
+from etp.measure.verdict import Verdict
+
+NAMED = 3
+"""Paths that are named when some are lost; of the others the number is said."""
+
+
+@dataclass(frozen=True)
+class Advice:
+    """Sentences about a layer, and the products that they are about.
+
+    Attributes:
+        same: The fastest product that does the same operation, and what it gains.
+        reach: The fastest that reaches the same paths with other weights or outputs.
+        fewer: The fastest that gives paths up, and which.
+        products: The product of each sentence; None where there is none.
+    """
+
+    same: str
+    reach: str
+    fewer: str
+    products: tuple[str | None, str | None, str | None]
+
+    @property
+    def sentences(self) -> tuple[str, str, str]:
+        """All three."""
+        return self.same, self.reach, self.fewer
+
+
+def advice(found: Comparison) -> Advice:
+    """Advice from a comparison.
+
+    Raises:
+        ValueError: If its baseline was not timed.
+    """
+    base = found.baseline
+    if not found.entry(base).valid:
+        raise ValueError(f"{base} was not timed here: advice compares with it")
+    others = [entry for entry in found.timed if entry.product != base]
+    same = _best(found, [e for e in others if found.same(e.product)])
+    reach = _best(found, [e for e in others if not found.same(e.product) and not lost(found, e)])
+    fewer = _best(found, [e for e in others if lost(found, e)])
+    return Advice(
+        _same(found, same),
+        _reach(found, reach, same),
+        _fewer(found, fewer, same),
+        tuple(None if e is None else e.product for e in (same, reach, fewer)),  # type: ignore[arg-type]
+    )
+
+
+def lost(found: Comparison, entry: Entry) -> list[tuple[str, ...]]:
+    """Paths that the baseline reaches and a product does not, as (irrep 1, irrep 2, output)."""
+    base = found.entry(found.baseline).result("interactions").get("triples", [])
+    reached = {tuple(path) for path in entry.result("interactions").get("triples", [])}
+    return [tuple(path) for path in base if tuple(path) not in reached]
+
+
+def _best(found: Comparison, entries: list[Entry]) -> Entry | None:
+    return min(entries, key=lambda e: _log_time(found, e), default=None)
+
+
+def _log_time(found: Comparison, entry: Entry) -> float:
+    """Logarithm of its time over the baseline's; of those without a verdict, nothing is known."""
+    verdict = found.judgement.verdicts.get(entry.product)
+    return verdict.estimate if verdict is not None else float("inf")
+
+
+def _same(found: Comparison, best: Entry | None) -> str:
+    base = found.baseline
+    if best is None:
+        return f"The same operation: nothing else that was timed does what {base} does."
+    return (
+        f"The same operation: {best.product} does what {base} does, "
+        f"{_speed(_verdict(found, best), base)}."
+    )
+
+
+def _reach(found: Comparison, best: Entry | None, same: Entry | None) -> str:
+    base = found.baseline
+    if best is None:
+        return "The same reach, other weights: nothing else that was timed reaches every path."
+    reached = best.result("interactions")
+    how = "adds paths up" if not reached.get("keeps_paths") else "weighs paths in its own way"
+    return (
+        f"The same reach, other weights: {best.product} reaches all {reached.get('count')} paths "
+        f"but {how}, {_speed(_verdict(found, best), base)}{_beside(found, best, same)}."
+    )
+
+
+def _fewer(found: Comparison, best: Entry | None, same: Entry | None) -> str:
+    base = found.baseline
+    if best is None:
+        return "Fewer paths: no product that gives paths up was timed."
+    reached, missing = best.result("interactions"), lost(found, best)
+    what = (
+        f"{best.product} reaches {reached.get('count')} of {reached.get('allowed')} paths "
+        f"({_paths(missing)}), {_speed(_verdict(found, best), base)}{_beside(found, best, same)}"
+    )
+    if same is not None and _slower(found, best, same):
+        return f"Fewer paths buy nothing here: {what}."
+    return f"Fewer paths: {what}."
+
+
+def _slower(found: Comparison, entry: Entry, other: Entry) -> bool:
+    """Whether a product was shown to be slower than another."""
+    pairs = found.judgement.pairs
+    if (verdict := pairs.get((other.product, entry.product))) is not None:
+        return verdict.word == "slower"
+    verdict = pairs.get((entry.product, other.product))
+    return verdict is not None and verdict.word == "faster"
+
+
+def _beside(found: Comparison, entry: Entry, same: Entry | None) -> str:
+    """How it stands to the product of the first sentence."""
+    if same is None:
+        return ""
+    ratio = exp(_log_time(found, entry) - _log_time(found, same))
+    if not isfinite(ratio):
+        return ""
+    if ratio >= 1:
+        return f" and {ratio_text(ratio)} the time of {same.product}"
+    return f" and {ratio_text(1 / ratio)} faster than {same.product}"
+
+
+def _paths(missing: list[tuple[str, ...]]) -> str:
+    named = [f"{a} with {b} to {c}" for a, b, c in missing[:NAMED]]
+    more = len(missing) - len(named)
+    return f"lost: {', '.join(named)}" + (f" and {more} more" if more else "")
+
+
+def _verdict(found: Comparison, entry: Entry) -> Verdict | None:
+    return found.judgement.verdicts.get(entry.product)
+
+
+def _speed(verdict: Verdict | None, base: str) -> str:
+    """What the interval carries: the bound is what may be relied on."""
+    if verdict is None:
+        return f"not timed in the same rounds as {base}"
+    factor = exp(-verdict.estimate)
+    if verdict.word == "faster":
+        return f"{ratio_text(factor)} faster (at least {ratio_text(exp(-verdict.high))})"
+    if verdict.word == "slower":
+        return f"{ratio_text(1 / factor)} slower (at least {ratio_text(exp(verdict.low))})"
+    if verdict.word == "same":
+        return "as fast, within 2 %"
+    return f"not yet separable in time (estimate: {speed_words(factor)})"

@@ -1,0 +1,188 @@
+"""Parts of the layers page."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from etp import presets
+from etp.analysis.advice import Advice
+from etp.analysis.comparison import comparisons
+from etp.analysis.findings import Finding
+from etp.analysis.text import bytes_text, count_text, time_text
+from etp.presets import LAYERS as PRESETS
+from etp.presets import Layer
+from etp.problem import Problem
+from etp.results.reference import layer_rows
+from etp.ui import bar, data, jobs
+from etp.ui.data import View
+from etp.ui.plans import LAYERS, layer_problem
+from etp.ui.session import bound, choose, settings
+from etp.ui.settings import CUSTOM, LAYER_KINDS, Settings
+
+KIND_WORDS = {"convolution": "convolution", "edge": "edge products alone"}
+
+
+def controls() -> Settings:
+    """The layer, its size and the run button; return what is chosen."""
+    with st.container(horizontal=True, gap="xsmall", vertical_alignment="center"):
+        chosen = settings()
+        label = chosen.layer if chosen.layer != CUSTOM else "typed irreps"
+        with st.popover(label, icon=":material/account_tree:", key="bar_layer"):
+            _layer(chosen)
+        label = f"{count_text(chosen.edges)} edges, {chosen.layer_kind}"
+        with st.popover(label, icon=":material/hub:", key="bar_edges"):
+            _edges()
+        with st.popover(f"{chosen.dtype}, {chosen.direction}", icon=":material/tune:",
+                        key="bar_numbers"):  # fmt: skip
+            bar.controls_of("dtype", "direction", "threads")
+        _run(chosen)
+    if "refused" in st.session_state:
+        st.error(f"Not started: {st.session_state.pop('refused')}", icon=":material/error:")
+    return settings()
+
+
+def _layer(chosen: Settings) -> None:
+    names = [*PRESETS, CUSTOM]
+    st.selectbox("Layer of a published model", names, **bound("layer", "index", names))
+    if chosen.layer == CUSTOM:
+        st.text_input("Irreps of nodes", help="Such as 64x0e + 64x1o", **bound("irreps1"))
+        st.text_input("Irreps of edges", help="Such as 0e + 1o + 2e", **bound("irreps2"))
+        st.text_input("Keep only these outputs", placeholder="all", **bound("keep"))
+    else:
+        layer = PRESETS[chosen.layer]
+        st.caption(f"{layer.nodes} | {layer.edges} | kept: {layer.outputs}")
+        if layer.mode == "uvw":
+            st.caption("A linear map over channels follows in the model; it is not timed here.")
+    text = st.text_area(
+        "Or paste a layer or a configuration",
+        key="pasted_layer",
+        placeholder="print(tensor_product) of e3nn, or the JSON of a MACE or NequIP configuration",
+        help="MACE: hidden_irreps, max_ell, num_interactions. NequIP: num_features, l_max, parity, "
+        "num_layers.",
+    )
+    if text.strip():
+        _pasted(text)
+
+
+def _pasted(text: str) -> None:
+    try:
+        layers = presets.read(text)
+    except ValueError as error:
+        st.caption(f":red[{error}]")
+        return
+    for number, layer in enumerate(layers):
+        st.button(
+            f"Use {layer.name}: {layer.nodes}", key=f"use_layer_{number}", on_click=_use,
+            args=(layer,),
+        )  # fmt: skip
+
+
+def _use(layer: Layer) -> None:
+    choose(layer=CUSTOM, irreps1=layer.nodes, irreps2=layer.edges, keep=layer.outputs)
+
+
+def _edges() -> None:
+    st.number_input("Edges", 1, 10_000_000, step=1000, **bound("edges"))
+    st.segmented_control(
+        "What runs on them", LAYER_KINDS, required=True, format_func=KIND_WORDS.__getitem__,
+        help="A convolution gathers nodes and adds messages up; 20 neighbours.",
+        **bound("layer_kind", "default"),
+    )  # fmt: skip
+
+
+def _run(chosen: Settings) -> None:
+    status = jobs.status(chosen.layer_run)
+    if status is not None and status.active:
+        st.button(
+            "Cancel", icon=":material/stop_circle:", key="cancel", on_click=jobs.stop,
+            args=(LAYERS.field,),
+        )  # fmt: skip
+        return
+    error = None
+    try:
+        problem = layer_problem(chosen)
+    except ValueError as refused:
+        error = str(refused)
+    st.button(
+        "Run here", type="primary", icon=":material/play_arrow:", key="run",
+        disabled=error is not None, on_click=jobs.start, args=(LAYERS, chosen),
+    )  # fmt: skip
+    if error is not None:
+        st.caption(f":red[Cannot run: {error}]")
+        return
+    size = problem.size()
+    st.caption(
+        f"{size.paths} paths, {count_text(size.outputs)} outputs an edge, "
+        f"{bytes_text(size.bytes)} · about {time_text(LAYERS.seconds(chosen), 2)}"
+    )
+
+
+def view(chosen: Settings) -> View | None:
+    """Results of the run in the address, or the bundled ones of the layer; None without any."""
+    if chosen.layer_run is not None:
+        rows = data.job_rows(chosen.layer_run)
+        compared = [one for one in comparisons(rows) if one.timed]
+        if compared:
+            return View("run", compared[:1], compared[0], rows)
+    rows = layer_rows()
+    same = [one for one in comparisons(rows) if presets.named(one.problem) == chosen.layer]
+    if not same:
+        return None
+    best = max(same, key=lambda one: _likeness(one.problem, chosen))
+    return View("reference", [best], best, rows)
+
+
+def _likeness(problem: Problem, chosen: Settings) -> int:
+    return (problem.direction == chosen.direction) + (problem.kind == chosen.layer_kind)
+
+
+def differs(shown: Problem, chosen: Settings) -> str | None:
+    """One line where what is shown is not what is asked."""
+    try:
+        asked = layer_problem(chosen)
+    except ValueError:
+        return None
+    if shown.at(threads=None) == asked.at(threads=None):
+        return None
+    return f"Shown: {told(shown)}. You ask: {told(asked)}; press Run here."
+
+
+def told(problem: Problem) -> str:
+    """A layer in words."""
+    name = presets.named(problem) or f"{problem.irreps1} with {problem.irreps2}"
+    return (
+        f"{name}, {problem.kind}, {count_text(problem.batch)} edges, {problem.dtype}, "
+        f"{problem.direction}"
+    )
+
+
+def found(said: Advice) -> Finding:
+    """The three sentences as the head of the page."""
+    return Finding(said.same, f"{said.reach} {said.fewer}", "")
+
+
+def use(problem: Problem, said: Advice) -> None:
+    """Lines to copy: in a model of e3nn's products, and by itself."""
+    keep = f", filter_ir_out={problem.filter_out!r}" if problem.filter_out else ""
+    name = said.products[0] or problem_product(said)
+    with st.expander("Use it", icon=":material/content_copy:", expanded=True):
+        st.caption("In a model made of e3nn's products: same numbers, same state_dict")
+        st.code("import etp\n\nprint(etp.replace_in(model))", language="python")
+        st.caption("By itself")
+        st.code(
+            "import etp\nfrom etp import products\n\n"
+            f"tp = products.get({name!r})(\n    {problem.irreps1!r},\n    {problem.irreps2!r}"
+            f"{keep},\n)\n"
+            "out = etp.Convolution(tp)(x, y, weights, senders, receivers, num_nodes)",
+            language="python",
+        )
+
+
+def problem_product(said: Advice) -> str:
+    """The product that is shown in a line to copy where none does the same."""
+    return next((name for name in said.products if name is not None), "cg-sparse")
+
+
+def reproduce(problem: Problem) -> str:
+    """Command line that measures the same and prints the sentences."""
+    return f"python -m etp advise {problem.command()}"

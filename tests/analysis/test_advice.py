@@ -1,0 +1,96 @@
+"""Each sentence of the advice, against the numbers below it."""
+
+from __future__ import annotations
+
+import pytest
+
+from etp.analysis.advice import advice, lost
+from etp.analysis.comparison import comparisons
+from etp.presets import LAYERS, named
+from etp.problem import Problem
+from etp.results.reference import layer_rows
+from tests.make import interactions, row, run_of
+
+ALL = {("0e", "0e", "0e"): 1.0, ("0e", "1o", "1o"): 1.0, ("1o", "1o", "1e"): 1.0}
+EVEN = {path: 1.0 for path in ALL if path[2] != "1e"}
+LAYER = Problem.of_irreps("8x0e+8x1o", "0e+1o", "0e+1o+1e", kind="convolution")
+
+
+def compared(seconds, paths, *, summed=(), noise=0.01):
+    rows = run_of(seconds, twin="e3nn", noise=noise, problem=LAYER)
+    rows += [
+        interactions(name, paths[name], keeps_paths=name not in summed, allowed=3, problem=LAYER)
+        for name in seconds
+    ]
+    (found,) = comparisons(rows, "e3nn")
+    return found
+
+
+USUAL = {"e3nn": ALL, "cg-sparse": ALL, "cg-summed": ALL, "gaunt-grid": EVEN}
+
+
+def test_the_three_sentences_name_the_product_the_speed_and_the_price():
+    seconds = {"e3nn": 12e-3, "cg-sparse": 1e-3, "cg-summed": 2e-3, "gaunt-grid": 6e-3}
+    said = advice(compared(seconds, USUAL, summed=("cg-summed", "gaunt-grid")))
+    assert said.products == ("cg-sparse", "cg-summed", "gaunt-grid")
+    assert said.same.startswith("The same operation: cg-sparse does what e3nn does, 12× faster (at")
+    assert "cg-summed reaches all 3 paths but adds paths up, 6.0× faster" in said.reach
+    assert "2.0× the time of cg-sparse" in said.reach
+    assert said.fewer.startswith("Fewer paths buy nothing here: gaunt-grid reaches 2 of 3 paths")
+    assert "lost: 1o with 1o to 1e" in said.fewer
+
+
+def test_where_freedom_costs_the_fastest_says_what_it_gives_up():
+    seconds = {"e3nn": 12e-3, "cg-sparse": 4e-3, "cg-summed": 3e-3, "gaunt-grid": 1e-3}
+    said = advice(compared(seconds, USUAL, summed=("cg-summed", "gaunt-grid")))
+    assert said.fewer.startswith("Fewer paths: gaunt-grid reaches 2 of 3")
+    assert "12× faster" in said.fewer
+    assert "4.0× faster than cg-sparse" in said.fewer
+
+
+def test_the_bound_that_is_said_lies_below_the_estimate():
+    seconds = {"e3nn": 12e-3, "cg-sparse": 1e-3}
+    found = compared(seconds, USUAL, noise=0.1)
+    said = advice(found).same
+    bound = float(said.partition("at least ")[2].partition("×")[0])
+    assert 8 < bound < 12
+
+
+def test_what_is_not_settled_is_not_claimed():
+    seconds = {"e3nn": 1.01e-3, "cg-sparse": 1e-3}
+    said = advice(compared(seconds, USUAL, noise=0.3))
+    assert "not yet separable" in said.same
+    assert said.products == ("cg-sparse", None, None)
+    assert "nothing else that was timed reaches every path" in said.reach
+
+
+def test_nothing_that_does_the_same_is_said():
+    seconds = {"e3nn": 1e-3, "gaunt-grid": 1e-4}
+    said = advice(compared(seconds, USUAL, summed=("gaunt-grid",)))
+    assert said.same == "The same operation: nothing else that was timed does what e3nn does."
+    assert "faster than cg" not in said.fewer
+
+
+def test_where_nothing_was_timed_there_is_no_advice():
+    refused = row("e3nn", status="failed", result=None, reason="it broke", problem=LAYER)
+    (found,) = comparisons([refused], "e3nn")
+    with pytest.raises(ValueError, match="e3nn was not timed"):
+        advice(found)
+
+
+def test_lost_paths_are_those_of_the_baseline_alone():
+    seconds = {"e3nn": 1e-3, "gaunt-grid": 1e-4}
+    found = compared(seconds, USUAL)
+    assert lost(found, found.entry("gaunt-grid")) == [("1o", "1o", "1e")]
+    assert lost(found, found.entry("e3nn")) == []
+
+
+def test_bundled_results_give_three_sentences_for_every_layer():
+    bundled = comparisons(layer_rows())
+    assert bundled
+    for comparison in bundled:
+        assert named(comparison.problem) in LAYERS
+        said = advice(comparison)
+        timed = {entry.product for entry in comparison.timed}
+        assert {product for product in said.products if product} <= timed
+        assert said.products[0] == "cg-sparse"
