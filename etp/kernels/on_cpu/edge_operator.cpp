@@ -20,7 +20,8 @@ using torch::headeronly::ScalarType;
 using torch::stable::Tensor;
 
 constexpr int64_t kThreadMacs = 1 << 17; /* some ten microseconds, worth one more thread */
-constexpr int kDim1 = 5, kDim2 = 6, kDim3 = 7, kNumel = 8, kMacs = 13, kEveryIn = 14, kEveryOut = 15;
+constexpr int kPaths = 0, kDim1 = 5, kDim2 = 6, kDim3 = 7, kNumel = 8;
+constexpr int kMacs = 13, kEveryIn = 14, kEveryOut = 15;
 
 Tensor made(const Tensor &like, std::vector<int64_t> sizes, bool zero) {
     int64_t strides[2] = {sizes.size() == 2 ? sizes[1] : 1, 1};
@@ -132,6 +133,14 @@ struct Inputs {
 
     bool convolves() const { return call.senders != nullptr; }
 
+    /* Whether each weight is some path's: then a gradient by weights of edges is written whole. */
+    bool every_weight() const {
+        const int32_t *path = program + 16;
+        int64_t taken = 0;
+        for (int k = 0; k < program[kPaths]; k++, path += 7) taken += path[2] < 0 ? 0 : path[3];
+        return taken >= program[kNumel];
+    }
+
     bool single() const { return x.scalar_type() == ScalarType::Float; }
 
     int threads() const {
@@ -179,7 +188,7 @@ Three backward(Inputs &in, const Tensor &grad, bool want_x) {
     Tensor gy = made(in.x, {call.edges, in.program[kDim2]}, false);
     Tensor gw = in.w;
     if (in.w.numel())
-        gw = in.w.dim() == 2 ? made(in.x, {call.edges, in.program[kNumel]}, true)
+        gw = in.w.dim() == 2 ? made(in.x, {call.edges, in.program[kNumel]}, !in.every_weight())
                              : made(in.x, {in.program[kNumel]}, true);
     else
         gw = made(in.x, {0}, false);
