@@ -6,15 +6,16 @@ import argparse
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from statistics import median
-from typing import Any
+from typing import Any, TypeVar
 
 from etp.analysis.text import power_text, time_text
 from etp.cli.problems import product_names, reader
-from etp.cli.terminal import Progress
-from etp.experiments.settings import Tetris
+from etp.cli.terminal import Progress, watched
+from etp.experiments.settings import Experiment, Potential, Tetris
 from etp.options import declared, defaults, flag
 from etp.results.rows import Row, jsonl
 
+E = TypeVar("E", bound=Experiment)
 PRODUCTS = "cg-sparse,gaunt-grid,gaunt-bracket,matrix"
 
 
@@ -24,17 +25,39 @@ def add(commands: argparse._SubParsersAction[Any]) -> None:
     kinds = made.add_subparsers(required=True, metavar="WHAT")
 
     tetris = kinds.add_parser("tetris", help="tell eight pieces apart, two of them mirror images")
-    tetris.add_argument("--products", default=PRODUCTS, metavar="A,B,...")
-    tetris.add_argument("--seeds", default="0", metavar="A,B,...", help="a training for each")
-    _add_options(tetris, Tetris, without=("seed",))
-    tetris.add_argument("--out", type=Path, metavar="FILE.jsonl", help="add the rows to a file")
+    _add_options(tetris, Tetris)
     tetris.set_defaults(run=_tetris)
 
+    potential = kinds.add_parser("potential", help="learn energies and forces of a molecule")
+    _add_options(potential, Potential)
+    potential.add_argument(
+        "--structures", type=Path, metavar="FILE",
+        help="extended XYZ with energy and forces, or of `sample`; default: the bundled molecule",
+    )  # fmt: skip
+    potential.add_argument(
+        "--checkpoints", type=Path, metavar="FOLDER", help="go on from what is there"
+    )
+    potential.set_defaults(run=_potential)
 
-def _add_options(parser: argparse.ArgumentParser, cls: type, without: Sequence[str]) -> None:
+    sampled = kinds.add_parser(
+        "sample", help="label frames of the bundled molecule with GFN2-xTB (ase, tblite)"
+    )
+    sampled.add_argument(
+        "--counts", default="300:250,600:100", metavar="K:N,...",
+        help="frames at each temperature, which make parts of the set",
+    )  # fmt: skip
+    sampled.add_argument("--seed", type=reader("seed", declared(Potential)["seed"]), default=0)
+    sampled.add_argument("--out", type=Path, required=True, metavar="FILE.npz")
+    sampled.set_defaults(run=_sample)
+
+
+def _add_options(parser: argparse.ArgumentParser, cls: type[Experiment]) -> None:
+    parser.add_argument("--products", default=PRODUCTS, metavar="A,B,...")
+    parser.add_argument("--seeds", default="0", metavar="A,B,...", help="a training for each")
+    parser.add_argument("--out", type=Path, metavar="FILE.jsonl", help="add the rows to a file")
     usual = defaults(cls)
     for name, about in declared(cls).items():
-        if name not in without:
+        if name != "seed":
             parser.add_argument(
                 flag(name),
                 type=reader(name, about),
@@ -44,14 +67,53 @@ def _add_options(parser: argparse.ArgumentParser, cls: type, without: Sequence[s
             )
 
 
+def _settings(options: argparse.Namespace, cls: type[E], **instead: Any) -> list[E]:
+    """Settings that the options describe, for each seed."""
+    chosen = {name: getattr(options, name) for name in declared(cls) if name != "seed"}
+    return [cls(**chosen | instead, seed=seed) for seed in numbers("--seeds", options.seeds)]
+
+
 def _tetris(options: argparse.Namespace) -> None:
     products = product_names(options.products)
-    chosen = {name: getattr(options, name) for name in declared(Tetris) if name != "seed"}
-    settings = [Tetris(**chosen, seed=seed) for seed in numbers("--seeds", options.seeds)]
     rows: list[Row] = []
-    for each in settings:
+    for each in _settings(options, Tetris):
         rows += _run(each.case(products), f"seed {each.seed}", options.out)
     print("\n".join(tetris_table(rows)))
+
+
+def _potential(options: argparse.Namespace) -> None:
+    from etp.experiments.launch import joined
+
+    products = product_names(options.products)
+    files: dict[str, str] = {}
+    for key in ("structures", "checkpoints"):
+        path = getattr(options, key)
+        if path is not None and not path.exists():
+            raise ValueError(f"--{key} must exist, there is no {path}")
+        files |= {} if path is None else {key: str(path)}
+    rows: list[Row] = []
+    with joined(options.device) as (rank, device):
+        for each in _settings(options, Potential, device=device):
+            out = options.out if rank == 0 else None
+            rows += _run(each.case(products) | files, f"seed {each.seed}", out)
+        if rank == 0:
+            print("\n".join(potential_table(rows)))
+
+
+def _sample(options: argparse.Namespace) -> None:
+    from etp.experiments import sampling, structures
+
+    if options.out.suffix != ".npz":
+        raise ValueError(f"--out must end in .npz, got {options.out}")
+    pairs = [part.partition(":") for part in options.counts.split(",")]
+    if not all(k.isdecimal() and n.isdecimal() and int(k) and int(n) for k, _, n in pairs):
+        raise ValueError(f"--counts must be K:N,... such as 300:250, got {options.counts[:40]!r}")
+    first = structures.bundled()[0]
+    counts = {float(k): int(n) for k, _, n in pairs}
+    with watched(f"sampling {sum(counts.values())} frames"):
+        frames = list(sampling.sample(first.numbers, first.positions, counts, seed=options.seed))
+    sampling.write(options.out, first.numbers, frames)
+    print(f"{options.out}: {len(frames)} frames")
 
 
 def _run(case: dict[str, Any], head: str, out: Path | None) -> list[Row]:
@@ -83,6 +145,31 @@ def numbers(name: str, text: str) -> tuple[int, ...]:
     if not all(part.isascii() and part.isdigit() and len(part) < 10 for part in parts):
         raise ValueError(f"{name} must be whole numbers separated by commas, got {text[:40]!r}")
     return tuple(dict.fromkeys(map(int, parts)))
+
+
+def potential_table(rows: Sequence[Row]) -> Iterator[str]:
+    """A line for each product and part of the set that was held out: medians over the seeds."""
+    yield (
+        f"{'product':22s}{'power':22s}{'held out':10s}{'meV':>9s}{'meV/A':>9s}{'a step':>10s}"
+        "  of the mean energy"
+    )
+    for product in dict.fromkeys(row.product for row in rows):
+        own = [row for row in rows if row.product == product]
+        done = [row.measured for row in own if row.status == "ok"]
+        if not done:
+            yield f"{product:22s}  {own[0].status}: {own[0].reason}"
+            continue
+        step = time_text(median(result["step_s"] for result in done))
+        for part in done[0]["energy_mev"]:
+            energy, force, mean, still = (
+                median(result[key][part] for result in done)
+                for key in ("energy_mev", "force_mev_per_a", "mean_energy_mev",
+                            "mean_force_mev_per_a")
+            )  # fmt: skip
+            yield (
+                f"{product:22s}{done[0]['power']:22s}{part:10s}{energy:9.1f}{force:9.1f}{step:>10s}"
+                f"  {mean:.0f}, {still:.0f}"
+            )
 
 
 def tetris_table(rows: Sequence[Row]) -> Iterator[str]:

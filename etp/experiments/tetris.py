@@ -95,7 +95,7 @@ class Training:
     """
 
     def __init__(self, product: str, settings: Tetris) -> None:
-        self.settings = settings
+        self.product, self.settings = product, settings
         self.network = build(product, settings)
         self.taken: list[Step] = []
         self._dtype = getattr(torch, settings.dtype)
@@ -149,6 +149,28 @@ class Training:
         self._generator.set_state(state["generator"])
         self.taken = [Step(*step) for step in state["taken"]]
 
+    def outcome(self) -> dict[str, Any]:
+        """What a row says of the training."""
+        counts, found = confusion(self.network), chirality(self.network)
+        return {
+            "accuracy": int(counts.diagonal().sum()) / int(counts.sum()),
+            "confusion": counts.tolist(),
+            "pieces": list(NAMES),
+            "losses": [step.loss for step in self.taken],
+            "right": [step.right for step in self.taken],
+            "step_s": statistics.median(step.seconds for step in self.taken),
+            "steps": len(self.taken),
+            "layers": self.settings.layers,
+            "parameters": sum(p.numel() for p in self.network.parameters() if p.requires_grad),
+            "gamma": expressivity(_one_channel(self.product, self.settings)).rank,
+            "equivariance": equivariance_error(self.network, self.product),
+            "mirror_gap": found.mirror_gap,
+            "pseudoscalar": found.pseudoscalar,
+            "start_pseudoscalar": chirality(build(self.product, self.settings)).pseudoscalar,
+            "seen": found.piece,
+            "seen_mirrored": found.mirror,
+        }
+
 
 def build(product: str, settings: Tetris) -> Network:
     """The network of a training, with the first weights of its seed.
@@ -164,32 +186,6 @@ def build(product: str, settings: Tetris) -> Network:
             neighbours=1.5,
         )  # fmt: skip
     return network.to(settings.device, getattr(torch, settings.dtype))
-
-
-def result(training: Training, product: str) -> dict[str, Any]:
-    """What a row says of a training that has ended, or was stopped after some steps."""
-    counts = confusion(training.network)
-    found = chirality(training.network)
-    start = chirality(build(product, training.settings))
-    taken = training.taken
-    return {
-        "accuracy": int(counts.diagonal().sum()) / int(counts.sum()),
-        "confusion": counts.tolist(),
-        "pieces": list(NAMES),
-        "losses": [step.loss for step in taken],
-        "right": [step.right for step in taken],
-        "step_s": statistics.median(step.seconds for step in taken),
-        "steps": len(taken),
-        "layers": training.settings.layers,
-        "parameters": sum(p.numel() for p in training.network.parameters() if p.requires_grad),
-        "gamma": expressivity(_one_channel(product, training.settings)).rank,
-        "equivariance": equivariance_error(training.network, product),
-        "mirror_gap": found.mirror_gap,
-        "pseudoscalar": found.pseudoscalar,
-        "start_pseudoscalar": start.pseudoscalar,
-        "seen": found.piece,
-        "seen_mirrored": found.mirror,
-    }
 
 
 def _one_channel(product: str, settings: Tetris) -> TensorProduct:

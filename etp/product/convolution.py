@@ -76,7 +76,8 @@ class Convolution(nn.Module):
         """
         self._check(x, y, weights, senders, receivers, num_nodes)
         if len(senders) == 0:
-            rest = x.sum() + y.sum() + (0.0 if weights is None else weights.sum())
+            # Nothing, but differentiable: every sum is over no row.
+            rest = x[:0].sum() + y.sum() + (0.0 if weights is None else weights.sum())
             return x.new_zeros(num_nodes, self.product.irreps_out.dim) + rest
         return self.product.convolve(x, y, weights, senders, receivers, num_nodes)
 

@@ -190,7 +190,17 @@ def test_wrong_graphs_are_refused(name):
         conv(x, y, weights[:, 1:], index, index, 3)
     with pytest.raises(ValueError, match="senders must hold 3 whole numbers"):
         conv(x, y, weights, index.double(), index, 3)
-    assert conv(x, y[:0], weights[:0], index[:0], index[:0], 3).shape == (3, tp.irreps_out.dim)
+
+
+def test_nodes_without_edges_are_zero(name):
+    tp = build(name, SMALL)
+    x, y, weights = draw(tp, 3)
+    index = torch.arange(3)
+    z = etp.Convolution(tp)(x, y[:0], weights[:0], index[:0], index[:0], 3)
+    torch.testing.assert_close(z, torch.zeros(3, tp.irreps_out.dim, dtype=torch.float64))
+    some = etp.Convolution(tp)(x, y[:1], weights[:1], index[:1], index[:1], 3)
+    assert not some[1:].any()
+    assert some[0].any()
 
 
 def test_one_channel_is_an_edge_product_too(name):

@@ -5,9 +5,10 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from pathlib import Path
+from typing import Any, Protocol
 
-from etp.experiments.settings import Tetris
+from etp.experiments.settings import Experiment, Potential, Tetris
 from etp.problem import Problem
 from etp.results.rows import Row
 from etp.run.case.case import use_numbers
@@ -18,51 +19,111 @@ from etp.run.devices import check_device
 STOPPED = "cancelled before it was trained"
 
 
+class Step(Protocol):
+    """A step of any training."""
+
+    @property
+    def number(self) -> int:
+        """Steps done."""
+
+    @property
+    def loss(self) -> float:
+        """Loss before the step."""
+
+
+class Trained(Protocol):
+    """One training: its steps, and what came out after the last."""
+
+    def steps(self) -> Iterator[Step]:
+        """Take the steps that are left."""
+
+    def outcome(self) -> dict[str, Any]:
+        """Result of a row."""
+
+
+Start = Callable[[str], Trained]
+
+
 def run_tetris(case: dict[str, Any], cancelled: Callable[[], bool]) -> Iterator[Row | Event]:
     """One row of measure ``tetris`` for each product.
 
     Args:
-        case: As :meth:`etp.experiments.settings.Tetris.case`.
+        case: As :meth:`etp.experiments.settings.Experiment.case`.
         cancelled: Asked after each step.
 
     Raises:
         ValueError: If the settings are not valid.
     """
     settings = Tetris.from_dict(case["settings"])
-    problem = settings.problem()
-    check_device(problem.device)
-    with as_before():
-        use_numbers(problem)
-        yield from _each(case["products"], settings, cancelled)
+
+    def start(product: str) -> Trained:
+        from etp.experiments import tetris
+
+        return tetris.Training(product, settings)
+
+    yield from _each(case["products"], settings, start, cancelled)
+
+
+def run_potential(case: dict[str, Any], cancelled: Callable[[], bool]) -> Iterator[Row | Event]:
+    """One row of measure ``potential`` for each product.
+
+    Args:
+        case: As :meth:`etp.experiments.settings.Experiment.case`; ``structures`` names a file of
+            extended XYZ, ``checkpoints`` a folder.
+        cancelled: Asked after each step.
+
+    Raises:
+        ValueError: If the settings or the structures are not valid.
+    """
+    from etp.experiments import potential, structures
+
+    settings = Potential.from_dict(case["settings"])
+    given, kept = case.get("structures"), case.get("checkpoints")
+    frames = structures.bundled() if given is None else structures.read(Path(given))
+
+    def start(product: str) -> Trained:
+        training = potential.Training(product, settings, frames)
+        if kept is not None:
+            training.keep(Path(kept) / f"{product}-{settings.seed}.pt")
+        return training
+
+    yield from _each(case["products"], settings, start, cancelled)
 
 
 def _each(
-    products: Sequence[str], settings: Tetris, cancelled: Callable[[], bool]
+    products: Sequence[str], settings: Experiment, start: Start, cancelled: Callable[[], bool]
 ) -> Iterator[Row | Event]:
     problem = settings.problem()
-    for product in products:
-        if cancelled():
-            yield _without(problem, product, "cancelled", STOPPED)
-            continue
-        try:
-            yield from _tetris(product, settings, cancelled)
-        except ValueError as error:
-            yield _without(problem, product, "invalid", str(error), "does not apply")
-        except Exception as error:  # It may be the user's own product, which may raise anything.
-            reason = f"{type(error).__name__}: {error}"
-            yield _without(problem, product, "failed", reason, "failed")
+    check_device(problem.device)
+    with _as_before():
+        use_numbers(problem)
+        for product in products:
+            if cancelled():
+                yield _without(problem, settings.kind, product, "cancelled", STOPPED)
+                continue
+            try:
+                yield from _one(product, settings, start, cancelled)
+            except ValueError as error:
+                reason = str(error)
+                yield _without(problem, settings.kind, product, "invalid", reason, "does not apply")
+            except (
+                Exception
+            ) as error:  # It may be the user's own product, which may raise anything.
+                reason = f"{type(error).__name__}: {error}"
+                yield _without(problem, settings.kind, product, "failed", reason, "failed")
 
 
-def _tetris(product: str, settings: Tetris, cancelled: Callable[[], bool]) -> Iterator[Row | Event]:
-    from etp.experiments import tetris
-
+def _one(
+    product: str, settings: Experiment, start: Start, cancelled: Callable[[], bool]
+) -> Iterator[Row | Event]:
     problem = settings.problem()
     yield {"event": "progress", "stage": "building a network of", "product": product}
-    training = tetris.Training(product, settings)
+    training = start(product)
     told = time.monotonic()
     for step in training.steps():
         if cancelled():
-            yield _without(problem, product, "cancelled", f"cancelled after {step.number} steps")
+            reason = f"cancelled after {step.number} steps"
+            yield _without(problem, settings.kind, product, "cancelled", reason)
             return
         if time.monotonic() - told > PROGRESS_EVERY_S or step.number == settings.steps:
             told = time.monotonic()
@@ -70,11 +131,11 @@ def _tetris(product: str, settings: Tetris, cancelled: Callable[[], bool]) -> It
                 "event": "progress", "stage": "training", "product": product,
                 "step": step.number, "steps": settings.steps, "loss": step.loss,
             }  # fmt: skip
-    yield make_row(problem, product, "tetris", tetris.result(training, product))
+    yield make_row(problem, product, settings.kind, training.outcome())
 
 
 @contextmanager
-def as_before() -> Iterator[None]:
+def _as_before() -> Iterator[None]:
     """Leave the number of threads as it was: the next case of this process may want all."""
     import torch
 
@@ -85,5 +146,7 @@ def as_before() -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
-def _without(problem: Problem, product: str, status: str, reason: str, *badges: str) -> Row:
-    return make_row(problem, product, "tetris", None, status=status, reason=reason, badges=badges)
+def _without(
+    problem: Problem, measure: str, product: str, status: str, reason: str, *badges: str
+) -> Row:
+    return make_row(problem, product, measure, None, status=status, reason=reason, badges=badges)
