@@ -24,7 +24,6 @@ from etp.kernels.edge import serves, vjp
 from etp.kernels.modes import real_tensors
 from etp.product.tables import TableModule
 
-NEGLIGIBLE = 1e-13
 _KERNEL_DTYPES = (torch.float32, torch.float64)
 _HEADER = 8
 _FRAGMENT = torch.library.Library("etp", "FRAGMENT")
@@ -177,7 +176,7 @@ def _compiled(dims: tuple[int, int], segments: Sequence[Segment]) -> Program:
     numel = 0
     for row, degree, values in segments:
         all_of_degree = list(combinations_with_replacement(range(dim), degree))
-        k, m, p = np.nonzero(np.abs(values).transpose(1, 2, 0) > NEGLIGIBLE)
+        k, m, p = np.nonzero(values.transpose(1, 2, 0))
         for at_k, at_m, at_p in zip(k.tolist(), m.tolist(), p.tolist(), strict=True):
             own = terms.setdefault((row + at_k, all_of_degree[at_m]), [])
             own.append((numel + at_p, float(values[at_p, at_k, at_m])))

@@ -74,11 +74,15 @@ def couplings(
         made.sort(key=lambda coupling: coupling.ir)
         size = made[0].values.shape[1] if made else 0
         out.append({
-            ir: np.stack(own) if (own := [c.values for c in made if c.ir == ir])
+            ir: _without_rounding(np.stack(own)) if (own := [c.values for c in made if c.ir == ir])
             else np.zeros((0, ir.dim, size))
             for ir in wanted
         })  # fmt: skip
     return out
+
+
+def _without_rounding(values: Floats) -> Floats:
+    return np.where(np.abs(values) > VANISHING, values, 0.0)
 
 
 def _next(
@@ -135,7 +139,7 @@ def symmetric_part(table: Floats, dim: int) -> Floats:
     for nu in range(2, degree + 1):
         number = raised(dim, nu)[number.reshape(-1)].reshape(-1)
     size = int(number.max()) + 1
-    flat = table.reshape(table.shape[0], -1, table.shape[-1])
+    flat = table.reshape(table.shape[0], len(number), table.shape[-1])
     out = np.zeros((table.shape[-1], table.shape[0], size))
     np.add.at(out.transpose(2, 1, 0), number, flat.transpose(1, 0, 2))
     return out

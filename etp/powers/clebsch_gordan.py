@@ -8,7 +8,7 @@ import numpy as np
 from e3nn import o3
 
 from etp.irreps import Layout
-from etp.powers._couplings import VANISHING, couplings, independent
+from etp.powers._couplings import couplings, independent
 from etp.powers.registry import register
 from etp.powers.table import TablePower
 
@@ -51,9 +51,7 @@ class ClebschGordan(TablePower):
             raise ValueError(f"basis must be one of {', '.join(get_args(Basis))}, got {basis!r}")
         self.basis = basis
         degrees = couplings(self.irs_in, order, self.irs_out)
-        self._refuse_unreached(
-            ir for own in degrees for ir, v in own.items() if np.abs(v).max(initial=0.0) > VANISHING
-        )
+        self._refuse_unreached(ir for own in degrees for ir, v in own.items() if np.any(v))
         if basis == "independent":
             degrees = [{ir: independent(v) for ir, v in own.items()} for own in degrees]
         self._tabulate(degrees)

@@ -40,6 +40,8 @@ class TablePower(Power):
         ]
         irs = [ir for ir in self.irs_out for _ in degrees]
         self._count([(ir, s.degree, len(s.values)) for ir, s in zip(irs, segments, strict=True)])
+        if not self.weights_per_channel:
+            raise ValueError("tables must hold at least one weight, got none")
         self.polynomials = PowerTable.of_segments(dims, segments)
 
     @override

@@ -224,6 +224,8 @@ def test_tables_that_do_not_fit_are_refused():
         powers.table_power("4x0e", "4x0e", [[good[0], torch.ones(1, 3, 2)]])
     with pytest.raises(ValueError, match="a list for each of 1 irreps"):
         powers.table_power("4x0e", "4x0e", [good, good])
+    with pytest.raises(ValueError, match="at least one weight"):
+        powers.table_power("4x0e", "4x0e", [[torch.ones(1, 1, 0)]])
     power = powers.table_power("4x0e", "4x0e", [good])
     with pytest.raises(ValueError, match="parts must end in the shapes"):
         power.pack_weights([torch.ones(1, 4), torch.ones(1, 4)])
