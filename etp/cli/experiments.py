@@ -11,11 +11,14 @@ from typing import Any, TypeVar
 from etp.analysis.text import power_text, time_text
 from etp.cli.problems import product_names, reader
 from etp.cli.terminal import Progress, watched
-from etp.experiments.settings import Experiment, Potential, Tetris
+from etp.experiments.settings import POWERS, Experiment, Potential, Tetris
 from etp.options import declared, defaults, flag
 from etp.results.rows import Row, jsonl
 
 E = TypeVar("E", bound=Experiment)
+TIMED = ("gaunt-fourier-fft", "gaunt-fourier-direct", "gaunt-grid", "cg")
+STEP = {"channels": 64, "lmax": 3, "steps": 15, "batch": 2}
+"""Sizes of a timed step where none are given; its steps are rounds."""
 PRODUCTS = "cg-sparse,gaunt-grid,gaunt-bracket,matrix"
 
 
@@ -39,6 +42,13 @@ def add(commands: argparse._SubParsersAction[Any]) -> None:
     )
     potential.set_defaults(run=_potential)
 
+    timed = kinds.add_parser("step-time", help="time a training step with each power")
+    timed.add_argument("--powers", default=",".join(TIMED), metavar="A,B,...")
+    timed.add_argument("--product", default="cg-sparse", metavar="NAME", help="of convolutions")
+    timed.add_argument("--out", type=Path, metavar="FILE.jsonl", help="add the rows to a file")
+    _add_fields(timed, Potential, {"power"}, STEP)
+    timed.set_defaults(run=_step_time)
+
     sampled = kinds.add_parser(
         "sample", help="label frames of the bundled molecule with GFN2-xTB (ase, tblite)"
     )
@@ -55,9 +65,15 @@ def _add_options(parser: argparse.ArgumentParser, cls: type[Experiment]) -> None
     parser.add_argument("--products", default=PRODUCTS, metavar="A,B,...")
     parser.add_argument("--seeds", default="0", metavar="A,B,...", help="a training for each")
     parser.add_argument("--out", type=Path, metavar="FILE.jsonl", help="add the rows to a file")
-    usual = defaults(cls)
+    _add_fields(parser, cls, {"seed"}, {})
+
+
+def _add_fields(
+    parser: argparse.ArgumentParser, cls: type[Experiment], without: set[str], usual: dict[str, Any]
+) -> None:
+    usual = defaults(cls) | usual
     for name, about in declared(cls).items():
-        if name != "seed":
+        if name not in without:
             parser.add_argument(
                 flag(name),
                 type=reader(name, about),
@@ -98,6 +114,19 @@ def _potential(options: argparse.Namespace) -> None:
             rows += _run(each.case(products) | files, f"seed {each.seed}", out)
         if rank == 0:
             print("\n".join(potential_table(rows)))
+
+
+def _step_time(options: argparse.Namespace) -> None:
+    powers = tuple(dict.fromkeys(part.strip() for part in options.powers.split(",")))
+    if unknown := [name for name in powers if name not in POWERS]:
+        raise ValueError(f"--powers must be among {', '.join(POWERS)}, got {unknown[0]!r}")
+    (product,) = product_names(options.product)
+    settings = Potential(
+        **{name: getattr(options, name) for name in declared(Potential) if name != "power"}
+    )
+    case = settings.case(powers) | {"kind": "step-time", "product": product}
+    rows = _run(case, f"{settings.channels} channels, lmax {settings.lmax}", options.out)
+    print("\n".join(step_table(rows)))
 
 
 def _sample(options: argparse.Namespace) -> None:
@@ -170,6 +199,22 @@ def potential_table(rows: Sequence[Row]) -> Iterator[str]:
                 f"{product:22s}{done[0]['power']:22s}{part:10s}{energy:9.1f}{force:9.1f}{step:>10s}"
                 f"  {mean:.0f}, {still:.0f}"
             )
+
+
+def step_table(rows: Sequence[Row]) -> Iterator[str]:
+    """A line for each power: its step, the ratio to the first with its interval, its share."""
+    yield f"{'power':22s}{'a step':>10s}{'of first':>10s}{'interval':>18s}{'in powers':>11s}"
+    for row in rows:
+        found = row.measured
+        ends = [found.get(key) for key in ("low", "high")]
+        bounded = "too few rounds" if None in ends else f"{ends[0]:.3f} – {ends[1]:.3f}"
+        yield (
+            f"{found['power']:22s}{time_text(found['median_s']):>10s}{found['ratio']:>10.3f}"
+            f"{bounded:>18s}{100 * found['share']:>9.0f} %"
+        )
+    if rows:
+        floor, count = rows[0].measured["floor"], rows[0].measured["rounds"]
+        yield f"{count} rounds; a twin of the first took {floor:.3f} of its time"
 
 
 def tetris_table(rows: Sequence[Row]) -> Iterator[str]:

@@ -19,7 +19,7 @@ from etp.run.case.grids import run_grids
 from etp.run.case.questions import QUESTIONS, make_row
 from etp.run.case.rounds import Event, Slot, timed, unmeasured
 from etp.run.case.spheres import run_spheres
-from etp.run.case.training import run_potential, run_tetris
+from etp.run.case.training import run_potential, run_step_time, run_tetris
 from etp.run.devices import check_device
 
 __all__ = ["Case", "build", "check_fits", "measure_one", "needed_bytes", "run", "warm"]
@@ -132,5 +132,6 @@ KINDS: dict[str, Kind] = {
     "spheres": run_spheres,
     "tetris": run_tetris,
     "potential": run_potential,
+    "step-time": run_step_time,
 }
 """What a case can be."""

@@ -90,6 +90,39 @@ def run_potential(case: dict[str, Any], cancelled: Callable[[], bool]) -> Iterat
     yield from _each(case["products"], settings, start, cancelled)
 
 
+def run_step_time(case: dict[str, Any], cancelled: Callable[[], bool]) -> Iterator[Row | Event]:
+    """One row of measure ``step-time`` for each power.
+
+    Args:
+        case: Settings of a :class:`etp.experiments.settings.Potential`, whose steps are the rounds;
+            ``products`` are powers, ``product`` is that of every convolution.
+        cancelled: Asked after each round; what was timed until then is kept.
+
+    Raises:
+        ValueError: If the settings are not valid, or a product or power does not apply.
+    """
+    from etp.experiments import step_time, structures
+
+    settings = Potential.from_dict(case["settings"])
+    problem = settings.problem()
+    check_device(problem.device)
+    slots: list[step_time.Slot] = []
+    with _as_before():
+        use_numbers(problem)
+        yield {"event": "progress", "stage": "warming up", "product": ", ".join(case["products"])}
+        taken = step_time.rounds(case["product"], case["products"], settings, structures.bundled())
+        for number, timed in enumerate(taken, 1):
+            slots = timed
+            yield {
+                "event": "progress", "stage": "timing", "product": case["product"],
+                "round": number, "rounds": settings.steps,
+            }  # fmt: skip
+            if cancelled():
+                break
+    for result in step_time.results(slots):
+        yield make_row(problem, result["power"], "step-time", result)
+
+
 def _each(
     products: Sequence[str], settings: Experiment, start: Start, cancelled: Callable[[], bool]
 ) -> Iterator[Row | Event]:
