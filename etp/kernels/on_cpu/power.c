@@ -50,6 +50,15 @@ static Table read_table(const int32_t *p, const void *values) {
 
 /* Arrays over components, monomials and outputs hold NODES nodes side by side. */
 
+#if defined(__AVX512F__)
+#define TURN BY_DIM
+#else
+/* All of l = 0 to 3 of a channel together, as MACE has them, too. */
+#define TURN(f, ...) \
+    if (b->dim == 16) f(__VA_ARGS__, 16, b->padded, whole); \
+    else BY_DIM(f, __VA_ARGS__)
+#endif
+
 /* A vector of channels of one node, from its features. Where the channels of a component are not
  * side by side, components come in blocks, as many as the numbers from one channel to the next. */
 static void load_lanes(const REAL *from, const int32_t *places, int dim, int first, int lanes,
@@ -61,7 +70,7 @@ static void load_lanes(const REAL *from, const int32_t *places, int dim, int fir
         const Block block = {.dim = stride, .padded = NODES * LANES}, *b = &block;
         int whole = lanes == LANES ? LANES : 0;
         if (whole && stride == 1) *(vector *)rows = *(const loose *)x;
-        else if (whole) BY_DIM(load_mixed, x, rows)
+        else if (whole) { TURN(load_mixed, x, rows) }
         for (int k = 0; k < stride && whole == 0; k++)
             for (int u = 0; u < LANES; u++)
                 rows[k * b->padded + u] = u < lanes ? x[u * stride + k] : 0;
@@ -78,7 +87,7 @@ static void store_lanes(const vector *from, const int32_t *places, int dim, int 
         const Block block = {.dim = stride, .padded = NODES * LANES}, *b = &block;
         int whole = lanes == LANES ? LANES : 0;
         if (whole && stride == 1) *(loose *)z = *(const vector *)rows;
-        else if (whole) BY_DIM(store_mixed, rows, z)
+        else if (whole) { TURN(store_mixed, rows, z) }
         for (int k = 0; k < stride && whole == 0; k++)
             for (int u = 0; u < lanes; u++) z[u * stride + k] = rows[k * b->padded + u];
         i += stride;
