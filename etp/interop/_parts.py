@@ -297,11 +297,12 @@ def _selected(
     first, second = step.first, step.second
     features = x[:, first.start : first.start + first.mul * first.dim]
     features = features.unflatten(1, (first.mul, first.dim)).transpose(1, 2)
-    maps = w.reshape(first.mul, second.mul, step.out.mul) * float(step.values[0, 0, 0])
+    maps = w.reshape(first.mul, second.mul, step.out.mul)
+    factor = float(step.values[0, 0, 0])
     for v, own in enumerate(maps.unbind(1)):
         chosen = rows.get(second.start + v)
         if chosen is not None:
-            scalars = y[:, second.start + v].index_select(0, chosen)
+            scalars = factor * y[:, second.start + v].index_select(0, chosen)
             mixed = features.index_select(0, chosen) @ own
             yield chosen, mixed * scalars[:, None, None]
 
