@@ -1,0 +1,216 @@
+"""The symmetric contraction of MACE beside mace-torch, cuEquivariance and our other powers.
+
+``PYTHONPATH=. PYTHON -m benchmarks.powers --out benchmarks/powers.md``, PYTHON being that of an
+environment with mace-torch, and cuequivariance with cuequivariance-torch where they can be had.
+500 nodes, 128 channels, 10 elements, order 3. Ours takes over the very module of mace-torch that it
+is compared with: same weights, and the same numbers before anything is timed. Gaunt and matrix
+powers are other operations with fewer weights; they stand beside because their speed is their
+point. Calls are timed in rounds of random order, ratios are taken within rounds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import random
+import time
+import warnings
+from collections.abc import Callable
+from datetime import date
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+import etp
+from etp.measure import statistic
+
+warnings.filterwarnings("ignore")
+
+from mace.modules.symmetric_contraction import SymmetricContraction  # noqa: E402
+
+# isort: split
+from e3nn import o3  # noqa: E402
+
+from benchmarks.peers import processor  # noqa: E402
+
+NODES, ELEMENTS, ORDER, ERROR = 500, 10, 3, 0.05
+DEGREES = ("0e", "1o", "2e", "3o")
+OTHERS = ("gaunt-grid", "gaunt-fourier-fft", "gaunt-fourier-direct", "matrix")
+TARGETS = {"forward": 100.0, "backward": 50.0, "double-backward": 30.0}
+TOLERANCE = 1e-4
+Call = Callable[[], object]
+
+
+class Shape:
+    """One contraction: its irreps, its inputs, and everybody who computes it."""
+
+    def __init__(self, lmax_in: int, lmax_out: int, channels: int) -> None:
+        self.inputs = o3.Irreps([(channels, ir) for ir in DEGREES[: lmax_in + 1]])
+        self.outputs = o3.Irreps([(channels, ir) for ir in DEGREES[: lmax_out + 1]])
+        torch.manual_seed(0)
+        theirs = SymmetricContraction(self.inputs, self.outputs, ORDER, num_elements=ELEMENTS)
+        holder = nn.ModuleList([SymmetricContraction(self.inputs, self.outputs, ORDER,
+                                                     num_elements=ELEMENTS)])  # fmt: skip
+        holder.load_state_dict({f"0.{k}": v for k, v in theirs.state_dict().items()})
+        etp.replace_in(holder)
+        width = sum(ir.dim for _, ir in self.inputs)
+        self.x = torch.randn(NODES, channels, width)
+        self.elements = torch.randint(ELEMENTS, (NODES,))
+        self.one_hot = torch.nn.functional.one_hot(self.elements, ELEMENTS).float()
+        self.calls = {"etp": self._of_mace(holder[0]), "mace-torch": self._of_mace(theirs)}
+        self._check()
+        self._add_cuequivariance()
+        self._add_others()
+
+    def _of_mace(self, module: nn.Module) -> Callable[[Tensor], tuple[Tensor, list[Tensor]]]:
+        weights = list(module.parameters())
+        return lambda x: (module(x, self.one_hot), weights)
+
+    def _check(self) -> None:
+        ours, theirs = (self.calls[name](self.x)[0] for name in ("etp", "mace-torch"))
+        error = float((ours - theirs).norm() / theirs.norm())
+        if error > TOLERANCE:
+            raise RuntimeError(f"etp differs from mace-torch by {error:.1e}: nothing is timed")
+
+    def _add_cuequivariance(self) -> None:
+        try:
+            import cuequivariance as cue
+            import cuequivariance_torch as cuet
+        except ImportError:
+            return
+        module = cuet.SymmetricContraction(
+            cue.Irreps("O3", str(self.inputs)), cue.Irreps("O3", str(self.outputs)), ORDER,
+            ELEMENTS, layout_in=cue.ir_mul, layout_out=cue.mul_ir, original_mace=True,
+            dtype=torch.float32, math_dtype=torch.float32,
+        )  # fmt: skip
+        weights, elements = list(module.parameters()), self.elements.int()
+        self.calls["cuequivariance"] = lambda x: (
+            module(x.transpose(1, 2).flatten(1), elements), weights
+        )  # fmt: skip
+
+    def _add_others(self) -> None:
+        for name in OTHERS:
+            power = etp.powers.get(name)(
+                str(self.inputs), order=ORDER, irreps_out=str(self.outputs)
+            )
+            weights = torch.randn(ELEMENTS, power.weight_numel, requires_grad=True)
+            features = torch.randn(NODES, self.inputs.dim)
+            self.calls[name] = _other(power, weights, features, self.elements)
+
+    def timed(self, name: str, direction: str) -> Call:
+        """What is called over and over."""
+        call = self.calls[name]
+        if direction == "forward":
+
+            def forward() -> object:
+                with torch.no_grad():
+                    return call(self.x)
+
+            return forward
+        x = self.x.clone().requires_grad_()
+
+        def backward() -> object:
+            z, weights = call(x)
+            return torch.autograd.grad(z.sum(), [x, *weights], allow_unused=True)
+
+        def twice() -> object:
+            z, weights = call(x)
+            (force,) = torch.autograd.grad((z * z).sum(), x, create_graph=True)
+            return torch.autograd.grad((force * force).sum(), [x, *weights], allow_unused=True)
+
+        return backward if direction == "backward" else twice
+
+
+def _other(
+    power: nn.Module, weights: Tensor, features: Tensor, elements: Tensor
+) -> Callable[[Tensor], tuple[Tensor, list[Tensor]]]:
+    def call(x: Tensor) -> tuple[Tensor, list[Tensor]]:
+        # Of the same size, in the order of the library.
+        flat = x.flatten(1) if x.requires_grad else features
+        return power(flat, weights, elements), [weights]
+
+    return call
+
+
+def ratios(
+    calls: dict[str, Call], seconds: float, rng: random.Random
+) -> tuple[dict[str, tuple[float, float, float]], dict[str, float], int]:
+    """Ratios to ours with their intervals, median seconds, and rounds."""
+    warm = {}
+    for name, call in calls.items():
+        call()
+        start = time.perf_counter()
+        call()
+        warm[name] = time.perf_counter() - start
+    repeats = {name: max(1, min(50, math.ceil(0.02 / each))) for name, each in warm.items()}
+    rounds: list[dict[str, float]] = []
+    end = time.monotonic() + seconds
+    while len(rounds) < 7 or (time.monotonic() < end and len(rounds) < 40):
+        taken = {}
+        for name in rng.sample(list(calls), len(calls)):
+            samples = []
+            for _ in range(repeats[name]):
+                start = time.perf_counter()
+                calls[name]()
+                samples.append(time.perf_counter() - start)
+            taken[name] = float(np.quantile(samples, 0.25))
+        rounds.append(taken)
+    found = {}
+    for name in calls:
+        logs = [math.log(r[name] / r["etp"]) for r in rounds]
+        low, high = statistic.interval(logs, ERROR)
+        found[name] = tuple(math.exp(float(v)) for v in (statistic.estimate(logs), low, high))
+    return found, {n: float(np.median([r[n] for r in rounds])) for n in calls}, len(rounds)  # type: ignore[return-value]
+
+
+def main() -> None:
+    """Time every shape and write the table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--channels", type=int, default=128)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--seconds", type=float, default=10.0)
+    parser.add_argument("--lmax", type=int, default=3)
+    parser.add_argument("--out", type=Path)
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    rng = random.Random(0)
+    names = ("mace-torch", "cuequivariance", *OTHERS)
+    lines = [
+        "# Powers: the symmetric contraction of MACE",
+        "",
+        f"{date.today().isoformat()}, {processor()}, {options.threads} threads, torch "
+        f"{torch.__version__}, float32; {NODES} nodes, {options.channels} channels, {ELEMENTS} "
+        f"elements, order {ORDER}. Ratios are times of each over ours (`cg`), with the interval "
+        f"of the paired rounds at {100 * (1 - ERROR):.0f} %. Targets: {TARGETS}, against the "
+        "faster of mace-torch and cuequivariance. Gaunt and matrix powers are other operations.",
+        "",
+        "| inputs to | outputs | direction | ours, ms | " + " | ".join(f"{n}, ×" for n in names)
+        + " | target |",
+        "|" + "---|" * (5 + len(names)),
+    ]  # fmt: skip
+    for lmax in range(1, options.lmax + 1):
+        for lmax_out in range(min(lmax, 2) + 1):
+            shape = Shape(lmax, lmax_out, options.channels)
+            for direction, target in TARGETS.items():
+                calls = {name: shape.timed(name, direction) for name in shape.calls}
+                found, medians, _ = ratios(calls, options.seconds, rng)
+                peers = [n for n in ("mace-torch", "cuequivariance") if n in found]
+                fastest = min(peers, key=lambda n: found[n][0])
+                cells = [
+                    f"{found[n][0]:.3g} ({found[n][1]:.3g} to {found[n][2]:.3g})" if n in found
+                    else "" for n in names
+                ]  # fmt: skip
+                met = "✓" if found[fastest][1] >= target else "✗"
+                lines.append(
+                    f"| {DEGREES[lmax]} | {'+'.join(DEGREES[: lmax_out + 1])} | {direction} | "
+                    f"{1e3 * medians['etp']:.3g} | {' | '.join(cells)} | {target:g} {met} |"
+                )
+                print(lines[-1], flush=True)
+                if options.out is not None:
+                    options.out.write_text("\n".join(lines) + "\n")
+
+
+if __name__ == "__main__":
+    main()
