@@ -46,9 +46,3 @@ def _generated(page: Path, target: str) -> bool:
     """Pages of the site that lie elsewhere in the tree."""
     place = (page.parent / target).resolve().relative_to(ROOT)
     return place.parts[0] == "docs" and (ROOT / Path(*place.parts[1:])).exists()
-
-
-def test_every_page_has_a_place_in_the_navigation():
-    navigation = (ROOT / "mkdocs.yml").read_text()
-    assert [str(p.relative_to(DOCS)) for p in PAGES
-            if str(p.relative_to(DOCS)) not in navigation] == []  # fmt: skip
