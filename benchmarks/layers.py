@@ -27,7 +27,6 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
-from benchmarks.peers import processor
 from etp import measure, presets, products
 from etp.measure import statistic
 from etp.measure.clock import group_size, time_rounds, warm_up
@@ -35,6 +34,7 @@ from etp.measure.graph import OnGraph
 from etp.measure.roofs import roofline
 from etp.measure.runtime import draw, make_call
 from etp.problem import Problem
+from etp.processor import name as processor
 from etp.product.edge_table import TableEdge
 from etp.product.tables import BuiltForReal
 from etp.run import environment

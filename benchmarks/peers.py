@@ -33,6 +33,7 @@ from etp import products
 from etp.irreps import setting_irreps
 from etp.measure import oracle, statistic
 from etp.measure.roofs import Roofline
+from etp.processor import name as processor
 from etp.product.base import TensorProduct
 from etp.run import environment
 
@@ -410,15 +411,6 @@ def _row(r: Result) -> str:
         f"| {peer} | {ratio} | {w.target:g}: {mark} "
         f"| {usual} | {100 * r.share:.0f} % {r.bound} |"
     )
-
-
-def processor() -> str:
-    """Name of the processor."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return "unknown processor"
-    return next((line.split(":")[1].strip() for line in lines if "model name" in line), "unknown")
 
 
 def peer_versions(python: str) -> dict[str, str]:

@@ -12,7 +12,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 LAYERS = (
-    {"irreps", "options", "presets", "problem"},
+    {"irreps", "options", "presets", "problem", "processor"},
     {"maths", "results"},
     {"kernels", "product"},
     {"products", "powers", "measure"},

@@ -11,9 +11,9 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass
 from importlib import import_module
 from importlib.util import find_spec
-from pathlib import Path
 from typing import Any
 
+from etp import processor
 from etp.measure.flags import Flag
 
 CLOCK_MOVED = 0.02
@@ -59,11 +59,7 @@ def device_state(device: str) -> State:
 
 
 def _cpu_clock() -> float | None:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return None
-    clocks = [float(line.split(":")[1]) for line in lines if line.startswith("cpu MHz")]
+    clocks = [float(processor.value(line)) for line in processor.lines("cpu MHz")]
     return round(sum(clocks) / len(clocks), 1) if clocks else None
 
 

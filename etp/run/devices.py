@@ -9,6 +9,8 @@ import sys
 from functools import cache
 from pathlib import Path
 
+from etp import processor
+
 _ASK_TORCH = """
 import json, torch
 count = torch.cuda.device_count() if torch.cuda.is_available() else 0
@@ -19,7 +21,7 @@ print(json.dumps({f"cuda:{i}": torch.cuda.get_device_name(i) for i in range(coun
 @cache
 def devices() -> dict[str, str]:
     """Names of the devices by torch's own names, ``{"cpu": ..., "cuda:0": ...}``."""
-    return {"cpu": cpu_name()} | (_cuda() if _has_gpu_driver() else {})
+    return {"cpu": processor.name()} | (_cuda() if _has_gpu_driver() else {})
 
 
 def check_device(device: str) -> None:
@@ -40,16 +42,6 @@ def check_device(device: str) -> None:
             f"device must be one of {there} here, got {device!r}: torch {torch.__version__} sees "
             f"{count or 'no'} GPU{'' if count == 1 else 's'}"
         )
-
-
-def cpu_name() -> str:
-    """Name of the processor."""
-    try:
-        text = Path("/proc/cpuinfo").read_text()
-    except OSError:
-        return "CPU"
-    names = [line.split(":", 1)[1].strip() for line in text.splitlines() if "model name" in line]
-    return names[0] if names else "CPU"
 
 
 def _has_gpu_driver() -> bool:

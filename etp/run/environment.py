@@ -11,6 +11,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from etp import processor
+
 PACKAGES = (
     "torch",
     "e3nn",
@@ -61,7 +63,7 @@ def _machine() -> dict[str, Any]:
     return {
         "machine": platform.node() if os.environ.get("ETP_SHOW_HOST") else platform.machine(),
         "os": f"{platform.system()} {platform.release()}",
-        "cpu": _cpu_name(),
+        "cpu": processor.name(),
         "cores": os.cpu_count(),
         "memory_bytes": _memory_bytes(),
         "python": platform.python_version(),
@@ -80,15 +82,6 @@ def _version(package: str) -> str | None:
         return version(package)
     except PackageNotFoundError:
         return None
-
-
-def _cpu_name() -> str:
-    try:
-        text = Path("/proc/cpuinfo").read_text()
-    except OSError:
-        return platform.processor() or platform.machine()
-    names = [line.split(":", 1)[1].strip() for line in text.splitlines() if "model name" in line]
-    return names[0] if names else platform.machine()
 
 
 def _memory_bytes() -> int | None:

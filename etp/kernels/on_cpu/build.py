@@ -31,6 +31,7 @@ import torch
 
 from etp.kernels import compile_times as compiling
 from etp.kernels.on_cpu import cache as on_disk
+from etp.processor import lines as processor_lines
 
 FOLDER = Path(__file__).parent
 _TORCH = Path(torch.__file__).parent
@@ -216,10 +217,7 @@ def _failure(command: Sequence[str]) -> str | None:
 @cache
 def processor() -> str:
     """Machine and instruction sets, on which ``-march=native`` depends."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
+    said = dict.fromkeys(processor_lines("flags", "Features", "model name"))
+    if not said:
         return f"{platform.machine()} {platform.processor()} {platform.node()}"
-    wanted = ("flags", "Features", "model name")
-    found = dict.fromkeys(line for line in lines if line.startswith(wanted))
-    return f"{platform.machine()} {' '.join(found)}"
+    return f"{platform.machine()} {' '.join(said)}"
