@@ -13,7 +13,6 @@ import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from urllib.error import URLError
 from urllib.request import urlopen
 
 import pytest
@@ -106,14 +105,14 @@ def started(site: Path, cwd: Path, port: int) -> Iterator[None]:
             os.killpg(server.pid, signal.SIGTERM)
 
 
-def _fetched(address: str, seconds: float = 60) -> bytes:
+def _fetched(address: str, seconds: float = 180) -> bytes:
     end = time.monotonic() + seconds
     while True:
         try:
             with urlopen(address, timeout=5) as answer:
                 body: bytes = answer.read()
                 return body
-        except (URLError, ConnectionError):
+        except OSError:  # not there yet, or too busy to answer
             if time.monotonic() > end:
                 raise
             time.sleep(0.2)
