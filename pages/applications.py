@@ -5,11 +5,9 @@ from __future__ import annotations
 from etp.analysis.learning import frame, learning_finding, refused, trained
 from etp.ui import applications, gallery_page, jobs, show
 from etp.ui.frame import page
-from etp.ui.session import write_address
 
 with page("Applications"):
     chosen = applications.controls()
-    write_address()
     jobs.panel(chosen.tetris)
     gallery_page.publish(chosen.tetris)
     rows, source = applications.rows(chosen)

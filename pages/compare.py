@@ -7,11 +7,9 @@ from etp.ui import compare, data, gallery_page, jobs, show
 from etp.ui.bar import bar
 from etp.ui.frame import page
 from etp.ui.plans import COMPARE
-from etp.ui.session import write_address
 
 with page("Compare"):
     chosen = bar(COMPARE)
-    write_address()
     jobs.panel(chosen.job)
     gallery_page.publish(chosen.job)
     view = data.view(chosen)

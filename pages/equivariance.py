@@ -7,11 +7,9 @@ from etp.ui import data, equivariance, gallery_page, jobs, show
 from etp.ui.bar import bar
 from etp.ui.frame import page
 from etp.ui.plans import CHECKS
-from etp.ui.session import write_address
 
 with page("Equivariance"):
     chosen = bar(CHECKS)
-    write_address()
     jobs.panel(chosen.checks)
     gallery_page.publish(chosen.checks)
     shown = data.checks(chosen)

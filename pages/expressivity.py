@@ -9,11 +9,9 @@ from etp.ui import data, expressivity, gallery_page, jobs, show
 from etp.ui.bar import bar
 from etp.ui.frame import page
 from etp.ui.plans import COUNTS
-from etp.ui.session import write_address
 
 with page("Expressivity"):
     chosen = bar(COUNTS)
-    write_address()
     jobs.panel(chosen.counts)
     gallery_page.publish(chosen.counts)
     shown = data.counted(chosen)

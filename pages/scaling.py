@@ -7,11 +7,9 @@ from etp.ui import axis, data, gallery_page, jobs, scaling, scaling_table, show
 from etp.ui.bar import bar
 from etp.ui.frame import page
 from etp.ui.plans import SCALING
-from etp.ui.session import write_address
 
 with page("Scaling"):
     chosen = bar(SCALING, axis.axis_choice, axis.SIZES)
-    write_address()
     swept = data.swept(chosen)
     if swept.source != "imported":
         jobs.panel(chosen.scaling)

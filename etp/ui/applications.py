@@ -43,7 +43,8 @@ def controls() -> Settings:
         with st.popover(label, icon=":material/casino:", key="bar_seeds"):
             st.pills(
                 "Seeds", sorted({*SEEDS, *chosen.seeds}), selection_mode="multi",
-                help="A training for each: first weights and rotations.", **bound("seeds"),
+                help="A training for each: first weights and rotations.",
+                **bound("seeds", "default"),
             )  # fmt: skip
         _run(chosen)
     if "refused" in st.session_state:
@@ -56,7 +57,7 @@ def _products(chosen: Settings) -> None:
     there = [name for name, entry in entries.items() if entry.unavailable is None]
     st.pills(
         "Products", list(dict.fromkeys([*there, *chosen.products])), selection_mode="multi",
-        **bound("products"),
+        **bound("products", "default"),
     )  # fmt: skip
     if not entries:
         st.caption(jobs.catalog().error or "Looking for all products …")
@@ -69,7 +70,7 @@ def _network() -> None:
     about = _OPTIONS["weights"]
     st.segmented_control(
         about.label, get_args(LearnedWeights), required=True, format_func=about.called,
-        help=about.help, **bound("learning_weights"),
+        help=about.help, **bound("learning_weights", "default"),
     )  # fmt: skip
 
 
@@ -136,10 +137,10 @@ def mirror(shown: Sequence[Row]) -> None:
         with st.container(gap=None, width="content"):
             st.markdown("##### A piece and its mirror image")
             st.caption("what a trained network says of each; the first seed shown")
-        picked = settings().pick
+        wanted = (settings().mirror, settings().pick, *names)
         product = st.segmented_control(
-            "Product shown", names, default=picked if picked in names else names[0],
-            required=True, label_visibility="collapsed", key="mirror_product",
+            "Product shown", names, required=True, label_visibility="collapsed",
+            **bound("mirror", "default", shown=next(p for p in wanted if p in names)),
         )  # fmt: skip
     row = next(row for row in shown if row.product == product)
     seen, mirrored = row.measured["seen"], row.measured["seen_mirrored"]

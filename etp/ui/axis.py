@@ -14,7 +14,7 @@ from etp.ui import jobs
 from etp.ui.bar import Sizes
 from etp.ui.data import Swept
 from etp.ui.plans import SCALING, shown_problem, sizes
-from etp.ui.session import bound, choose, settings
+from etp.ui.session import bound, settings
 from etp.ui.settings import CUSTOM, Settings
 
 BATCHES = (1, 10, 100, 1000, 10_000, 100_000)
@@ -23,11 +23,13 @@ CHANNELS = (1, 2, 4, 8, 16, 32, 64, 128)
 
 def axis_choice() -> None:
     """What changes along the page; the first control of its bar."""
-    st.session_state["axis_choice"] = settings().axis
     st.segmented_control(
-        "Along", get_args(Axis), key="axis_choice", required=True, label_visibility="collapsed",
-        on_change=lambda: choose(axis=st.session_state["axis_choice"]),
-    )  # fmt: skip
+        "Along",
+        get_args(Axis),
+        required=True,
+        label_visibility="collapsed",
+        **bound("axis", "default"),
+    )
 
 
 def _sizes_label(chosen: Settings) -> str:
@@ -76,11 +78,9 @@ def _lmax_choice(chosen: Settings) -> None:
         now = shown_problem(chosen).lmax
     except ValueError:
         return
-    st.session_state["scaling_at"] = now
     st.segmented_control(
-        "lmax", chosen.degrees(), key="scaling_at", required=True,
-        on_change=lambda: choose(at=st.session_state["scaling_at"]),
-    )  # fmt: skip
+        "lmax", chosen.degrees(), required=True, **bound("at", "default", shown=now)
+    )
 
 
 def nothing_yet(chosen: Settings) -> None:
@@ -103,10 +103,9 @@ def nothing_yet(chosen: Settings) -> None:
 
 def lmax_shown(swept: Swept, line: Line) -> None:
     """Which of several lines, one for each lmax, is shown."""
-    st.session_state["scaling_lmax"] = line.last.problem.lmax
+    now = line.last.problem.lmax
     st.segmented_control(
-        "lmax shown", list(swept.others), key="scaling_lmax", required=True,
-        format_func=lambda lmax: f"lmax {lmax}" if lmax == line.last.problem.lmax else str(lmax),
-        on_change=lambda: choose(at=st.session_state["scaling_lmax"]),
-        label_visibility="collapsed",
+        "lmax shown", list(swept.others), required=True, label_visibility="collapsed",
+        format_func=lambda lmax: f"lmax {lmax}" if lmax == min(swept.others) else str(lmax),
+        **bound("at", "default", shown=now, at="_line"),
     )  # fmt: skip

@@ -19,7 +19,7 @@ from etp.measure.state import state_text
 from etp.ui import jobs, show
 from etp.ui.data import View
 from etp.ui.frame import mode, on_phone
-from etp.ui.session import choose, settings
+from etp.ui.session import bound, choose, settings
 
 HERO_PX, RATIO_PX, PHONE_PX = 700, 560, 350
 
@@ -52,15 +52,14 @@ def hero(view: View) -> None:
 
 
 def _degree_choice(view: View) -> None:
-    st.session_state["at_choice"] = view.chosen.problem.lmax
+    # A label must not depend on what is chosen: Streamlit tells the choices apart by them.
     st.segmented_control(
         "lmax shown",
         view.degrees,
-        key="at_choice",
-        format_func=lambda lmax: f"lmax {lmax}" if lmax == view.chosen.problem.lmax else str(lmax),
-        on_change=lambda: choose(at=st.session_state["at_choice"]),
+        format_func=lambda lmax: f"lmax {lmax}" if lmax == view.degrees[0] else str(lmax),
         required=True,
         label_visibility="collapsed",
+        **bound("at", "default", shown=view.chosen.problem.lmax),
     )
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import streamlit as st
 
@@ -12,7 +14,7 @@ from etp.problem import Problem
 from etp.results.rows import Row
 from etp.ui import show
 from etp.ui.frame import mode, on_phone
-from etp.ui.session import settings
+from etp.ui.session import bound, settings, write_address
 
 ROWS, COLUMNS = 33, 65
 
@@ -57,14 +59,18 @@ def by_degree(found: Drift) -> None:
             st.markdown("##### Which output degree is worst")
             st.caption("largest error over all group elements, by degree of the output")
         dtype = st.segmented_control(
-            "Number type", dtypes, default=dtypes[0], required=True,
-            label_visibility="collapsed", key="degree_dtype",
+            "Number type", dtypes, required=True, label_visibility="collapsed",
+            **bound("degrees_of", "default", shown=_there(settings().degrees_of, dtypes)),
         )  # fmt: skip
     table = found.degrees(str(dtype))
     if table.empty:
         st.caption("No errors to show: they are exactly zero.")
     else:
         show.chart(charts.per_degree(table, mode(), settings().pick), "per_degree")
+
+
+def _there(wanted: str | None, names: Sequence[str]) -> str:
+    return wanted if wanted is not None and wanted in names else names[0]
 
 
 def refusals(found: Drift) -> None:
@@ -87,9 +93,10 @@ def rotate(rows: list[Row]) -> None:
         names = list(good)
         usual = "gaunt-grid" if "gaunt-grid" in names else names[0]
         product = st.segmented_control(
-            "Product shown", names, default=usual, required=True,
-            label_visibility="collapsed", key="sphere_product",
+            "Product shown", names, required=True, label_visibility="collapsed",
+            **bound("sphere", "default", shown=_there(settings().sphere, [usual, *names])),
         )  # fmt: skip
+    write_address()
     row = good[str(product)]
     turn = _turn(row.id, row)
     figure = sphere.figure(turn, mode(), narrow=on_phone())

@@ -10,7 +10,7 @@ from etp.analysis.text import count_text
 from etp.problem import Problem
 from etp.ui import show
 from etp.ui.frame import mode
-from etp.ui.session import settings
+from etp.ui.session import bound, settings
 
 RULES = "selection rules"
 MAX_PANELS = 21
@@ -41,10 +41,11 @@ def interactability(found: Counts, problem: Problem) -> None:
             st.markdown("##### Which degrees can interact")
             st.caption("(l1, l2) → l3; rows l1, columns l2")
         names = [RULES, *counted]
-        usual = next((p for p in (settings().pick, "gaunt-grid", *counted) if p in names), RULES)
+        wanted = (settings().map, settings().pick, "gaunt-grid", *counted)
+        usual = next((p for p in wanted if p in names), RULES)
         product = str(
-            st.selectbox("Product", names, index=names.index(usual), label_visibility="collapsed",
-                         key="map_product", width=220)
+            st.selectbox("Product", names, label_visibility="collapsed", width=220,
+                         **bound("map", "index", names, shown=usual))
         )  # fmt: skip
     reached = None if product == RULES else found.labels(product, problem.lmax)
     table = map_frame(problem, reached)

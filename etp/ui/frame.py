@@ -12,6 +12,26 @@ from streamlit.runtime.scriptrunner import RerunException, StopException
 from etp.charts.theme import Mode
 from etp.run.events import event
 from etp.ui.navigation import LOGO, ensure_navigation
+from etp.ui.session import follow_address
+
+_KEYBOARD = """
+<style>[data-testid="stHeaderActionElements"] { display: none; }</style>
+<script>
+if (!window.etpKeyboard) {
+  window.etpKeyboard = true;
+  let focused = null;
+  new MutationObserver(() => {
+    const body = document.querySelector('[data-testid="stPopoverBody"]');
+    if (body === focused) return;
+    focused = body;
+    const first = 'input:not([disabled]), button:not([disabled]), [role="slider"], [tabindex="0"]';
+    requestAnimationFrame(() => body?.querySelector(first)?.focus());
+  }).observe(document.body, { childList: true, subtree: true });
+}
+</script>
+"""
+"""Popovers are drawn at the end of the document: one that opens takes the focus. The links of
+headings would be a stop of the Tab key each."""
 
 
 @contextmanager
@@ -19,7 +39,9 @@ def page(title: str) -> Iterator[None]:
     """Everything on a page happens inside: it works alone, and no error ends in a traceback."""
     st.set_page_config(page_title=f"{title} · etp", page_icon=str(LOGO), layout="wide")
     ensure_navigation()
+    st.html(_KEYBOARD, unsafe_allow_javascript=True)
     try:
+        follow_address(title)
         yield
     except (RerunException, StopException):
         raise

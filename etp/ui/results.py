@@ -18,6 +18,7 @@ from etp.results.reference import reference_rows
 from etp.results.rows import STATUSES, Row, RowError, jsonl
 from etp.ui import jobs, show
 from etp.ui.frame import mode
+from etp.ui.session import bound, settings
 from etp.ui.visitors import base_path
 
 REFERENCE = "reference results"
@@ -29,11 +30,11 @@ def controls(rows: list[Row]) -> list[Row]:
     with st.container(horizontal=True, gap="xsmall", vertical_alignment="center"):
         text = st.text_input(
             "Filter", placeholder="Filter: product, machine, setting …", width=300,
-            label_visibility="collapsed", key="filter",
+            label_visibility="collapsed", **bound("filter"),
         )  # fmt: skip
         wanted = st.pills(
-            "Status", STATUSES, selection_mode="multi", default=list(STATUSES),
-            label_visibility="collapsed", key="statuses",
+            "Status", STATUSES, selection_mode="multi", label_visibility="collapsed",
+            **bound("statuses", "default"),
         )  # fmt: skip
         with st.popover("Import", icon=":material/upload:", key="import"):
             _import()
@@ -229,14 +230,12 @@ def _result_text(row: Row) -> str:
 def machines(found: list[Run]) -> None:
     """Two runs side by side: what differs first, then the ratios."""
     show.head("A and B side by side", "what differs first, then the ratio")
-    timed = {run.title: run for run in _with_reference(found) if run.timed}
+    timed = {run.key: run for run in _with_reference(found) if run.timed}
     if len(timed) < 2:
         st.caption("Measure something, or import results of another machine, to compare with.")
         return
-    names = list(timed)
     with st.container(horizontal=True):
-        a = timed[str(st.selectbox("A", names, index=len(names) - 1, key="run_a"))]
-        b = timed[str(st.selectbox("B", names, index=0, key="run_b"))]
+        a, b = _choice("A", "a", timed, -1), _choice("B", "b", timed, 0)
     with st.container(border=True):
         unlike = differences(a.environment, b.environment)
         noun = "field differs" if len(unlike) == 1 else "fields differ"
@@ -262,6 +261,18 @@ def machines(found: list[Run]) -> None:
         },
     )
     st.caption(f":gray[Unpaired: {NOT_DECIDED}. γ, paths and errors do not depend on the machine.]")
+
+
+def _choice(label: str, field: str, timed: dict[str, Run], usual: int) -> Run:
+    """One of the two runs compared."""
+    keys = list(timed)
+    wanted = getattr(settings(), field)
+    now = wanted if wanted in timed else keys[usual]
+    key = st.selectbox(
+        label, keys, format_func=lambda key: timed[key].title,
+        **bound(field, "index", keys, shown=now),
+    )  # fmt: skip
+    return timed[str(key)]
 
 
 def _with_reference(found: list[Run]) -> list[Run]:

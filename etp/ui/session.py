@@ -1,4 +1,10 @@
-"""Settings of this visitor: from the address at first, kept while she moves between pages."""
+"""Settings of this visitor: one set for all pages, which addresses and controls only show.
+
+The settings are the authority. A control is given the value in force each time it is drawn, and is
+made anew (by its key) when that value is not the one it holds, so it cannot show or send another.
+The address is written after every change, one entry of the browser's history each; an address that
+was not written here (a link, Back, Forward) is read.
+"""
 
 from __future__ import annotations
 
@@ -11,68 +17,99 @@ from etp.ui.settings import Settings
 
 _KEY = "settings"
 _ERRORS = "address_errors"
-_REVISIONS = "revisions"
-Bound = dict[str, Any]
+_CHANGED = "settings_changed"
+_WRITTEN = "address_written"
+_BARE = "pages_entered"
+_HELD = "controls_held"
+_SAME = object()
 
 
 def settings() -> Settings:
     """What is chosen now."""
     if _KEY not in st.session_state:
-        query = {name: st.query_params[name] for name in st.query_params}
-        st.session_state[_KEY], st.session_state[_ERRORS] = Settings.from_query(query)
+        _read(_address())
     found: Settings = st.session_state[_KEY]
     return found
 
 
 def choose(**changes: Any) -> None:
-    """Change settings from a callback, and the controls that show them."""
-    before = settings()
-    st.session_state[_KEY] = before.with_(**changes)
-    revisions: dict[str, int] = st.session_state.setdefault(_REVISIONS, {})
-    for field, value in changes.items():
-        if getattr(before, field) != value:
-            # A control keeps what was chosen in it: only a new one shows another value.
-            revisions[field] = revisions.get(field, 0) + 1
+    """Change settings (from a callback)."""
+    st.session_state[_KEY] = settings().with_(**changes)
+    st.session_state[_ERRORS] = []
+    st.session_state[_CHANGED] = True
 
 
-def write_address() -> None:
-    """Put the settings into the address; say what could not be read from it."""
-    query = settings().to_query()
-    if {name: st.query_params[name] for name in st.query_params} != query:
-        st.query_params.from_dict(query)
+def follow_address(page: str) -> None:
+    """Bring settings and address together when a page begins, and say what could not be read."""
+    query, changed = _address(), st.session_state.pop(_CHANGED, False)
+    # Written first, so that a visitor's first page is read and not compared.
+    before, written = st.session_state.get(_WRITTEN, (page, None))
+    if written is None:
+        settings()
+    elif page != before and not query:
+        # The links between pages carry no settings: Back to one of them finds these here.
+        st.session_state.setdefault(_BARE, {}).setdefault(page, []).append(settings())
+    elif not changed and (page, query) != (before, written):
+        entered = st.session_state.get(_BARE, {}).get(page)
+        if entered and not query:
+            st.session_state[_KEY] = entered.pop()
+        else:
+            _read(query)
+    write_address(page)
     for error in st.session_state.get(_ERRORS, []):
         st.warning(error, icon=":material/link_off:")
 
 
-def bound(field: str, argument: str = "value", options: Sequence[Any] | None = None) -> Bound:
-    """Arguments that tie a widget to a setting.
+def write_address(page: str | None = None) -> None:
+    """Put the settings into the address; without a page, of the page that is shown."""
+    query = settings().to_query()
+    if _address() != query:
+        st.query_params.from_dict(query)
+    st.session_state[_WRITTEN] = (page or st.session_state[_WRITTEN][0], query)
+    st.session_state.pop(_CHANGED, None)
 
-    The value in force is given as the widget's own initial value at every rerun: what stands in a
-    popover is made by the browser when the popover is opened, which may be long after the run that
-    would have set it through the session's state.
+
+def bound(
+    field: str,
+    argument: str = "value",
+    options: Sequence[Any] | None = None,
+    *,
+    shown: Any = _SAME,
+    at: str = "",
+) -> dict[str, Any]:
+    """Arguments that tie a control to a setting.
 
     Args:
-        field: The setting.
-        argument: Name of the widget's argument for its initial value: ``value``, ``default``, or
+        field: Name of the setting.
+        argument: Name of the control's argument for its first value: ``value``, ``default`` or
             ``index``.
         options: What can be chosen, where ``argument`` is ``index``.
+        shown: What the control shows, where that is not the setting itself.
+        at: Tells apart controls of one setting on one page.
     """
-    value = getattr(settings(), field)
-    if options is not None:
-        value = list(options).index(value)
-    elif argument == "default" and isinstance(value, tuple):
-        value = list(value)
-    return {argument: value, "key": _widget(field), "on_change": _taken, "args": (field,)}
+    value = getattr(settings(), field) if shown is _SAME else shown
+    held = st.session_state.setdefault(_HELD, {})
+    revision, last = held.get((field, at), (0, value))
+    if last != value:
+        revision += 1
+    held[field, at] = (revision, value)
+    key = f"choose_{field}{at}_{revision}"
+    first = value if options is None else list(options).index(value)
+    return {argument: first, "key": key, "on_change": _taken, "args": (field, at, key)}
 
 
-def _taken(field: str) -> None:
-    value = st.session_state[_widget(field)]
+def _taken(field: str, at: str, key: str) -> None:
+    value = st.session_state[key]
     if isinstance(value, list):
         value = tuple(value)
-    st.session_state[_KEY] = settings().with_(**{field: value})
-    st.session_state[_ERRORS] = []
+    held = st.session_state[_HELD]
+    held[field, at] = (held[field, at][0], value)
+    choose(**{field: value})
 
 
-def _widget(field: str) -> str:
-    revision = st.session_state.get(_REVISIONS, {}).get(field, 0)
-    return f"choose_{field}_{revision}"
+def _read(query: dict[str, str]) -> None:
+    st.session_state[_KEY], st.session_state[_ERRORS] = Settings.from_query(query)
+
+
+def _address() -> dict[str, str]:
+    return {name: st.query_params[name] for name in st.query_params}

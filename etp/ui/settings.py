@@ -17,7 +17,8 @@ from etp.experiments.settings import LearnedWeights
 from etp.irreps import SETTINGS
 from etp.kernels.torch_compile import SUFFIX, asked, plain_name
 from etp.options import chosen, declared
-from etp.problem import MAX_BATCH, MAX_CHANNELS, Axis, Options, Problem
+from etp.problem import MAX_BATCH, MAX_CHANNELS, Axis, DType, Options, Problem
+from etp.results.rows import STATUSES
 
 CUSTOM = "Custom"
 COMPILED = ("no", "also")
@@ -59,6 +60,14 @@ class Settings(Options):
         axis: What changes along the scaling page.
         batches: Batches of a run along that axis.
         channel_counts: Channels of a run along that axis.
+        sphere: Product whose sphere is shown.
+        degrees_of: Number type whose errors by degree are shown.
+        mirror: Product whose reading of a piece and its mirror image is shown.
+        map: Product whose map of interacting degrees is shown.
+        filter: Text that rows of the results page must match.
+        statuses: Statuses of the rows that it lists.
+        a: Run that is compared there.
+        b: Run that it is compared with.
     """
 
     setting: str = "MIMO"
@@ -88,6 +97,14 @@ class Settings(Options):
     axis: str = "lmax"
     batches: tuple[int, ...] = (10, 100, 1000, 10000)
     channel_counts: tuple[int, ...] = (1, 4, 16, 64)
+    sphere: str | None = None
+    degrees_of: str | None = None
+    map: str | None = None
+    mirror: str | None = None
+    filter: str = ""
+    statuses: tuple[str, ...] = STATUSES
+    a: str | None = None
+    b: str | None = None
 
     @classmethod
     def from_query(cls, query: Mapping[str, str]) -> tuple[Settings, list[str]]:
@@ -254,6 +271,16 @@ def _choice(*allowed: str) -> Callable[[str, str], str]:
     return read
 
 
+def _choices(*allowed: str) -> Callable[[str, str], tuple[str, ...]]:
+    read_one = _choice(*allowed)
+
+    def read(name: str, text: str) -> tuple[str, ...]:
+        wanted = {read_one(name, part) for part in text.split(",") if part}
+        return tuple(value for value in allowed if value in wanted)
+
+    return read
+
+
 def _number(low: int, high: int) -> Callable[[str, str], int]:
     def read(name: str, text: str) -> int:
         try:
@@ -353,4 +380,12 @@ _READERS: dict[str, Callable[[str, str], Any]] = {
     "axis": _choice(*get_args(Axis)),
     "batches": _counts(1, MAX_BATCH),
     "channel_counts": _counts(1, MAX_CHANNELS),
+    "sphere": _text,
+    "degrees_of": _choice(*get_args(DType)),
+    "map": _text,
+    "mirror": _text,
+    "filter": _text,
+    "statuses": _choices(*STATUSES),
+    "a": _text,
+    "b": _text,
 }

@@ -166,7 +166,7 @@ def test_results_list_runs_and_set_invalid_rows_apart():
 def test_the_filter_of_results_leaves_what_matches():
     Store(default_path()).add_rows([*run_of({"alpha": 1e-3}), row("beta")])
     page = open_page("results")
-    page.text_input(key="filter").input("beta").run()
+    page.text_input[0].input("beta").run()
     every = next(f.value for f in page.dataframe if "measure" in f.value)
     assert set(every["product"]) == {"beta"}
 
