@@ -7,11 +7,9 @@ import streamlit as st
 from etp.analysis.advice import advice
 from etp.ui import compare, gallery_page, jobs, layers, show
 from etp.ui.frame import page
-from etp.ui.session import write_address
 
 with page("Layers"):
     chosen = layers.controls()
-    write_address()
     jobs.panel(chosen.layer_run)
     gallery_page.publish(chosen.layer_run)
     view = layers.view(chosen)
