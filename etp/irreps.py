@@ -93,6 +93,8 @@ def parse_terms(text: str, field: str = "irreps") -> tuple[Term, ...]:
         raise IrrepsError(field, "is empty. Name at least one irrep.", "0e + 1o")
     terms = []
     position = 1
+    # Places stay, and errors are one line.
+    text = re.sub(r"\s", " ", text)
     for piece in text.split("+"):
         lead = len(piece) - len(piece.lstrip())
         match = _TERM.fullmatch(piece.strip())

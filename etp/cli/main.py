@@ -35,7 +35,7 @@ class _Parser(argparse.ArgumentParser):
     """Says what is wrong in one line."""
 
     def error(self, message: str) -> NoReturn:
-        print(f"{self.prog}: {message} (see {self.prog} --help)", file=sys.stderr)
+        print(_line(f"{self.prog}: {message} (see {self.prog} --help)"), file=sys.stderr)
         raise SystemExit(2)
 
 
@@ -61,9 +61,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _complain(error: object, status: int) -> int:
-    text = " ".join(str(error).split()) or type(error).__name__
-    print(f"etp: {text}", file=sys.stderr)
+    print(f"etp: {_line(str(error)) or type(error).__name__}", file=sys.stderr)
     return status
+
+
+def _line(text: str) -> str:
+    """One line of what can be written anywhere, whatever was given."""
+    return " ".join(text.encode("utf-8", "backslashreplace").decode("utf-8").split())
 
 
 def parser() -> argparse.ArgumentParser:

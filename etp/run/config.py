@@ -67,6 +67,15 @@ class Limits:
                     f"{problem.batch}: batch {fits} fits"
                 )
 
+    def check_upload(self, name: str, size: int) -> None:
+        """Refuse a file that is too large.
+
+        Raises:
+            LimitError: Naming the file.
+        """
+        most = self.upload_bytes
+        _at_most("upload_bytes", size, most, f"{name} is too large, import part of it")
+
     def check_rate(self, recent: int) -> None:
         """Refuse one job more than a visitor has in an hour.
 

@@ -207,7 +207,7 @@ def _power(value: float) -> str:
 def refusals(found: dict[str, str]) -> None:
     """Products that could not be trained, each with its reason."""
     for product, reason in found.items():
-        st.markdown(f"**{product}** :red-badge[not trained] {reason}")
+        show.refusal(product, reason, ["not trained"])
 
 
 def reproduce(chosen: Settings) -> None:

@@ -19,6 +19,7 @@ from etp.measure.state import state_text
 from etp.ui import jobs, show
 from etp.ui.data import View
 from etp.ui.frame import mode, on_phone
+from etp.ui.plain import plain
 from etp.ui.session import bound, choose, settings
 
 HERO_PX, RATIO_PX, PHONE_PX = 700, 560, 350
@@ -140,7 +141,7 @@ def pairs(view: View) -> None:
     open_pairs = [p for p, v in judged.verdicts.items() if v.word in ("open", "too few")]
     with st.expander("Every pair in words", icon=":material/balance:", expanded=False):
         for product in judged.verdicts:
-            st.markdown(f"- {pair_sentence(found, product)}")
+            st.markdown(f"- {plain(pair_sentence(found, product))}")
     job = settings().job
     if not open_pairs or view.source != "run" or job is None or judged.needed is None:
         return
@@ -276,8 +277,7 @@ def left_out(view: View) -> None:
     refused = lines[~lines["valid"]]
     worn = sorted({badge for badges in lines["badges"] for badge in badges})
     for _, line in refused.iterrows():
-        badges = " ".join(f":red-badge[{badge}]" for badge in line["badges"])
-        st.markdown(f"**{line['product']}** {badges} {line['reason'] or 'was not timed'}")
+        show.refusal(line["product"], line["reason"], line["badges"])
     if worn:
         with st.expander("What the badges mean", icon=":material/help:"):
             for badge in worn:

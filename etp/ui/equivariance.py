@@ -76,7 +76,7 @@ def _there(wanted: str | None, names: Sequence[str]) -> str:
 def refusals(found: Drift) -> None:
     """Products that could not be checked, each with its reason."""
     for product, row in found.refused.items():
-        st.markdown(f"**{product}** :red-badge[{' '.join(row['badges'])}] {row['reason']}")
+        show.refusal(product, row["reason"], row["badges"])
 
 
 @st.fragment

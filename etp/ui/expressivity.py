@@ -118,4 +118,4 @@ def refusals(found: Counts) -> None:
     """Products that could not be counted, each with its reason."""
     for product, row in found.refused.items():
         if product not in found.products:
-            st.markdown(f"**{product}** :red-badge[{' '.join(row['badges'])}] {row['reason']}")
+            show.refusal(product, row["reason"], row["badges"])

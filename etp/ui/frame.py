@@ -12,6 +12,7 @@ from streamlit.runtime.scriptrunner import RerunException, StopException
 from etp.charts.theme import Mode
 from etp.run.events import event
 from etp.ui.navigation import LOGO, ensure_navigation
+from etp.ui.plain import plain
 from etp.ui.session import follow_address
 
 _KEYBOARD = """
@@ -49,8 +50,8 @@ def page(title: str) -> Iterator[None]:
         # The whole story goes to the log; a visitor gets what happened and what to do.
         event("page_failed", page=title, error=str(error))
         st.error(
-            f"This page could not be shown: {error} \n\nNothing that runs or is stored is lost. "
-            "Reload the page, or start again from Compare.",
+            f"This page could not be shown: {plain(error)} \n\n"
+            "Nothing that runs or is stored is lost. Reload the page, or start again from Compare.",
             icon=":material/error:",
         )
     _settle()

@@ -8,6 +8,7 @@ import streamlit as st
 
 from etp.ui import jobs
 from etp.ui.gallery import Published, every
+from etp.ui.plain import plain
 from etp.ui.visitors import base_path
 
 
@@ -59,8 +60,3 @@ def _card(run: Published) -> None:
             base, day = base_path(), time.strftime("%Y-%m-%d", time.gmtime(run.when))
             st.link_button("Open", f"{base}/{run.page}?{run.query}", icon=":material/open_in_new:")
             st.caption(f"{base}/r/{run.key} · {run.owner} · {day}")
-
-
-def plain(text: str) -> str:
-    """Text of others as it is: nothing in it is markup, a link or a picture."""
-    return "".join(f"\\{c}" if c in "\\`*_{}[]()#+!|<>$:~^" else c for c in text)

@@ -19,6 +19,7 @@ from etp.run.config import limits
 from etp.run.lane import answer
 from etp.run.runner import Runner, Status
 from etp.ui.frame import mode
+from etp.ui.plain import plain
 from etp.ui.plans import Plan
 from etp.ui.session import choose, settings
 from etp.ui.settings import Settings
@@ -130,7 +131,7 @@ def panel(job_id: str | None) -> None:
     elif found.active:
         _watch(job_id, found.done)
     elif found.state in ("failed", "interrupted"):
-        st.error(f"This run ended early: {found.reason}.", icon=":material/report:")
+        st.error(f"This run ended early: {plain(found.reason)}.", icon=":material/report:")
         if found.resumable and visitor().may_change(found.owner):
             st.button("Resume", on_click=resume, args=(job_id,), key=f"resume_{job_id}")
     elif found.state == "cancelled":
@@ -148,7 +149,7 @@ def _watch(job_id: str, seen: int) -> None:
     with st.container(border=True):
         left, right = st.columns([3, 2], gap="medium")
         with left:
-            st.markdown(f"**{_headline(found)}**")
+            st.markdown(f"**{plain(_headline(found))}**")
             st.progress(_share(found))
             st.caption(_now(found))
             st.caption(

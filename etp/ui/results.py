@@ -16,8 +16,11 @@ from etp.analysis.text import count_text, time_text
 from etp.results import formats, imports
 from etp.results.reference import reference_rows
 from etp.results.rows import STATUSES, Row, RowError, jsonl
+from etp.results.store import StoreError
+from etp.run.config import LimitError
 from etp.ui import jobs, show
 from etp.ui.frame import mode
+from etp.ui.plain import plain
 from etp.ui.session import bound, settings
 from etp.ui.visitors import base_path
 
@@ -49,9 +52,9 @@ def controls(rows: list[Row]) -> list[Row]:
             help="JSON Lines with manifests and all samples",
         )
     for message in st.session_state.pop("imported", []):
-        st.success(message, icon=":material/check:")
+        st.success(plain(message), icon=":material/check:")
     for message in st.session_state.pop("not_imported", []):
-        st.error(message, icon=":material/error:")
+        st.error(plain(message), icon=":material/error:")
     return left
 
 
@@ -78,11 +81,16 @@ def _take_uploads() -> None:
     if not files:
         st.session_state["not_imported"] = ["Choose a file first."]
         return
+    if not jobs.visitor().may_run:
+        st.session_state["not_imported"] = [f"Not imported: {jobs.LOOKING_ONLY}"]
+        return
     try:
+        for file in files:
+            jobs.runner().limits.check_upload(file.name, file.size)
         rows = formats.read_files({file.name: file.getvalue() for file in files})
         title = files[0].name + (f" and {len(files) - 1} more" if len(files) > 1 else "")
         added = jobs.store().add_imports(imports.adopted(rows, title))
-    except (formats.FormatError, RowError) as error:
+    except (LimitError, formats.FormatError, RowError, StoreError) as error:
         st.session_state["not_imported"] = [f"{error}. Nothing was added."]
         return
     known = len(rows) - added

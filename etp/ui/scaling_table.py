@@ -140,4 +140,4 @@ def left_out(line: Line) -> None:
             reasons.setdefault((refused["product"], reason), []).append(line.size(one))
     for (product, reason), found in reasons.items():
         sizes_ = list_text([count_text(size) for size in found], 8)
-        st.markdown(f"**{product}** :red-badge[{line.axis} {sizes_}] {reason}")
+        show.refusal(product, reason, [f"{line.axis} {sizes_}"])

@@ -15,6 +15,7 @@ from etp import charts, report
 from etp.analysis.comparison import Comparison
 from etp.analysis.findings import Finding
 from etp.results.rows import Row, jsonl
+from etp.ui.plain import csv, plain
 from etp.ui.session import choose, settings
 from etp.ui.settings import Settings
 
@@ -76,16 +77,16 @@ BADGES = {
 def head(title: str, caption: str) -> None:
     """Title of a chart, and how to read it."""
     with st.container(gap=None):
-        st.markdown(f"##### {title}")
-        st.caption(caption)
+        st.markdown(f"##### {plain(title)}")
+        st.caption(plain(caption))
 
 
 def verdict(found: Finding) -> None:
     """The finding in words, first."""
     with st.container(gap=None):
-        st.markdown(f"### {found.heading}")
-        doubt = f"  :gray[{found.doubt}]" if found.doubt else ""
-        st.markdown(f"{found.meaning}{doubt}")
+        st.markdown(f"### {plain(found.heading)}")
+        doubt = f"  :gray[{plain(found.doubt)}]" if found.doubt else ""
+        st.markdown(f"{plain(found.meaning)}{doubt}")
 
 
 def provenance(comparison: Comparison, source: str) -> None:
@@ -99,7 +100,7 @@ def provenance(comparison: Comparison, source: str) -> None:
             )
         for flag in comparison.judgement.flags:
             st.badge(flag.name, color="orange", help=flag.detail)
-        st.caption(provenance_text(comparison))
+        st.caption(plain(provenance_text(comparison)))
 
 
 def provenance_rows(
@@ -125,7 +126,13 @@ def provenance_rows(
             note,
             str(found.get("date", ""))[:10] or None,
         ]
-        st.caption(" · ".join(str(part) for part in parts if part))
+        st.caption(plain(" · ".join(str(part) for part in parts if part)))
+
+
+def refusal(product: str, reason: str | None, badges: Sequence[str]) -> None:
+    """A product that is not shown, and why."""
+    worn = " ".join(f":red-badge[{plain(badge)}]" for badge in badges)
+    st.markdown(f"**{plain(product)}** {worn} {plain(reason or 'was not timed')}")
 
 
 def provenance_text(comparison: Comparison) -> str:
@@ -198,7 +205,7 @@ def downloads(
     with st.popover("Download", icon=":material/download:", key="download"):
         st.download_button(
             "Table (CSV)",
-            data=lambda: table.to_csv(index=False).encode(),
+            data=lambda: csv(table),
             file_name="etp.csv",
             mime="text/csv",
             on_click="ignore",

@@ -31,13 +31,17 @@ def read_path(path: str | Path) -> list[Row]:
         etp.results.formats.common.FormatError: no_such_file.jsonl: cannot be read: ...
     """
     path = Path(path)
-    if path.is_dir():
-        files = sorted(path.glob("*.json")) + sorted(path.glob("*.jsonl"))
-        return read_files({str(file): file.read_bytes() for file in files}, folder=path.name)
     try:
-        return read_files({str(path): path.read_bytes()})
-    except OSError as error:
-        raise FormatError(str(path), f"cannot be read: {error.strerror}") from error
+        if not path.is_dir():
+            return read_files({str(path): path.read_bytes()})
+        files = [*sorted(path.glob("*.json")), *sorted(path.glob("*.jsonl"))]
+        bodies = {str(file): file.read_bytes() for file in files if file.is_file()}
+    except (OSError, ValueError) as error:
+        if isinstance(error, FormatError):
+            raise
+        why = error.strerror if isinstance(error, OSError) else error
+        raise FormatError(str(path), f"cannot be read: {why}") from error
+    return read_files(bodies, folder=path.name)
 
 
 def read_files(files: Mapping[str, bytes], folder: str | None = None) -> list[Row]:
