@@ -11,6 +11,7 @@ import pandas as pd
 
 from etp.analysis.comparison import Comparison, Entry
 from etp.analysis.findings import pair_words
+from etp.analysis.text import ratio_text
 from etp.measure.flags import coarse_clock, enqueue_bound, launch_bound
 
 NOISY = 0.25
@@ -42,7 +43,7 @@ def shown(lines: pd.DataFrame, baseline: str) -> pd.DataFrame:
                 for a, b in zip(lines["q25_s"], lines["q75_s"], strict=True)
             ],
             "ratio": [
-                "1.00×" if p == baseline else f"{r:.2f}×" if pd.notna(r) else ""
+                "1.00×" if p == baseline else ratio_text(r) if pd.notna(r) else ""
                 for p, r in zip(lines["product"], lines["ratio"], strict=True)
             ],
             "outputs": lines["keeps_paths"].map({True: "per path", False: "per irrep"}),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import NamedTuple
 
 import streamlit as st
@@ -320,9 +320,25 @@ def _other_parity(chosen: Settings, error: ValueError) -> None:
 def _error(plan: Plan, chosen: Settings) -> ValueError | None:
     try:
         plan.cases(chosen)
+        if plan.timed:
+            _check_there("devices", chosen.devices, jobs.runner().devices())
+        _check_there("products", chosen.products, _names_there())
     except ValueError as error:
         return error
     return None
+
+
+def _check_there(field: str, wanted: Collection[str], there: Collection[str]) -> None:
+    """Raise ``ValueError`` for what is chosen and not here; nothing is known yet where empty."""
+    missing = [name for name in wanted if there and name not in there]
+    if missing:
+        raise ValueError(
+            f"{field}: {', '.join(missing)} is not on this machine; choose among {', '.join(there)}"
+        )
+
+
+def _names_there() -> list[str]:
+    return [entry.name for entry in jobs.catalog().entries(wait_s=0.05)]
 
 
 def _field(error: ValueError) -> str:

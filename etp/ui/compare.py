@@ -246,7 +246,7 @@ def _columns(found: Comparison, lines: pd.DataFrame) -> dict[str, Any]:
         "median": number("median, ms", format="%.4g"),
         "quartiles": "quartiles, ms",
         "ratio": st.column_config.TextColumn(
-            f"× {found.baseline}", help="Time over the baseline's"
+            f"× {found.baseline}", help="Time of the baseline over its own: above 1 it is faster"
         ),
         "paths": st.column_config.ProgressColumn(
             f"paths of {allowed}", format="%d", min_value=0, max_value=allowed or 1, color="gray"

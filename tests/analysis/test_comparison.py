@@ -5,7 +5,7 @@ import pytest
 from etp.analysis.comparison import comparisons
 from etp.analysis.findings import finding, missing_words, pair_sentence, pair_words
 from etp.analysis.operation import Operation, same_operation
-from etp.analysis.tables import frame, timed_frame
+from etp.analysis.tables import frame, shown, timed_frame
 from etp.problem import Problem
 from tests.make import MIMO, expressivity, interactions, row, run_of
 
@@ -152,3 +152,10 @@ def test_short_calls_and_wide_quartiles_wear_badges():
     badges = frame(compared(rows)).set_index("product")["badges"]
     assert badges["a"] == ["launch-bound"]
     assert badges["b"] == ["noisy"]
+
+
+def test_a_product_that_is_hundreds_of_times_slower_has_a_ratio_that_is_not_zero():
+    found = compared(run_of({"a": 1e-5, "b": 5e-3}), baseline="a")
+    table = shown(frame(found), "a").set_index("product")
+    assert table.loc["a", "ratio"] == "1.00×"
+    assert float(str(table.loc["b", "ratio"]).removesuffix("×")) == pytest.approx(0.002, rel=0.05)

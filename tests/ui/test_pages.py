@@ -89,6 +89,19 @@ def test_a_bad_address_is_answered_in_words(name, query):
     assert any(m.value.startswith("### ") for m in page.markdown)
 
 
+def test_a_device_in_the_address_that_is_not_here_is_said_before_a_run():
+    page = open_page("compare", devices="cuda:9")
+    assert "devices: cuda:9 is not on this machine; choose among cpu" in text_of(page)
+    assert next(b for b in page.button if b.label == "Run here").disabled
+
+
+def test_a_product_in_the_address_that_is_not_here_is_said_before_a_run():
+    jobs.catalog().entries(wait_s=120)
+    page = open_page("compare", products="foo,matrix")
+    assert "products: foo is not on this machine" in text_of(page)
+    assert next(b for b in page.button if b.label == "Run here").disabled
+
+
 def test_typed_irreps_that_are_wrong_say_where_and_offer_the_mend():
     page = open_page("compare", setting="Custom", irreps2="0e + 1x + 2e")
     assert "Input 2: position 6" in text_of(page)
