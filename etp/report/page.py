@@ -35,6 +35,12 @@ h1 { font-size: 1.6rem; } h2 { font-size: 1.25rem; margin-top: 2.5rem; } h3 { fo
 table { border-collapse: collapse; font-size: .85rem; }
 th, td { border-bottom: 1px solid #DDE1E6; padding: .3rem .7rem; text-align: left; }
 """
+HEADS = {
+    "median": "median, ms", "quartiles": "quartiles, ms", "gamma": "γ", "us_per_gamma": "µs per γ",
+    "error": "equiv. error, max", "first": "first call, ms", "wall": "wall, ms",
+    "memory": "peak memory, MB",
+}  # fmt: skip
+"""Heads of columns, with units, where the name of the column is another."""
 SCRIPT = """
 const read = (id) => JSON.parse(document.getElementById(id).textContent);
 const actions = { export: true, source: false, compiled: false, editor: false };
@@ -103,7 +109,10 @@ def _section(found: Comparison, specs: dict[str, Any]) -> str:
 
 def _growth(timed: Sequence[Comparison], specs: dict[str, Any]) -> str:
     """Runtime over lmax, where there are several."""
-    if len({found.problem.lmax for found in timed}) < 2:
+    # Where something else differs as well, a line would join what does not belong together.
+    degrees = {found.problem.lmax for found in timed}
+    same = {(found.problem.setting, found.problem.batch, found.problem.channels) for found in timed}
+    if len(degrees) < max(2, len(timed)) or len(same) > 1:
         return ""
     picture = charts.runtime_lines(timed_frame(timed), "light", "lmax")
     return f"<div class=charts>{_chart('growth', 'Runtime', picture, specs)}</div>"
@@ -121,7 +130,7 @@ def _chart(place: str, name: str, picture: Any, specs: dict[str, Any]) -> str:
 
 def _table(lines: Any) -> str:
     """A data frame as text; lists in it are joined."""
-    head = "".join(f"<th>{text(name)}" for name in lines.columns)
+    head = "".join(f"<th>{text(HEADS.get(name, name))}" for name in lines.columns)
     body = "".join(f"<tr>{_cells(line)}" for line in lines.itertuples(index=False))
     return f"<table><thead><tr>{head}</thead><tbody>{body}</tbody></table>"
 
