@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from etp.analysis.findings import finding
-from etp.ui import compare, data, gallery_page, jobs, show
+from etp.ui import asked, compare, data, gallery_page, jobs, show
 from etp.ui.bar import bar
 from etp.ui.frame import page
 from etp.ui.plans import COMPARE
@@ -13,6 +13,7 @@ with page("Compare"):
     jobs.panel(chosen.job)
     gallery_page.publish(chosen.job)
     view = data.view(chosen)
+    asked.note([one.problem for one in view.found], view.source, chosen)
     show.verdict(finding(view.chosen))
     show.provenance(view.chosen, view.source)
     compare.hero(view)

@@ -7,8 +7,8 @@ same rounds, enter a ranking, a verdict or a front.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from math import exp, isfinite
 from typing import Any
@@ -134,6 +134,25 @@ class Comparison:
         if product == self.baseline:
             return True
         return ours is not None and theirs is not None and same_operation(ours, theirs)
+
+    def of(self, products: Collection[str]) -> Comparison:
+        """The same rounds and verdicts, shown for some products beside the baseline.
+
+        Itself where none of them was timed.
+        """
+        kept = [e for e in self.entries if e.product in products or e.product == self.baseline]
+        if not any(e.valid and e.product != self.baseline for e in kept):
+            return self
+        names, judged = {e.product for e in kept}, self.judgement
+        made = replace(self, entries=kept)
+        # Verdicts stay those of all that was timed: another board would need other bounds.
+        made.__dict__["judgement"] = replace(
+            judged,
+            verdicts={p: v for p, v in judged.verdicts.items() if p in names},
+            pairs={pair: v for pair, v in judged.pairs.items() if names.issuperset(pair)},
+            moved={p: flag for p, flag in judged.moved.items() if p in names},
+        )
+        return made
 
     def environment(self) -> dict[str, Any]:
         """Manifest of the timed rows."""

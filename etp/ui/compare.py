@@ -11,8 +11,8 @@ import streamlit as st
 
 from etp import charts
 from etp.analysis.comparison import Comparison
-from etp.analysis.findings import pair_sentence, pair_words
-from etp.analysis.tables import frame, shown, timed_frame, tradeoff_frame
+from etp.analysis.findings import pair_sentence
+from etp.analysis.tables import frame, judged_frame, shown, timed_frame, tradeoff_frame
 from etp.analysis.text import time_text
 from etp.charts.theme import Mode
 from etp.measure.state import state_text
@@ -45,7 +45,7 @@ def hero(view: View) -> None:
             f"time of {found.baseline} / time of product, paired; grey band: the same product "
             "against itself",
         )
-        others = _others(table, found)
+        others = judged_frame(found)
         if others.empty:
             st.caption("Nothing else was timed in the same rounds.")
         else:
@@ -67,18 +67,6 @@ def _degree_choice(view: View) -> None:
 def _timed(found: Comparison) -> pd.DataFrame:
     table = frame(found)
     return table[table["valid"]].reset_index(drop=True)
-
-
-def _others(table: pd.DataFrame, found: Comparison) -> pd.DataFrame:
-    """Products with a verdict, and its words."""
-    others = table[table["ratio"].notna()].copy()
-    # Without an interval yet, the point stands alone.
-    known = (others["low"] > 0) & (others["high"] < float("inf"))
-    others["low"], others["high"] = (
-        others[end].where(known, others["ratio"]) for end in ("low", "high")
-    )
-    others["words"] = [pair_words(found, product) for product in others["product"]]
-    return others
 
 
 def _tradeoff(table: pd.DataFrame, baseline: str, colours: Mode) -> alt.LayerChart:
@@ -231,7 +219,7 @@ def _pictures(found: Comparison) -> dict[str, partial[alt.LayerChart]]:
     lines = _timed(found)
     if lines.empty:
         return {}
-    others = _others(lines, found)
+    others = judged_frame(found)
     pictures = {"trade-off": partial(_tradeoff, lines, found.baseline, "light")}
     if not others.empty:
         pictures["ratios"] = partial(_ratio, others, found, "light")

@@ -159,3 +159,15 @@ def test_a_product_that_is_hundreds_of_times_slower_has_a_ratio_that_is_not_zero
     table = shown(frame(found), "a").set_index("product")
     assert table.loc["a", "ratio"] == "1.00×"
     assert float(str(table.loc["b", "ratio"]).removesuffix("×")) == pytest.approx(0.002, rel=0.05)
+
+
+def test_some_products_are_shown_with_the_verdicts_of_all_that_was_timed():
+    (found,) = comparisons(
+        run_of({"cg-dense": 3e-3, "cg-sparse": 1e-3, "matrix": 2e-3}, twin="cg-dense")
+    )
+    some = found.of({"matrix"})
+    assert [entry.product for entry in some.entries] == ["cg-dense", "matrix"]
+    assert some.judgement.verdicts == {"matrix": found.judgement.verdicts["matrix"]}
+    assert some.judgement.floor == found.judgement.floor
+    assert set(found.judgement.verdicts) == {"cg-sparse", "matrix"}
+    assert found.of({"nobody"}) is found

@@ -190,3 +190,11 @@ def test_the_manifest_reads_whether_small_numbers_are_flushed():
     finally:
         torch.set_flush_denormal(False)
     assert environment()["flags"]["flush_denormal"] is False
+
+
+def test_threads_of_one_case_are_not_those_of_the_next():
+    usual = torch.get_num_threads()
+    use_numbers(Problem.of_setting("MIMO", 1, threads=1))
+    assert torch.get_num_threads() == 1
+    use_numbers(Problem.of_setting("MIMO", 1))
+    assert torch.get_num_threads() == usual

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from functools import cache
 from typing import Any
 
 from etp.irreps import Term, parse_terms, to_text
@@ -104,9 +105,17 @@ def use_numbers(problem: Problem) -> None:
     """Set what torch keeps for the whole process: threads, and how exact matrix products are."""
     import torch
 
-    if problem.threads is not None:
-        torch.set_num_threads(problem.threads)
+    usual = _usual_threads()
+    torch.set_num_threads(usual if problem.threads is None else problem.threads)
     torch.set_float32_matmul_precision("highest" if problem.matmul == "exact" else "high")
+
+
+@cache
+def _usual_threads() -> int:
+    """Threads of the process before a case has chosen others."""
+    import torch
+
+    return torch.get_num_threads()
 
 
 def build(problem: Problem, product: str, **options: Any) -> Any:

@@ -1,0 +1,60 @@
+"""The line that says where what is shown is not what is asked."""
+
+from __future__ import annotations
+
+import pytest
+
+from etp.analysis.text import count_text
+from etp.problem import Problem
+from etp.ui.asked import difference
+from tests.ui.test_pages import open_page, text_of
+
+SHOWN = [Problem.of_setting("MIMO", lmax) for lmax in (1, 2, 3)]
+
+
+def test_what_is_asked_and_shown_needs_no_line():
+    assert difference(SHOWN, SHOWN, "run") is None
+    assert difference(SHOWN, SHOWN[:2], "reference") is None
+
+
+@pytest.mark.parametrize(
+    ("changes", "shown", "asked"),
+    [
+        ({"direction": "backward"}, "forward", "forward + backward"),
+        ({"weights": "shared"}, "no weights", "shared weights"),
+        ({"batch": 20000}, f"batch {count_text(1000)}", f"batch {count_text(20000)}"),
+        ({"dtype": "float64"}, "float32", "float64"),
+        ({"device": "cuda:0"}, "cpu", "cuda:0"),
+    ],
+)
+def test_only_what_differs_is_said(changes, shown, asked):
+    line = difference(SHOWN, [p.at(**changes) for p in SHOWN], "run")
+    assert line == f"Shown: {shown}. You ask: {asked}; press Run here."
+
+
+def test_other_irreps_are_named_with_the_source():
+    asked = [Problem.of_irreps("0e+1o", "0e+1o", "0e")]
+    line = difference(SHOWN, asked, "reference")
+    assert line == (
+        "Shown: MIMO (reference results). You ask: 0e+1o with 0e+1o to 0e; press Run here."
+    )
+
+
+def test_a_larger_lmax_is_asked_for():
+    asked = [Problem.of_setting("MIMO", lmax) for lmax in (2, 3, 4, 5)]
+    line = difference(SHOWN, asked, "run")
+    assert line == "Shown: lmax 1 to 3. You ask: also lmax 4, 5; press Run here."
+
+
+def test_the_page_says_so_before_anything_is_run():
+    page = open_page("compare", setting="Custom", irreps1="0e+1o", irreps2="0e+1o",
+                     direction="backward")  # fmt: skip
+    assert any("Shown: MIMO, forward" in info.value for info in page.info)
+    assert not open_page("compare").info
+
+
+def test_the_products_chosen_are_the_products_shown():
+    page = open_page("compare", products="cg-sparse,matrix")
+    assert "gaunt-bracket" not in text_of(page)
+    heading = next(m.value for m in page.markdown if m.value.startswith("### "))
+    assert "as e3nn" in heading
