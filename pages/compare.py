@@ -13,6 +13,7 @@ with page("Compare"):
     jobs.panel(chosen.job)
     gallery_page.publish(chosen.job)
     view = data.view(chosen)
+    compare.welcome(view)
     asked.note([one.problem for one in view.found], view.source, chosen)
     show.verdict(finding(view.chosen))
     show.provenance(view.chosen, view.source)

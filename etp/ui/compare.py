@@ -25,6 +25,16 @@ from etp.ui.session import bound, choose, settings
 HERO_PX, RATIO_PX, PHONE_PX = 700, 560, 350
 
 
+def welcome(view: View) -> None:
+    """One line for who comes for the first time: what this is, and the paper behind it."""
+    if view.source == "reference":
+        st.caption(
+            "Equivariant tensor products side by side: what each computes and what it costs. The "
+            "fast ones mostly compute less, as [The Price of Freedom]"
+            "(https://arxiv.org/abs/2506.13523) (Xie et al., ICML 2025) showed."
+        )
+
+
 def hero(view: View) -> None:
     """Trade-off beside certainty."""
     found = view.chosen
