@@ -87,7 +87,7 @@ def test_lost_paths_are_those_of_the_baseline_alone():
 
 def test_bundled_results_give_three_sentences_for_every_layer():
     bundled = comparisons(layer_rows())
-    assert bundled
+    assert {named(comparison.problem) for comparison in bundled} == set(LAYERS)
     for comparison in bundled:
         assert named(comparison.problem) in LAYERS
         said = advice(comparison)
