@@ -10,6 +10,8 @@ _MARKUP = re.compile(r"[\\`*_\[\]<$~&]|^[-+#>=]")
 """What begins markup, anywhere or at the start of a line."""
 _LATE = re.compile(r"(:(?=\S)|(?i:www)(?=\.)|(?=@))")
 """Where an address, an icon or an emoji begins: looked for after escapes are gone."""
+_BREAKS = re.compile(r"[ \t\n\r\f\v\x1c-\x1f\x85\u2028\u2029]+")
+"""What could begin another line; the narrow space inside a number stays."""
 _LIST = re.compile(r"^(\d+)([.)])(?= )")
 _JOINER = "\u2060"
 """Has no width, and parts what would be read together."""
@@ -18,7 +20,8 @@ _FORMULA = ("=", "+", "-", "@", "\t", "\r", "\n")
 
 def plain(text: object) -> str:
     """Markdown that shows a text as it is: no markup, link, picture, formula or icon."""
-    line = " ".join(str(text).encode("utf-8", "replace").decode("utf-8").replace("\0", "").split())
+    line = str(text).encode("utf-8", "replace").decode("utf-8").replace("\0", "")
+    line = _BREAKS.sub(" ", line).strip()
     escaped = _LIST.sub(r"\1\\\2", _MARKUP.sub(r"\\\g<0>", line))
     return _LATE.sub(rf"\1{_JOINER}", escaped)
 
