@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, Literal
 
 from etp.irreps import multiplicities, parse_terms
@@ -178,9 +179,13 @@ def _whole(values: dict[str, Any], name: str, usual: int, most: int) -> int:
 
 def named(problem: Problem) -> str | None:
     """Name of the layer whose irreps a problem has."""
-    about = (problem.irreps1, problem.irreps2, problem.filter_out)
-    for each in LAYERS.values():
-        own = each.problem()
-        if about == (own.irreps1, own.irreps2, own.filter_out):
-            return each.name
-    return None
+    return _names().get(_shape(problem))
+
+
+def _shape(problem: Problem) -> tuple[str, str, str | None]:
+    return problem.irreps1, problem.irreps2, problem.filter_out
+
+
+@cache
+def _names() -> dict[tuple[str, str, str | None], str]:
+    return {_shape(layer.problem()): layer.name for layer in LAYERS.values()}

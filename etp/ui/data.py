@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import streamlit as st
@@ -41,16 +42,22 @@ class View:
         """Every lmax there is."""
         return [one.problem.lmax for one in self.found]
 
+    def of(self, products: Collection[str]) -> View:
+        """The same, shown for some products beside the baseline."""
+        some = {id(one): one.of(products) for one in self.found}
+        return View(self.source, list(some.values()), some[id(self.chosen)], self.rows)
+
 
 def view(settings: Settings) -> View:
     """Results for the settings; the reference ones where the run has none yet."""
     if settings.job is not None:
         rows = job_rows(settings.job)
-        found = _compared(rows, settings.baseline)
+        found = compared(rows, settings.baseline)
         if any(one.timed for one in found):
             return _view("run", found, rows, settings)
-    found = _reference(settings.baseline or USUAL_BASELINE, settings.products)
-    return _view("reference", found, reference_rows(), settings)
+    rows = reference_rows()
+    found = compared(rows, settings.baseline or USUAL_BASELINE)
+    return _view("reference", found, rows, settings).of(settings.products)
 
 
 def _view(source: str, found: list[Comparison], rows: list[Row], settings: Settings) -> View:
@@ -105,7 +112,7 @@ def swept(settings: Settings) -> Swept:
         ("imported", imported_rows(key) if key else []),
         ("reference", reference_rows()),
     ):
-        found = _compared(rows, settings.baseline)
+        found = compared(rows, settings.baseline)
         long = [line for line in lines(found, settings.axis) if len(line.sizes) > 1]  # type: ignore[arg-type]
         if long:
             best = max(long, key=lambda line: _fit_for(line, settings))
@@ -232,12 +239,8 @@ def _imported(source: str, revision: int) -> list[Row]:
     return next((run.rows for run in runs(without, {}) if run.key == source), [])
 
 
-@st.cache_resource(show_spinner=False, max_entries=20)
-def _reference(baseline: str, products: tuple[str, ...]) -> list[Comparison]:
-    return [one.of(products) for one in comparisons(reference_rows(), baseline)]
-
-
-def _compared(rows: list[Row], baseline: str | None) -> list[Comparison]:
+def compared(rows: list[Row], baseline: str | None = None) -> list[Comparison]:
+    """Comparisons of rows, kept with their verdicts from one rerun to the next."""
     # Keyed by the last row: rows are only ever added.
     last = rows[-1]["id"] if rows else ""
     return _judged(last, len(rows), baseline, rows)

@@ -6,7 +6,6 @@ import streamlit as st
 
 from etp import presets
 from etp.analysis.advice import Advice
-from etp.analysis.comparison import comparisons
 from etp.analysis.findings import Finding
 from etp.analysis.text import bytes_text, count_text, time_text
 from etp.presets import LAYERS as PRESETS
@@ -121,11 +120,11 @@ def view(chosen: Settings) -> View | None:
     """Results of the run in the address, or the bundled ones of the layer; None without any."""
     if chosen.layer_run is not None:
         rows = data.job_rows(chosen.layer_run)
-        compared = [one for one in comparisons(rows) if one.timed]
-        if compared:
-            return View("run", compared[:1], compared[0], rows)
+        timed = [one for one in data.compared(rows) if one.timed]
+        if timed:
+            return View("run", timed[:1], timed[0], rows)
     rows = layer_rows()
-    same = [one for one in comparisons(rows) if presets.named(one.problem) == chosen.layer]
+    same = [one for one in data.compared(rows) if presets.named(one.problem) == chosen.layer]
     if not same:
         return None
     best = max(same, key=lambda one: _likeness(one.problem, chosen))
