@@ -5,7 +5,7 @@ from __future__ import annotations
 import streamlit as st
 
 from etp.analysis.advice import advice
-from etp.ui import compare, gallery_page, jobs, layers, show
+from etp.ui import asked, compare, gallery_page, jobs, layers, show
 from etp.ui.frame import page
 
 with page("Layers"):
@@ -18,8 +18,7 @@ with page("Layers"):
         st.markdown("Run it here: every product takes turns on the same layer.")
     else:
         problem = view.chosen.problem
-        if (line := layers.differs(problem, chosen)) is not None:
-            st.info(line, icon=":material/compare_arrows:")
+        asked.say(layers.differs(problem, chosen))
         said = advice(view.chosen)
         show.verdict(layers.found(said))
         show.provenance(view.chosen, view.source)

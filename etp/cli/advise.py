@@ -45,7 +45,7 @@ def _advise(options: argparse.Namespace) -> None:
         )
     (problem,) = problems(options, [None])
     names = product_names(options.products) if options.products else available(presets.ADVISED)
-    found, rows = measured(problem, names, options.budget)
+    found, rows = compared(problem, names, options.budget)
     said = advice(found)
     if options.json:
         timed = {entry.product: entry.result("runtime")["median_s"] for entry in found.timed}
@@ -71,18 +71,14 @@ def _advise(options: argparse.Namespace) -> None:
             print(f"{row.product}: {row.reason}")
 
 
-def measured(problem: Any, names: tuple[str, ...], budget: float) -> tuple[Comparison, list[Row]]:
+def compared(problem: Any, names: tuple[str, ...], budget: float) -> tuple[Comparison, list[Row]]:
     """Compare products on a problem; the first that can be timed is the baseline."""
-    from etp.run.case import Case, run
+    from etp.cli.commands import measured
+    from etp.run.case import Case
 
     case = Case(problem, names, names[0], ROUNDS, budget)
     progress = Progress(presets.named(problem) or problem.irreps1)
-    rows = []
-    for item in run(case.as_dict()):
-        if isinstance(item, Row):
-            rows.append(item)
-        else:
-            progress.event(item)
+    rows = list(measured(case, 1, progress))
     progress.done()
     (found,) = comparisons(rows, names[0])
     return found, rows

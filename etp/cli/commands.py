@@ -45,14 +45,14 @@ def sweep(cases: Sequence[Case], out: Path | None, *, processes: int, paired: bo
             print(f"{where} is in {out} already", file=sys.stderr)
             continue
         progress = Progress(where)
-        measured = [list(_measured(case, processes, progress)) for _ in range(processes)]
+        taken = [list(measured(case, processes, progress)) for _ in range(processes)]
         if out is not None:
             with out.open("a", encoding="utf-8") as file:
-                file.write("".join(map(jsonl, measured)))
+                file.write("".join(map(jsonl, taken)))
         progress.done()
-        for comparison in comparisons(measured[-1]):
+        for comparison in comparisons(taken[-1]):
             print("\n".join(table(comparison)))
-        for line in _verdicts(measured) if paired else ():
+        for line in _verdicts(taken) if paired else ():
             print(line)
         print(flush=True)
 
@@ -67,7 +67,7 @@ def _where(problem: Problem) -> str:
     return ", ".join(words)
 
 
-def _measured(case: Case, processes: int, progress: Progress) -> Iterator[Row]:
+def measured(case: Case, processes: int, progress: Progress) -> Iterator[Row]:
     """Rows of a case; in a process of its own where several are asked for."""
     if processes > 1:
         with multiprocessing.get_context("spawn").Pool(1) as pool:
@@ -84,9 +84,9 @@ def _rows(case: dict[str, Any]) -> list[Row]:
     return [item for item in run(case) if isinstance(item, Row)]
 
 
-def _verdicts(measured: Sequence[Sequence[Row]]) -> Iterator[str]:
+def _verdicts(taken: Sequence[Sequence[Row]]) -> Iterator[str]:
     """Sentences of each process; with several, whether small differences hold in all of them."""
-    found = [comparison for rows in measured for comparison in comparisons(rows)]
+    found = [comparison for rows in taken for comparison in comparisons(rows)]
     for number, comparison in enumerate(found, 1):
         label = f"process {number}: " if len(found) > 1 else ""
         floor = comparison.judgement.floor

@@ -16,7 +16,7 @@ from etp.experiments.settings import LearnedWeights, Tetris
 from etp.options import declared
 from etp.results.reference import trained_rows
 from etp.results.rows import Row
-from etp.ui import data, jobs, show
+from etp.ui import bar, data, jobs, show
 from etp.ui.frame import mode, on_phone
 from etp.ui.plans import TETRIS, tetris_settings
 from etp.ui.session import bound, settings
@@ -46,9 +46,8 @@ def controls() -> Settings:
                 help="A training for each: first weights and rotations.",
                 **bound("seeds", "default"),
             )  # fmt: skip
-        _run(chosen)
-    if "refused" in st.session_state:
-        st.error(f"Not started: {st.session_state.pop('refused')}", icon=":material/error:")
+        bar.run_button(TETRIS, chosen, lambda: _about(chosen))
+    bar.not_started()
     return settings()
 
 
@@ -74,30 +73,11 @@ def _network() -> None:
     )  # fmt: skip
 
 
-def _run(chosen: Settings) -> None:
-    status = jobs.status(chosen.tetris)
-    if status is not None and status.active:
-        st.button(
-            "Cancel", icon=":material/stop_circle:", key="cancel", on_click=jobs.stop,
-            args=(TETRIS.field,),
-        )  # fmt: skip
-        return
-    error = None
-    try:
-        TETRIS.cases(chosen)
-    except ValueError as found:
-        error = str(found)
-    st.button(
-        "Run here", type="primary", icon=":material/play_arrow:", key="run",
-        disabled=error is not None, on_click=jobs.start, args=(TETRIS, chosen),
-    )  # fmt: skip
-    if error is not None:
-        st.caption(f":red[Cannot run: {error}]")
-    else:
-        st.caption(
-            f"{len(chosen.products)} products × {len(chosen.seeds)} seeds · about "
-            f"{time_text(TETRIS.seconds(chosen), 2)}"
-        )
+def _about(chosen: Settings) -> str:
+    return (
+        f"{len(chosen.products)} products × {len(chosen.seeds)} seeds · about "
+        f"{time_text(TETRIS.seconds(chosen), 2)}"
+    )
 
 
 def rows(chosen: Settings) -> tuple[list[Row], str]:

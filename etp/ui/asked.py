@@ -18,11 +18,21 @@ _OPTIONS = declared(Options)
 def note(shown: Sequence[Problem], source: str, chosen: Settings) -> None:
     """Say in which words the question differs from what is shown."""
     try:
-        line = difference(shown, chosen.problems(), source)
+        said = difference(shown, chosen.problems(), source)
     except ValueError:
         return  # the bar says what is wrong with the question
-    if line is not None:
-        st.info(line, icon=":material/compare_arrows:")
+    say(said)
+
+
+def say(said: str | None) -> None:
+    """Show the line, where there is one."""
+    if said is not None:
+        st.info(said, icon=":material/compare_arrows:")
+
+
+def line(shown: str, asked: str) -> str:
+    """The line, from the words for both."""
+    return f"Shown: {shown}. You ask: {asked}; press Run here."
 
 
 def difference(shown: Sequence[Problem], asked: Sequence[Problem], source: str) -> str | None:
@@ -32,7 +42,7 @@ def difference(shown: Sequence[Problem], asked: Sequence[Problem], source: str) 
         return None
     ours, theirs = (", ".join(words) for words in zip(*pairs, strict=True))
     what = " (reference results)" if source == "reference" else ""
-    return f"Shown: {ours}{what}. You ask: {theirs}; press Run here."
+    return line(f"{ours}{what}", theirs)
 
 
 def _differences(shown: Sequence[Problem], asked: Sequence[Problem]) -> Iterator[tuple[str, str]]:

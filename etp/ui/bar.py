@@ -53,7 +53,12 @@ def bar(plan: Plan, lead: Callable[[], None] | None = None, sizes: Sizes | None 
                 _numbers()
             with _popover(_device_label(chosen), "memory", "devices"):
                 _devices()
-        _run_button(plan, chosen)
+        run_button(
+            plan,
+            chosen,
+            lambda: _about(plan, chosen),
+            lambda error: f"{_field(error)} is not valid",
+        )
     _refusals(plan, chosen)
     return settings()
 
@@ -269,7 +274,20 @@ def _devices() -> None:
     _options("devices")
 
 
-def _run_button(plan: Plan, chosen: Settings) -> None:
+def run_button(
+    plan: Plan,
+    chosen: Settings,
+    about: Callable[[], str],
+    refusal: Callable[[ValueError], str] = str,
+) -> None:
+    """Cancel where the plan's run goes on; else start it, with what it takes or why it cannot.
+
+    Args:
+        plan: What the page runs.
+        chosen: The settings.
+        about: Size and time of a run that can be started.
+        refusal: Words for what is wrong with the settings.
+    """
     status = jobs.status(getattr(chosen, plan.field))
     if status is not None and status.active:
         st.button(
@@ -290,12 +308,19 @@ def _run_button(plan: Plan, chosen: Settings) -> None:
         on_click=jobs.start,
         args=(plan, chosen),
     )
-    if error is not None:
-        st.caption(f":red[Cannot run: {_field(error)} is not valid]")
-        return
+    st.caption(about() if error is None else f":red[Cannot run: {refusal(error)}]")
+
+
+def not_started() -> None:
+    """Say once why a run that was asked for was refused."""
+    if "refused" in st.session_state:
+        st.error(f"Not started: {st.session_state.pop('refused')}", icon=":material/error:")
+
+
+def _about(plan: Plan, chosen: Settings) -> str:
     size, seconds = plan.size(chosen), time_text(plan.seconds(chosen), 2)
     memory = f", {bytes_text(size.bytes)} at most" if plan.timed else ""
-    st.caption(
+    return (
         f"{count_text(size.paths)} paths, {count_text(size.outputs)} outputs{memory} · "
         f"about {seconds}"
     )
@@ -307,8 +332,8 @@ def _refusals(plan: Plan, chosen: Settings) -> None:
     if error is not None:
         st.error(_worded(error), icon=":material/error:")
         _other_parity(chosen, error)
-    elif "refused" in st.session_state:
-        st.error(f"Not started: {st.session_state.pop('refused')}", icon=":material/error:")
+    else:
+        not_started()
 
 
 def _other_parity(chosen: Settings, error: ValueError) -> None:

@@ -12,7 +12,7 @@ from etp.presets import LAYERS as PRESETS
 from etp.presets import Layer
 from etp.problem import Problem
 from etp.results.reference import layer_rows
-from etp.ui import bar, data, jobs
+from etp.ui import asked, bar, data
 from etp.ui.data import View
 from etp.ui.plans import LAYERS, layer_problem
 from etp.ui.session import bound, choose, settings
@@ -34,9 +34,8 @@ def controls() -> Settings:
         with st.popover(f"{chosen.dtype}, {chosen.direction}", icon=":material/tune:",
                         key="bar_numbers"):  # fmt: skip
             bar.controls_of("dtype", "direction", "threads")
-        _run(chosen)
-    if "refused" in st.session_state:
-        st.error(f"Not started: {st.session_state.pop('refused')}", icon=":material/error:")
+        bar.run_button(LAYERS, chosen, lambda: _about(chosen))
+    bar.not_started()
     return settings()
 
 
@@ -89,28 +88,9 @@ def _edges() -> None:
     )  # fmt: skip
 
 
-def _run(chosen: Settings) -> None:
-    status = jobs.status(chosen.layer_run)
-    if status is not None and status.active:
-        st.button(
-            "Cancel", icon=":material/stop_circle:", key="cancel", on_click=jobs.stop,
-            args=(LAYERS.field,),
-        )  # fmt: skip
-        return
-    error = None
-    try:
-        problem = layer_problem(chosen)
-    except ValueError as refused:
-        error = str(refused)
-    st.button(
-        "Run here", type="primary", icon=":material/play_arrow:", key="run",
-        disabled=error is not None, on_click=jobs.start, args=(LAYERS, chosen),
-    )  # fmt: skip
-    if error is not None:
-        st.caption(f":red[Cannot run: {error}]")
-        return
-    size = problem.size()
-    st.caption(
+def _about(chosen: Settings) -> str:
+    size = layer_problem(chosen).size()
+    return (
         f"{size.paths} paths, {count_text(size.outputs)} outputs an edge, "
         f"{bytes_text(size.bytes)} · about {time_text(LAYERS.seconds(chosen), 2)}"
     )
@@ -138,12 +118,12 @@ def _likeness(problem: Problem, chosen: Settings) -> int:
 def differs(shown: Problem, chosen: Settings) -> str | None:
     """One line where what is shown is not what is asked."""
     try:
-        asked = layer_problem(chosen)
+        question = layer_problem(chosen)
     except ValueError:
         return None
-    if shown.at(threads=None) == asked.at(threads=None):
+    if shown.at(threads=None) == question.at(threads=None):
         return None
-    return f"Shown: {told(shown)}. You ask: {told(asked)}; press Run here."
+    return asked.line(told(shown), told(question))
 
 
 def told(problem: Problem) -> str:
@@ -163,7 +143,7 @@ def found(said: Advice) -> Finding:
 def use(problem: Problem, said: Advice) -> None:
     """Lines to copy: in a model of e3nn's products, and by itself."""
     keep = f", filter_ir_out={problem.filter_out!r}" if problem.filter_out else ""
-    name = said.products[0] or problem_product(said)
+    name = next((product for product in said.products if product is not None), "cg-sparse")
     with st.expander("Use it", icon=":material/content_copy:", expanded=True):
         st.caption("In a model made of e3nn's products: same numbers, same state_dict")
         st.code("import etp\n\nprint(etp.replace_in(model))", language="python")
@@ -175,11 +155,6 @@ def use(problem: Problem, said: Advice) -> None:
             "out = etp.Convolution(tp)(x, y, weights, senders, receivers, num_nodes)",
             language="python",
         )
-
-
-def problem_product(said: Advice) -> str:
-    """The product that is shown in a line to copy where none does the same."""
-    return next((name for name in said.products if name is not None), "cg-sparse")
 
 
 def reproduce(problem: Problem) -> str:
