@@ -4,60 +4,22 @@
  * features are already those of each edge. Tables are tensors too, so that a graph needs nothing
  * that only this process knows.
  */
-#include <torch/csrc/stable/library.h>
-#include <torch/csrc/stable/ops.h>
-#include <torch/csrc/stable/tensor.h>
-
-#include <algorithm>
 #include <tuple>
 #include <vector>
 
 #include "edge.h"
+#include "tensors.h"
 
 namespace {
 
-using torch::headeronly::ScalarType;
-using torch::stable::Tensor;
-
-constexpr int64_t kThreadMacs = 1 << 17; /* some ten microseconds, worth one more thread */
 constexpr int kPaths = 0, kDim1 = 5, kDim2 = 6, kDim3 = 7, kNumel = 8;
 constexpr int kMacs = 13, kEveryIn = 14, kEveryOut = 15;
-
-Tensor made(const Tensor &like, std::vector<int64_t> sizes, bool zero) {
-    int64_t strides[2] = {sizes.size() == 2 ? sizes[1] : 1, 1};
-    int32_t dtype;
-    STABLE_TORCH_ERROR_CODE_CHECK(aoti_torch_get_dtype(like.get(), &dtype));
-    AtenTensorHandle handle;
-    STABLE_TORCH_ERROR_CODE_CHECK(aoti_torch_empty_strided(
-        static_cast<int64_t>(sizes.size()), sizes.data(), strides, dtype,
-        aoti_torch_device_type_cpu(), 0, &handle));
-    Tensor tensor(handle);
-    return zero ? torch::stable::zero_(tensor) : tensor;
-}
 
 Tensor rows(const char *name, const Tensor &given, int64_t width, const Tensor &like) {
     STD_TORCH_CHECK(given.dim() == 2 && given.size(1) == width &&
                         given.scalar_type() == like.scalar_type(),
                     name, " of an edge product must be (rows, ", width, ") in the dtype of x");
-    return given.is_contiguous() ? given : torch::stable::contiguous(given);
-}
-
-std::vector<int32_t> nodes(const char *name, const Tensor &index, int64_t count) {
-    const Tensor whole = index.is_contiguous() ? index : torch::stable::contiguous(index);
-    std::vector<int32_t> out(whole.numel());
-    const bool wide = whole.scalar_type() == ScalarType::Long;
-    STD_TORCH_CHECK(wide || whole.scalar_type() == ScalarType::Int, name,
-                    " must be whole numbers, int32 or int64");
-    const auto *narrow = static_cast<const int32_t *>(wide ? nullptr : whole.data_ptr());
-    const auto *longer = static_cast<const int64_t *>(wide ? whole.data_ptr() : nullptr);
-    for (size_t e = 0; e < out.size(); e++) {
-        const int64_t node = wide ? longer[e] : narrow[e];
-        STD_TORCH_CHECK(node >= 0 && node < count, name, " must be from 0 to ", count - 1, ", got ",
-                        node);
-        out[e] = static_cast<int32_t>(node);
-    }
-    out.reserve(1); /* an address, also of no nodes: it says that there are some */
-    return out;
+    return dense(given);
 }
 
 /* Edges by the node of a side: order is empty where they come so already. */
@@ -126,8 +88,8 @@ struct Inputs {
         STD_TORCH_CHECK(senders_.size(0) == call.edges && receivers_.size(0) == call.edges,
                         "senders and receivers must have an entry for each of ", call.edges,
                         " edges");
-        senders = nodes("senders", senders_, call.in_rows);
-        receivers = nodes("receivers", receivers_, out_rows);
+        senders = whole_numbers("senders", senders_, call.in_rows);
+        receivers = whole_numbers("receivers", receivers_, out_rows);
         call.senders = senders.data(), call.receivers = receivers.data();
     }
 
@@ -143,10 +105,7 @@ struct Inputs {
 
     bool single() const { return x.scalar_type() == ScalarType::Float; }
 
-    int threads() const {
-        const int64_t worth = 1 + call.edges * program[kMacs] / kThreadMacs;
-        return worth == 1 ? 1 : std::min<int64_t>(worth, torch::stable::get_num_threads());
-    }
+    int threads() const { return threads_for(call.edges * program[kMacs]); }
 
    private:
     Tensor weights(const Tensor &given) const {
@@ -155,7 +114,7 @@ struct Inputs {
                             given.scalar_type() == x.scalar_type(),
                         "weights of an edge product must be (", program[kNumel],
                         ",) or a row for each edge");
-        return given.is_contiguous() ? given : torch::stable::contiguous(given);
+        return dense(given);
     }
 };
 

@@ -4,26 +4,19 @@
  * tensors, laid out by kernels/on_cpu/program.py. tile.py defines the operators, and their
  * derivatives.
  */
-#include <torch/csrc/stable/library.h>
-#include <torch/csrc/stable/ops.h>
-#include <torch/csrc/stable/tensor.h>
-
-#include <algorithm>
 #include <tuple>
 
+#include "tensors.h"
 #include "tile.h"
 
 namespace {
 
-using torch::stable::Tensor;
-
-constexpr int64_t kThreadMacs = 1 << 17; /* some ten microseconds, worth one more thread */
-constexpr int64_t kHead = 19;            /* numbers in front of a program's steps */
-constexpr int32_t kVersion = 1;          /* as in kernels/on_cpu/program.py */
+constexpr int64_t kHead = 19;   /* numbers in front of a program's steps */
+constexpr int32_t kVersion = 1; /* as in kernels/on_cpu/program.py */
 
 /* Program number `which` of those in `code`, one behind the other, with coefficients `table`. */
 Program read(const Tensor &code, const Tensor &table, int which, bool single) {
-    STD_TORCH_CHECK(code.scalar_type() == torch::headeronly::ScalarType::Int &&
+    STD_TORCH_CHECK(code.scalar_type() == ScalarType::Int &&
                         code.is_contiguous() && table.is_contiguous() && code.is_cpu() &&
                         table.is_cpu() && code.dim() == 1 && table.dim() == 1,
                     "the code and table of a tile program must be vectors on the CPU");
@@ -72,8 +65,8 @@ template <size_t In, size_t Out>
 void run(const Tensor &code, const Tensor &table, int which, Tensor (&inputs)[In],
          Tensor (&outputs)[Out]) {
     const auto dtype = table.scalar_type();
-    const bool single = dtype == torch::headeronly::ScalarType::Float;
-    STD_TORCH_CHECK(single || dtype == torch::headeronly::ScalarType::Double,
+    const bool single = dtype == ScalarType::Float;
+    STD_TORCH_CHECK(single || dtype == ScalarType::Double,
                     "the table of a tile program must be float32 or float64");
     const Program p = read(code, table, which, single);
     const int64_t samples = inputs[0].dim() > 0 ? inputs[0].size(0) : 0;
@@ -92,8 +85,7 @@ void run(const Tensor &code, const Tensor &table, int which, Tensor (&inputs)[In
         outputs[k] = empty(inputs[0], samples, p.out_dim[k]);
         out[k] = outputs[k].data_ptr();
     }
-    const int64_t worth = 1 + samples * p.macs / kThreadMacs;
-    const int threads = worth == 1 ? 1 : std::min<int64_t>(worth, torch::stable::get_num_threads());
+    const int threads = threads_for(samples * p.macs);
     const auto call = single ? etp_tile_float : etp_tile_double;
     STD_TORCH_CHECK(call(&p, in, out, samples, threads) == 0, "no memory for a tile of samples");
 }

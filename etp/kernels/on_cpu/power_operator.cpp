@@ -3,40 +3,17 @@
  * Weights are one row for all nodes, a row for each node, or, where elements have numbers, a row for
  * each element. Tables are tensors too, so that a graph needs nothing that only this process knows.
  */
-#include <torch/csrc/stable/library.h>
-#include <torch/csrc/stable/ops.h>
-#include <torch/csrc/stable/tensor.h>
-
 #include <algorithm>
 #include <tuple>
 #include <vector>
 
 #include "power.h"
+#include "tensors.h"
 
 namespace {
 
-using torch::headeronly::ScalarType;
-using torch::stable::Tensor;
-
-constexpr int64_t kThreadMacs = 1 << 17; /* some ten microseconds, worth one more thread */
-constexpr int32_t kChunk = 256;          /* nodes whose features stay in the second cache level */
+constexpr int32_t kChunk = 256; /* nodes whose features stay in the second cache level */
 constexpr int kDim = 0, kOut = 1, kNumel = 2, kMonomials = 3, kPairs = 4;
-
-Tensor made(const Tensor &like, std::vector<int64_t> sizes, bool zero) {
-    int64_t strides[2] = {sizes.size() == 2 ? sizes[1] : 1, 1};
-    int32_t dtype;
-    STABLE_TORCH_ERROR_CODE_CHECK(aoti_torch_get_dtype(like.get(), &dtype));
-    AtenTensorHandle handle;
-    STABLE_TORCH_ERROR_CODE_CHECK(aoti_torch_empty_strided(
-        static_cast<int64_t>(sizes.size()), sizes.data(), strides, dtype,
-        aoti_torch_device_type_cpu(), 0, &handle));
-    Tensor tensor(handle);
-    return zero ? torch::stable::zero_(tensor) : tensor;
-}
-
-Tensor dense(const Tensor &given) {
-    return given.is_contiguous() ? given : torch::stable::contiguous(given);
-}
 
 Tensor fitting(const char *name, const Tensor &given, int64_t rows, int64_t width,
                const Tensor &like) {
@@ -61,7 +38,7 @@ struct Groups {
 
     Groups(const Tensor &elements, const Tensor &w, int64_t nodes) {
         if (elements.dim() == 1) {
-            by_element(dense(elements), w, nodes);
+            by_element(elements, w, nodes);
         } else if (w.dim() == 1) {
             add(0, 0, static_cast<int32_t>(nodes));
         } else {
@@ -74,19 +51,10 @@ struct Groups {
         STD_TORCH_CHECK(elements.size(0) == nodes && w.dim() == 2,
                         "elements of a power must be a number for each of ", nodes,
                         " nodes, and weights a row for each element");
-        const bool wide = elements.scalar_type() == ScalarType::Long;
-        STD_TORCH_CHECK(wide || elements.scalar_type() == ScalarType::Int,
-                        "elements must be whole numbers, int32 or int64");
-        const auto *narrow = static_cast<const int32_t *>(wide ? nullptr : elements.data_ptr());
-        const auto *longer = static_cast<const int64_t *>(wide ? elements.data_ptr() : nullptr);
         const int64_t rows = w.size(0);
-        std::vector<int32_t> row(nodes), next(rows + 1, 0);
-        for (int64_t n = 0; n < nodes; n++) {
-            const int64_t element = wide ? longer[n] : narrow[n];
-            STD_TORCH_CHECK(element >= 0 && element < rows, "elements must be from 0 to ", rows - 1,
-                            ", got ", element);
-            next[(row[n] = static_cast<int32_t>(element)) + 1]++;
-        }
+        const std::vector<int32_t> row = whole_numbers("elements", elements, rows);
+        std::vector<int32_t> next(rows + 1, 0);
+        for (const int32_t element : row) next[element + 1]++;
         for (int64_t z = 0; z < rows; z++) next[z + 1] += next[z];
         for (int32_t z = 0; z < rows; z++) add(z, next[z], next[z + 1]);
         order.resize(nodes);
@@ -141,8 +109,7 @@ struct Inputs {
 
     int threads() const {
         const int64_t macs = program[kMonomials] + program[kPairs];
-        const int64_t worth = 1 + x.size(0) * call.channels * macs / 16 / kThreadMacs;
-        return worth == 1 ? 1 : std::min<int64_t>(worth, torch::stable::get_num_threads());
+        return threads_for(x.size(0) * call.channels * macs / 16);
     }
 
    private:
