@@ -1,20 +1,35 @@
-"""Rows made up for tests: plausible, and different where a test needs them to differ."""
+"""What tests share: rows made up, plausible and different where they must differ; complaints."""
 
 from __future__ import annotations
 
 import uuid
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import pytest
 import torch
 from e3nn import o3
 from torch import Tensor
 
+from etp.cli.main import main
 from etp.problem import Problem
 from etp.results.rows import SCHEMA, Row
 
 MIMO = Problem.of_setting("MIMO", 2)
 MEDIAN = {"median_s": 1e-3}
+
+
+def complaint(words: Sequence[str], capsys: pytest.CaptureFixture[str]) -> str:
+    """The one line that a command says of bad input."""
+    try:
+        status = main(words)
+    except SystemExit as error:
+        status = int(str(error.code))
+    assert status == 2
+    said = capsys.readouterr().err.strip().splitlines()
+    assert len(said) == 1
+    return said[0]
 
 
 def row(

@@ -229,6 +229,10 @@ class EdgeProduct(TensorProduct):
         """Multiply-adds that weights add for all channels of one edge."""
         return sum(group.count * group.core.weight_macs() for group in self.groups)
 
+    def scaled_macs(self) -> int:
+        """Multiply-adds that a weight for each path and channel adds for one edge."""
+        return sum(self.muls[path.ir_in1] * path.ir_out.dim for path in self.paths)
+
     @override
     def cost(self, batch: int, itemsize: int, weights: Weights = "none") -> Cost:
         """Multiply-adds and minimal bytes of one call on ``batch`` edges."""

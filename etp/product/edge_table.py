@@ -119,9 +119,7 @@ class TableEdge(EdgeProduct):
 
     @override
     def weight_macs(self) -> int:
-        if not self.edges:
-            return super().weight_macs()
-        return sum(self.muls[path.ir_in1] * path.ir_out.dim for path in self.paths)
+        return self.scaled_macs() if self.edges else super().weight_macs()
 
     @property
     @override

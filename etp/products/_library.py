@@ -117,9 +117,7 @@ class LibraryProduct(TensorProduct):
     @property
     @override
     def table_bytes(self) -> int:
-        modules = [call for call in self._calls.values() if isinstance(call, nn.Module)]
-        tables = [t for module in modules for t in (*module.buffers(), *module.parameters())]
-        return super().table_bytes + sum(t.numel() * t.element_size() for t in tables)
+        return super().table_bytes + bytes_of(self._calls.values())
 
     def _call(self, dtype: torch.dtype) -> LibraryCall:
         found = self._calls.get(dtype)
@@ -200,6 +198,13 @@ class WeightedLibraryProduct(LibraryProduct):
     @override
     def weight_macs(self) -> int:
         return 0
+
+
+def bytes_of(calls: Iterable[LibraryCall]) -> int:
+    """Bytes of the tables and parameters of a library's calls, where they are modules."""
+    modules = [call for call in calls if isinstance(call, nn.Module)]
+    tables = [t for module in modules for t in (*module.buffers(), *module.parameters())]
+    return sum(t.numel() * t.element_size() for t in tables)
 
 
 Instructions = list[tuple[int, int, int, str, bool]]

@@ -7,12 +7,12 @@ from functools import partial
 from typing import Any, Self
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from typing_extensions import override
 
 from etp.kernels.modes import real_tensors
 from etp.product.edge import EdgeProduct
-from etp.products._library import LibraryCall, dense_macs
+from etp.products._library import LibraryCall, bytes_of, dense_macs
 
 
 class LibraryEdge(EdgeProduct):
@@ -81,18 +81,14 @@ class LibraryEdge(EdgeProduct):
 
     @override
     def weight_macs(self) -> int:
-        if not self.direct:
-            return super().weight_macs()
-        return sum(self.muls[path.ir_in1] * path.ir_out.dim for path in self.paths)
+        return self.scaled_macs() if self.direct else super().weight_macs()
 
     @property
     @override
     def table_bytes(self) -> int:
         if not self.direct:
             return super().table_bytes
-        modules = [call for call in self._calls.values() if isinstance(call, nn.Module)]
-        tables = [t for module in modules for t in (*module.buffers(), *module.parameters())]
-        return sum(t.numel() * t.element_size() for t in tables)
+        return bytes_of(self._calls.values())
 
     @override
     def _apply(self, fn: Any, recurse: bool = True) -> Self:

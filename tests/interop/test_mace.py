@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 import etp
+from tests.interop.training import check_training_and_states
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
@@ -22,16 +23,11 @@ with warnings.catch_warnings():
     from mace import data, tools
     from mace.tools import torch_geometric
 
-pytestmark = pytest.mark.filterwarnings("ignore")
+pytestmark = [
+    pytest.mark.usefixtures("in_float64"),
+    pytest.mark.filterwarnings("ignore"),
+]
 CUTOFF = 4.0
-
-
-@pytest.fixture(autouse=True)
-def _in_float64():
-    torch.manual_seed(0)
-    torch.set_default_dtype(torch.float64)
-    yield
-    torch.set_default_dtype(torch.float32)
 
 
 def mace(
@@ -155,20 +151,7 @@ def losses(model: torch.nn.Module, steps: int = 3) -> list[float]:
 
 
 def test_training_goes_the_same_way_and_states_load_both_ways():
-    theirs = mace()
-    ours = copy.deepcopy(theirs)
-    etp.replace_in(ours)
-    before = losses(theirs)
-    np.testing.assert_allclose(losses(ours), before, rtol=1e-9)
-    assert before[2] != before[0]
-    assert list(ours.state_dict()) == list(theirs.state_dict())
-    fresh = mace()
-    etp.replace_in(fresh)
-    fresh.load_state_dict(theirs.state_dict(), strict=True)
-    assert_same_model(fresh, theirs)
-    back = mace()
-    back.load_state_dict(ours.state_dict(), strict=True)
-    assert_same_model(ours, back)
+    check_training_and_states(mace, losses, assert_same_model)
 
 
 def test_parameters_are_the_same_objects_so_that_optimizers_go_on():

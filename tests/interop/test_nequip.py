@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 import etp
+from tests.interop.training import check_training_and_states
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
@@ -117,17 +118,4 @@ def losses(model: torch.nn.Module, steps: int = 3) -> list[float]:
 
 
 def test_training_goes_the_same_way_and_states_load_both_ways():
-    theirs = nequip()
-    ours = copy.deepcopy(theirs)
-    etp.replace_in(ours)
-    before = losses(theirs)
-    np.testing.assert_allclose(losses(ours), before, rtol=1e-9)
-    assert before[2] != before[0]
-    assert list(ours.state_dict()) == list(theirs.state_dict())
-    fresh = nequip()
-    etp.replace_in(fresh)
-    fresh.load_state_dict(theirs.state_dict(), strict=True)
-    assert_same_model(fresh, theirs)
-    back = nequip()
-    back.load_state_dict(ours.state_dict(), strict=True)
-    assert_same_model(ours, back)
+    check_training_and_states(nequip, losses, assert_same_model)

@@ -16,15 +16,10 @@ import etp
 from etp.interop import ConvertedProduct
 from etp.interop._parts import Selected
 
-pytestmark = pytest.mark.filterwarnings("ignore")  # of TorchScript and of compilers
-
-
-@pytest.fixture(autouse=True)
-def _in_float64():
-    torch.manual_seed(0)
-    torch.set_default_dtype(torch.float64)
-    yield
-    torch.set_default_dtype(torch.float32)
+pytestmark = [
+    pytest.mark.usefixtures("in_float64"),
+    pytest.mark.filterwarnings("ignore"),  # of TorchScript and of compilers
+]
 
 
 MODES = {
