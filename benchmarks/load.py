@@ -19,7 +19,7 @@ import sys
 import tempfile
 import time
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -291,9 +291,7 @@ async def crowd(server: Server, visitors: int, duration_s: float, *, job: bool =
     return found
 
 
-async def _look_around(
-    server: Server, number: int, start: float, end: float, found: Crowd
-) -> None:
+async def _look_around(server: Server, number: int, start: float, end: float, found: Crowd) -> None:
     chance = random.Random(number)
     await asyncio.sleep(chance.uniform(0, 8))
     try:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from etp.analysis.learning import frame, learning_finding, refused, trained
-from etp.ui import applications, gallery_page, jobs, show
+from etp.analysis.learning import learning_finding, refused
+from etp.ui import applications, gallery_page, jobs, show, tables
 from etp.ui.frame import page
 
 with page("Applications"):
@@ -11,8 +11,8 @@ with page("Applications"):
     jobs.panel(chosen.tetris)
     gallery_page.publish(chosen.tetris)
     rows, source = applications.rows(chosen)
-    shown = trained(rows, chosen.layers, chosen.learning_weights)
-    table = frame(shown)
+    shown = tables.trained(rows, chosen.layers, chosen.learning_weights)
+    table = tables.learned(shown)
     layers = shown[0].measured["layers"] if shown else chosen.layers
     show.verdict(learning_finding(table, layers))
     if shown:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import streamlit as st
 
-from etp.analysis.expressivity import counts, counts_finding
-from etp.ui import data, expressivity, gallery_page, jobs, show
+from etp.analysis.expressivity import counts_finding
+from etp.ui import data, expressivity, gallery_page, jobs, show, tables
 from etp.ui.bar import bar
 from etp.ui.frame import page
 from etp.ui.plans import COUNTS
@@ -15,11 +15,11 @@ with page("Expressivity"):
     jobs.panel(chosen.counts)
     gallery_page.publish(chosen.counts)
     shown = data.counted(chosen)
-    found = counts(shown.rows, shown.setting)
+    found = tables.counts(shown.rows, shown.setting)
     show.verdict(counts_finding(found, shown.lmax, typed=shown.setting is None))
     show.provenance_rows(shown.rows, shown.source, "counted in float64, not timed")
     expressivity.headline(found)
-    left, right = st.columns([1, 1], gap="medium")
+    left, right = st.columns([11, 9], gap="medium")
     with left:
         expressivity.interactability(found, data.problem_shown(chosen, shown))
     with right:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 
 import pandas as pd
@@ -116,7 +116,7 @@ def counts(rows: Sequence[Row], setting: str | None) -> Counts:
     return found
 
 
-def map_frame(problem: Problem, reached: set[tuple[str, str, str]] | None) -> pd.DataFrame:
+def map_frame(problem: Problem, reached: Collection[tuple[str, str, str]] | None) -> pd.DataFrame:
     """State of every triple of degrees: reached, missing (allowed by symmetry) or forbidden.
 
     Args:
@@ -141,6 +141,23 @@ def map_frame(problem: Problem, reached: set[tuple[str, str, str]] | None) -> pd
             for l2 in degrees
         ]
     )
+
+
+def compared_maps(
+    problem: Problem,
+    first: Collection[tuple[str, str, str]] | None,
+    second: Collection[tuple[str, str, str]] | None,
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Two maps of :func:`map_frame`, each with a column ``differs``: the other has another state.
+
+    Args:
+        problem: Gives the degrees and the paths that the selection rules allow.
+        first: Paths of a product; None for the selection rules alone.
+        second: Paths of another one.
+    """
+    left, right = map_frame(problem, first), map_frame(problem, second)
+    unlike = left["state"] != right["state"]
+    return left.assign(differs=unlike), right.assign(differs=unlike)
 
 
 def cross_product(found: Counts) -> tuple[list[str], list[str]]:

@@ -2,7 +2,8 @@
 
 from etp.charts.base import PICK, alt_text, export
 from etp.charts.equivariance import cliff, equivariance_dots, equivariance_strip, per_degree
-from etp.charts.expressivity import gamma_bars, interactability_panels
+from etp.charts.expressivity import WIDTH as MAP_WIDTH
+from etp.charts.expressivity import gamma_bars, interactability_map
 from etp.charts.learning import answers, confusion, learned, screws
 from etp.charts.lines import per_gamma_lines, runtime_lines, size_lines
 from etp.charts.progress import progress_grid
@@ -12,6 +13,7 @@ from etp.charts.scaling import roofline, scaling, slope_text, slopes
 from etp.charts.tradeoff import tradeoff
 
 __all__ = [
+    "MAP_WIDTH",
     "PICK",
     "alt_text",
     "answers",
@@ -21,7 +23,7 @@ __all__ = [
     "equivariance_strip",
     "export",
     "gamma_bars",
-    "interactability_panels",
+    "interactability_map",
     "learned",
     "machines",
     "per_degree",

@@ -11,87 +11,112 @@ from etp.analysis.text import count_text, list_text
 from etp.charts import base, theme
 from etp.charts.theme import Mode
 
-PANEL = 115
-"""Least width of one panel in pixels; three fit beside each other on a phone."""
+ACROSS = 3
+"""Panels beside each other: what a phone has room for."""
+PANEL = 108
+"""Pixels from one panel to the next."""
+WIDTH = ACROSS * PANEL
+_ROW = 32
+"""What the title and the degrees above a panel take of its height."""
+_LEFT = 16
 
-_AROUND = (17, 42)
-"""What axis labels and title take of a panel's width and height."""
 
-
-def interactability_panels(
-    df: pd.DataFrame, mode: Mode, product: str
-) -> list[tuple[str, alt.LayerChart]]:
-    """Return one small map per output degree: rows l1, columns l2.
+def interactability_map(df: pd.DataFrame, mode: Mode, product: str) -> alt.LayerChart:
+    """One small map for each output degree: rows l1, columns l2.
 
     Reached: a filled square in the colour of the family. Missing (allowed by symmetry, coefficient
-    zero): a hollow diamond with a cross. Forbidden by the triangle rule: a dot.
+    zero): a hollow diamond with a cross. Forbidden by the triangle rule: a dot. What another
+    product does otherwise has a frame.
 
     Args:
-        df: Columns ``l1``, ``l2``, ``l3``, ``state`` ("reached", "missing" or "forbidden").
+        df: Columns ``l1``, ``l2``, ``l3``, ``state`` ("reached", "missing" or "forbidden");
+            optional ``differs`` (bool).
         mode: "light" or "dark".
         product: Sets the colour.
 
     Returns:
-        Pairs of title ("l3 = 2") and chart, in the order of l3. The chart carries its title and
-        has a fixed size in pixels: put the panels into a row that wraps.
+        A chart of :data:`WIDTH` pixels: put two of them into a row that wraps.
 
     Raises:
         ValueError: If a column is missing or no row is left.
     """
     df = base.checked(df, "l1", "l2", "l3", "state")
-    degrees = range(max(int(str(l)) for l in [*df["l1"], *df["l2"]]) + 1)
-    cell = max((PANEL - _AROUND[0]) / len(degrees), 9.0)
-    return [
-        (f"l3 = {l3}", _panel(panel, mode, product, int(str(l3)), list(degrees), cell))
-        for l3, panel in sorted(df.groupby("l3"), key=lambda item: int(str(item[0])))
-    ]
-
-
-def _panel(
-    df: pd.DataFrame, mode: Mode, product: str, l3: Any, degrees: list[int], cell: float
-) -> alt.LayerChart:
     t = theme.tokens(mode)
-    df = df.assign(path=[f"({a}, {b}) → {l3}" for a, b in zip(df["l1"], df["l2"], strict=True)])
-    axis: dict[str, Any] = {
-        "labelAngle": 0,
-        "ticks": False,
-        "domain": False,
-        "labelFontSize": 11,
-        "grid": False,
-        "values": degrees[:: 1 if cell >= 13 else 2],
-    }
-    x = alt.X("l2:O", title=None, scale=alt.Scale(domain=degrees)).axis(**axis, labelPadding=3)
-    y = alt.Y("l1:O", title=None, scale=alt.Scale(domain=degrees)).axis(**axis, labelPadding=3)
+    degrees = range(max(*df["l1"], *df["l2"]) + 1)
+    cell = (PANEL - _LEFT - 8) / len(degrees)
+    high = _ROW + cell * len(degrees) + 8
+    place = {l3: divmod(n, ACROSS) for n, l3 in enumerate(sorted(set(df["l3"])))}
+    df["x"] = [
+        place[l3][1] * PANEL + _LEFT + (l2 + 0.5) * cell
+        for l2, l3 in zip(df["l2"], df["l3"], strict=True)
+    ]
+    df["y"] = [
+        place[l3][0] * high + _ROW + (l1 + 0.5) * cell
+        for l1, l3 in zip(df["l1"], df["l3"], strict=True)
+    ]
+    df["path"] = [f"({a}, {b}) → {c}" for a, b, c in zip(df["l1"], df["l2"], df["l3"], strict=True)]
+    height = (max(row for row, _ in place.values()) + 1) * high
+    x = alt.X("x:Q", axis=None, scale=alt.Scale(domain=[0, WIDTH], nice=False))
+    y = alt.Y("y:Q", axis=None, scale=alt.Scale(domain=[height, 0], nice=False))
     tooltip = [alt.Tooltip("path:N", title="(l1, l2) → l3"), alt.Tooltip("state:N")]
     side = 0.72 * cell
 
-    def marks(state: str, **style: Any) -> Any:
-        rows = alt.Chart(df[df["state"] == state]).mark_point(**style)
-        return rows.encode(x=x, y=y, tooltip=tooltip)
+    def marks(rows: pd.DataFrame, **style: Any) -> Any:
+        return alt.Chart(rows).mark_point(**style).encode(x=x, y=y, tooltip=tooltip)
+
+    def of(state: str) -> pd.DataFrame:
+        return df[df["state"] == state]
 
     family = theme.style(product).colour(mode)
     diamond = {"stroke": t.warn, "strokeWidth": 1.5, "fill": t.page, "filled": False}
     layers: list[Any] = [
-        marks("forbidden", shape="circle", filled=True, size=5, color=t.faint),
-        marks("reached", shape="square", filled=True, size=side**2, color=family),
-        marks("missing", shape="diamond", size=(0.85 * side) ** 2, **diamond),
-        marks("missing", shape=theme.X, filled=True, size=max(0.09 * cell**2, 7), color=t.warn),
+        marks(of("forbidden"), shape="circle", filled=True, size=5, color=t.faint),
+        marks(of("reached"), shape="square", filled=True, size=side**2, color=family),
+        marks(of("missing"), shape="diamond", size=(0.85 * side) ** 2, **diamond),
+        marks(of("missing"), shape=theme.X, filled=True, size=max(0.09 * cell**2, 7), color=t.warn),
+    ]
+    layers = [layer for layer in layers if len(layer.data)]
+    if "differs" in df.columns and df["differs"].any():
+        frame: dict[str, Any] = {"filled": False, "stroke": t.ink, "strokeWidth": 1.4}
+        different = df[df["differs"].astype(bool)]
+        layers.append(marks(different, shape="square", size=(0.96 * cell) ** 2, **frame))
+    written = _degrees(place, degrees, cell, high)
+    text = alt.Chart(written).encode(x=x, y=y, text="text:N")
+    heads = alt.Chart(written[written["head"]]).encode(x=x, y=y, text="text:N")
+    layers = [
+        text.transform_filter("!datum.head").mark_text(fontSize=10.5, color=t.mute),
+        heads.mark_text(fontSize=12, fontWeight=600, color=t.ink, align="left"),
+        *layers,
     ]
     counts = df["state"].value_counts()
     finding = ", ".join(
         f"{count_text(counts.get(state, 0))} {state}"
         for state in ("reached", "missing", "forbidden")
     )
-    span = cell * len(degrees)
-    chart = base.finished(
-        layers,
-        mode,
-        f"{product}, output degree {l3}: {finding}.",
-        round(span + _AROUND[1]),
-        round(span + _AROUND[0]),
+    unlike = int(df["differs"].sum()) if "differs" in df.columns else 0
+    framed = f" {count_text(unlike)} framed, where the other product differs." if unlike else ""
+    around = 8  # the padding of the chart, twice
+    return base.finished(
+        layers, mode, f"{product}: {finding}.{framed}", round(height) + around, WIDTH + around
     )
-    titled: alt.LayerChart = chart.properties(title=f"l3 = {l3}")
-    return titled
+
+
+def _degrees(
+    place: dict[int, tuple[int, int]], degrees: range, cell: float, high: float
+) -> pd.DataFrame:
+    """Texts of every panel: which output degree it is of, and the degrees along its sides."""
+    step = 1 if cell >= 12 else 2
+    lines = []
+    for l3, (row, column) in place.items():
+        left, top = column * PANEL, row * high
+        lines.append({"x": left + _LEFT, "y": top + 10, "text": f"l3 = {l3}", "head": True})
+        for l in degrees[::step]:
+            along = (l + 0.5) * cell
+            lines += [
+                {"x": left + _LEFT + along, "y": top + _ROW - 6, "text": str(l), "head": False},
+                {"x": left + 8, "y": top + _ROW + along, "text": str(l), "head": False},
+            ]
+    return pd.DataFrame(lines)
 
 
 def gamma_bars(df: pd.DataFrame, mode: Mode, selected: str | None = None) -> alt.LayerChart:

@@ -9,14 +9,13 @@ import pandas as pd
 import streamlit as st
 
 from etp import charts
-from etp.analysis.learning import confusion
 from etp.analysis.text import power_text, time_text
 from etp.experiments.pieces import NAMES
 from etp.experiments.settings import LearnedWeights, Tetris
 from etp.options import declared
 from etp.results.reference import trained_rows
 from etp.results.rows import Row
-from etp.ui import bar, data, jobs, show
+from etp.ui import bar, data, jobs, show, tables
 from etp.ui.frame import mode, on_phone
 from etp.ui.plans import TETRIS, tetris_settings
 from etp.ui.session import bound, settings
@@ -104,10 +103,10 @@ def costs(table: pd.DataFrame) -> None:
     width = 340 if on_phone() else 560
     with left:
         show.head("What a step of training buys", "pieces named rightly; rules: all seeds")
-        show.chart(charts.learned(table, mode(), "step_s", width), "learned_time")
+        show.chart(charts.learned, table, mode(), "step_s", width, key="learned_time")
     with right:
         show.head("What expressivity buys", "γ counts the independent bilinear maps of a layer")
-        show.chart(charts.learned(table, mode(), "gamma", width), "learned_gamma")
+        show.chart(charts.learned, table, mode(), "gamma", width, key="learned_gamma")
 
 
 def mirror(shown: Sequence[Row]) -> None:
@@ -133,12 +132,11 @@ def mirror(shown: Sequence[Row]) -> None:
             alt=f"The left screw is {said[0]}, its mirror image {said[1]}.",
         )  # fmt: skip
         st.markdown(_mirror_words(row))
-        show.chart(charts.answers(seen, mirrored, mode()), "answers")
+        show.chart(charts.answers, seen, mirrored, mode(), key="answers")
     with right:
         show.head(f"Who is taken for whom: {product}", "rows: the piece; all seeds, 25 rotations")
-        show.chart(
-            charts.confusion(confusion(shown, str(product)), mode(), str(product)), "confusion"
-        )
+        taken = tables.confusion(shown, str(product))
+        show.chart(charts.confusion, taken, mode(), str(product), key="confusion")
 
 
 def _said(probabilities: Sequence[float]) -> str:

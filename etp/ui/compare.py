@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -12,11 +13,11 @@ import streamlit as st
 from etp import charts
 from etp.analysis.comparison import Comparison
 from etp.analysis.findings import pair_sentence
-from etp.analysis.tables import frame, judged_frame, shown, timed_frame, tradeoff_frame
+from etp.analysis.tables import shown
 from etp.analysis.text import time_text
 from etp.charts.theme import Mode
 from etp.measure.state import state_text
-from etp.ui import jobs, show
+from etp.ui import jobs, show, tables
 from etp.ui.data import View
 from etp.ui.frame import mode, on_phone
 from etp.ui.plain import plain
@@ -38,7 +39,6 @@ def welcome(view: View) -> None:
 def hero(view: View) -> None:
     """Trade-off beside certainty."""
     found = view.chosen
-    table = _timed(found)
     left, right = st.columns([11, 9], gap="medium")
     with left:
         with st.container(horizontal=True, horizontal_alignment="distribute"):
@@ -47,19 +47,18 @@ def hero(view: View) -> None:
                 st.caption(f"hollow: not the same operation as {found.baseline} · line: quartiles")
             if len(view.degrees) > 1:
                 _degree_choice(view)
-        if not table.empty:
-            show.chart(_tradeoff(table, found.baseline, mode()), "tradeoff", selects=True)
+        if not tables.timed(found).empty:
+            show.chart(*_tradeoff(found, mode()), key="tradeoff", selects=True)
     with right:
         show.head(
             "How sure is that?",
             f"time of {found.baseline} / time of product, paired; grey band: the same product "
             "against itself",
         )
-        others = judged_frame(found)
-        if others.empty:
+        if tables.judged_frame(found).empty:
             st.caption("Nothing else was timed in the same rounds.")
         else:
-            show.chart(_ratio(others, found, mode()), "ratio", selects=True)
+            show.chart(*_ratio(found, mode()), key="ratio", selects=True)
 
 
 def _degree_choice(view: View) -> None:
@@ -74,60 +73,47 @@ def _degree_choice(view: View) -> None:
     )
 
 
-def _timed(found: Comparison) -> pd.DataFrame:
-    table = frame(found)
-    return table[table["valid"]].reset_index(drop=True)
-
-
-def _tradeoff(table: pd.DataFrame, baseline: str, colours: Mode) -> alt.LayerChart:
-    return charts.tradeoff(
-        tradeoff_frame(table), colours, baseline, settings().pick, _width(HERO_PX)
-    )
+def _tradeoff(found: Comparison, colours: Mode) -> tuple[Any, ...]:
+    """A chart's function, and what it is given."""
+    table, pick = tables.tradeoff_frame(found), settings().pick
+    return charts.tradeoff, table, colours, found.baseline, pick, _width(HERO_PX)
 
 
 def _width(pixels: int) -> int:
     return PHONE_PX if on_phone() else pixels
 
 
-def _ratio(others: pd.DataFrame, found: Comparison, colours: Mode) -> alt.LayerChart:
-    floor = found.judgement.floor
-    return charts.ratio(others, colours, found.baseline, floor, settings().pick, _width(RATIO_PX))
+def _ratio(found: Comparison, colours: Mode) -> tuple[Any, ...]:
+    others, floor, pick = tables.judged_frame(found), found.judgement.floor, settings().pick
+    return charts.ratio, others, colours, found.baseline, floor, pick, _width(RATIO_PX)
 
 
 def multiples(view: View) -> None:
     """Runtime, runtime per expressivity and error, side by side."""
-    every = timed_frame(view.found)
+    every = tables.timed_frame(view.found)
     if every.empty:
         return
     pick, lmax = settings().pick, view.chosen.problem.lmax
     left, middle, right = st.columns(3, gap="medium")
     with left:
         show.head("Runtime", "median and quartiles; grey: the lmax shown above")
-        show.chart(charts.runtime_lines(every, mode(), "lmax", lmax, pick), "runtime")
+        show.chart(charts.runtime_lines, every, mode(), "lmax", lmax, pick, key="runtime")
     with middle:
         show.head("Runtime per unit of expressivity", "time per call / γ")
-        gammas = every[every["gamma"].notna() & (every["gamma"] > 0)]
+        gammas = tables.with_gamma(every)
         if gammas.empty:
             st.caption("Expressivity was not measured here.")
         else:
-            show.chart(charts.per_gamma_lines(gammas, mode(), "lmax", lmax, pick), "per_gamma")
+            show.chart(charts.per_gamma_lines, gammas, mode(), "lmax", lmax, pick, key="per_gamma")
     with right:
         dtype = view.chosen.problem.dtype
         show.head("Equivariance error", f"{dtype}, lmax {lmax}, rotations and inversion")
-        errors = _errors(view.chosen)
+        errors = tables.errors(view.chosen)
         if errors.empty:
             st.caption("The equivariance error was not measured here.")
         else:
             gate = float(errors["gate"].iloc[0])
-            show.chart(charts.equivariance_dots(errors, mode(), gate, dtype, pick), "errors")
-
-
-def _errors(found: Comparison) -> pd.DataFrame:
-    table = frame(found)
-    table = table[table["error_max"].notna()]
-    return table.rename(columns={"error_max": "max", "error_median": "median", "error_min": "min"})[
-        ["product", "median", "max", "min", "gate"]
-    ]
+            show.chart(charts.equivariance_dots, errors, mode(), gate, dtype, pick, key="errors")
 
 
 def pairs(view: View) -> None:
@@ -183,8 +169,8 @@ def samples(view: View) -> None:
         if kept is None or "start_s" not in kept:
             st.caption("Single calls are not kept in the reference results; run it here.")
         else:
-            picture = charts.samples_over_time(_course(entry.product, kept), mode())
-            show.chart(picture, "samples")
+            course = _course(entry.product, kept)
+            show.chart(charts.samples_over_time, course, mode(), key="samples")
         result = entry.result("runtime")
         if "state_before" in result:
             states = state_text(result["state_before"], result["state_after"])
@@ -207,11 +193,10 @@ def _course(product: str, kept: dict[str, list[float]]) -> pd.DataFrame:
 def table(view: View) -> None:
     """Everything in one table."""
     found = view.chosen
-    lines = frame(found)
-    lines = lines[lines["valid"]].sort_values("median_s").reset_index(drop=True)
+    lines = tables.timed(found).sort_values("median_s").reset_index(drop=True)
     with st.container(horizontal=True, horizontal_alignment="distribute"):
         st.markdown(f"##### Everything at lmax {found.problem.lmax}")
-        show.downloads(frame(found), view.rows, _pictures(found))
+        show.downloads(tables.frame(found), view.rows, _pictures(found))
     names = list(lines["product"])
     event = show.pick_row(names, "everything")
     st.dataframe(
@@ -225,15 +210,17 @@ def table(view: View) -> None:
     )
 
 
-def _pictures(found: Comparison) -> dict[str, partial[alt.LayerChart]]:
-    lines = _timed(found)
-    if lines.empty:
+def _pictures(found: Comparison) -> dict[str, Callable[[], alt.LayerChart]]:
+    if tables.timed(found).empty:
         return {}
-    others = judged_frame(found)
-    pictures = {"trade-off": partial(_tradeoff, lines, found.baseline, "light")}
-    if not others.empty:
-        pictures["ratios"] = partial(_ratio, others, found, "light")
+    pictures = {"trade-off": _drawing(*_tradeoff(found, "light"))}
+    if not tables.judged_frame(found).empty:
+        pictures["ratios"] = _drawing(*_ratio(found, "light"))
     return pictures
+
+
+def _drawing(draw: Callable[..., alt.LayerChart], *args: Any) -> Callable[[], alt.LayerChart]:
+    return partial(draw, *args)
 
 
 def _columns(found: Comparison, lines: pd.DataFrame) -> dict[str, Any]:
@@ -271,7 +258,7 @@ def _columns(found: Comparison, lines: pd.DataFrame) -> dict[str, Any]:
 
 def left_out(view: View) -> None:
     """Products that were not timed, each with its reason, and what the badges mean."""
-    lines = frame(view.chosen)
+    lines = tables.frame(view.chosen)
     refused = lines[~lines["valid"]]
     worn = sorted({badge for badges in lines["badges"] for badge in badges})
     for _, line in refused.iterrows():

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass
-
-import streamlit as st
+from dataclasses import dataclass, replace
 
 from etp.analysis.comparison import Comparison, comparisons
 from etp.analysis.growth import Line, lines
@@ -14,6 +12,7 @@ from etp.problem import Problem
 from etp.results.reference import reference_rows
 from etp.results.rows import Row
 from etp.ui.jobs import store
+from etp.ui.kept import kept
 from etp.ui.plans import shown_problem
 from etp.ui.settings import CUSTOM, Settings
 
@@ -54,12 +53,19 @@ def view(settings: Settings) -> View:
         rows = job_rows(settings.job)
         found = compared(rows, settings.baseline)
         if any(one.timed for one in found):
-            return _view("run", found, rows, settings)
+            return _view("run", found, rows, _choosing(settings))
     rows = reference_rows()
     found = compared(rows, settings.baseline or USUAL_BASELINE)
-    return _view("reference", found, rows, settings).of(settings.products)
+    return _view("reference", found, rows, _choosing(settings))
 
 
+def _choosing(settings: Settings) -> Settings:
+    """What decides which rows are shown, the rest as usual: few views, each kept."""
+    names = ("setting", "devices", "batch", "channels", "at", "products")
+    return replace(Settings(), **{name: getattr(settings, name) for name in names})
+
+
+@kept(100)
 def _view(source: str, found: list[Comparison], rows: list[Row], settings: Settings) -> View:
     wanted = None if settings.setting == CUSTOM else settings.setting
     same = [one for one in found if one.problem.setting == wanted]
@@ -71,7 +77,8 @@ def _view(source: str, found: list[Comparison], rows: list[Row], settings: Setti
     # Without a choice, the largest lmax up to 4: what models use.
     usual = [one for one in shown if one.problem.lmax <= 4] or shown
     chosen = next((one for one in shown if one.problem.lmax == settings.at), usual[-1])
-    return View(source, shown, chosen, rows)
+    view = View(source, shown, chosen, rows)
+    return view.of(settings.products) if source == "reference" else view
 
 
 def _one_for_each_degree(found: list[Comparison], settings: Settings) -> list[Comparison]:
@@ -107,17 +114,25 @@ class Swept:
 def swept(settings: Settings) -> Swept:
     """The line to show along the axis chosen; of the reference results where the run has none."""
     key = settings.scaling
+    choosing = replace(_choosing(settings), axis=settings.axis, products=())
     for source, rows in (
         ("run", job_rows(key) if key else []),
         ("imported", imported_rows(key) if key else []),
         ("reference", reference_rows()),
     ):
-        found = compared(rows, settings.baseline)
-        long = [line for line in lines(found, settings.axis) if len(line.sizes) > 1]  # type: ignore[arg-type]
-        if long:
-            best = max(long, key=lambda line: _fit_for(line, settings))
-            return Swept(source, best, _by_lmax(best, long), rows)
+        shown = _swept(source, compared(rows, settings.baseline), rows, choosing)
+        if shown.line is not None:
+            return shown
     return Swept("reference", None, {}, [])
+
+
+@kept(100)
+def _swept(source: str, found: list[Comparison], rows: list[Row], settings: Settings) -> Swept:
+    long = [line for line in lines(found, settings.axis) if len(line.sizes) > 1]  # type: ignore[arg-type]
+    if not long:
+        return Swept(source, None, {}, rows)
+    best = max(long, key=lambda line: _fit_for(line, settings))
+    return Swept(source, best, _by_lmax(best, long), rows)
 
 
 def _fit_for(line: Line, settings: Settings) -> tuple[object, ...]:
@@ -223,7 +238,7 @@ def job_rows(job_id: str) -> list[Row]:
     return _stored(job_id, store().revision())
 
 
-@st.cache_data(show_spinner=False, max_entries=50)
+@kept(30)
 def _stored(job_id: str, revision: int) -> list[Row]:
     return store().rows(job=job_id)
 
@@ -233,7 +248,7 @@ def imported_rows(source: str) -> list[Row]:
     return _imported(source, store().revision())
 
 
-@st.cache_data(show_spinner=False, max_entries=10)
+@kept(10)
 def _imported(source: str, revision: int) -> list[Row]:
     without = [row for row in store().rows() if row.job is None]
     return next((run.rows for run in runs(without, {}) if run.key == source), [])
@@ -241,11 +256,9 @@ def _imported(source: str, revision: int) -> list[Row]:
 
 def compared(rows: list[Row], baseline: str | None = None) -> list[Comparison]:
     """Comparisons of rows, kept with their verdicts from one rerun to the next."""
-    # Keyed by the last row: rows are only ever added.
-    last = rows[-1]["id"] if rows else ""
-    return _judged(last, len(rows), baseline, rows)
+    return _judged(rows, baseline)
 
 
-@st.cache_resource(show_spinner=False, max_entries=50)
-def _judged(last: str, count: int, baseline: str | None, _rows: list[Row]) -> list[Comparison]:
-    return comparisons(_rows, baseline)
+@kept(50)
+def _judged(rows: list[Row], baseline: str | None) -> list[Comparison]:
+    return comparisons(rows, baseline)

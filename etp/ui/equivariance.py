@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from pathlib import Path
 
-import numpy as np
 import streamlit as st
 
 from etp import charts
@@ -12,11 +12,13 @@ from etp.analysis.equivariance import Drift
 from etp.charts import sphere
 from etp.problem import Problem
 from etp.results.rows import Row
-from etp.ui import show
-from etp.ui.frame import mode, on_phone
+from etp.ui import show, tables
+from etp.ui.frame import mode
+from etp.ui.kept import kept
 from etp.ui.session import bound, settings, write_address
 
-ROWS, COLUMNS = 33, 65
+GATES = {"float64": 1e-12, "float32": 5e-6, "bfloat16": 3e-2}
+ASSETS = Path(__file__).resolve().parent.parent / "assets"
 
 
 def distributions(found: Drift) -> None:
@@ -27,12 +29,12 @@ def distributions(found: Drift) -> None:
             "Every rotation, every dtype",
             "one tick per group element; dashed: gates; red: above its gate",
         )
-        elements = found.elements()
+        elements = tables.elements(found)
         if elements.empty:
             st.caption("Nothing was checked yet.")
         else:
-            picture = charts.equivariance_strip(elements, mode(), found.gates(), settings().pick)
-            show.chart(picture, "strip")
+            drawn = (charts.equivariance_strip, elements, mode(), tables.gates(found))
+            show.chart(*drawn, settings().pick, key="strip")
     with right:
         show.head(
             "What a too small grid does",
@@ -42,11 +44,11 @@ def distributions(found: Drift) -> None:
             ("columns", "grid columns (longitude)"),
             ("rows", "grid rows (latitude)"),
         ):
-            table, smallest = found.cliff(side)
+            table, smallest = tables.cliff(found, side)
             if table.empty:
                 st.caption("Grid sizes were not tried here.")
                 return
-            show.chart(charts.cliff(table, mode(), label, smallest), f"cliff_{side}")
+            show.chart(charts.cliff, table, mode(), label, smallest, key=f"cliff_{side}")
 
 
 def by_degree(found: Drift) -> None:
@@ -62,11 +64,11 @@ def by_degree(found: Drift) -> None:
             "Number type", dtypes, required=True, label_visibility="collapsed",
             **bound("degrees_of", "default", shown=_there(settings().degrees_of, dtypes)),
         )  # fmt: skip
-    table = found.degrees(str(dtype))
+    table = tables.degrees(found, str(dtype))
     if table.empty:
         st.caption("No errors to show: they are exactly zero.")
     else:
-        show.chart(charts.per_degree(table, mode(), settings().pick), "per_degree")
+        show.chart(charts.per_degree, table, mode(), settings().pick, key="per_degree")
 
 
 def _there(wanted: str | None, names: Sequence[str]) -> str:
@@ -81,66 +83,56 @@ def refusals(found: Drift) -> None:
 
 @st.fragment
 def rotate(rows: list[Row]) -> None:
-    """The sphere view: one product at a time, a slider that runs in the browser."""
-    found = {row.product: row for row in rows if row.measure == "sphere"}
-    good = {product: row for product, row in found.items() if row.status == "ok"}
-    if not good:
+    """Two products on spheres that turn together: a right one beside one that is broken."""
+    turns = _turns(rows)
+    if not turns:
         return
-    with st.container(horizontal=True, horizontal_alignment="distribute"):
-        with st.container(gap=None, width="content"):
-            st.markdown("##### See it rotate")
-            st.caption("equivariant means: the two spheres in the middle agree at every angle")
-        names = list(good)
-        usual = "gaunt-grid" if "gaunt-grid" in names else names[0]
-        product = st.segmented_control(
-            "Product shown", names, required=True, label_visibility="collapsed",
-            **bound("sphere", "default", shown=_there(settings().sphere, [usual, *names])),
-        )  # fmt: skip
-    write_address()
-    row = good[str(product)]
-    turn = _turn(row.id, row)
-    figure = sphere.figure(turn, mode(), narrow=on_phone())
-    st.plotly_chart(
-        figure,
-        theme=None,
-        key=f"sphere_{product}",
-        config={"displaylogo": False, "modeBarButtonsToRemove": ["resetCameraLastSave3d"]},
-        alt=sphere.finding(turn, str(product)),
+    show.head(
+        "See it rotate",
+        "equivariant means: the two spheres in the middle agree at every angle · drag one and all "
+        "turn",
     )
-    problem = Problem.from_dict(row.problem)
-    st.markdown(sphere.finding(turn, str(product)))
+    names = list(turns)
+    usual = [p for p in ("gaunt-grid", "cg-sparse") if p in names]
+    broken = [name for name in names if not turns[name].equivariant]
+    with st.container(horizontal=True):
+        sides = {
+            field: str(
+                st.selectbox(label, names, width=320, **bound(
+                    field, "index", names, shown=_there(getattr(settings(), field), wanted)
+                ))
+            )
+            for field, label, wanted in (
+                ("sphere", "Product", [*usual, *names]),
+                ("sphere_beside", "Beside it", [*broken, *reversed(names)]),
+            )
+        }  # fmt: skip
+    write_address()
+    chosen = {name: turns[name] for name in sides.values()}
+    arrows = "vector-signal" in chosen
+    _spheres()(data=sphere.scene(chosen, mode(), arrows=arrows), key="spheres")
+    problem = Problem.from_dict(next(r for r in rows if r.measure == "sphere").problem)
     st.caption(
         f"{problem.dtype}, {problem.irreps1} ⊗ {problem.irreps2}; output copies of a degree are "
-        "added up. Drag a sphere to turn the view."
+        "added up."
     )
 
 
-@st.cache_resource(show_spinner=False, max_entries=40)
-def _turn(row_id: str, _row: Row) -> sphere.Turn:
-    """Coefficients of a row as signals on a grid that closes on itself."""
-    # Only this view needs torch in the server: a table of spherical harmonics.
-    import torch
-
-    from etp.maths.sphere import Grid, grid_points, spherical_harmonics
-
-    beta = torch.linspace(0, torch.pi, ROWS, dtype=torch.float64)
-    alpha = torch.linspace(0, 2 * torch.pi, COLUMNS, dtype=torch.float64)
-    points = grid_points(Grid(beta, alpha, torch.ones_like(beta)))
-    result = _row["result"]
-
-    def signal(key: str) -> np.ndarray:
-        coefficients = torch.tensor(result[key], dtype=torch.float64)
-        lmax = int(coefficients.shape[1] ** 0.5) - 1
-        table = spherical_harmonics(lmax, points)
-        return torch.einsum("kc,rsc->krs", coefficients, table).numpy()
-
-    gates = {"float64": 1e-12, "float32": 5e-6, "bfloat16": 3e-2}
-    return sphere.Turn(
-        points.numpy(),
-        result["axis"],
-        result["angles"],
-        signal("first"),
-        signal("multiplied_last"),
-        signal("multiplied_first"),
-        gates[_row["problem"]["dtype"]],
+def _spheres() -> Callable[..., object]:
+    """The component, known to this server under one name."""
+    return st.components.v2.component(
+        "etp_spheres",
+        html='<div class="etp-spheres"></div>',
+        css=(ASSETS / "sphere.css").read_text(encoding="utf-8"),
+        js=(ASSETS / "sphere.js").read_text(encoding="utf-8"),
     )
+
+
+@kept(20)
+def _turns(rows: list[Row]) -> dict[str, sphere.Turn]:
+    """By product, what was measured of its spheres."""
+    return {
+        row.product: sphere.Turn.of_result(row.measured, GATES[row.problem["dtype"]])
+        for row in rows
+        if row.measure == "sphere" and row.status == "ok"
+    }

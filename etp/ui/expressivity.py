@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+import pandas as pd
 import streamlit as st
 
 from etp import charts
-from etp.analysis.expressivity import Counts, cross_product, map_frame
+from etp.analysis.expressivity import Counts, cross_product
 from etp.analysis.text import count_text
 from etp.problem import Problem
-from etp.ui import show
+from etp.ui import show, tables
 from etp.ui.frame import mode
 from etp.ui.session import bound, settings
 
 RULES = "selection rules"
-MAX_PANELS = 21
 
 
 def headline(found: Counts) -> None:
@@ -34,45 +36,76 @@ def headline(found: Counts) -> None:
 
 
 def interactability(found: Counts, problem: Problem) -> None:
-    """Which degrees can interact, one small map for each output degree."""
+    """Which degrees can interact, in two products side by side."""
     counted = [p for p in found.products if (p, problem.lmax) in found.reached]
-    with st.container(horizontal=True, horizontal_alignment="distribute"):
-        with st.container(gap=None, width="content"):
-            st.markdown("##### Which degrees can interact")
-            st.caption("(l1, l2) → l3; rows l1, columns l2")
-        names = [RULES, *counted]
-        wanted = (settings().map, settings().pick, "gaunt-grid", *counted)
-        usual = next((p for p in wanted if p in names), RULES)
-        product = str(
-            st.selectbox("Product", names, label_visibility="collapsed", width=220,
-                         **bound("map", "index", names, shown=usual))
-        )  # fmt: skip
-    reached = None if product == RULES else found.labels(product, problem.lmax)
-    table = map_frame(problem, reached)
-    panels = charts.interactability_panels(table, mode(), product)
+    show.head(
+        "Which degrees can interact",
+        "(l1, l2) → l3; rows l1, columns l2; framed: the two products differ",
+    )
+    names = [RULES, *counted]
+    pick = settings().pick
+    full = [p for p in ("cg-sparse", "cg-dense", "e3nn", RULES) if p in names]
+    sides = [
+        _side("map", "Product", names, (pick, "gaunt-grid", *counted)),
+        _side("beside", "Beside it", names, tuple(full)),
+    ]
     with st.container(horizontal=True, gap="small"):
-        for title, picture in panels[:MAX_PANELS]:
-            with st.container(width="content"):
-                st.altair_chart(picture, theme=None, width="content", key=f"map_{title}")
-    states = table["state"].value_counts()
-    st.markdown(
-        f"■ **reached** {count_text(states.get('reached', 0))} :gray[by some parity] &nbsp; "
-        f":orange[◈ **missing**] {count_text(states.get('missing', 0))} :gray[allowed by symmetry, "
-        f"coefficient 0] &nbsp; · **forbidden** {count_text(states.get('forbidden', 0))} "
-        ":gray[triangle rule or parity]"
+        shown = []
+        for (field, label, usual), other in zip(sides, reversed(sides), strict=True):
+            with st.container(width=charts.MAP_WIDTH + 8, gap="xsmall"):
+                product = str(
+                    st.selectbox(label, names, **bound(field, "index", names, shown=usual))
+                )
+                own, others = (_reached(found, p, problem) for p in (product, other[2]))
+                table = tables.compared_maps(problem, own, others)
+                drawn = (charts.interactability_map, table, mode(), product)
+                show.chart(*drawn, key=f"map_{field}", width="content")
+                st.markdown(_counted(table))
+                shown.append((product, own))
+    st.caption(
+        "■ reached, by some parity · ◈ missing: allowed by symmetry, coefficient 0 · dot: "
+        "forbidden by the triangle rule or parity"
     )
     if not counted:
         st.caption("Press Run here to see which of these paths each product reaches.")
-    _paths(problem, reached)
+    _paths(problem, shown)
 
 
-def _paths(problem: Problem, reached: set[tuple[str, str, str]] | None) -> None:
+def _side(
+    field: str, label: str, names: Sequence[str], usual: Sequence[str | None]
+) -> tuple[str, str, str]:
+    """Setting, label and product of one of the two maps."""
+    wanted = (getattr(settings(), field), *usual, RULES)
+    return field, label, next(p for p in wanted if p in names)
+
+
+def _reached(
+    found: Counts, product: str, problem: Problem
+) -> frozenset[tuple[str, str, str]] | None:
+    return None if product == RULES else frozenset(found.labels(product, problem.lmax))
+
+
+def _counted(table: pd.DataFrame) -> str:
+    states = table["state"].value_counts()
+    return " · ".join(
+        f"{mark} **{count_text(states.get(state, 0))}** {state}"
+        for mark, state in (("■", "reached"), (":orange[◈]", "missing"))
+    )
+
+
+def _paths(
+    problem: Problem, shown: Sequence[tuple[str, frozenset[tuple[str, str, str]] | None]]
+) -> None:
     with st.expander("Every path by irreps", icon=":material/list:"):
+        columns = dict(shown)
         lines = []
         for a, b, c in problem.triples():
             labels = (str(a), str(b), str(c))
-            state = "allowed" if reached is None else "reached" if labels in reached else "missing"
-            lines.append({"path": f"{a} ⊗ {b} → {c}", "state": state})
+            lines.append({"path": f"{a} ⊗ {b} → {c}"} | {
+                product: "allowed" if reached is None
+                else "reached" if labels in reached else "missing"
+                for product, reached in columns.items()
+            })  # fmt: skip
         st.dataframe(lines, hide_index=True, height=240)
 
 
@@ -83,7 +116,7 @@ def gammas(found: Counts, lmax: int) -> None:
         "numerical rank with the product's free weights / without them where that is less; in "
         "brackets the closed form where it differs",
     )
-    table = found.table()
+    table = tables.ranks(found)
     if table.empty:
         st.caption("Nothing was counted yet.")
         return
@@ -108,10 +141,10 @@ def gammas(found: Counts, lmax: int) -> None:
         with st.expander("Where the closed forms hold", icon=":material/functions:"):
             for product, condition in conditions.items():
                 st.markdown(f"**{product}**: {condition}")
-    bars = found.bars(lmax)
+    bars = tables.bars(found, lmax)
     if not bars.empty:
         show.head("γ and reached paths", f"bar: γ; grey: paths reached, at lmax {lmax}")
-        show.chart(charts.gamma_bars(bars, mode(), settings().pick), "gamma_bars")
+        show.chart(charts.gamma_bars, bars, mode(), settings().pick, key="gamma_bars")
 
 
 def refusals(found: Counts) -> None:

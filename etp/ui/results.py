@@ -257,7 +257,7 @@ def machines(found: list[Run]) -> None:
         return
     bounded = table[(table["low"] > 0) & (table["high"] < float("inf"))]
     if not bounded.empty:
-        show.chart(charts.machines(bounded, mode()), "machines")
+        show.chart(charts.machines, bounded, mode(), key="machines")
     st.dataframe(
         table[["product", "problem", "ratio", "word"]],
         hide_index=True,

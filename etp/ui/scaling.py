@@ -11,23 +11,17 @@ from etp.analysis.growth import (
     LIMIT_WORDS,
     Line,
     crossing_sentence,
-    crossings,
     fitted_sizes,
-    growths,
-    limits,
     pay_off_sentence,
-    pay_offs,
-    roofs_of,
 )
 from etp.analysis.growth.lines import size_text
 from etp.analysis.growth.words import SYMBOLS
-from etp.analysis.tables import timed_frame
 from etp.analysis.text import count_text, list_text, rate_text
 from etp.charts.theme import Mode
-from etp.problem import Axis
-from etp.ui import axis, show
+from etp.ui import axis, show, tables
 from etp.ui.data import Swept
 from etp.ui.frame import mode, on_phone
+from etp.ui.kept import kept
 from etp.ui.session import settings
 
 SHOWN_CROSSINGS = 8
@@ -36,7 +30,7 @@ WIDE_PX, PHONE_PX = 760, 340
 
 def provenance(line: Line, source: str) -> None:
     """Where the numbers come from, and what they lack."""
-    problem, table = line.last.problem, timed_frame(line.found)
+    problem, table = line.last.problem, tables.timed_frame(line.found)
     rounds = [one.judgement.rounds for one in line.found]
     fixed = [name for along, name in (
         ("lmax", f"{problem.setting or 'typed irreps'}, lmax {problem.lmax}"),
@@ -64,7 +58,7 @@ def provenance(line: Line, source: str) -> None:
 
 def growth(swept: Swept, line: Line) -> None:
     """Time against the size, beside fitted slopes and those of the operation count."""
-    table, slopes = timed_frame(line.found, line.axis), slopes_of(line)
+    slopes = slopes_of(line)
     wanted = fitted_sizes(line.sizes)
     left, right = st.columns([6, 4], gap="medium")
     with left:
@@ -74,7 +68,7 @@ def growth(swept: Swept, line: Line) -> None:
                 st.caption("line: quartiles · label: fitted exponent, where one power fits")
             if len(swept.others) > 1:
                 axis.lmax_shown(swept, line)
-        show.chart(time_chart(table, slopes, line.axis, mode()), "scaling")
+        show.chart(time_chart, line, mode(), settings().pick, key="scaling")
     with right:
         base = "lmax + 1" if line.axis == "lmax" else line.axis
         show.head(
@@ -86,7 +80,7 @@ def growth(swept: Swept, line: Line) -> None:
             st.caption("Too few sizes for a slope: it needs three.")
             return
         symbol = SYMBOLS[line.axis]
-        show.chart(charts.slopes(slopes, mode(), symbol, settings().pick), "slopes")
+        show.chart(charts.slopes, slopes, mode(), symbol, settings().pick, key="slopes")
         st.caption(
             f"Least squares of log time on log({base}), over the larger sizes; three sizes give no "
             "interval. The interval says how well one power describes these sizes. The bar is the "
@@ -94,6 +88,7 @@ def growth(swept: Swept, line: Line) -> None:
         )
 
 
+@kept(50)
 def slopes_of(line: Line) -> pd.DataFrame:
     """Columns of :func:`charts.slopes`, without products that have too few sizes."""
     return pd.DataFrame(
@@ -106,25 +101,25 @@ def slopes_of(line: Line) -> pd.DataFrame:
                 "theory": g.count.exponent if g.count else None,
                 "clear": g.time.clear,
             }
-            for g in growths(line)
+            for g in tables.growths(line)
             if g.time is not None
         ]
     )
 
 
-def time_chart(
-    table: pd.DataFrame, slopes: pd.DataFrame, along: Axis, colours: Mode
-) -> alt.LayerChart:
+def time_chart(line: Line, colours: Mode, pick: str | None = None) -> alt.LayerChart:
     """Log-log lines of the time, each with its fitted exponent."""
+    slopes = slopes_of(line)
     clear = slopes[slopes["clear"]] if not slopes.empty else slopes
     known = {} if clear.empty else dict(zip(clear["product"], clear["fitted"], strict=True))
-    return charts.scaling(table, colours, along, known, settings().pick)
+    table = tables.timed_frame(line.found, line.axis)
+    return charts.scaling(table, colours, line.axis, known, pick)
 
 
 def roofs(swept: Swept, line: Line) -> None:
     """Roofline of the device beside what limits each product at the largest size."""
     left, right = st.columns([6, 4], gap="medium")
-    measured = roofs_of(swept.rows, line.last)
+    measured = tables.roofs_of(swept.rows, line.last)
     with left:
         show.head(
             "Roofline of this device",
@@ -142,12 +137,13 @@ def roofs(swept: Swept, line: Line) -> None:
             st.caption("Operations were not counted in these results.")
             return
         wide = PHONE_PX if on_phone() else WIDE_PX
-        picture = charts.roofline(points, measured, mode(), settings().pick, wide)
-        show.chart(picture, "roofline")
+        drawn = (charts.roofline, points, measured, mode(), settings().pick, wide)
+        show.chart(*drawn, key="roofline")
     with right:
         _limits(line, measured)
 
 
+@kept(50)
 def _points(line: Line, measured: dict[str, float]) -> pd.DataFrame:
     return pd.DataFrame(
         [
@@ -158,7 +154,7 @@ def _points(line: Line, measured: dict[str, float]) -> pd.DataFrame:
                 "flops_per_s": limit.flops_per_s,
             }
             for one in line.found
-            for limit in limits(one, measured)
+            for limit in tables.limits(one, measured)
         ]
     )
 
@@ -166,7 +162,7 @@ def _points(line: Line, measured: dict[str, float]) -> pd.DataFrame:
 def _limits(line: Line, measured: dict[str, float]) -> None:
     at = line.named(line.size(line.last))
     show.head(f"What limits each product at {at}", "share: of the roof above it")
-    found = limits(line.last, measured)
+    found = tables.limits(line.last, measured)
     st.dataframe(
         pd.DataFrame(
             {
@@ -204,47 +200,47 @@ def _limits(line: Line, measured: dict[str, float]) -> None:
 
 
 COSTS = (
-    ("peak_bytes", "Memory", "peak of one call beyond its inputs", True),
-    (
-        "setup_s",
-        "Set-up time",
-        "building the product, once; caches of earlier products help",
-        False,
-    ),
-    ("first_call_s", "First call", "with plans and page faults, without compilers", False),
+    ("peak_bytes", "Memory", "peak of one call beyond its inputs"),
+    ("setup_s", "Set-up time", "building the product, once; caches of earlier products help"),
+    ("first_call_s", "First call", "with plans and page faults, without compilers"),
     (
         "compile_s",
         "Compile time",
         "what making its kernels took, once for a machine; without any, no line",
-        False,
     ),
 )
 
 
 def costs(line: Line) -> None:
     """Memory and what is paid once, against the size."""
-    table = timed_frame(line.found, line.axis)
+    table = tables.timed_frame(line.found, line.axis)
     there = [cost for cost in COSTS if table[cost[0]].notna().any()]
     if not there:
         return
-    for column, (field, title, caption, in_bytes) in zip(
+    for column, (field, title, caption) in zip(
         st.columns(len(there), gap="medium"), there, strict=True
     ):
         with column:
             show.head(title, caption)
-            lines = table.assign(value=table[field].astype(float))
-            picture = charts.size_lines(
-                lines, mode(), title.lower(), line.axis, settings().pick, in_bytes=in_bytes
-            )
-            show.chart(picture, f"cost_{field}")
+            drawn = (_cost_chart, line, field, title.lower(), mode(), settings().pick)
+            show.chart(*drawn, key=f"cost_{field}")
     missing = [cost[1].lower() for cost in COSTS if cost not in there]
     if missing:
         st.caption(f"Not measured in these results: {list_text(missing)}.")
 
 
+def _cost_chart(
+    line: Line, field: str, title: str, colours: Mode, pick: str | None
+) -> alt.LayerChart:
+    table = tables.timed_frame(line.found, line.axis)
+    table = table.assign(value=table[field].astype(float))
+    in_bytes = field.endswith("_bytes")
+    return charts.size_lines(table, colours, title, line.axis, pick, in_bytes=in_bytes)
+
+
 def overtakings(line: Line) -> None:
     """Who overtakes whom, and when a larger set-up pays off, in sentences."""
-    found = crossings(line)
+    found = tables.crossings(line)
     left, right = st.columns([1, 1], gap="medium")
     with left:
         show.head(
@@ -267,7 +263,7 @@ def overtakings(line: Line) -> None:
             "When a larger set-up pays off",
             f"at {at}, against {line.last.baseline}; set-up and first call were each measured once",
         )
-        earned = pay_offs(line.last)
+        earned = tables.pay_offs(line.last)
         for one in earned:
             st.markdown(f"- {pay_off_sentence(one, line.last)}")
         if not earned:

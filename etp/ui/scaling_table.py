@@ -9,14 +9,14 @@ import pandas as pd
 import streamlit as st
 
 from etp import charts
-from etp.analysis.growth import Line, growths
+from etp.analysis.growth import Line
 from etp.analysis.growth.words import SYMBOLS
-from etp.analysis.tables import frame, timed_frame
 from etp.analysis.text import bytes_text, count_text, list_text, superscript
 from etp.kernels.torch_compile import plain_name
 from etp.results.rows import Row
-from etp.ui import jobs, show
+from etp.ui import jobs, show, tables
 from etp.ui.data import Swept
+from etp.ui.kept import kept
 from etp.ui.plans import scaling_command
 from etp.ui.scaling import slopes_of, time_chart
 from etp.ui.settings import Settings
@@ -24,15 +24,15 @@ from etp.ui.settings import Settings
 
 def table(swept: Swept, line: Line) -> None:
     """Everything in one table."""
-    lines = timed_frame(line.found, line.axis).sort_values(["product", "x"])
+    lines = tables.timed_frame(line.found, line.axis).sort_values(["product", "x"])
     slopes = slopes_of(line)
     with st.container(horizontal=True, horizontal_alignment="distribute"):
         st.markdown(f"##### Everything along {line.axis}")
-        pictures = {"scaling": partial(time_chart, lines, slopes, line.axis, "light")}
+        pictures = {"scaling": partial(time_chart, line, "light")}
         if not slopes.empty:
             symbol = SYMBOLS[line.axis]
             pictures["slopes"] = partial(charts.slopes, slopes, "light", symbol)
-        show.downloads(lines, [row for row in swept.rows if _belongs(row, line)], pictures)
+        show.downloads(lines, _behind(swept, line), pictures)
     names = list(lines["product"])
     st.dataframe(
         _shown(lines, line),
@@ -45,15 +45,16 @@ def table(swept: Swept, line: Line) -> None:
     )
 
 
-def _belongs(row: Row, line: Line) -> bool:
-    """Whether a row is behind the line, or says what its device can do."""
-    if row.measure == "roofline":
-        return True
-    return any(row.problem == one.problem.as_dict() for one in line.found)
+@kept(50)
+def _behind(swept: Swept, line: Line) -> list[Row]:
+    """Rows behind the line, and those that say what its device can do."""
+    problems = [one.problem.as_dict() for one in line.found]
+    return [r for r in swept.rows if r.measure == "roofline" or r.problem in problems]
 
 
+@kept(50)
 def _shown(lines: pd.DataFrame, line: Line) -> pd.DataFrame:
-    fits = {growth.product: growth for growth in growths(line)}
+    fits = {growth.product: growth for growth in tables.growths(line)}
     found = [fits[product] for product in lines["product"]]
     return pd.DataFrame(
         {
@@ -134,7 +135,7 @@ def left_out(line: Line) -> None:
     """Products that were not timed at some size, each with its reason."""
     reasons: dict[tuple[str, str], list[int]] = {}
     for one in line.found:
-        lines = frame(one)
+        lines = tables.frame(one)
         for _, refused in lines[~lines["valid"]].iterrows():
             reason = refused["reason"] or "was not timed"
             reasons.setdefault((refused["product"], reason), []).append(line.size(one))

@@ -60,10 +60,12 @@ class Settings(Options):
         axis: What changes along the scaling page.
         batches: Batches of a run along that axis.
         channel_counts: Channels of a run along that axis.
-        sphere: Product whose sphere is shown.
+        sphere: Product whose spheres are shown.
+        sphere_beside: Product whose spheres stand below them.
         degrees_of: Number type whose errors by degree are shown.
         mirror: Product whose reading of a piece and its mirror image is shown.
         map: Product whose map of interacting degrees is shown.
+        beside: Product whose map stands beside it.
         filter: Text that rows of the results page must match.
         statuses: Statuses of the rows that it lists.
         a: Run that is compared there.
@@ -98,8 +100,10 @@ class Settings(Options):
     batches: tuple[int, ...] = (10, 100, 1000, 10000)
     channel_counts: tuple[int, ...] = (1, 4, 16, 64)
     sphere: str | None = None
+    sphere_beside: str | None = None
     degrees_of: str | None = None
     map: str | None = None
+    beside: str | None = None
     mirror: str | None = None
     filter: str = ""
     statuses: tuple[str, ...] = STATUSES
@@ -381,8 +385,10 @@ _READERS: dict[str, Callable[[str, str], Any]] = {
     "batches": _counts(1, MAX_BATCH),
     "channel_counts": _counts(1, MAX_CHANNELS),
     "sphere": _text,
+    "sphere_beside": _text,
     "degrees_of": _choice(*get_args(DType)),
     "map": _text,
+    "beside": _text,
     "mirror": _text,
     "filter": _text,
     "statuses": _choices(*STATUSES),

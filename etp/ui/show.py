@@ -14,7 +14,9 @@ import streamlit as st
 from etp import charts, report
 from etp.analysis.comparison import Comparison
 from etp.analysis.findings import Finding
+from etp.charts.spec import Unchecked, specification
 from etp.results.rows import Row, jsonl
+from etp.ui.kept import kept
 from etp.ui.plain import csv, plain
 from etp.ui.session import choose, settings
 from etp.ui.settings import Settings
@@ -154,18 +156,41 @@ def provenance_text(comparison: Comparison) -> str:
     return " · ".join(str(part) for part in parts if part)
 
 
-def chart(picture: alt.LayerChart, key: str, *, selects: bool = False) -> None:
-    """A chart; its description is its finding. Where it ``selects``, a click picks a product."""
+def chart(
+    draw: Callable[..., alt.LayerChart],
+    *args: Any,
+    key: str,
+    selects: bool = False,
+    width: Literal["stretch", "content"] = "stretch",
+) -> None:
+    """A chart; its description is its finding.
+
+    Args:
+        draw: Draws it.
+        *args: What ``draw`` is given: tables that were kept, so that the chart is drawn once.
+        key: Name on the page.
+        selects: Whether a click picks a product.
+        width: Whether it fills its place, or has a width of its own.
+    """
+    spec = finished(draw, *args)
     if not selects:
-        st.altair_chart(picture, theme=None, key=key)
+        st.vega_lite_chart(spec, theme=None, key=key, width=width)
         return
-    st.altair_chart(
-        picture,
+    st.vega_lite_chart(
+        spec,
         theme=None,
+        width=width,
         key=key,
         on_select=partial(_picked, key),
         selection_mode=[charts.PICK],
     )
+
+
+@kept(300)
+def finished(draw: Callable[..., alt.LayerChart], *args: Any) -> dict[str, Any]:
+    """The specification of a chart, drawn when it is asked for the first time."""
+    with Unchecked():
+        return specification(draw(*args))
 
 
 def _picked(key: str) -> None:

@@ -6,9 +6,11 @@ import re
 from pathlib import Path
 
 import pytest
+import torch
 
+from etp.maths.sphere import spherical_harmonics
 from etp.ui.navigation import PAGES
-from tests.ui.browsing import opened
+from tests.ui.browsing import ROOT, opened
 
 SMALL = "lmax=1:2&batch=64&products=cg-sparse,gaunt-grid&baseline=cg-sparse"
 
@@ -57,7 +59,56 @@ def test_every_page_opens_by_its_address_and_fits_a_phone(server, browser, name,
         assert page.get_by_text("could not be shown").count() == 0
 
 
-def test_the_rotating_sphere_is_drawn(server, browser):
+def test_spheres_of_a_right_and_a_broken_product_turn_together(server, browser):
     with opened(browser, f"{server}/equivariance") as page:
-        page.locator(".js-plotly-plot .gl-container canvas").first.wait_for()
-        assert page.locator(".slider-container").count() == 1
+        spheres = page.locator(".etp-spheres")
+        spheres.wait_for()
+        assert "one column short the two orders differ" in spheres.inner_text()
+        canvases = spheres.locator("canvas")
+        assert canvases.count() == 8
+
+        def pictures() -> list[str]:
+            return [canvases.nth(n).evaluate("c => c.toDataURL()") for n in range(8)]
+
+        begin = pictures()
+        # The two orders of a right product are drawn alike, those of a broken one are not.
+        assert begin[1] == begin[2]
+        assert begin[5] != begin[6]
+        canvases.nth(5).scroll_into_view_if_needed()
+        box = canvases.nth(5).bounding_box()
+        page.mouse.move(box["x"] + 100, box["y"] + 100)
+        page.mouse.down()
+        page.mouse.move(box["x"] + 160, box["y"] + 120)
+        page.mouse.up()
+        dragged = pictures()
+        assert all(now != then for now, then in zip(dragged, begin, strict=True))
+        assert dragged[1] == dragged[2]
+        spheres.get_by_label("rotation about the axis").fill("12")
+        half = pictures()
+        assert half[0] != dragged[0]
+        assert half[1] == half[2]
+        spheres.get_by_label("as a vector field").check()
+        assert all(now != then for now, then in zip(pictures(), half, strict=True))
+        step = spheres.get_attribute("data-step")
+        spheres.get_by_role("button", name="Play").click()
+        page.wait_for_timeout(500)
+        assert spheres.get_attribute("data-step") != step
+        spheres.get_by_role("button", name="Pause").click()
+
+
+def test_the_browser_has_the_harmonics_of_the_library(browser):
+    points = torch.nn.functional.normalize(
+        torch.randn(20, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(1)), dim=1
+    )
+    code = (ROOT / "etp" / "assets" / "sphere.js").read_text()
+    page = browser.new_page()
+    found = page.evaluate(
+        "async ([code, points]) => {"
+        " const file = new Blob([code], { type: 'text/javascript' });"
+        " const { harmonics } = await import(URL.createObjectURL(file));"
+        " return points.map((p) => Array.from(harmonics(8, p))); }",
+        [code, points.tolist()],
+    )
+    page.close()
+    right = spherical_harmonics(8, points)
+    assert (torch.tensor(found, dtype=torch.float64) - right).abs().max() < 1e-12

@@ -1,0 +1,89 @@
+"""A chart as what a browser needs: a finished Vega-Lite specification and small tables."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from threading import Lock
+from typing import Any
+
+import altair as alt
+import pandas as pd
+from altair.utils import schemapi
+
+_drawing = Lock()
+_USED = re.compile(r"datum(?:\.(\w+)|\[['\"](\w+)['\"]\])")
+
+
+class Unchecked:
+    """Draw without checking every part against the schema of Vega-Lite.
+
+    Checking takes most of the time of drawing, and its answer is known: tests check the
+    specification of every chart. Altair's switch is one for the whole process, so one draws at a
+    time.
+    """
+
+    def __enter__(self) -> None:
+        _drawing.acquire()
+        self._before = schemapi.DEBUG_MODE
+        schemapi.DEBUG_MODE = False
+
+    def __exit__(self, *_: object) -> None:
+        schemapi.DEBUG_MODE = self._before
+        _drawing.release()
+
+
+def specification(chart: Any) -> dict[str, Any]:
+    """Return a chart as a specification whose ``datasets`` are tables in Arrow's format.
+
+    Layers that show the same rows share a table, and a table has only the columns that are used.
+
+    Args:
+        chart: A chart of this package, made for this call.
+    """
+    tables: dict[str, pd.DataFrame] = {}
+    for part in [chart, *getattr(chart, "layer", [])]:
+        if isinstance(part.data, pd.DataFrame):
+            name = next((n for n, table in tables.items() if table is part.data), None)
+            name = name or f"table{len(tables)}"
+            tables[name] = part.data
+            part.data = alt.NamedData(name=name)
+    spec: dict[str, Any] = chart.to_dict(validate=False)
+    used = fields_of(spec)
+    named = {name: _arrow(table, used) for name, table in tables.items()}
+    # By content: a browser takes a table of another name for another table, and the same for same.
+    contents = {name: hashlib.sha256(body).hexdigest()[:16] for name, body in named.items()}
+    for part in [spec, *spec.get("layer", [])]:
+        name = part.get("data", {}).get("name")
+        if name in contents:
+            part["data"] = {"name": contents[name]}
+    spec["datasets"] = {contents[name]: body for name, body in named.items()}
+    return spec
+
+
+def fields_of(spec: Any) -> set[str]:
+    """Names of the columns that a specification uses, in encodings and in expressions."""
+    found: set[str] = set()
+    if isinstance(spec, dict):
+        for name, value in spec.items():
+            if name in ("field", "groupby", "fields") and isinstance(value, str | list):
+                found.update([value] if isinstance(value, str) else map(str, value))
+            else:
+                found |= fields_of(value)
+    elif isinstance(spec, list):
+        for value in spec:
+            found |= fields_of(value)
+    elif isinstance(spec, str):
+        found.update(a or b for a, b in _USED.findall(spec))
+    return found
+
+
+def _arrow(table: pd.DataFrame, used: set[str]) -> bytes:
+    import pyarrow as pa  # type: ignore[import-untyped]  # comes with the dashboard alone
+
+    columns = [column for column in table.columns if column in used]
+    found = pa.Table.from_pandas(table[columns], preserve_index=False).replace_schema_metadata()
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, found.schema) as writer:
+        writer.write_table(found)
+    return bytes(sink.getvalue())

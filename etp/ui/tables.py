@@ -1,0 +1,68 @@
+"""Tables that pages show and draw from, each made once and never changed."""
+
+from __future__ import annotations
+
+import pandas as pd
+
+from etp.analysis import equivariance, expressivity, growth, learning, tables
+from etp.analysis.comparison import Comparison
+from etp.problem import Problem
+from etp.ui.kept import kept
+
+frame = kept(200)(tables.frame)
+judged_frame = kept(200)(tables.judged_frame)
+timed_frame = kept(100)(tables.timed_frame)
+drift = kept(50)(equivariance.drift)
+counts = kept(50)(expressivity.counts)
+growths = kept(50)(growth.growths)
+limits = kept(200)(growth.limits)
+roofs_of = kept(100)(growth.roofs_of)
+crossings = kept(50)(growth.crossings)
+pay_offs = kept(50)(growth.pay_offs)
+elements = kept(50)(equivariance.Drift.elements)
+gates = kept(50)(equivariance.Drift.gates)
+cliff = kept(50)(equivariance.Drift.cliff)
+degrees = kept(50)(equivariance.Drift.degrees)
+ranks = kept(50)(expressivity.Counts.table)
+trained = kept(20)(learning.trained)
+learned = kept(20)(learning.frame)
+confusion = kept(50)(learning.confusion)
+bars = kept(50)(expressivity.Counts.bars)
+
+
+@kept(200)
+def timed(found: Comparison) -> pd.DataFrame:
+    """Products of a comparison that were timed."""
+    table = frame(found)
+    return table[table["valid"]].reset_index(drop=True)
+
+
+@kept(200)
+def tradeoff_frame(found: Comparison) -> pd.DataFrame:
+    """Time against expressivity."""
+    return tables.tradeoff_frame(timed(found))
+
+
+@kept(200)
+def errors(found: Comparison) -> pd.DataFrame:
+    """Equivariance errors, where they were measured."""
+    table = frame(found)
+    table = table[table["error_max"].notna()]
+    return table.rename(columns={"error_max": "max", "error_median": "median", "error_min": "min"})[
+        ["product", "median", "max", "min", "gate"]
+    ]
+
+
+@kept(100)
+def with_gamma(table: pd.DataFrame) -> pd.DataFrame:
+    """Lines whose expressivity was measured."""
+    return table[table["gamma"].notna() & (table["gamma"] > 0)]
+
+
+Paths = frozenset[tuple[str, str, str]]
+
+
+@kept(100)
+def compared_maps(problem: Problem, product: Paths | None, other: Paths | None) -> pd.DataFrame:
+    """Map of a product, with what the other one does otherwise."""
+    return expressivity.compared_maps(problem, product, other)[0]

@@ -1,0 +1,143 @@
+"""Every chart is a valid specification of Vega-Lite, and its table has what it uses, no more.
+
+The server draws without checking (it would take most of the time of a page), so it is checked here:
+every chart of every page, drawn by the pages themselves.
+"""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+from typing import Any
+
+import altair as alt
+import pandas as pd
+import pyarrow as pa  # type: ignore[import-untyped]
+import pytest
+from altair.utils import schemapi
+from jsonschema import ValidationError  # type: ignore[import-untyped]
+from streamlit.testing.v1 import AppTest
+
+from etp import charts
+from etp.charts.spec import Unchecked, fields_of, specification
+from etp.ui import show
+from etp.ui.kept import kept
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGES = ("compare", "layers", "scaling", "equivariance", "expressivity", "applications")
+FEWEST = {"compare": 5, "layers": 2, "scaling": 6, "equivariance": 4, "expressivity": 2,
+          "applications": 4}  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def empty_store(tmp_path, monkeypatch):
+    from etp.ui import jobs
+
+    monkeypatch.setenv("ETP_STORE", str(tmp_path / "etp.sqlite"))
+    jobs.store.cache_clear()
+    yield
+    jobs.close()
+    jobs.store.cache_clear()
+
+
+@pytest.fixture
+def drawn(monkeypatch):
+    """What is drawn: function, arguments and specification."""
+    found = []
+
+    @kept(50)
+    def finished(draw, *args):
+        with Unchecked():
+            spec = specification(draw(*args))
+        found.append((draw, args, spec))
+        return spec
+
+    monkeypatch.setattr(show, "finished", finished)
+    return found
+
+
+def opened(name: str, **query: str) -> AppTest:
+    page = AppTest.from_file(str(ROOT / "pages" / f"{name}.py"), default_timeout=60)
+    for field, value in query.items():
+        page.query_params[field] = value
+    page.run()
+    assert not page.exception
+    return page
+
+
+def valid(spec: dict[str, Any]) -> None:
+    """Raise unless the schema of Vega-Lite allows the specification."""
+    plain = {key: value for key, value in spec.items() if key != "datasets"}
+    schemapi.validate_jsonschema(plain, alt.TopLevelUnitSpec._rootschema)
+
+
+def tables(spec: dict[str, Any]) -> dict[str, pd.DataFrame]:
+    return {
+        name: pa.ipc.open_stream(io.BytesIO(body)).read_pandas()
+        for name, body in spec["datasets"].items()
+    }
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_every_chart_of_a_page_is_valid_and_drawn_once(name, drawn):
+    page = opened(name)
+    assert len(drawn) >= FEWEST[name]
+    for _, _, spec in drawn:
+        valid(spec)
+        assert spec["description"]
+        named = {part["data"]["name"] for part in [spec, *spec["layer"]] if "name" in
+                 part.get("data", {})}  # fmt: skip
+        assert named == set(spec["datasets"])
+        used = fields_of({key: value for key, value in spec.items() if key != "datasets"})
+        for table in tables(spec).values():
+            assert set(table.columns) <= used
+            assert len(table)
+    before = len(drawn)
+    page.run()
+    assert len(drawn) == before, "a view that was shown before is not drawn again"
+
+
+def test_an_invalid_specification_is_told_from_a_valid_one(drawn):
+    opened("compare")
+    spec = dict(drawn[0][2])
+    valid(spec)
+    spec["layer"] = [*spec["layer"], {"mark": "no such mark"}]
+    with pytest.raises(ValidationError):
+        valid(spec)
+
+
+def test_a_table_keeps_the_rows_and_the_columns_that_are_used():
+    table = pd.DataFrame({
+        "product": ["a", "b"], "x": [1, 1], "median_s": [1e-3, 2e-3], "q25_s": [1e-3, 2e-3],
+        "q75_s": [1e-3, 2e-3], "of no use": ["c", "d"],
+    })  # fmt: skip
+    spec = specification(charts.runtime_lines(table, "light"))
+    sent = max(tables(spec).values(), key=lambda found: len(found.columns))
+    assert list(sent["median_s"]) == [1e-3, 2e-3]
+    assert "of no use" not in sent.columns
+    valid(spec)
+
+
+def test_a_mistake_is_still_told_where_charts_are_drawn_for_themselves():
+    with Unchecked():
+        pass
+    with pytest.raises(schemapi.SchemaValidationError):
+        alt.Chart(pd.DataFrame({"a": [1]})).mark_point(size="large").to_dict()  # type: ignore[arg-type]
+
+
+def test_what_is_kept_is_bounded_and_told_apart_by_value_or_object():
+    calls = []
+
+    @kept(2)
+    def pair(first, second=None):
+        calls.append((first, second))
+        return [first, second]
+
+    rows = [1]
+    assert pair(rows) is pair(rows)
+    assert pair([1]) is not pair(rows), "an equal list is another list"
+    assert len(calls) == 2
+    assert pair(1) is not pair(True), "equal numbers of two types are written in two ways"
+    assert len(pair.__dict__["kept"]) == 2
+    pair(rows)
+    assert len(calls) == 5, "the longest unused went first"
