@@ -10,6 +10,7 @@ import re
 import shlex
 from collections.abc import Mapping
 from dataclasses import MISSING, asdict, dataclass, fields, replace
+from functools import lru_cache
 from typing import Any, Literal, NamedTuple, get_args
 
 from etp.irreps import (
@@ -294,10 +295,7 @@ class Problem(Options):
 
     def triples(self) -> list[Triple]:
         """Paths that the selection rules allow and the filter keeps."""
-        keep = None if self.filter_out is None else _irreps(self.filter_out, "filter_out")
-        return selection_rule(
-            _irreps(self.irreps1, "irreps1"), _irreps(self.irreps2, "irreps2"), keep
-        )
+        return list(_triples(self.irreps1, self.irreps2, self.filter_out))
 
     def size(self) -> Size:
         """Paths, outputs and bytes when every path is kept apart."""
@@ -351,6 +349,12 @@ class Problem(Options):
     def command(self) -> str:
         """Options of the command line that describe this problem."""
         return " ".join(self.words())
+
+
+@lru_cache(maxsize=500)
+def _triples(irreps1: str, irreps2: str, filter_out: str | None) -> tuple[Triple, ...]:
+    keep = None if filter_out is None else _irreps(filter_out, "filter_out")
+    return tuple(selection_rule(_irreps(irreps1, "irreps1"), _irreps(irreps2, "irreps2"), keep))
 
 
 def _irreps(text: str, field: str = "irreps") -> list[Ir]:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from etp.analysis.growth import growth_finding
-from etp.ui import axis, data, gallery_page, jobs, scaling, scaling_table, show
+from etp.ui import axis, data, gallery_page, jobs, scaling, scaling_table, show, tables
 from etp.ui.bar import bar
 from etp.ui.frame import page
 from etp.ui.plans import SCALING
@@ -17,7 +16,7 @@ with page("Scaling"):
     if swept.line is None:
         axis.nothing_yet(chosen)
     else:
-        show.verdict(growth_finding(swept.line))
+        show.verdict(tables.growth_finding(swept.line))
         scaling.provenance(swept.line, swept.source)
         scaling.growth(swept, swept.line)
         scaling.roofs(swept, swept.line)

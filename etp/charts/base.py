@@ -80,7 +80,14 @@ def opacity(pick: alt.Parameter | None = None) -> Any:
     shown = alt.Opacity("fade:Q").scale(None).legend(None)
     if pick is None:
         return shown
-    return alt.condition(pick, shown, alt.value(FADED))
+    clicked = {
+        "param": PICK,
+        "field": "fade",
+        "type": "quantitative",
+        "scale": None,
+        "legend": None,
+    }
+    return alt.OpacityValue(FADED, condition=clicked)
 
 
 def pick_parameter() -> alt.Parameter:
@@ -187,7 +194,11 @@ def row_height(rows: int, each: int = 22, rest: int = 46) -> int:
 
 
 def finished(
-    layers: Sequence[Any], mode: Mode, finding: str, height: int, width: int | str = "container"
+    layers: Sequence[Any],
+    mode: Mode,
+    finding: str,
+    height: int,
+    width: int | Literal["container"] = "container",
 ) -> alt.LayerChart:
     """Lay charts over one another, with size, look and alternative text (the finding).
 
@@ -198,14 +209,15 @@ def finished(
         height: Pixels.
         width: Pixels, or None for the width of the page.
     """
-    chart: Any = alt.layer(*layers)
-    styled: alt.LayerChart = chart.properties(
+    # All at once: each later change would copy the whole chart.
+    return alt.LayerChart(
+        layer=list(layers),
         width=width,
         height=height,
         description=finding,
         autosize=alt.AutoSizeParams(type="fit", contains="padding"),
-    ).configure(**theme.config(mode))
-    return styled
+        config=theme.config(mode),
+    )
 
 
 def alt_text(chart: Any) -> str:
@@ -274,6 +286,12 @@ def row_axis(rows: Sequence[str], t: theme.Tokens, *, grid: bool = False) -> alt
     """
     axis = alt.Axis(grid=grid, labelColor=t.ink, labelLimit=240, labelOverlap=False, labelPadding=8)
     return alt.Y("product:N", sort=list(rows), title=None, axis=axis)
+
+
+def at_pixel(channel: Literal["X", "X2", "Y"], value: float | str) -> Any:
+    """Return a position in pixels, or ``"width"`` or ``"height"``, on a channel."""
+    made: Any = {"X": alt.XValue, "X2": alt.X2Value, "Y": alt.YValue}[channel]
+    return made(value)
 
 
 def with_field(channel: Any, field: str) -> Any:

@@ -44,7 +44,7 @@ def _gates(
     shared = base.with_field(x, "gate")
     return [
         rule.encode(x=shared),
-        note.encode(x=shared, y=alt.value(0), text="text:N"),
+        note.encode(x=shared, y=base.at_pixel("Y", 0), text=alt.Text("text:N")),
     ]
 
 
@@ -87,12 +87,14 @@ def equivariance_dots(
     hue, outline, seen = base.colour(rows, mode), base.shape(rows), base.opacity()
     tooltip = [alt.Tooltip("product:N"), alt.Tooltip("range:N", title="median [range]")]
     layers = _gates({f"{dtype_title} gate": gate}, x, t, align="right")
-    for some, paint in ((df[~df["failed"]], hue), (df[df["failed"]], alt.value(t.bad))):
+    for some, paint in ((df[~df["failed"]], hue), (df[df["failed"]], alt.ColorValue(t.bad))):
         if some.empty:
             continue
         rule = alt.Chart(some).mark_rule(strokeWidth=2)
         layers.append(
-            rule.encode(x=base.with_field(x, "min"), x2="max:Q", y=y, color=paint, opacity=seen)
+            rule.encode(
+                x=base.with_field(x, "min"), x2=alt.X2("max:Q"), y=y, color=paint, opacity=seen
+            )
         )
         point = (
             alt.Chart(some)
@@ -145,7 +147,10 @@ def equivariance_strip(
     df["element"] = ["rotation and inversion" if i else "rotation" for i in df["inverted"]]
     layers: list[Any] = []
     broken = df["broken"].astype(bool)
-    for some, paint in ((df[~broken], base.colour(rows, mode)), (df[broken], alt.value(t.bad))):
+    for some, paint in (
+        (df[~broken], base.colour(rows, mode)),
+        (df[broken], alt.ColorValue(t.bad)),
+    ):
         if some.empty:
             continue
         tick = alt.Chart(some[["product", "dtype", "error", "element", "fade"]])
@@ -155,8 +160,13 @@ def equivariance_strip(
                 x=base.with_field(x, "error"),
                 y=y,
                 color=paint,
-                opacity=alt.value(0.75) if selected is None else base.opacity(),
-                tooltip=["product:N", "dtype:N", "element:N", alt.Tooltip("error:Q", format=".1e")],
+                opacity=alt.OpacityValue(0.75) if selected is None else base.opacity(),
+                tooltip=[
+                    alt.Tooltip("product:N"),
+                    alt.Tooltip("dtype:N"),
+                    alt.Tooltip("element:N"),
+                    alt.Tooltip("error:Q", format=".1e"),
+                ],
             )
         )
     shown = {d: g for d, g in gates.items() if d in set(df["dtype"])}
@@ -213,10 +223,18 @@ def per_degree(df: pd.DataFrame, mode: Mode, selected: str | None = None) -> alt
         chart.mark_line().encode(strokeDash=base.dash(names)),
         chart.mark_point(filled=True, size=36).encode(
             shape=base.shape(names),
-            tooltip=["product:N", "degree:Q", alt.Tooltip("error:Q", format=".1e")],
+            tooltip=[
+                alt.Tooltip("product:N"),
+                alt.Tooltip("degree:Q"),
+                alt.Tooltip("error:Q", format=".1e"),
+            ],
         ),
         text.encode(
-            x=x, y=base.with_field(y, "label_y"), text="product:N", color=hue, opacity=seen
+            x=x,
+            y=base.with_field(y, "label_y"),
+            text=alt.Text("product:N"),
+            color=hue,
+            opacity=seen,
         ),
     ]
     worst = df.sort_values("error").iloc[-1]
@@ -272,7 +290,10 @@ def cliff(
         note = alt.Chart(row).mark_text(
             align="left", baseline="top", dx=6, fontSize=11.5, color=t.mute
         )
-        layers += [rule.encode(x=x), note.encode(x=x, y=alt.value(0), text="text:N")]
+        layers += [
+            rule.encode(x=x),
+            note.encode(x=x, y=base.at_pixel("Y", 0), text=alt.Text("text:N")),
+        ]
         below = df[~exact]["error"]
         finding = f"From {smallest_exact:g} {xlabel} on the product is exact"
         finding += f"; below, the error is up to {power_text(below.max())}." if len(below) else "."

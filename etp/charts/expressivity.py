@@ -81,8 +81,8 @@ def interactability_map(df: pd.DataFrame, mode: Mode, product: str) -> alt.Layer
         different = df[df["differs"].astype(bool)]
         layers.append(marks(different, shape="square", size=(0.96 * cell) ** 2, **frame))
     written = _degrees(place, degrees, cell, high)
-    text = alt.Chart(written).encode(x=x, y=y, text="text:N")
-    heads = alt.Chart(written[written["head"]]).encode(x=x, y=y, text="text:N")
+    text = alt.Chart(written).encode(x=x, y=y, text=alt.Text("text:N"))
+    heads = alt.Chart(written[written["head"]]).encode(x=x, y=y, text=alt.Text("text:N"))
     layers = [
         text.transform_filter("!datum.head").mark_text(fontSize=10.5, color=t.mute),
         heads.mark_text(fontSize=12, fontWeight=600, color=t.ink, align="left"),
@@ -158,7 +158,7 @@ def gamma_bars(df: pd.DataFrame, mode: Mode, selected: str | None = None) -> alt
     layers = [
         grey.encode(x=x, y=y, tooltip=tooltip, opacity=seen),
         thin.encode(x=gamma, y=y, color=base.colour(rows, mode), tooltip=tooltip, opacity=seen),
-        note.encode(x=gamma, y=y, text="text:N", opacity=seen),
+        note.encode(x=gamma, y=y, text=alt.Text("text:N"), opacity=seen),
     ]
     parts = [f"{p} γ {count_text(g)}" for p, g in zip(df["product"], df["gamma"], strict=True)]
     finding = f"Independent bilinear maps, of {count_text(total)} paths: {list_text(parts, 20)}."

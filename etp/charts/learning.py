@@ -59,13 +59,13 @@ def learned(
     chart = alt.Chart(df).encode(x=x, color=hue)
     layers: list[Any] = [
         rule.encode(y=y),
-        note.encode(x=alt.value(0), y=y, text="text:N"),
-        chart.mark_rule(strokeWidth=2).encode(y=base.with_field(y, "low"), y2="high:Q"),
+        note.encode(x=base.at_pixel("X", 0), y=y, text=alt.Text("text:N")),
+        chart.mark_rule(strokeWidth=2).encode(y=base.with_field(y, "low"), y2=alt.Y2("high:Q")),
         chart.mark_point(filled=True, size=80).encode(
             y=y,
             shape=base.shape(df["product"]),
             tooltip=[
-                "product:N",
+                alt.Tooltip("product:N"),
                 alt.Tooltip("said:N", title="over the seeds"),
                 alt.Tooltip("time:N", title="a step"),
                 alt.Tooltip("gamma:Q", title="γ"),
@@ -77,7 +77,7 @@ def learned(
         text = alt.Chart(one).mark_text(
             align=row["align"], dx=row["dx"], dy=row["dy"], baseline="middle", fontSize=12
         )
-        layers.append(text.encode(x=x, y=y, text="product:N", color=hue))
+        layers.append(text.encode(x=x, y=y, text=alt.Text("product:N"), color=hue))
     best = df.sort_values(["right", "step_s"], ascending=[False, True]).iloc[0]
     finding = (
         f"{best['product']} names {best['right']:.3g} of 8 pieces, "
@@ -143,8 +143,9 @@ def confusion(df: pd.DataFrame, mode: Mode, product: str) -> alt.LayerChart:
         )
     layers = [
         cells.encode(x=x, y=y, color=hue, opacity=shown,
-                     tooltip=["piece:N", "called:N", alt.Tooltip("share:Q", format=".0%")]),
-        words.encode(x=x, y=y, text="text:N"),
+                     tooltip=[alt.Tooltip("piece:N"), alt.Tooltip("called:N"),
+                              alt.Tooltip("share:Q", format=".0%")]),
+        words.encode(x=x, y=y, text=alt.Text("text:N")),
     ]  # fmt: skip
     return base.finished(layers, mode, finding, 320)
 
@@ -178,7 +179,11 @@ def answers(piece: Sequence[float], mirror: Sequence[float], mode: Mode) -> alt.
         color=alt.Color("of:N", sort=list(shown))
         .scale(domain=list(shown), range=[t.primary, t.warn])
         .legend(orient="top", title=None, labelColor=t.ink),
-        tooltip=["of:N", "name:N", alt.Tooltip("probability:Q", format=".1%")],
+        tooltip=[
+            alt.Tooltip("of:N"),
+            alt.Tooltip("name:N"),
+            alt.Tooltip("probability:Q", format=".1%"),
+        ],
     )  # fmt: skip
     gap = max(abs(a - b) for a, b in zip(piece, mirror, strict=True))
     finding = f"The two answers differ by at most {100 * gap:.1f} %."

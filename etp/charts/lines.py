@@ -180,7 +180,9 @@ def lines(
     if not quartiles.empty:
         rules = alt.Chart(quartiles).mark_rule(strokeWidth=1.6)
         layers.append(
-            rules.encode(x=x, y=base.with_field(y, "q25_s"), y2="q75_s:Q", color=hue, opacity=seen)
+            rules.encode(
+                x=x, y=base.with_field(y, "q25_s"), y2=alt.Y2("q75_s:Q"), color=hue, opacity=seen
+            )
         )
     layers.append(chart.mark_line().encode(strokeDash=stroke))
     same = (
@@ -205,10 +207,10 @@ def lines(
             marks = marks.mark_point(filled=True, size=38)
         layers.append(marks)
     names_at_ends = alt.Chart(ends).encode(
-        x=x, y=base.with_field(y, "label_y"), text="text:N", color=hue, opacity=seen
+        x=x, y=base.with_field(y, "label_y"), text=alt.Text("text:N"), color=hue, opacity=seen
     )
     style: dict[str, Any] = {"align": "left", "baseline": "middle", "dx": 11, "fontSize": 12}
-    halo = names_at_ends.encode(color=alt.value(t.page))
+    halo = names_at_ends.encode(color=alt.ColorValue(t.page))
     layers.append(halo.mark_text(**style, stroke=t.page, strokeWidth=4))
     layers.append(names_at_ends.mark_text(**style))
     return layers

@@ -44,13 +44,22 @@ def progress_grid(df: pd.DataFrame, mode: Mode, width: int = 460) -> alt.LayerCh
     x = alt.X("column:N", sort=columns, title=None).scale(paddingInner=0.05, paddingOuter=0)
     x = x.axis(orient="top", labelAngle=0, domain=False, ticks=False, labelColor=t.mute)
     y = base.row_axis(rows, t).scale(paddingInner=0.12, paddingOuter=0)
-    chart = alt.Chart(df).encode(x=x, y=y, tooltip=["product:N", "column:N", "state:N", "text:N"])
+    chart = alt.Chart(df).encode(
+        x=x,
+        y=y,
+        tooltip=[
+            alt.Tooltip("product:N"),
+            alt.Tooltip("column:N"),
+            alt.Tooltip("state:N"),
+            alt.Tooltip("text:N"),
+        ],
+    )
     cells = chart.mark_rect(cornerRadius=4, strokeWidth=1.2).encode(
         fill=alt.Fill("fill:N").scale(None).legend(None),
         stroke=alt.Stroke("edge:N").scale(None).legend(None),
     )
     words = chart.mark_text(fontSize=10 if narrow else 11.5, baseline="middle").encode(
-        text="shown:N", color=alt.Color("ink:N").scale(None).legend(None)
+        text=alt.Text("shown:N"), color=alt.Color("ink:N").scale(None).legend(None)
     )
     counts = df["state"].value_counts()
     done = sum(n for s, n in counts.items() if s not in ("queued", "running"))

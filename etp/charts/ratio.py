@@ -77,7 +77,7 @@ def ratio(
     one = alt.Chart(pd.DataFrame({"ratio": [1.0]})).mark_rule(color=t.axis, strokeWidth=1.2)
     layers.append(one.encode(x=x))
     rules = chart.mark_rule(strokeWidth=2)
-    layers.append(rules.encode(x=base.with_field(x, "low"), x2="high:Q"))
+    layers.append(rules.encode(x=base.with_field(x, "low"), x2=alt.X2("high:Q")))
     if same.any():
         solid = alt.Chart(df[same]).mark_point(filled=True, size=100)
         layers.append(solid.encode(x=x, y=y, color=hue, opacity=seen, shape=outline))
@@ -86,11 +86,15 @@ def ratio(
         hollow = hollow.mark_point(filled=False, fill=t.page, size=85, strokeWidth=2)
         layers.append(hollow.encode(x=x, y=y, color=hue, opacity=seen, shape=outline))
     verdict = alt.Chart(df).mark_text(align="right", baseline="middle", color=t.mute)
-    layers.append(verdict.encode(x=alt.value("width"), y=y, text="words:N", opacity=seen))
-    target = alt.Chart(df).mark_bar(fill="transparent", stroke=None, height={"band": 1})
+    layers.append(
+        verdict.encode(x=base.at_pixel("X", "width"), y=y, text=alt.Text("words:N"), opacity=seen)
+    )
+    target = alt.Chart(df, name="rows").mark_bar(
+        fill="transparent", stroke=None, height={"band": 1}
+    )
     target = target.encode(
-        x=alt.value(0),
-        x2=alt.value("width"),
+        x=base.at_pixel("X", 0),
+        x2=base.at_pixel("X2", "width"),
         y=y,
         tooltip=[
             alt.Tooltip("product:N"),
@@ -109,10 +113,13 @@ def _floor(floor: tuple[float, float], x: alt.X, t: theme.Tokens) -> list[Any]:
         {"low": [low], "high": [high], "text": [f"noise floor ±{max(width * 100, 0.1):.2g} %"]}
     )
     band = alt.Chart(row).mark_rect(color=t.band)
-    band = band.encode(x=base.with_field(x, "low"), x2="high:Q")
+    band = band.encode(x=base.with_field(x, "low"), x2=alt.X2("high:Q"))
     note = alt.Chart(row).mark_text(align="left", baseline="bottom", dy=-3, fontSize=11.5)
     note = note.encode(
-        x=base.with_field(x, "low"), y=alt.value(0), text="text:N", color=alt.value(t.mute)
+        x=base.with_field(x, "low"),
+        y=base.at_pixel("Y", 0),
+        text=alt.Text("text:N"),
+        color=alt.ColorValue(t.mute),
     )
     return [band, note]
 
@@ -169,7 +176,9 @@ def machines(
     layers = [
         one.encode(x=x),
         *(
-            rules.encode(x=base.with_field(x, "low"), x2="high:Q", y=y, color=hue, opacity=seen)
+            rules.encode(
+                x=base.with_field(x, "low"), x2=alt.X2("high:Q"), y=y, color=hue, opacity=seen
+            )
             for rules in (span, rule)
         ),
         point.encode(

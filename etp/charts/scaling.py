@@ -122,11 +122,13 @@ def slopes(
     ]
     layers: list[Any] = []
     if not known.empty:
-        layers.append(link.encode(x=x, x2="theory:Q", y=y, color=hue))
+        layers.append(link.encode(x=x, x2=alt.X2("theory:Q"), y=y, color=hue))
         theory = base.with_field(x, "theory")
         layers.append(bar.encode(x=theory, y=y, color=hue, opacity=seen))
     layers.append(
-        spread.encode(x=base.with_field(x, "low"), x2="high:Q", y=y, color=hue, opacity=seen)
+        spread.encode(
+            x=base.with_field(x, "low"), x2=alt.X2("high:Q"), y=y, color=hue, opacity=seen
+        )
     )
     layers.append(
         point.encode(x=x, y=y, color=hue, shape=base.shape(rows), opacity=seen, tooltip=tooltip)
@@ -219,7 +221,7 @@ def roofline(
     points = alt.Chart(df).encode(x=x, y=y, color=hue, opacity=seen)
     layers: list[Any] = [
         alt.Chart(roof).mark_line(color=t.ink, strokeWidth=1.4, clip=True).encode(x=x, y=y),
-        points.mark_line(strokeWidth=1).encode(order="x:Q"),
+        points.mark_line(strokeWidth=1).encode(order=alt.Order("x:Q")),
         points.mark_point(filled=True).encode(
             shape=base.shape(names),
             size=alt.Size("area:Q").scale(None).legend(None),
@@ -234,19 +236,21 @@ def roofline(
     for row, align, dx, dy in ((written[:1], "right", 0, -9), (written[1:], "left", 10, 10)):
         style: dict[str, Any] = {"align": align, "baseline": "middle", "dx": dx, "dy": dy}
         text = alt.Chart(row).mark_text(**style, **note)
-        layers.append(text.encode(x=x, y=y, text="text:N"))
+        layers.append(text.encode(x=x, y=y, text=alt.Text("text:N")))
     for align in ("left", "center", "right"):
         some = ends[ends["align"] == align]
         if some.empty:
             continue
-        named = alt.Chart(some).encode(x=x, y=y, text="product:N", color=hue, opacity=seen)
+        named = alt.Chart(some).encode(
+            x=x, y=y, text=alt.Text("product:N"), color=hue, opacity=seen
+        )
         style = {
             "align": align,
             "baseline": "middle",
             "dx": {"expr": "datum.dx"},
             "dy": {"expr": "datum.dy"},
         }
-        halo = named.encode(color=alt.value(t.page))
+        halo = named.encode(color=alt.ColorValue(t.page))
         layers += [halo.mark_text(**style, stroke=t.page, strokeWidth=4), named.mark_text(**style)]
     ends["share"] = [
         f / min(peak, i * copy) for f, i in zip(ends["flops_per_s"], ends["intensity"], strict=True)

@@ -85,7 +85,9 @@ def tradeoff(
         layers.append(line.encode(x=x, y=base.with_field(y, "median_s")))
     rules = alt.Chart(df).mark_rule(strokeWidth=2)
     layers.append(
-        rules.encode(x=x, y=base.with_field(y, "q25_s"), y2="q75_s:Q", color=hue, opacity=seen)
+        rules.encode(
+            x=x, y=base.with_field(y, "q25_s"), y2=alt.Y2("q75_s:Q"), color=hue, opacity=seen
+        )
     )
     if same.any():
         solid = marks(df[same]).mark_point(filled=True, size=120)
@@ -98,7 +100,7 @@ def tradeoff(
             some = df[(df["align"] == align) & (df["bold"] == bold)]
             if some.empty:
                 continue
-            text = marks(some).encode(text="label:N")
+            text = marks(some).encode(text=alt.Text("label:N"))
             offset = {"dx": {"expr": "datum.dx"}, "dy": {"expr": "datum.dy"}}
             style: dict[str, Any] = {
                 "align": align,
@@ -107,16 +109,22 @@ def tradeoff(
                 "fontWeight": 600 if bold else 400,
                 **offset,
             }
-            halo = text.encode(color=alt.value(t.page))
+            halo = text.encode(color=alt.ColorValue(t.page))
             layers.append(halo.mark_text(**style, stroke=t.page, strokeWidth=5))
             layers.append(text.mark_text(**style))
     corner = alt.Chart(pd.DataFrame({"text": ["better ↘"]}))
     corner = corner.mark_text(
         align="right", baseline="bottom", dx=-8, dy=-6, color=t.mute, fontSize=11.5
     )
-    layers.append(corner.encode(x=alt.value("width"), y=alt.value("height"), text="text:N"))
+    layers.append(
+        corner.encode(
+            x=base.at_pixel("X", "width"), y=base.at_pixel("Y", "height"), text=alt.Text("text:N")
+        )
+    )
     # The click target is wider than the mark, lies on top, and alone carries the parameter.
-    target = alt.Chart(df).mark_point(filled=True, fill="transparent", stroke=None, size=700)
+    target = alt.Chart(df, name="points").mark_point(
+        filled=True, fill="transparent", stroke=None, size=700
+    )
     target = target.encode(x=x, y=base.with_field(y, "median_s"), tooltip=tooltip)
     layers.append(target.add_params(pick))
     return base.finished(layers, mode, _finding(df, front, baseline), HEIGHT)

@@ -13,7 +13,6 @@ import streamlit as st
 from etp import charts
 from etp.analysis.comparison import Comparison
 from etp.analysis.findings import pair_sentence
-from etp.analysis.tables import shown
 from etp.analysis.text import time_text
 from etp.charts.theme import Mode
 from etp.measure.state import state_text
@@ -193,14 +192,14 @@ def _course(product: str, kept: dict[str, list[float]]) -> pd.DataFrame:
 def table(view: View) -> None:
     """Everything in one table."""
     found = view.chosen
-    lines = tables.timed(found).sort_values("median_s").reset_index(drop=True)
+    lines = tables.fastest_first(found)
     with st.container(horizontal=True, horizontal_alignment="distribute"):
         st.markdown(f"##### Everything at lmax {found.problem.lmax}")
         show.downloads(tables.frame(found), view.rows, _pictures(found))
     names = list(lines["product"])
     event = show.pick_row(names, "everything")
     st.dataframe(
-        shown(lines, found.baseline),
+        tables.shown(lines, found.baseline),
         hide_index=True,
         key="everything",
         on_select=event,

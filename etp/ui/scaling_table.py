@@ -24,7 +24,7 @@ from etp.ui.settings import Settings
 
 def table(swept: Swept, line: Line) -> None:
     """Everything in one table."""
-    lines = tables.timed_frame(line.found, line.axis).sort_values(["product", "x"])
+    lines = tables.along(line)
     slopes = slopes_of(line)
     with st.container(horizontal=True, horizontal_alignment="distribute"):
         st.markdown(f"##### Everything along {line.axis}")

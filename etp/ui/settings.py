@@ -10,6 +10,7 @@ import re
 import shlex
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
+from functools import lru_cache
 from typing import Any, get_args
 
 from etp import presets
@@ -148,33 +149,7 @@ class Settings(Options):
         Raises:
             ValueError: Naming the field that is wrong and the mend.
         """
-        common = chosen(self)
-        devices = (device,) if device else self.devices
-        if not devices:
-            raise ValueError("devices: choose at least one")
-        if self.setting == CUSTOM:
-            del common["outputs"]
-            return [
-                Problem.of_irreps(
-                    self.irreps1, self.irreps2, self.keep.strip() or None, device=d, **common
-                )
-                for d in devices
-            ]
-        if not self.degrees():
-            raise ValueError(
-                "lmax: no path is left, because odd times odd is even; choose an even lmax or all "
-                "output parities"
-            )
-        return [
-            Problem.of_setting(
-                self.setting,  # type: ignore[arg-type]
-                lmax,
-                device=d,
-                **common,
-            )
-            for lmax in self.degrees()
-            for d in devices
-        ]
+        return list(_problems(self, device))
 
     def degrees(self) -> list[int]:
         """Every lmax of a run; odd ones are left out where nothing would be left of them."""
@@ -233,6 +208,41 @@ def _of_process(problem: Problem) -> str:
     if problem.matmul != "exact":
         lines.append('torch.set_float32_matmul_precision("high")\n')
     return "".join(lines)
+
+
+@lru_cache(maxsize=500)
+def _problems(settings: Settings, device: str | None) -> tuple[Problem, ...]:
+    common = chosen(settings)
+    devices = (device,) if device else settings.devices
+    if not devices:
+        raise ValueError("devices: choose at least one")
+    if settings.setting == CUSTOM:
+        del common["outputs"]
+        return tuple(
+            Problem.of_irreps(
+                settings.irreps1,
+                settings.irreps2,
+                settings.keep.strip() or None,
+                device=d,
+                **common,
+            )
+            for d in devices
+        )
+    if not settings.degrees():
+        raise ValueError(
+            "lmax: no path is left, because odd times odd is even; choose an even lmax or all "
+            "output parities"
+        )
+    return tuple(
+        Problem.of_setting(
+            settings.setting,  # type: ignore[arg-type]
+            lmax,
+            device=d,
+            **common,
+        )
+        for lmax in settings.degrees()
+        for d in devices
+    )
 
 
 def degrees_text(degrees: Sequence[int]) -> str:

@@ -6,6 +6,7 @@ import pandas as pd
 
 from etp.analysis import equivariance, expressivity, growth, learning, tables
 from etp.analysis.comparison import Comparison
+from etp.analysis.growth import Line
 from etp.problem import Problem
 from etp.ui.kept import kept
 
@@ -19,6 +20,8 @@ limits = kept(200)(growth.limits)
 roofs_of = kept(100)(growth.roofs_of)
 crossings = kept(50)(growth.crossings)
 pay_offs = kept(50)(growth.pay_offs)
+growth_finding = kept(50)(growth.growth_finding)
+shown = kept(100)(tables.shown)
 elements = kept(50)(equivariance.Drift.elements)
 gates = kept(50)(equivariance.Drift.gates)
 cliff = kept(50)(equivariance.Drift.cliff)
@@ -35,6 +38,18 @@ def timed(found: Comparison) -> pd.DataFrame:
     """Products of a comparison that were timed."""
     table = frame(found)
     return table[table["valid"]].reset_index(drop=True)
+
+
+@kept(200)
+def fastest_first(found: Comparison) -> pd.DataFrame:
+    """The same, fastest first."""
+    return timed(found).sort_values("median_s").reset_index(drop=True)
+
+
+@kept(100)
+def along(line: Line) -> pd.DataFrame:
+    """Timed products at every size of a line, by product and size."""
+    return timed_frame(line.found, line.axis).sort_values(["product", "x"])
 
 
 @kept(200)
