@@ -23,17 +23,18 @@ _BUILD = """
 import json, time
 from etp import products
 from etp.irreps import setting_irreps
+from etp.measure.drawing import random_inputs
 first, second, _ = setting_irreps("MIMO", 6)
 small, _, _ = setting_irreps("MIMO", 1)
 make = products.get({name!r})
-x, y = make(small, small).random_inputs(1, __import__("torch").Generator())
+x, y = random_inputs(make(small, small), 1, __import__("torch").Generator())
 make(small, small)(x, y)
 times = []
 for _ in range(2):
     start = time.perf_counter()
     product = make(first, second)
     built = time.perf_counter()
-    x, y = (t.float() for t in product.random_inputs(10, __import__("torch").Generator()))
+    x, y = (t.float() for t in random_inputs(product, 10, __import__("torch").Generator()))
     called = time.perf_counter()
     product(x, y)
     times.append((built - start, time.perf_counter() - called))

@@ -23,6 +23,7 @@ import torch
 from benchmarks.peers import Match, Work
 from etp import products
 from etp.irreps import setting_irreps
+from etp.measure.drawing import random_inputs
 
 TARGET = 3.0
 """The busy median may be so many times the quiet one."""
@@ -88,7 +89,7 @@ def product(name: str, lmax: int) -> Block:
     """One of our products, as users call it."""
     irreps1, irreps2, keep = setting_irreps("MIMO", lmax)
     tp = products.get(name)(irreps1, irreps2, filter_ir_out=keep)
-    x, y = tp.random_inputs(BATCH, torch.Generator().manual_seed(0), torch.float32)
+    x, y = random_inputs(tp, BATCH, torch.Generator().manual_seed(0), torch.float32)
 
     def block(seconds: float) -> list[float]:
         taken = []

@@ -17,6 +17,8 @@ import torch
 
 from etp import products
 from etp.irreps import setting_irreps
+from etp.measure.drawing import random_inputs
+from etp.measure.exponents import mimo_exponent
 from etp.product.base import TensorProduct
 
 CLOSE = 0.7
@@ -46,7 +48,7 @@ def measure(
     for name in names:
         for lmax in degrees:
             tp = build(name, lmax)
-            inputs = tp.random_inputs(batch, torch.Generator().manual_seed(0), torch.float32)
+            inputs = random_inputs(tp, batch, torch.Generator().manual_seed(0), torch.float32)
             calls.append((name, tp, inputs))
     times: list[list[float]] = [[] for _ in calls]
     with torch.no_grad():
@@ -108,7 +110,7 @@ def main() -> None:
             slope(degrees, [tp.run_macs() for tp in built]),
             slope(degrees, [tp.cost(1, 4).bytes for tp in built]),
         )
-        limit = products.get(name).mimo_exponent
+        limit = mimo_exponent(name)
         reached = "" if limit is None else str(limit)
         print(
             f"| {name} | {found.time:.1f} | {found.macs:.1f} | {found.bytes:.1f} | {reached} "

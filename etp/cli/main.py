@@ -135,13 +135,15 @@ def _products(options: argparse.Namespace) -> None:
 
 
 def _described(product: Any) -> dict[str, Any]:
+    from etp.measure.exponents import mimo_exponent
+
     return {
         "name": product.name,
         "title": product.title,
         "group": product.group,
         "keeps_paths": product.keeps_paths,
         "weights_per": product.weights_per,
-        "mimo_exponent": product.mimo_exponent,
+        "mimo_exponent": mimo_exponent(product.name),
         "rule": product.rule,
         "reference": product.reference,
         "unavailable": product.unavailable(),

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from typing_extensions import override
 
 from etp import products
+from etp.measure.drawing import random_weights
 from etp.problem import Weights
 from etp.product.base import TensorProduct
 from etp.product.convolution import Convolution
@@ -168,7 +169,7 @@ def _free_weights(tp: TensorProduct, weights: Weights) -> nn.Parameter | None:
         return None
     if weights == "per-sample":
         raise ValueError("weights must be none, shared or balanced in a network, got 'per-sample'")
-    drawn = tp.random_weights("balanced", 1, torch.Generator()) if weights == "balanced" else None
+    drawn = random_weights(tp, "balanced", 1, torch.Generator()) if weights == "balanced" else None
     values = torch.ones(tp.weight_numel) if drawn is None else drawn.to(torch.get_default_dtype())
     return nn.Parameter(values, requires_grad=weights == "shared")
 

@@ -19,6 +19,7 @@ from torch import Tensor
 from etp.irreps import Ir, Layout
 from etp.maths import so3
 from etp.measure import oracle
+from etp.measure.drawing import random_inputs
 from etp.measure.graph import Measurable, OnGraph
 
 GATES = {torch.float64: 1e-12, torch.float32: 5e-6, torch.bfloat16: 3e-2}
@@ -86,7 +87,7 @@ def equivariance_error(
     if elements < 1 or batch < 1:
         raise ValueError(f"elements and batch must be at least 1, got {elements} and {batch}")
     generator = torch.Generator().manual_seed(seed)
-    x1, x2 = tp.random_inputs(batch, generator)
+    x1, x2 = random_inputs(tp, batch, generator)
     rotations = so3.random_rotations(elements, generator)
     inverted = torch.arange(elements) % 2 == (1 if tp.group == "O(3)" else 2)
     lmax = max(ir.l for irreps in (tp.irreps_in1, tp.irreps_in2, tp.irreps_out) for _, ir in irreps)

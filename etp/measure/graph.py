@@ -65,40 +65,6 @@ class OnGraph(nn.Module):
         z: Tensor = self.convolution(x, y, weights, *self.graph(y.shape[0]), x.shape[0])
         return z
 
-    def random_inputs(
-        self, batch: int, generator: torch.Generator, dtype: torch.dtype = torch.float64
-    ) -> tuple[Tensor, Tensor]:
-        """Draw features of the nodes of ``batch`` edges, and of these edges.
-
-        Args:
-            batch: Edges.
-            generator: Of what is drawn.
-            dtype: Of what is drawn.
-        """
-        x, _ = self.per_edge.random_inputs(self.nodes(batch), generator, dtype)
-        _, y = self.per_edge.random_inputs(batch, generator, dtype)
-        return x, y
-
-    def timed_inputs(self, x: Tensor, y: Tensor, weights: Tensor | None = None) -> tuple[Any, ...]:
-        """Inputs of :meth:`timed_call`; the graph is made before the clock starts.
-
-        Args:
-            x: Features of nodes.
-            y: Features of edges.
-            weights: Weights, or None.
-        """
-        self.graph(y.shape[0])
-        return (x, y) if weights is None else (x, y, weights)
-
-    def timed_call(self, *inputs: Tensor) -> Tensor:
-        """What is timed: the gather of senders and the sum over edges included."""
-        z: Tensor = self(*inputs)
-        return z
-
-    def timed_output(self, z: Tensor) -> Tensor:
-        """Output of :meth:`timed_call` as :meth:`forward` gives it."""
-        return z
-
     def cost(self, batch: int, itemsize: int, weights: Weights = "none") -> Cost:
         """Multiply-adds and minimal bytes of one call on ``batch`` edges.
 

@@ -13,6 +13,7 @@ from e3nn import o3
 from torch import Tensor
 
 from etp.measure import oracle
+from etp.measure.drawing import random_inputs
 from etp.product.base import TensorProduct
 
 Triple = tuple[o3.Irrep, o3.Irrep, o3.Irrep]
@@ -82,7 +83,7 @@ def measured_coefficients(tp: TensorProduct, *, seed: int = 0) -> Measured:
     pairs = [(ir1, ir2) for ir1 in dict.fromkeys(ir for _, ir in tp.irreps_in1)
              for ir2 in dict.fromkeys(ir for _, ir in tp.irreps_in2)]  # fmt: skip
     samples = 8 + len(pairs)
-    x1, x2 = tp.random_inputs(samples, torch.Generator().manual_seed(seed))
+    x1, x2 = random_inputs(tp, samples, torch.Generator().manual_seed(seed))
     with torch.no_grad():
         z = tp(x1.to(tp.device), x2.to(tp.device)).double().cpu()
     first = {ir: x[:, 0] for ir, x in oracle.by_irrep(x1, tp.irreps_in1, tp.layout).items()}

@@ -12,6 +12,7 @@ from e3nn import o3
 from torch import Tensor
 
 from etp.irreps import Layout
+from etp.measure.drawing import random_inputs, random_weights
 from etp.measure.graph import Measurable, OnGraph
 from etp.problem import Weights
 from etp.product.base import TensorProduct
@@ -222,8 +223,8 @@ def agreement(
         True
     """
     generator = torch.Generator().manual_seed(seed)
-    x1, x2 = tp.random_inputs(batch, generator, dtype)
-    free = tp.random_weights(weights, batch, generator, dtype)
+    x1, x2 = random_inputs(tp, batch, generator, dtype)
+    free = random_weights(tp, weights, batch, generator, dtype)
     with torch.no_grad():
         moved = None if free is None else free.to(tp.device)
         z = tp(x1.to(tp.device), x2.to(tp.device), moved).double().cpu()

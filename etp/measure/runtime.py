@@ -14,7 +14,9 @@ import torch
 from torch import Tensor
 
 from etp.measure.clock import Block, Call, Clock, Event, group_size, time_rounds, warm_up
+from etp.measure.drawing import random_inputs, random_weights
 from etp.measure.graph import Measurable
+from etp.measure.timed import as_timed
 from etp.problem import Cache, Direction, Weights
 
 CLOCK_STEP_S = time.get_clock_info("perf_counter").resolution
@@ -138,8 +140,8 @@ def draw(
         seed: Of the generator.
     """
     generator = torch.Generator().manual_seed(seed)
-    x1, x2 = tp.random_inputs(batch, generator, dtype)
-    free = tp.random_weights(weights, batch, generator, dtype)
+    x1, x2 = random_inputs(tp, batch, generator, dtype)
+    free = random_weights(tp, weights, batch, generator, dtype)
     return x1.to(device), x2.to(device), None if free is None else free.to(device)
 
 
@@ -164,8 +166,9 @@ def make_call(
         weights: Free weights, or None.
     """
     with torch.no_grad():
-        inputs = tp.timed_inputs(x1, x2, weights)
-    run = DIRECTIONS[direction](tp.timed_call, inputs)
+        work = as_timed(tp)
+        inputs = work.inputs(x1, x2, weights)
+    run = DIRECTIONS[direction](work.call, inputs)
     flush = _flush(x1.device) if cache == "cold" else None
     return Call(run, device_sync(x1.device), flush, _event(x1.device))
 

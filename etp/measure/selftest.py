@@ -13,6 +13,7 @@ import torch
 
 from etp import products
 from etp.measure.clock import Call, group_size, time_block, time_rounds, warm_up
+from etp.measure.drawing import random_inputs
 from etp.measure.runtime import make_call
 from etp.measure.verdict import Board
 
@@ -50,7 +51,7 @@ def run(device: str = "cpu") -> Iterator[Check]:
 
 def _product(device: str) -> Call:
     tp = products.get("gaunt-grid")("0e+1o+2e+3o", "0e+1o+2e+3o").to(device)
-    x1, x2 = tp.random_inputs(1000, torch.Generator().manual_seed(0), torch.float32)
+    x1, x2 = random_inputs(tp, 1000, torch.Generator().manual_seed(0), torch.float32)
     return make_call(tp, x1.to(device), x2.to(device))
 
 

@@ -119,15 +119,11 @@ class TensorProduct(TableModule, metaclass=Kinds):
         layout: Order within the blocks of features.
         keep: Output irreps asked for, None for all.
         weights_per: What its free weights scale, each path or each degree (class attribute).
-        mimo_exponent: Power of lmax that the multiply-adds reach in MIMO; None where nobody has
-            said (class attribute).
         rule: Name in :mod:`etp.product.applicability` of what the irreps must satisfy
             (class attribute).
         bilinear: Whether both inputs are free; False where one is made from a direction.
-        own_layout: Whether what is timed is a library's own call in its own layout.
         as_table: Whether its edge product is best evaluated as a table of coefficients.
         broadcasts: Whether :meth:`multiply_shared` reads each row of input 2 only once.
-        edge_layout: Layout in which its edge product is timed (class attribute).
         kinds: Kinds of operation that it can do (class attribute).
         weighting: Its free weights: what each scales and how coefficients depend on them.
         paths: Claimed paths of one channel, in the order of the output.
@@ -153,13 +149,10 @@ class TensorProduct(TableModule, metaclass=Kinds):
     group: ClassVar[str] = "O(3)"
     keeps_paths: ClassVar[bool] = False
     weights_per: ClassVar[Per] = "degree"
-    mimo_exponent: ClassVar[int | None] = None
     rule: ClassVar[str | None] = None
     bilinear: ClassVar[bool] = True
-    own_layout: bool = False
     as_table: ClassVar[bool] = False
     broadcasts: ClassVar[bool] = False
-    edge_layout: ClassVar[Layout] = "mul_ir"
     kinds: ClassVar[tuple[Kind, ...]] = ("pair", "edge", "convolution")
     kind: Meeting = "pair"
     layout: Layout = "mul_ir"
@@ -412,27 +405,6 @@ class TensorProduct(TableModule, metaclass=Kinds):
         )
         return self._from_channels(z)
 
-    def timed_inputs(
-        self, x1: Tensor, x2: Tensor, weights: Tensor | None = None
-    ) -> tuple[Tensor, ...]:
-        """Inputs of :meth:`timed_call`, made before the clock starts.
-
-        Args:
-            x1: First input.
-            x2: Second input.
-            weights: Free weights, or None.
-        """
-        return (x1, x2) if weights is None else (x1, x2, weights)
-
-    def timed_call(self, *inputs: Tensor) -> Tensor:
-        """What is timed; with ``own_layout`` without the reordering that users would not pay."""
-        z: Tensor = self(*inputs)
-        return z
-
-    def timed_output(self, z: Tensor) -> Tensor:
-        """Output of :meth:`timed_call` as :meth:`forward` gives it; to check it, never timed."""
-        return z
-
     def cost(self, batch: int, itemsize: int, weights: Weights = "none") -> Cost:
         """Multiply-adds and minimal bytes of one call on ``batch`` samples.
 
@@ -454,53 +426,19 @@ class TensorProduct(TableModule, metaclass=Kinds):
         return Cost(macs * batch * self.channels, numbers * itemsize)
 
     @property
+    def weight_counts(self) -> tuple[int, ...]:
+        """Weights of each factor: one for each channel that it scales."""
+        return (self.channels,) * len(self.weighting.factors)
+
+    @property
     def weight_numel(self) -> int:
-        """Weights of all channels."""
-        return len(self.weighting.factors) * self.channels
+        """Weights of all factors."""
+        return sum(self.weight_counts)
 
     def weight_places(self) -> Tensor:
         """Where the weights hold each channel's factors: (channels, factors)."""
         count = len(self.weighting.factors)
         return torch.arange(count * self.channels).reshape(count, self.channels).T
-
-    def random_inputs(
-        self, batch: int, generator: torch.Generator, dtype: torch.dtype = torch.float64
-    ) -> tuple[Tensor, Tensor]:
-        """Draw typical inputs on the CPU: independent standard normal components.
-
-        Args:
-            batch: Samples.
-            generator: Of what is drawn.
-            dtype: What it is cast to; drawn in float64.
-        """
-        dims = (self.irreps_in1.dim, self.irreps_in2.dim)
-        x1, x2 = (torch.randn(batch, dim, dtype=torch.float64, generator=generator) for dim in dims)
-        return x1.to(dtype), x2.to(dtype)
-
-    def random_weights(
-        self,
-        weights: Weights,
-        batch: int,
-        generator: torch.Generator,
-        dtype: torch.dtype = torch.float64,
-    ) -> Tensor | None:
-        """Draw standard normal weights on the CPU, one set or one for each sample.
-
-        ``balanced`` draws nothing: :meth:`etp.product.weighting.Weighting.balanced` for every
-        channel.
-
-        Args:
-            weights: Whether there are any, and whether each sample has its own.
-            batch: Samples.
-            generator: Of what is drawn.
-            dtype: What they are cast to; drawn in float64.
-        """
-        if weights == "none":
-            return None
-        if weights == "balanced":
-            return self.weighting.balanced().repeat_interleave(self.channels).to(dtype)
-        shape = (self.weight_numel,) if weights == "shared" else (batch, self.weight_numel)
-        return torch.randn(shape, dtype=torch.float64, generator=generator).to(dtype)
 
     def __prepare_scriptable__(self) -> NoReturn:
         """Called by ``torch.jit.script``, which reads source and cannot read this."""

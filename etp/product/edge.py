@@ -25,8 +25,8 @@ from etp.product.layout import distinct, places, terms
 from etp.product.tables import BuiltForReal, TableModule
 
 OF_CLASS = (
-    "name", "title", "reference", "group", "keeps_paths", "weights_per", "mimo_exponent", "rule",
-    "bilinear", "own_layout", "as_table", "broadcasts", "kinds",
+    "name", "title", "reference", "group", "keeps_paths", "weights_per", "rule",
+    "bilinear", "as_table", "broadcasts", "kinds",
 )  # fmt: skip
 """What an edge product has from the class of its algorithm."""
 SAME = 1e-12
@@ -182,13 +182,12 @@ class EdgeProduct(TensorProduct):
                     counts.append(1)
                 case _, ir:
                     counts.append(widest[ir])
-        self.weight_counts = tuple(counts)
+        self._weight_counts = tuple(counts)
 
     @property
     @override
-    def weight_numel(self) -> int:
-        """Weights of all factors."""
-        return sum(self.weight_counts)
+    def weight_counts(self) -> tuple[int, ...]:
+        return self._weight_counts
 
     @override
     def weight_places(self) -> Tensor:
@@ -247,27 +246,6 @@ class EdgeProduct(TensorProduct):
     def table_bytes(self) -> int:
         parts = {id(group.core): group.core for group in self.groups}
         return super().table_bytes + sum(core.table_bytes for core in parts.values())
-
-    @override
-    def random_inputs(
-        self, batch: int, generator: torch.Generator, dtype: torch.dtype = torch.float64
-    ) -> tuple[Tensor, Tensor]:
-        x1 = torch.randn(batch, self.irreps_in1.dim, dtype=torch.float64, generator=generator)
-        _, x2 = self.whole.random_inputs(batch, generator, dtype)
-        return x1.to(dtype), x2
-
-    @override
-    def random_weights(
-        self,
-        weights: Weights,
-        batch: int,
-        generator: torch.Generator,
-        dtype: torch.dtype = torch.float64,
-    ) -> Tensor | None:
-        if weights == "balanced":
-            counts = torch.tensor(self.weight_counts)
-            return self.weighting.balanced().repeat_interleave(counts).to(dtype)
-        return super().random_weights(weights, batch, generator, dtype)
 
 
 class Group(TableModule):

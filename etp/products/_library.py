@@ -17,6 +17,7 @@ from e3nn import o3
 from torch import Tensor, nn
 from typing_extensions import override
 
+from etp.irreps import Layout
 from etp.kernels.modes import real_tensors
 from etp.maths import so3
 from etp.problem import Weights
@@ -35,12 +36,13 @@ class LibraryProduct(TensorProduct):
             ``irs_in1`` and ``irs_in2``, and C for each of ``irs_out`` (class attributes below).
         components_first: Whether a block is stored as (component, channel) instead of
             (channel, component).
+        edge_layout: Layout of features that its call for edges takes.
         runs_on: Types of device that the library supports.
     """
 
     keeps_paths = True
     weights_per = "path"
-    own_layout = True
+    edge_layout: ClassVar[Layout] = "mul_ir"
     components_first: ClassVar[bool] = False
     runs_on: ClassVar[tuple[str, ...]] = ("cpu", "cuda")
 
@@ -97,21 +99,33 @@ class LibraryProduct(TensorProduct):
         return self._to_rows(self._call(x1.dtype)(first, second, *self.more_inputs(first)))
 
     @override
-    def timed_inputs(
+    def multiply_channels(self, x1: Tensor, x2: Tensor, weights: Tensor | None = None) -> Tensor:
+        if weights is not None:
+            return super().multiply_channels(x1, x2, weights)
+        return self.from_library(self.call_library(*self.to_library(x1, x2)))
+
+    def to_library(
         self, x1: Tensor, x2: Tensor, weights: Tensor | None = None
     ) -> tuple[Tensor, ...]:
+        """Features, (N, dim) each, and weights as the library's call takes them.
+
+        Args:
+            x1: First input.
+            x2: Second input.
+            weights: Free weights, or None.
+        """
         first, second = self._own_inputs(
             self._to_channels(x1, "layout1", self._dims[0]),
             self._to_channels(x2, "layout2", self._dims[1]),
         )
         return first, second, *self.more_inputs(first, weights)
 
-    @override
-    def timed_call(self, *inputs: Tensor) -> Tensor:
+    def call_library(self, *inputs: Tensor) -> Tensor:
+        """The library's own call, in its own layout."""
         return self._call(inputs[0].dtype)(*inputs)
 
-    @override
-    def timed_output(self, z: Tensor) -> Tensor:
+    def from_library(self, z: Tensor) -> Tensor:
+        """Output of :meth:`call_library` as features, (N, irreps_out.dim)."""
         return self._from_channels(self._to_rows(z)).reshape(z.shape[0], -1)
 
     @property
@@ -198,6 +212,11 @@ class WeightedLibraryProduct(LibraryProduct):
     @override
     def weight_macs(self) -> int:
         return 0
+
+
+def edge_layout(product: type[TensorProduct]) -> Layout:
+    """Layout in which a class's edge products are timed: a library's own."""
+    return product.edge_layout if issubclass(product, LibraryProduct) else "mul_ir"
 
 
 def bytes_of(calls: Iterable[LibraryCall]) -> int:

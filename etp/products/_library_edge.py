@@ -12,7 +12,7 @@ from typing_extensions import override
 
 from etp.kernels.modes import real_tensors
 from etp.product.edge import EdgeProduct
-from etp.products._library import LibraryCall, bytes_of, dense_macs
+from etp.products._library import LibraryCall, bytes_of, dense_macs, edge_layout
 
 
 class LibraryEdge(EdgeProduct):
@@ -30,13 +30,11 @@ class LibraryEdge(EdgeProduct):
     @override
     def build(self) -> None:
         self._calls: dict[tuple[torch.dtype, bool], LibraryCall] = {}
-        # Features and weights go in as they are given.
-        self.own_layout = False
         merged = all(
             len({ir for _, ir in irreps}) == len(irreps)
             for irreps in (self.irreps_in1, self.irreps_in2)
         )
-        self.direct = merged and self.layout == self.algorithm.edge_layout
+        self.direct = merged and self.layout == edge_layout(self.algorithm)
         if self.direct:
             self.groups = []
         else:

@@ -41,7 +41,6 @@ class GauntBracket(GridProduct):
     """
 
     name, title = "gaunt-bracket", "Gaunt + bracket (S2 grid)"
-    mimo_exponent = 3
     reference = "arXiv:2602.21466; Elsasser integrals (James 1973)"
 
     def __init__(

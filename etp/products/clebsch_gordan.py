@@ -104,7 +104,6 @@ class ClebschGordanDense(Tiled, ClebschGordan):
     """For each pair (l1, l2) the outer product times one dense matrix of coefficients."""
 
     name, title = "cg-dense", "Clebsch-Gordan (dense)"
-    mimo_exponent = 6
     reference = "Thomas et al. 2018, arXiv:1802.08219; Xie et al. 2025, arXiv:2506.13523, sec. 3"
 
     def __init__(
@@ -156,7 +155,6 @@ class ClebschGordanSparse(Tiled, FusedPaths, ClebschGordan):
     """Only the non-zero coefficients, walked as a table over tiles of samples."""
 
     name, title = "cg-sparse", "Clebsch-Gordan (sparse)"
-    mimo_exponent = 5
     reference = "Xie et al. 2025, arXiv:2506.13523, sec. 5"
 
     def __init__(
@@ -204,7 +202,6 @@ class ClebschGordanSummed(Tiled, FusedPaths):
     """
 
     name, title = "cg-summed", "Clebsch-Gordan (weighted sum)"
-    mimo_exponent = 5
     reference = "Batzner et al. 2022, arXiv:2101.03164, eq. 4; Geiger and Smidt 2022, 2207.09453"
     weights_per = "path"
     as_table = True

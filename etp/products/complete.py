@@ -170,7 +170,6 @@ class Complete(Fused):
     """
 
     name, title = "complete", "Complete (products and brackets)"
-    mimo_exponent = 5
     reference = "arXiv:2602.21466; Elsasser integrals (James 1973)"
     keeps_paths = True
     weights_per = "path"

@@ -26,7 +26,6 @@ class CuEquivariance(LibraryProduct):
     """
 
     name, title = "cuequivariance", "cuEquivariance"
-    mimo_exponent = 6
     reference = "NVIDIA, github.com/NVIDIA/cuEquivariance"
     components_first = True
     edge_layout = "ir_mul"

@@ -85,7 +85,6 @@ class E3nn(_E3nn):
     """
 
     name, title = "e3nn", "e3nn (full)"
-    mimo_exponent = 6
 
     @override
     def module(self) -> o3.TensorProduct:
@@ -107,7 +106,6 @@ class E3nnWeighted(_E3nn, WeightedLibraryProduct):
     """
 
     name, title = "e3nn-uuu", "e3nn (weighted, uuu)"
-    mimo_exponent = 6
 
     @override
     def module(self) -> o3.TensorProduct:

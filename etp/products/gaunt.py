@@ -39,7 +39,6 @@ class GauntGrid(GridProduct, SignalProduct):
     """
 
     name, title = "gaunt-grid", "Gaunt (S2 grid)"
-    mimo_exponent = 3
     reference = "Xie et al. 2025, arXiv:2506.13523, sec. 4"
 
     def __init__(
@@ -119,7 +118,6 @@ class GauntGridFFT(SpectralProduct):
     """The same grid, with fast Fourier transforms along longitude."""
 
     name, title = "gaunt-grid-fft", "Gaunt (S2 grid, FFT)"
-    mimo_exponent = 3
     reference = "Xie et al. 2025, arXiv:2506.13523, sec. 4"
 
     @override

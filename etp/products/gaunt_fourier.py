@@ -73,7 +73,6 @@ class GauntFourierFFT(_GauntFourier):
     """Product of the two series by two-dimensional FFT."""
 
     name, title = "gaunt-fourier-fft", "Gaunt (2D Fourier, FFT)"
-    mimo_exponent = 3
     reference = "Luo et al. 2024, arXiv:2401.10216"
 
     @override
@@ -117,7 +116,6 @@ class GauntFourierDirect(_GauntFourier):
     """Product of the two series by direct convolution of the coefficients."""
 
     name, title = "gaunt-fourier-direct", "Gaunt (2D Fourier, direct)"
-    mimo_exponent = 4
     reference = "Xie et al. 2025, arXiv:2506.13523, app."
 
     @override

@@ -34,7 +34,6 @@ class Matrix(Tiled, Fused):
     """
 
     name, title = "matrix", "Matrix (parity graded)"
-    mimo_exponent = 4
     reference = "Unke and Maennel 2024, arXiv:2401.07595; graded as in e3x"
 
     def __init__(
@@ -123,7 +122,6 @@ class MatrixBlock(Tiled, Fused):
 
     name, title = "matrix-block", "Matrix (block, as published)"
     broadcasts = True
-    mimo_exponent = 6
     reference = "Xie et al. 2025, arXiv:2506.13523, code"
     group = "SO(3)"
 

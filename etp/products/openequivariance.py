@@ -30,7 +30,6 @@ class OpenEquivariance(WeightedLibraryProduct):
     """
 
     name, title = "openequivariance", "OpenEquivariance (uvu)"
-    mimo_exponent = 5
     reference = "Bharadwaj et al. 2025, arXiv:2501.13986"
     runs_on = ("cuda",)
 

@@ -15,9 +15,9 @@ from e3nn import o3
 from torch import Tensor
 from typing_extensions import override
 
-from etp.maths import so3, sphere
+from etp.maths import so3
 from etp.product.base import TensorProduct
-from etp.product.layout import channel_index, slices
+from etp.product.layout import slices
 from etp.product.registry import register
 from etp.product.weighting import met
 
@@ -123,7 +123,6 @@ class SO2(TensorProduct):
     """
 
     name, title = "so2", "SO(2) convolution (eSCN)"
-    mimo_exponent = 3
     reference = "Passaro and Zitnick 2023, arXiv:2302.03655"
     weights_per = "path"
     bilinear = False
@@ -221,19 +220,6 @@ class SO2(TensorProduct):
     @override
     def weight_macs(self) -> int:
         return int((self._tables["blocks"] != 0).sum())
-
-    @override
-    def random_inputs(
-        self, batch: int, generator: torch.Generator, dtype: torch.dtype = torch.float64
-    ) -> tuple[Tensor, Tensor]:
-        """Standard normal components, and the harmonics of a random direction per channel."""
-        x1, _ = super().random_inputs(batch, generator)
-        d = torch.randn(batch, self.channels, 3, dtype=torch.float64, generator=generator)
-        harmonics = sphere.spherical_harmonics(self.lmax_in2, d / d.norm(dim=-1, keepdim=True))
-        rows = torch.cat([harmonics[..., ir.l**2 : (ir.l + 1) ** 2] for ir in self.irs_in2], dim=-1)
-        x2 = torch.empty(batch, self.irreps_in2.dim, dtype=torch.float64)
-        x2[:, channel_index(self.irreps_in2, self.irs_in2)] = rows.flatten(1)
-        return x1.to(dtype), x2.to(dtype)
 
 
 def _polar(given: Tensor) -> tuple[Tensor, Tensor]:

@@ -49,7 +49,6 @@ class VectorSignal(GridProduct):
     """
 
     name, title = "vector-signal", "Vector signals (cross product)"
-    mimo_exponent = 3
     reference = "Xie et al. 2025, arXiv:2506.13523, sec. 6; Varshalovich et al. 1988, 7.3"
 
     def __init__(

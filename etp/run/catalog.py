@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Entry:
-    """One registered product; the fields are those of :class:`etp.product.base.TensorProduct`."""
+    """One registered product; most fields are those of :class:`etp.product.base.TensorProduct`."""
 
     name: str
     title: str

@@ -12,6 +12,7 @@ from etp.kernels.on_gpu import grid_source, triton_grid
 from etp.kernels.on_gpu.grid_source import sources
 from etp.kernels.on_gpu.triton_grid import GridForm, Signal, Stage, Term
 from etp.kernels.on_gpu.triton_source import interpreted
+from etp.measure.drawing import random_inputs
 from etp.product.base import TensorProduct
 from etp.products._fused import Fused
 from tests.kernels.forms import SECOND, THIRD, draw
@@ -113,7 +114,7 @@ def test_nothing_is_written_beyond_the_last_row():
 
 def test_a_coarse_grid_stays_as_wrong_as_it_was_asked_to_be():
     tp = products.get("gaunt-grid")("0e+1o+2e", "0e+1o+2e", resolution=(3, 5))  # type: ignore[call-arg]
-    x1, x2 = tp.random_inputs(5, torch.Generator().manual_seed(1))
+    x1, x2 = random_inputs(tp, 5, torch.Generator().manual_seed(1))
     plain = TensorProduct.multiply_channels(tp, x1, x2)
     torch.testing.assert_close(tp(x1, x2), plain, rtol=1e-12, atol=1e-12)
     assert measure.agreement(tp).max > 1e-3

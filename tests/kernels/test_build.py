@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from etp.kernels.on_cpu import build, cache
+from etp.measure.drawing import random_inputs
 
 ROOT = Path(__file__).resolve().parents[2]
 pytestmark = pytest.mark.skipif(build.missing() is not None, reason=str(build.missing()))
@@ -21,8 +22,9 @@ USE = """
 import torch
 from etp import products
 from etp.kernels.on_cpu import build
+from etp.measure.drawing import random_inputs
 tp = products.get("cg-sparse")("0e+1o", "0e+1o")
-x, y = tp.random_inputs(40, torch.Generator().manual_seed(0), torch.float64)
+x, y = random_inputs(tp, 40, torch.Generator().manual_seed(0), torch.float64)
 wanted = torch.load({answer!r})
 for _ in range(2):
     torch.testing.assert_close(tp(x, y), wanted, rtol=1e-12, atol=1e-12)
@@ -46,7 +48,7 @@ def answer(folder: Path) -> Path:
     from etp.measure.oracle import evaluate
 
     tp = products.get("cg-sparse")("0e+1o", "0e+1o")
-    x, y = tp.random_inputs(40, torch.Generator().manual_seed(0), torch.float64)
+    x, y = random_inputs(tp, 40, torch.Generator().manual_seed(0), torch.float64)
     path = folder / "answer.pt"
     torch.save(evaluate(tp, x, y), path)
     return path

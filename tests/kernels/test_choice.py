@@ -12,6 +12,7 @@ import torch
 
 from etp import products
 from etp.kernels.on_cpu import build
+from etp.measure.drawing import random_inputs
 from etp.product.base import TensorProduct
 
 pytestmark = pytest.mark.skipif(build.missing() is not None, reason=str(build.missing()))
@@ -102,7 +103,8 @@ def test_every_way_writes_the_same_numbers(irreps1, irreps2, dim, dtype, choices
     # More than a mebibyte, and not a whole number of tiles.
     batch = (1 << 20) // (4 * dim) + 45
     x, y = (
-        t.requires_grad_() for t in tp.random_inputs(batch, torch.Generator().manual_seed(0), dtype)
+        t.requires_grad_()
+        for t in random_inputs(tp, batch, torch.Generator().manual_seed(0), dtype)
     )
     found = {}
     for name, way in WAYS.items():

@@ -24,6 +24,7 @@ from etp.kernels import compile_times as compiling
 from etp.kernels import sparse
 from etp.kernels.on_cpu import build, compose, tile
 from etp.kernels.sparse import Form, SparseTable, apply_form
+from etp.measure.drawing import random_inputs, random_weights
 from etp.measure.oracle import evaluate
 from etp.product.base import TensorProduct
 from etp.products._tiled import Tiled
@@ -61,7 +62,7 @@ def make(name: str, case: str) -> TensorProduct:
 
 
 def draw(tp: TensorProduct, batch: int, dtype: torch.dtype = torch.float64):
-    return tp.random_inputs(batch, torch.Generator().manual_seed(batch), dtype)
+    return random_inputs(tp, batch, torch.Generator().manual_seed(batch), dtype)
 
 
 def relative(found: torch.Tensor, wanted: torch.Tensor) -> float:
@@ -199,9 +200,10 @@ def test_python_threads_that_call_at_once_get_their_own_results():
 IN_A_CHILD = """
 import os, sys, torch
 from etp import products
+from etp.measure.drawing import random_inputs
 torch.set_num_threads(2)
 tp = products.get("cg-sparse")("0e+1o+2e", "0e+1o+2e")
-x, y = tp.random_inputs(5000, torch.Generator().manual_seed(0), torch.float32)
+x, y = random_inputs(tp, 5000, torch.Generator().manual_seed(0), torch.float32)
 wanted = tp(x, y)
 children = []
 for _ in range(3):
@@ -358,7 +360,7 @@ from etp import products
 from etp.kernels import compile_times as compiling
 for _ in range(2):
     tp = products.get("cg-sparse")("0e+1o", "0e+1o")
-    x1, x2 = tp.random_inputs(4, torch.Generator().manual_seed(0), torch.float32)
+    x1, x2 = random_inputs(tp, 4, torch.Generator().manual_seed(0), torch.float32)
     with compiling.recording() as record:
         tp(x1, x2)
     print(json.dumps([record.artifacts, record.spent_s]))
@@ -395,7 +397,7 @@ def test_a_compiled_graph_keeps_the_tile_program(name, weights):
     graphs: list[torch.fx.GraphModule] = []
     module = torch.compile(tp, fullgraph=True, backend=make_boxed_backend(graphs))
     x, y = (t.requires_grad_() for t in draw(tp, 37))
-    w = tp.random_weights(weights, 37, torch.Generator().manual_seed(3))
+    w = random_weights(tp, weights, 37, torch.Generator().manual_seed(3))
     given = (x, y) if w is None else (x, y, w.requires_grad_())
     found = torch.autograd.grad(module(*given).square().sum(), given)
     wanted = torch.autograd.grad(tp(*given).square().sum(), given)
@@ -483,7 +485,7 @@ def test_forward_mode_derivatives_take_the_plain_form():
 def test_the_fallback_says_what_numba_took(fresh, monkeypatch):
     monkeypatch.setattr(shutil, "which", lambda _: None)
     tp = make("cg-sparse", "natural")
-    x1, x2 = tp.random_inputs(4, torch.Generator().manual_seed(0), torch.float32)
+    x1, x2 = random_inputs(tp, 4, torch.Generator().manual_seed(0), torch.float32)
     with compiling.recording() as record, pytest.warns(build.SlowForm):
         tp(x1, x2)
     assert list(record.artifacts) == ["Numba, float32"]

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from etp import products
+from etp.measure.drawing import random_inputs, random_weights
 from etp.product.base import TensorProduct
 
 IRREPS = "2x0e+2x1o"
@@ -63,8 +64,8 @@ def again(
 ) -> Question:
     """Another question to the same product."""
     generator = torch.Generator().manual_seed(seed)
-    inputs = product.random_inputs(batch, generator)
-    free = product.random_weights(weights, batch, generator)  # type: ignore[arg-type]
+    inputs = random_inputs(product, batch, generator)
+    free = random_weights(product, weights, batch, generator)  # type: ignore[arg-type]
     return Question(product, inputs if free is None else (*inputs, free))
 
 

@@ -3,6 +3,7 @@ import torch
 
 from etp import measure, products
 from etp.measure import oracle
+from etp.measure.drawing import random_inputs
 from etp.measure.graph import OnGraph
 from etp.presets import Layer
 from etp.results.rows import Row
@@ -18,7 +19,7 @@ def on_graph(name="cg-sparse", neighbours=3):
 
 def test_nodes_and_edges_are_as_many_as_asked():
     tp = on_graph()
-    x, y = tp.random_inputs(31, torch.Generator().manual_seed(0))
+    x, y = random_inputs(tp, 31, torch.Generator().manual_seed(0))
     assert x.shape == (10, tp.irreps_in1.dim)
     assert y.shape == (31, tp.irreps_in2.dim)
     senders, receivers = tp.graph(31)
@@ -49,7 +50,7 @@ def test_a_wrong_convolution_is_found():
 
 def test_the_oracle_adds_messages_up_at_receivers():
     tp = on_graph()
-    x, y = tp.random_inputs(12, torch.Generator().manual_seed(1))
+    x, y = random_inputs(tp, 12, torch.Generator().manual_seed(1))
     senders, receivers = tp.graph(12)
     expected = torch.zeros(len(x), tp.irreps_out.dim, dtype=torch.float64)
     for e in range(12):

@@ -14,6 +14,7 @@ from typing_extensions import override
 from etp import measure, products
 from etp.analysis.comparison import comparisons
 from etp.measure import oracle
+from etp.measure.drawing import random_inputs
 from etp.problem import Problem
 from etp.product import registry
 from etp.product.base import TensorProduct
@@ -144,7 +145,7 @@ def test_counted_operations_agree_with_the_counter_of_torch(monkeypatch):
     # It counts torch's own operations only.
     monkeypatch.setattr("etp.kernels.on_cpu.build.missing", lambda: "not for this test")
     tp = products.get("matrix")("0e+1o+2e", "0e+1o+2e")
-    x1, x2 = tp.random_inputs(10, torch.Generator().manual_seed(0), torch.float32)
+    x1, x2 = random_inputs(tp, 10, torch.Generator().manual_seed(0), torch.float32)
     with FlopCounterMode(display=False) as counter:
         tp(x1, x2)
     assert counter.get_total_flops() == tp.cost(10, 4).flops

@@ -15,6 +15,8 @@ from hypothesis import strategies as st
 
 from etp import measure, products
 from etp.irreps import setting_irreps
+from etp.measure.drawing import random_inputs, random_weights
+from etp.measure.timed import as_timed
 from etp.product.base import TensorProduct
 
 AVAILABLE = products.available()
@@ -74,7 +76,7 @@ def build(name: str, case: Case, dtype: torch.dtype = torch.float64) -> TensorPr
 
 
 def draw(tp: TensorProduct, batch: int = 5, dtype: torch.dtype = torch.float64):
-    return tp.random_inputs(batch, torch.Generator().manual_seed(3), dtype)
+    return random_inputs(tp, batch, torch.Generator().manual_seed(3), dtype)
 
 
 @pytest.fixture(params=AVAILABLE)
@@ -173,7 +175,8 @@ def test_random_irreps_agree_with_the_oracle(name, first, second):
 def test_what_is_timed_gives_the_output_that_is_checked(name, case):
     tp = build(name, case)
     x1, x2 = draw(tp)
-    z = tp.timed_output(tp.timed_call(*tp.timed_inputs(x1, x2)))
+    work = as_timed(tp)
+    z = work.output(work.call(*work.inputs(x1, x2)))
     torch.testing.assert_close(z, tp(x1, x2), rtol=1e-12, atol=1e-12)
 
 
@@ -209,7 +212,7 @@ def test_first_and_second_derivatives_are_right(name, case):
 @pytest.mark.parametrize("weights", ["shared", "per-sample"])
 def test_first_and_second_derivatives_by_weights_are_right(name, weights):
     tp = build(name, Case("2x0e+2x1o", "2x0e+2x1o", "0e+1e"))
-    free = tp.random_weights(weights, 2, torch.Generator().manual_seed(1))
+    free = random_weights(tp, weights, 2, torch.Generator().manual_seed(1))
     inputs = tuple(x.requires_grad_() for x in (*draw(tp, 2), free))
     assert torch.autograd.gradcheck(tp, inputs)
     assert torch.autograd.gradgradcheck(tp, inputs)
@@ -244,7 +247,7 @@ def test_a_compiled_product_computes_the_same(name):
     x1, x2 = draw(tp, 3, torch.float32)
     compiled = torch.compile(tp, backend="aot_eager", fullgraph=False)
     torch.testing.assert_close(compiled(x1, x2), tp(x1, x2))
-    weights = tp.random_weights("per-sample", 3, torch.Generator().manual_seed(1), torch.float32)
+    weights = random_weights(tp, "per-sample", 3, torch.Generator().manual_seed(1), torch.float32)
     torch.testing.assert_close(compiled(x1, x2, weights), tp(x1, x2, weights))
     torch._dynamo.reset()
 

@@ -13,6 +13,7 @@ import torch
 import etp
 from etp import measure, products
 from etp.measure import oracle
+from etp.measure.drawing import random_inputs, random_weights
 from etp.product import convolution
 from etp.product.base import TensorProduct
 
@@ -47,9 +48,9 @@ def build(name: str, case: Case, layout: str = "mul_ir") -> TensorProduct:
 
 def draw(tp: TensorProduct, edges: int = 5) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     generator = torch.Generator().manual_seed(3)
-    weights = tp.random_weights("per-sample", edges, generator)
+    weights = random_weights(tp, "per-sample", edges, generator)
     assert weights is not None
-    return *tp.random_inputs(edges, generator), weights
+    return *random_inputs(tp, edges, generator), weights
 
 
 def graph(nodes: int, edges: int) -> tuple[torch.Tensor, torch.Tensor]:

@@ -13,11 +13,13 @@ from e3nn import o3
 
 from etp import products
 from etp.measure import oracle
+from etp.measure.drawing import random_inputs
 from etp.measure.runtime import make_call
+from etp.measure.timed import OfLibrary
 from etp.problem import Problem
 from etp.products import _library as library_product
 from etp.products.cuequivariance import CuEquivariance
-from etp.products.e3nn import E3nn
+from etp.products.e3nn import E3nn, E3nnWeighted
 from etp.products.openequivariance import OpenEquivariance
 from etp.results.rows import Row
 from etp.run.case import Case, run
@@ -30,7 +32,7 @@ CHANNELS = ("3x0e+3x1o+3x2e", "3x1o+3x1e")
 
 
 def draw(tp, dtype=torch.float64):
-    return tp.random_inputs(5, torch.Generator().manual_seed(1), dtype)
+    return random_inputs(tp, 5, torch.Generator().manual_seed(1), dtype)
 
 
 def test_looking_at_the_products_imports_no_optional_library():
@@ -82,7 +84,7 @@ def test_openequivariance_is_given_the_problem_that_e3nn_solves_as_claimed(keep)
     finally:
         torch.set_default_dtype(before)
     x1, x2 = draw(tp)
-    z = tp.timed_output(theirs(*tp.timed_inputs(x1, x2)))
+    z = tp.from_library(theirs(*tp.to_library(x1, x2)))
     torch.testing.assert_close(z, oracle.evaluate(tp, x1, x2), rtol=1e-12, atol=1e-12)
 
 
@@ -100,7 +102,7 @@ def test_openequivariance_refuses_what_it_cannot_do():
 def test_blocks_lie_as_the_library_says(cls):
     tp = cls("2x1o+2x0e", "2x0e")
     x = torch.arange(8.0)[None]
-    first, second = tp.timed_inputs(x, torch.arange(2.0)[None])
+    first, second = tp.to_library(x, torch.arange(2.0)[None])
     block = x[:, :6].reshape(2, 3)
     wanted = block.T.flatten() if tp.components_first else block.flatten()
     assert first[0].tolist() == [*wanted.tolist(), 6, 7]
@@ -116,9 +118,9 @@ def test_e3nn_builds_in_float64_and_leaves_the_default_alone():
 
 
 def test_weights_are_an_input_that_is_derived_by():
-    tp = products.get("e3nn-uuu")(*CHANNELS)
+    tp = E3nnWeighted(*CHANNELS)
     x1, x2 = draw(tp)
-    *_, weights = tp.timed_inputs(x1, x2)
+    *_, weights = tp.to_library(x1, x2)
     assert weights.shape == (5, 3 * len(tp.paths))
     gradients = make_call(tp, x1, x2, "backward").run()
     assert isinstance(gradients, tuple)
@@ -126,7 +128,7 @@ def test_weights_are_an_input_that_is_derived_by():
     plain = products.get("e3nn")(*CHANNELS)
     assert tp.cost(5, 8).bytes - plain.cost(5, 8).bytes == 8 * weights.numel()
     # A weight scales its own path and channel: without weights nothing is left of any output.
-    assert not tp.timed_call(*tp.timed_inputs(x1, x2)[:2], 0 * weights).any()
+    assert not tp.call_library(*tp.to_library(x1, x2)[:2], 0 * weights).any()
 
 
 def rows_of(*names: str) -> dict[str, Row]:
@@ -136,9 +138,8 @@ def rows_of(*names: str) -> dict[str, Row]:
 
 
 def test_a_timed_call_that_differs_from_the_checked_one_is_found(monkeypatch):
-    cls = products.get("e3nn")
-    right = cls.timed_call
-    monkeypatch.setattr(cls, "timed_call", lambda self, *inputs: 1.01 * right(self, *inputs))
+    right = OfLibrary.call
+    monkeypatch.setattr(OfLibrary, "call", lambda self, *inputs: 1.01 * right(self, *inputs))
     found = rows_of("cg-dense", "e3nn")
     assert found["cg-dense"]["status"] == "ok"
     assert found["e3nn"]["status"] == "invalid"
@@ -154,7 +155,7 @@ def test_a_product_that_breaks_leaves_the_others_alone(monkeypatch, error, statu
     def refuse(*_):
         raise error
 
-    monkeypatch.setattr(products.get("e3nn"), "timed_call", refuse)
+    monkeypatch.setattr(OfLibrary, "call", refuse)
     found = rows_of("e3nn", "cg-dense")
     assert found["cg-dense"]["status"] == "ok"
     assert (found["e3nn"]["status"], found["e3nn"]["badges"]) == (status, (badge,))

@@ -10,6 +10,7 @@ from etp import measure, products
 from etp.analysis.comparison import comparisons
 from etp.analysis.findings import pair_sentence
 from etp.maths import so3, sphere
+from etp.measure.drawing import random_inputs
 from etp.problem import Problem
 from etp.product import applicability
 from etp.products.vector_signal import VectorSignal
@@ -35,7 +36,7 @@ def test_complete_is_the_clebsch_gordan_product_output_for_output(degrees):
     tp, dense = (products.get(name)(*inputs) for name in ("complete", "cg-dense"))
     assert tp.irreps_out == dense.irreps_out
     assert [path[:3] for path in tp.paths] == [path[:3] for path in dense.paths]
-    x1, x2 = dense.random_inputs(4, torch.Generator().manual_seed(0))
+    x1, x2 = random_inputs(dense, 4, torch.Generator().manual_seed(0))
     z, wanted = tp(x1, x2), dense(x1, x2)
     for path, part in zip(tp.paths, tp.irreps_out.slices(), strict=False):
         assert relative(z[:, part], wanted[:, part]) < 1e-12, path
@@ -43,7 +44,7 @@ def test_complete_is_the_clebsch_gordan_product_output_for_output(degrees):
 
 def test_complete_in_single_precision_loses_nothing():
     tp, dense = mimo("complete", 6), mimo("cg-dense", 6)
-    x1, x2 = dense.random_inputs(16, torch.Generator().manual_seed(0), torch.float32)
+    x1, x2 = random_inputs(dense, 16, torch.Generator().manual_seed(0), torch.float32)
     assert relative(tp(x1, x2).double(), dense(x1.double(), x2.double())) < 2e-6
 
 
@@ -52,7 +53,7 @@ def test_so2_is_the_clebsch_gordan_product_restricted_to_directions(inputs):
     irreps = [natural(l) for l in inputs]
     tp, dense = (products.get(name)(*irreps) for name in ("so2", "cg-dense"))
     generator = torch.Generator().manual_seed(0)
-    x1, x2 = tp.random_inputs(20, generator)
+    x1, x2 = random_inputs(tp, 20, generator)
     weights = torch.randn(tp.weight_numel, dtype=torch.float64, generator=generator)
     kept = dense(x1, x2, weights)
     wanted = torch.zeros(20, tp.irreps_out.dim, dtype=torch.float64)
@@ -66,7 +67,7 @@ def test_so2_is_the_clebsch_gordan_product_restricted_to_directions(inputs):
 
 def test_so2_carries_the_size_of_its_second_input():
     tp, summed = mimo("so2", 2), mimo("cg-summed", 2)
-    x1, x2 = tp.random_inputs(5, torch.Generator().manual_seed(0))
+    x1, x2 = random_inputs(tp, 5, torch.Generator().manual_seed(0))
     assert relative(tp(x1, 2.5 * x2), summed(x1, 2.5 * x2)) < 1e-12
     assert not tp(x1, torch.zeros_like(x2)).any()
 
@@ -78,7 +79,7 @@ def test_so2_carries_the_size_of_its_second_input():
 )
 def test_so2_has_the_derivatives_of_the_product_by_direction_also_at_the_poles(direction):
     tp, summed = mimo("so2", 2), mimo("cg-summed", 2)
-    x1, _ = tp.random_inputs(1, torch.Generator().manual_seed(0))
+    x1, _ = random_inputs(tp, 1, torch.Generator().manual_seed(0))
     grads = []
     for product in (tp, summed):
         d = torch.tensor([direction], dtype=torch.float64, requires_grad=True)
@@ -153,7 +154,7 @@ def test_no_path_of_a_vector_product_cancels_by_accident():
 
 def test_vector_signals_reach_the_cross_product_with_its_label():
     tp = products.get("vector-signal")("1o", "1o", filter_ir_out="1e")
-    x1, x2 = tp.random_inputs(3, torch.Generator().manual_seed(0))
+    x1, x2 = random_inputs(tp, 3, torch.Generator().manual_seed(0))
     wanted = tp.paths[0].coefficient * torch.linalg.cross(x1, x2) / 6**0.5
     assert relative(tp(x1, x2), wanted) < 1e-14
 

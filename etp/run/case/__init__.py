@@ -92,6 +92,8 @@ def measure_one(problem: Problem, product: str, measure: str) -> Row:
     check_fits(problem)
     check_device(problem.device)
     use_numbers(problem)
+    from etp.measure.timed import as_timed
+
     tp, start = started(problem, product, called=measure == "runtime")
     if measure != "runtime":
         return make_row(problem, product, measure, QUESTIONS[measure](tp, problem, ELEMENTS))
@@ -106,7 +108,7 @@ def measure_one(problem: Problem, product: str, measure: str) -> Row:
         direction=problem.direction, cache=problem.cache, weights=problem.weights,
         seed=problem.seed,
     )  # fmt: skip
-    extra = {"cache": problem.cache, "role": "product", "own_layout": tp.own_layout}
+    extra = {"cache": problem.cache, "role": "product", "own_layout": as_timed(tp).own_layout}
     result = runtime.as_result() | start._asdict() | extra
     return make_row(problem, product, measure, result)
 

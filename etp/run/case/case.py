@@ -140,7 +140,9 @@ def build(problem: Problem, product: str, **options: Any) -> Any:
 
     second = problem.channels
     if problem.kind != "pair":
-        second, options = 1, {"layout": cls.edge_layout} | options
+        from etp.products._library import edge_layout
+
+        second, options = 1, {"layout": edge_layout(cls)} | options
     tp: Any = cls(
         widened(problem.irreps1, problem.channels),
         widened(problem.irreps2, second),

@@ -138,11 +138,13 @@ def _first_call(problem: Problem, tp: TensorProduct, record: compiling.Record) -
 
 
 def _badges(tp: TensorProduct, results: dict[str, dict[str, Any]]) -> list[str]:
+    from etp.measure.timed import as_timed
+
     reached = results.get("interactions")
     found = {
         "missing paths": reached is not None and reached["count"] < reached["allowed"],
         "sums paths": not tp.keeps_paths,
-        "own layout": tp.own_layout,
+        "own layout": as_timed(tp).own_layout,
         f"{tp.group} only": tp.group != "O(3)",
     }
     return [badge for badge, worn in found.items() if worn]

@@ -87,6 +87,8 @@ def timed(
         yield from unmeasured(plan, names, "cancelled before the first round was complete")
         return
     group = plan.group or uuid.uuid4().hex
+    from etp.measure.timed import as_timed
+
     for number, (slot, prepared) in enumerate(ready):
         early = ["stopped early"] if len(run.taken) < run.planned else []
         result = (
@@ -96,7 +98,7 @@ def timed(
                 "empty_s": prepared.empty_s,
                 "cache": plan.problem.cache,
                 "role": slot.role,
-                "own_layout": slot.product.own_layout,
+                "own_layout": as_timed(slot.product).own_layout,
                 "reference": reference.name,
                 "look": plan.look,
             }
@@ -149,6 +151,7 @@ def _prepared(plan: Case, slot: Slot) -> _Prepared:
 
     from etp.measure.empty import empty_call_s
     from etp.measure.runtime import make_call
+    from etp.measure.timed import as_timed
 
     problem, tp = plan.problem, slot.product
     x1, x2, weights = inputs(problem, tp)
@@ -157,7 +160,7 @@ def _prepared(plan: Case, slot: Slot) -> _Prepared:
     if reason is not None or problem.device != "cpu":
         return _Prepared(call, reason, None)
     with torch.no_grad():
-        given = tp.timed_inputs(x1, x2, weights)
+        given = as_timed(tp).inputs(x1, x2, weights)
     shape = torch.Size((len(x1), tp.irreps_out.dim))
     return _Prepared(call, None, empty_call_s(given, shape, problem.direction))
 
@@ -167,12 +170,14 @@ def _insane(tp: TensorProduct, x1: Tensor, x2: Tensor, weights: Tensor | None) -
     import torch
 
     from etp.measure.oracle import GATES, gate, relative
+    from etp.measure.timed import as_timed
 
     few = min(len(x1), 64)
     fewer = weights if weights is None or weights.ndim == 1 else weights[:few]
     with torch.no_grad():
         wanted = tp(x1[:few], x2[:few], fewer)
-        z = tp.timed_output(tp.timed_call(*tp.timed_inputs(x1[:few], x2[:few], fewer)))
+        work = as_timed(tp)
+        z = work.output(work.call(*work.inputs(x1[:few], x2[:few], fewer)))
     if z.device != x1.device:
         return f"its output is on {z.device}, asked for was {x1.device}"
     if z.numel() == 0 or not bool(torch.isfinite(z).all()):

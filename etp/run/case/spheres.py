@@ -52,9 +52,10 @@ def _turn(tp: Any, problem: Problem) -> dict[str, Any]:
     import torch
 
     from etp.maths import so3
+    from etp.measure.drawing import random_inputs
 
     dtype = getattr(torch, problem.dtype)
-    x1, x2 = tp.random_inputs(1, torch.Generator().manual_seed(problem.seed))
+    x1, x2 = random_inputs(tp, 1, torch.Generator().manual_seed(problem.seed))
     angles = [2 * pi * step / STEPS for step in range(STEPS + 1)]
     turns = torch.stack([so3.axis_rotation(AXIS, angle) for angle in angles])
     lmax = max(ir.l for irreps in (tp.irreps_in1, tp.irreps_in2, tp.irreps_out) for _, ir in irreps)
