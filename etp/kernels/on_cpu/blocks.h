@@ -4,78 +4,15 @@
 #include <string.h>
 
 #include "lanes.h"
+#include "transpose.h"
 
 typedef struct {
     int32_t start, mul, dim, row, padded; /* in the features, and its rows */
 } Block;
 
-#if defined(__AVX512F__)
-/* Any lane of two vectors is one instruction: all vectors of LANES channels are mixed from all. */
-#define MOST_MIXED 9
-typedef int32_t int_float __attribute__((vector_size(VECTOR_BYTES)));
-typedef int64_t int_double __attribute__((vector_size(VECTOR_BYTES)));
-typedef __typeof__(__builtin_choose_expr(sizeof(REAL) == 4, (int_float){0}, (int_double){0})) lanes;
-
-/* out[m] = numbers m * LANES .. of the features of LANES channels, from one vector a component. */
-INLINE void mix(const vector *from, vector *out, const int dim) {
-    for (int m = 0; m < dim; m++) {
-        vector sum = from[0];
-        lanes pick;
-        for (int n = 0; n < LANES; n++) pick[n] = (m * LANES + n) / dim;
-        sum = __builtin_shuffle(sum, pick);
-        for (int k = 1; k < dim; k++) {
-            lanes either;
-            for (int n = 0; n < LANES; n++)
-                either[n] = (m * LANES + n) % dim == k ? LANES + (m * LANES + n) / dim : n;
-            sum = __builtin_shuffle(sum, from[k], either);
-        }
-        out[m] = sum;
-    }
-}
-
-INLINE void unmix(const vector *from, vector *out, const int dim) {
-    for (int k = 0; k < dim; k++) {
-        vector sum = from[0];
-        lanes pick;
-        for (int n = 0; n < LANES; n++) pick[n] = (n * dim + k) % LANES;
-        sum = __builtin_shuffle(sum, pick);
-        for (int m = 1; m < dim; m++) {
-            lanes either;
-            for (int n = 0; n < LANES; n++)
-                either[n] = (n * dim + k) / LANES == m ? LANES + (n * dim + k) % LANES : n;
-            sum = __builtin_shuffle(sum, from[m], either);
-        }
-        out[k] = sum;
-    }
-}
-
-INLINE void store_mixed(const REAL *rows, REAL *z, const int dim, int padded, int whole) {
-    for (int u = 0; u < whole; u += LANES) {
-        vector from[MOST_MIXED], out[MOST_MIXED];
-        for (int k = 0; k < dim; k++) from[k] = *(const vector *)(rows + k * padded + u);
-        mix(from, out, dim);
-        for (int k = 0; k < dim; k++) *(loose *)(z + u * dim + k * LANES) = out[k];
-    }
-}
-
-INLINE void load_mixed(const REAL *x, REAL *rows, const int dim, int padded, int whole) {
-    for (int u = 0; u < whole; u += LANES) {
-        vector from[MOST_MIXED], out[MOST_MIXED];
-        for (int k = 0; k < dim; k++) from[k] = *(const loose *)(x + u * dim + k * LANES);
-        unmix(from, out, dim);
-        for (int k = 0; k < dim; k++) *(vector *)(rows + k * padded + u) = out[k];
-    }
-}
-#else
-#include "transpose.h"
-
 /* Fours of components of LANES channels; what hangs over is written again by the next channel. */
-INLINE void store_mixed(const REAL *rows, REAL *z, const int dim, int padded, int whole) {
+INLINE void store_fours(const REAL *rows, REAL *z, const int dim, int padded, int whole) {
     for (int u = 0; u < whole; u += LANES, z += LANES * dim) {
-        if (dim <= NARROW) {
-            store_narrow(rows + u, dim, z, padded);
-            continue;
-        }
         const int last = u + LANES >= whole;
         for (int c = (dim - 1) / 4 * 4; c >= 0; c -= 4) {
             if (last && c + 4 > dim) {
@@ -96,12 +33,8 @@ INLINE void store_mixed(const REAL *rows, REAL *z, const int dim, int padded, in
     }
 }
 
-INLINE void load_mixed(const REAL *x, REAL *rows, const int dim, int padded, int whole) {
+INLINE void load_fours(const REAL *x, REAL *rows, const int dim, int padded, int whole) {
     for (int u = 0; u < whole; u += LANES, x += LANES * dim) {
-        if (dim <= NARROW) {
-            load_narrow(x, dim, rows + u, padded);
-            continue;
-        }
         /* The last four overlap those before, so that nothing behind the block is read. */
         for (int c = 0; c < dim; c += 4) {
             const int from = c + 4 <= dim ? c : dim - 4;
@@ -111,6 +44,94 @@ INLINE void load_mixed(const REAL *x, REAL *rows, const int dim, int padded, int
             for (int k = 0; k < 4; k++) *(vector *)(rows + (from + k) * padded + u) = v[k];
         }
     }
+}
+
+#if defined(__AVX512F__) && !defined(__clang__)
+/* Any lane of two vectors is one instruction: all vectors of LANES channels are mixed from all. The
+ * loops are unrolled, for the numbers of the lanes are to be known when this is compiled. */
+#define MOST_MIXED 9
+#define UNROLL _Pragma("GCC unroll 16")
+typedef int32_t int_float __attribute__((vector_size(VECTOR_BYTES)));
+typedef int64_t int_double __attribute__((vector_size(VECTOR_BYTES)));
+typedef __typeof__(__builtin_choose_expr(sizeof(REAL) == 4, (int_float){0}, (int_double){0})) lanes;
+
+/* out[m] = numbers m * LANES .. of the features of LANES channels, from one vector a component. */
+INLINE void mix(const vector *from, vector *out, const int dim) {
+    UNROLL
+    for (int m = 0; m < dim; m++) {
+        vector sum = from[0];
+        lanes pick;
+        UNROLL
+        for (int n = 0; n < LANES; n++) pick[n] = (m * LANES + n) / dim;
+        sum = __builtin_shuffle(sum, pick);
+        UNROLL
+        for (int k = 1; k < dim; k++) {
+            lanes either;
+            UNROLL
+            for (int n = 0; n < LANES; n++)
+                either[n] = (m * LANES + n) % dim == k ? LANES + (m * LANES + n) / dim : n;
+            sum = __builtin_shuffle(sum, from[k], either);
+        }
+        out[m] = sum;
+    }
+}
+
+INLINE void unmix(const vector *from, vector *out, const int dim) {
+    UNROLL
+    for (int k = 0; k < dim; k++) {
+        vector sum = from[0];
+        lanes pick;
+        UNROLL
+        for (int n = 0; n < LANES; n++) pick[n] = (n * dim + k) % LANES;
+        sum = __builtin_shuffle(sum, pick);
+        UNROLL
+        for (int m = 1; m < dim; m++) {
+            lanes either;
+            UNROLL
+            for (int n = 0; n < LANES; n++)
+                either[n] = (n * dim + k) / LANES == m ? LANES + (n * dim + k) % LANES : n;
+            sum = __builtin_shuffle(sum, from[m], either);
+        }
+        out[k] = sum;
+    }
+}
+
+INLINE void store_mixed(const REAL *rows, REAL *z, const int dim, int padded, int whole) {
+    if (dim > MOST_MIXED) {
+        store_fours(rows, z, dim, padded, whole);
+        return;
+    }
+    for (int u = 0; u < whole; u += LANES) {
+        vector from[MOST_MIXED], out[MOST_MIXED];
+        for (int k = 0; k < dim; k++) from[k] = *(const vector *)(rows + k * padded + u);
+        mix(from, out, dim);
+        for (int k = 0; k < dim; k++) *(loose *)(z + u * dim + k * LANES) = out[k];
+    }
+}
+
+INLINE void load_mixed(const REAL *x, REAL *rows, const int dim, int padded, int whole) {
+    if (dim > MOST_MIXED) {
+        load_fours(x, rows, dim, padded, whole);
+        return;
+    }
+    for (int u = 0; u < whole; u += LANES) {
+        vector from[MOST_MIXED], out[MOST_MIXED];
+        for (int k = 0; k < dim; k++) from[k] = *(const loose *)(x + u * dim + k * LANES);
+        unmix(from, out, dim);
+        for (int k = 0; k < dim; k++) *(vector *)(rows + k * padded + u) = out[k];
+    }
+}
+#else
+INLINE void store_mixed(const REAL *rows, REAL *z, const int dim, int padded, int whole) {
+    if (dim > NARROW) store_fours(rows, z, dim, padded, whole);
+    else
+        for (int u = 0; u < whole; u += LANES) store_narrow(rows + u, dim, z + u * dim, padded);
+}
+
+INLINE void load_mixed(const REAL *x, REAL *rows, const int dim, int padded, int whole) {
+    if (dim > NARROW) load_fours(x, rows, dim, padded, whole);
+    else
+        for (int u = 0; u < whole; u += LANES) load_narrow(x + u * dim, dim, rows + u, padded);
 }
 #endif
 

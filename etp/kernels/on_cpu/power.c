@@ -3,9 +3,10 @@
  *     z[n, k, u] = sum over pairs (k, m) of c[k, m, u] * monomial m of x[n, ., u]
  *     c[k, m, u] = sum over p of value[k, m, p] * w[element of n, p, u]
  *
- * A piece of work is a vector of channels of some nodes that share their weights, which are
- * contracted to c once. Monomials are formed each from an earlier one and a component, for several
- * nodes at a time, and stay in the first cache level. Gradients walk the same products back. With
+ * A piece of work is some vectors of channels of some nodes that share their weights, which are
+ * contracted to c once: as many vectors as c leaves in the cache, so that features are read in long
+ * runs. Monomials are formed each from an earlier one and a component, for several nodes at a time,
+ * and stay in the first cache level. Gradients walk the same products back. With
  * changes hx and hw of the inputs each walk computes the change of its result instead: the second
  * derivative.
  *
@@ -19,8 +20,10 @@
 #include "blocks.h"
 #include "pool.h"
 
-#define NODES 4                    /* at a time */
-#define TILES (64 / VECTOR_BYTES) /* vectors of channels of a piece: its features are whole lines */
+#define NODES 4                        /* at a time */
+#define FEWEST_PARTS (64 / VECTOR_BYTES) /* vectors of channels of a piece: whole lines */
+#define MOST_PARTS 32
+#define KEPT_BYTES 32768 /* of coefficients of a piece */
 
 typedef struct {
     int32_t dim, out, numel, monomials, pairs, terms;
@@ -50,14 +53,10 @@ static Table read_table(const int32_t *p, const void *values) {
 
 /* Arrays over components, monomials and outputs hold NODES nodes side by side. */
 
-#if defined(__AVX512F__)
-#define TURN BY_DIM
-#else
 /* All of l = 0 to 3 of a channel together, as MACE has them, too. */
 #define TURN(f, ...) \
     if (b->dim == 16) f(__VA_ARGS__, 16, b->padded, whole); \
     else BY_DIM(f, __VA_ARGS__)
-#endif
 
 /* A vector of channels of one node, from its features. Where the channels of a component are not
  * side by side, components come in blocks, as many as the numbers from one channel to the next. */
@@ -200,11 +199,11 @@ typedef struct {
     vector *w, *c, *hc, *gc, *m, *h, *gm, *gh, *z;
 } Space;
 
-static int space_of_thread(const Table *t, Space *s) {
+static int space_of_thread(const Table *t, int parts, Space *s) {
     static __thread vector *start;
     static __thread int64_t held;
-    const int64_t blocks = (int64_t)t->monomials * NODES;
-    const int64_t needed = t->numel + 3 * t->pairs + 4 * blocks + t->out * NODES;
+    const int64_t blocks = (int64_t)t->monomials * NODES, pairs = (int64_t)t->pairs * parts;
+    const int64_t needed = t->numel + 3 * pairs + 4 * blocks + t->out * NODES;
     if (held < needed) {
         free(start);
         start = aligned_alloc(VECTOR_BYTES, (size_t)needed * sizeof(vector));
@@ -213,9 +212,9 @@ static int space_of_thread(const Table *t, Space *s) {
     if (!start) return 1;
     vector *at = start;
     s->w = at, at += t->numel;
-    s->c = at, at += t->pairs;
-    s->hc = at, at += t->pairs;
-    s->gc = at, at += t->pairs;
+    s->c = at, at += pairs;
+    s->hc = at, at += pairs;
+    s->gc = at, at += pairs;
     s->m = at, at += blocks;
     s->h = at, at += blocks;
     s->gm = at, at += blocks;
@@ -227,6 +226,7 @@ static int space_of_thread(const Table *t, Space *s) {
 typedef struct {
     const PowerCall *call;
     Table table;
+    int parts;  /* of a piece */
     int pieces; /* of a chunk */
     int failed;
 } Walk;
@@ -240,17 +240,22 @@ typedef struct {
     Space s;
 } Part;
 
-/* Part `number` of a piece; 0 if there is none. */
-static int open_part(Walk *walk, int64_t piece, int number, Part *p) {
-    p->call = walk->call;
-    p->t = &walk->table;
-    p->chunk = walk->call->chunks + piece / walk->pieces;
-    p->first = ((int)(piece % walk->pieces) * TILES + number) * LANES;
-    const int64_t left = walk->call->channels - p->first;
-    p->lanes = left < LANES ? (int)left : LANES;
-    if (left > 0 && !space_of_thread(p->t, &p->s)) return 1;
-    if (left > 0) __atomic_store_n(&walk->failed, 1, __ATOMIC_RELAXED);
-    return 0;
+/* The parts of a piece; their number, 0 for want of memory. */
+static int open_parts(Walk *walk, int64_t piece, Part *parts) {
+    const Table *t = &walk->table;
+    Space s;
+    if (space_of_thread(t, walk->parts, &s)) {
+        __atomic_store_n(&walk->failed, 1, __ATOMIC_RELAXED);
+        return 0;
+    }
+    const int64_t channels = walk->call->channels;
+    int first = (int)(piece % walk->pieces) * walk->parts * LANES, count = 0;
+    for (; count < walk->parts && first < channels; count++, first += LANES) {
+        const int lanes = channels - first < LANES ? (int)(channels - first) : LANES;
+        parts[count] = (Part){walk->call, t, walk->call->chunks + piece / walk->pieces, first, lanes, s};
+        s.c += t->pairs, s.hc += t->pairs, s.gc += t->pairs;
+    }
+    return count;
 }
 
 /* Weights to coefficients. */
@@ -343,34 +348,49 @@ INLINE void backward_nodes(const Part *p, int at) {
     store_nodes(p, call->gx, call->places, t->dim, at, s->gm);
 }
 
-static void forward_part(const Part *p) {
-    weigh(p, p->call->w, p->s.c);
-    if (p->call->hw) weigh(p, p->call->hw, p->s.hc);
-    for (int at = p->chunk->first; at < p->chunk->last; at += NODES) forward_nodes(p, at);
-}
-
-static void backward_part(const Part *p) {
-    if (p->call->want_x) weigh(p, p->call->w, p->s.c);
-    if (p->call->want_x && p->call->hw) weigh(p, p->call->hw, p->s.hc);
-    if (p->call->want_w) memset(p->s.gc, 0, p->t->pairs * sizeof(vector));
-    for (int at = p->chunk->first; at < p->chunk->last; at += NODES) backward_nodes(p, at);
-    if (p->call->want_w) weigh_back(p);
-}
-
 static void forward_piece(void *walk, int64_t piece) {
-    Part p;
-    for (int k = 0; k < TILES && open_part(walk, piece, k, &p); k++) forward_part(&p);
+    Part parts[MOST_PARTS];
+    const int count = open_parts(walk, piece, parts);
+    if (!count) return;
+    for (const Part *p = parts; p < parts + count; p++) {
+        weigh(p, p->call->w, p->s.c);
+        if (p->call->hw) weigh(p, p->call->hw, p->s.hc);
+    }
+    for (int at = parts->chunk->first; at < parts->chunk->last; at += NODES)
+        for (const Part *p = parts; p < parts + count; p++) forward_nodes(p, at);
 }
 
 static void backward_piece(void *walk, int64_t piece) {
-    Part p;
-    for (int k = 0; k < TILES && open_part(walk, piece, k, &p); k++) backward_part(&p);
+    Part parts[MOST_PARTS];
+    const int count = open_parts(walk, piece, parts);
+    if (!count) return;
+    for (const Part *p = parts; p < parts + count; p++) {
+        if (p->call->want_x) weigh(p, p->call->w, p->s.c);
+        if (p->call->want_x && p->call->hw) weigh(p, p->call->hw, p->s.hc);
+        if (p->call->want_w) memset(p->s.gc, 0, p->t->pairs * sizeof(vector));
+    }
+    for (int at = parts->chunk->first; at < parts->chunk->last; at += NODES)
+        for (const Part *p = parts; p < parts + count; p++) backward_nodes(p, at);
+    for (const Part *p = parts; p < parts + count; p++)
+        if (p->call->want_w) weigh_back(p);
+}
+
+/* Vectors of channels of a piece: what the cache holds of coefficients, and pieces enough. */
+static int parts_of_piece(const PowerCall *call, int vectors, int threads) {
+    const int arrays = call->g ? (call->hw ? 3 : 2) : (call->hw ? 2 : 1);
+    const int64_t kept = KEPT_BYTES / ((int64_t)call->program[4] * sizeof(vector) * arrays);
+    const int64_t shared = vectors * call->n_chunks / (2 * threads);
+    int64_t parts = kept < shared ? kept : shared;
+    if (parts > MOST_PARTS) parts = MOST_PARTS;
+    if (parts < FEWEST_PARTS) parts = FEWEST_PARTS;
+    return parts < vectors ? (int)parts : vectors;
 }
 
 static int run(const PowerCall *call, int threads, void (*piece)(void *walk, int64_t piece)) {
-    const int width = TILES * LANES;
-    Walk walk = {call, read_table(call->program, call->values),
-                 (int)((call->channels + width - 1) / width), 0};
+    const int vectors = (int)((call->channels + LANES - 1) / LANES);
+    const int parts = parts_of_piece(call, vectors, threads);
+    Walk walk = {call, read_table(call->program, call->values), parts,
+                 (vectors + parts - 1) / parts, 0};
     etp_parallel(call->n_chunks * walk.pieces, threads, piece, &walk);
     return walk.failed;
 }
