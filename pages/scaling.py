@@ -10,7 +10,7 @@ from etp.ui.plans import SCALING
 with page("Scaling"):
     chosen = bar(SCALING, axis.axis_choice, axis.SIZES)
     swept = data.swept(chosen)
-    if swept.source != "imported":
+    if swept.source not in ("imported", "published"):
         jobs.panel(chosen.scaling)
         gallery_page.publish(chosen.scaling)
     if swept.line is None:

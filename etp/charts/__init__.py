@@ -9,7 +9,7 @@ from etp.charts.lines import per_gamma_lines, runtime_lines, size_lines
 from etp.charts.progress import progress_grid
 from etp.charts.ratio import machines, ratio
 from etp.charts.samples import samples_over_time
-from etp.charts.scaling import roofline, scaling, slope_text, slopes
+from etp.charts.scaling import roofline, roofs_text, scaling, slope_text, slopes
 from etp.charts.tradeoff import tradeoff
 
 __all__ = [
@@ -31,6 +31,7 @@ __all__ = [
     "progress_grid",
     "ratio",
     "roofline",
+    "roofs_text",
     "runtime_lines",
     "samples_over_time",
     "scaling",

@@ -160,9 +160,15 @@ BYTES_LABELS = (
 
 RATIO_LABELS = "format(datum.value, '~r') + '×'"
 
-_POWERS = [power_text(1.0, 1) if e == 0 else f"10{superscript(e)}" for e in range(-20, 21)]
-POWER_LABELS = f"{json.dumps(_POWERS, ensure_ascii=False)}[round(log(datum.value) / LN10) + 20]"
-"""Vega expression: a tick as a power of ten, one as "1"."""
+_POWERS = [f"10{superscript(e)}" for e in range(-20, 21)]
+_EXPONENT = "floor(log(datum.value) / LN10 + 1e-9)"
+_MANTISSA = f"datum.value / pow(10, {_EXPONENT})"
+POWER_LABELS = (
+    f"abs(datum.value - 1) < 1e-9 ? '{power_text(1.0, 1)}' : "
+    f"(abs({_MANTISSA} - 1) < 1e-6 ? '' : format({_MANTISSA}, '.2~r') + ' × ') + "
+    f"{json.dumps(_POWERS, ensure_ascii=False)}[{_EXPONENT} + 20]"
+)
+"""Vega expression: a tick as a power of ten, with its factor where that is not one."""
 
 
 def time_axis(domain: Sequence[float], title: str) -> alt.Y:

@@ -130,12 +130,42 @@ def _lines(
         [f"{p} {written(m)}" for p, m in zip(last["product"], last["median_s"], strict=True)],
         20,
     )
+    if len(sizes) == 1:
+        return _dots(df, mode, title, f"{finding}.", y_axis)
     layers = lines(df, mode, x_axis, title, HEIGHT, str, y_axis)
     if highlight_x in sizes:
         stripe = alt.Chart(pd.DataFrame({"x": [highlight_x]}))
         stripe = stripe.mark_rule(strokeWidth=12, color=theme.tokens(mode).band)
         layers.insert(0, stripe.encode(x=x_axis))
     return base.finished(layers, mode, f"{finding}.", HEIGHT)
+
+
+def _dots(
+    df: pd.DataFrame,
+    mode: Mode,
+    title: str,
+    finding: str,
+    axis: Callable[[list[float], str], alt.Y],
+) -> alt.LayerChart:
+    """One size makes no line: a product per row, fastest first, with its quartiles."""
+    df = df.sort_values("median_s")
+    rows = list(df["product"])
+    quartiles = df.dropna(subset=["q25_s", "q75_s"])
+    values = [*df["median_s"], *quartiles["q25_s"], *quartiles["q75_s"]]
+    along = axis(base.log_domain(values, 0.08, 0.08), title)
+    x = alt.X("median_s:Q", title=title, axis=along["axis"], scale=along["scale"])
+    y, hue, seen = base.row_axis(rows, theme.tokens(mode)), base.colour(rows, mode), base.opacity()
+    layers: list[Any] = []
+    if not quartiles.empty:
+        rules = alt.Chart(quartiles).mark_rule(strokeWidth=2)
+        low = base.with_field(x, "q25_s")
+        layers.append(rules.encode(x=low, x2=alt.X2("q75_s:Q"), y=y, color=hue, opacity=seen))
+    points = alt.Chart(df).mark_point(filled=True, size=70)
+    tooltip = [alt.Tooltip("product:N"), alt.Tooltip("time:N", title=title)]
+    layers.append(
+        points.encode(x=x, y=y, color=hue, shape=base.shape(rows), opacity=seen, tooltip=tooltip)
+    )
+    return base.finished(layers, mode, finding, max(base.row_height(len(rows), 20, 60), 150))
 
 
 def lines(

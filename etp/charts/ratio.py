@@ -12,13 +12,10 @@ from etp.charts import base, labels, theme
 from etp.charts.theme import Mode
 
 HEIGHT = 372
-_STEPS = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100, 200, 500, 1000)
-_FINE = (0.25, 0.5, 0.6, 0.8, 1, 1.25, 1.5, 2, 2.5, 3, 4, 5)
 
 
 def _ticks(domain: list[float]) -> list[float]:
-    steps = _STEPS if domain[1] / domain[0] > 6 else _FINE
-    return [v for v in steps if domain[0] <= v <= domain[1]]
+    return base.log_ticks(domain, most=8)
 
 
 def ratio(

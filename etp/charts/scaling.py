@@ -138,7 +138,14 @@ def slopes(
         beside = "" if pd.isna(theory) else f" (operation count {theory:g})"
         parts.append(f"{product} {fitted:.1f}{beside}")
     finding = f"Fitted exponent in {symbol}: {list_text(parts, 20)}."
-    return base.finished(layers, mode, finding, max(base.row_height(len(rows), 40, 60), 200))
+    return base.finished(layers, mode, finding, max(base.row_height(len(rows), 23, 62), 200))
+
+
+def roofs_text(roofs: Mapping[str, float]) -> str:
+    """Return the roofs in words: ``matrix product 199 GFLOP/s (flat), copy 35 GB/s (slope)``."""
+    flat = rate_text(roofs["matmul_flops_per_s"], "FLOP/s")
+    slope = rate_text(roofs["copy_bytes_per_s"], "B/s")
+    return f"matrix product {flat} (flat), copy {slope} (slope)"
 
 
 def roofline(
@@ -186,20 +193,8 @@ def roofline(
     roof = pd.DataFrame(
         {"intensity": [xs[0], ridge, xs[1]], "flops_per_s": [copy * xs[0], peak, peak]}
     )
-    start = max(xs[0], ys[0] / copy)
-    middle = base.at(0.5, [start, ridge])
-    written = pd.DataFrame(
-        {
-            "intensity": [base.at(0.985, xs), middle],
-            "flops_per_s": [peak, copy * middle],
-            "text": [
-                f"matrix product, measured: {rate_text(peak, 'FLOP/s')}",
-                f"copy, measured: {rate_text(copy, 'B/s')}",
-            ],
-        }
-    )
-    note: dict[str, Any] = {"fontSize": 11.5, "color": t.mute}
     high, wide = HEIGHT_ROOF * 0.84, width - 70
+    top = high * (1 - base.position(peak, ys))
     ends = df.groupby("product", as_index=False).tail(1).copy()
     spots = labels.place(
         [
@@ -214,7 +209,8 @@ def roofline(
                 (wide * base.position(i, xs), high * (1 - base.position(f, ys)))
                 for i, f in zip(df["intensity"], df["flops_per_s"], strict=True)
             )
-        ],
+        ]
+        + [(0, top - 3, wide, top + 3)],
     )
     ends["dx"], ends["dy"] = [s.dx for s in spots], [s.dy for s in spots]
     ends["align"] = [s.align for s in spots]
@@ -233,10 +229,6 @@ def roofline(
             ],
         ),
     ]
-    for row, align, dx, dy in ((written[:1], "right", 0, -9), (written[1:], "left", 10, 10)):
-        style: dict[str, Any] = {"align": align, "baseline": "middle", "dx": dx, "dy": dy}
-        text = alt.Chart(row).mark_text(**style, **note)
-        layers.append(text.encode(x=x, y=y, text=alt.Text("text:N")))
     for align in ("left", "center", "right"):
         some = ends[ends["align"] == align]
         if some.empty:
@@ -244,7 +236,7 @@ def roofline(
         named = alt.Chart(some).encode(
             x=x, y=y, text=alt.Text("product:N"), color=hue, opacity=seen
         )
-        style = {
+        style: dict[str, Any] = {
             "align": align,
             "baseline": "middle",
             "dx": {"expr": "datum.dx"},
@@ -260,4 +252,5 @@ def roofline(
         for p, s in ends.sort_values("share", ascending=False)[["product", "share"]].to_numpy()
     ]
     finding = f"Share of the measured roof at the largest size: {list_text(parts, 20)}."
+    finding += f" Roofs: {roofs_text(roofs)}."
     return base.finished(layers, mode, finding, HEIGHT_ROOF)

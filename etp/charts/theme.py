@@ -86,6 +86,9 @@ X = "M-0.9,-0.55L-0.55,-0.9L0,-0.35L0.55,-0.9L0.9,-0.55L0.35,0L0.9,0.55L0.55,0.9
 HEXAGON = "M0,-1L0.87,-0.5L0.87,0.5L0,1L-0.87,0.5L-0.87,-0.5Z"
 
 SOLID, LONG, SHORT, MIXED, COMPILED = (1, 0), (6, 3), (2, 2), (8, 3, 2, 3), (1, 4)
+ELSEWHERE = (3, 5)
+ON = " · "
+"""Between a product and the device that it ran on, where a chart shows two."""
 
 
 @dataclass(frozen=True)
@@ -138,8 +141,12 @@ def tokens(mode: Mode) -> Tokens:
 def style(product: str) -> Style:
     """Return the style of ``product``; a name unknown here always gets the same grey one.
 
-    A compiled product has the colour and shape of its plain form and dashes of its own.
+    A compiled product has the colour and shape of its plain form and dashes of its own, as has one
+    that is shown beside others of another device ("cg-sparse · A100").
     """
+    name, on, _ = product.partition(ON)
+    if on:
+        return replace(style(name), dash=ELSEWHERE)
     known = STYLES.get(plain_name(product))
     if known is not None:
         return replace(known, dash=COMPILED) if asked(product) else known
@@ -151,7 +158,9 @@ def style(product: str) -> Style:
 def order(products: Iterable[str]) -> list[str]:
     """Return the distinct products in the order of the palette, unknown ones last by name."""
     known = {name: place for place, name in enumerate(STYLES)}
-    return sorted(set(products), key=lambda p: (known.get(plain_name(p), len(known)), p))
+    return sorted(
+        set(products), key=lambda p: (known.get(plain_name(p.partition(ON)[0]), len(known)), p)
+    )
 
 
 def config(mode: Mode) -> dict[str, Any]:

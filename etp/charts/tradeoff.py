@@ -14,7 +14,6 @@ from etp.charts.theme import Mode
 
 HEIGHT = 372
 _LEFT, _USED = 66, 0.84
-_GAMMA_TICKS = (1, 2, 5, 10, 20, 30, 50, 100, 200, 500, 1000, 2000, 5000, 10000)
 
 
 def tradeoff(
@@ -57,7 +56,7 @@ def tradeoff(
         f"{time_text(m)} [{time_text(a)} – {time_text(b)}]"
         for m, a, b in zip(df["median_s"], df["q25_s"], df["q75_s"], strict=True)
     ]
-    gamma_ticks = [v for v in _GAMMA_TICKS if xs[0] <= v <= xs[1]]
+    gamma_ticks = base.log_ticks(xs)
     x = alt.X("gamma:Q").title("expressivity γ (independent bilinear maps) → more")
     x = x.scale(base.log_scale(xs)).axis(values=gamma_ticks, grid=True, format="~r")
     y = base.time_axis(ys, "time per call (↓ faster)")

@@ -109,3 +109,22 @@ def lmax_shown(swept: Swept, line: Line) -> None:
         format_func=lambda lmax: f"lmax {lmax}" if lmax == min(swept.others) else str(lmax),
         **bound("at", "default", shown=now, at="_line"),
     )  # fmt: skip
+
+
+NOWHERE = "nothing"
+
+
+def elsewhere(swept: Swept) -> Line | None:
+    """Choose another device whose times stand in the same chart."""
+    names = [NOWHERE, *swept.elsewhere]
+    if len(names) == 1:
+        return None
+    wanted = settings().elsewhere
+    chosen = str(
+        st.selectbox(
+            "Beside it", names, width=260, help="Times of another device in the same chart: shown, "
+            "and never ranked against these",
+            **bound("elsewhere", "index", names, shown=wanted if wanted in names else NOWHERE),
+        )
+    )  # fmt: skip
+    return swept.elsewhere.get(chosen)

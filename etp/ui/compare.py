@@ -22,7 +22,7 @@ from etp.ui.frame import mode, on_phone
 from etp.ui.plain import plain
 from etp.ui.session import bound, choose, settings
 
-HERO_PX, RATIO_PX, PHONE_PX = 700, 560, 350
+HERO_PX, RATIO_PX, PHONE_PX = 580, 500, 350
 
 
 def welcome(view: View) -> None:

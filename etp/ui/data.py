@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from etp.analysis.comparison import Comparison, comparisons
 from etp.analysis.growth import Line, lines
 from etp.analysis.machines import runs
 from etp.problem import Problem
+from etp.results.published import BADGE, key_of, published_of, published_rows
 from etp.results.reference import reference_rows
 from etp.results.rows import Row
 from etp.ui.jobs import store
@@ -99,16 +100,18 @@ class Swept:
     """A line of comparisons along one axis.
 
     Attributes:
-        source: ``"run"``, ``"imported"`` or ``"reference"``.
+        source: ``"run"``, ``"imported"``, ``"published"`` or ``"reference"``.
         line: None where nothing was measured along this axis yet.
         others: Lines that differ from it in lmax alone, itself included, by lmax.
         rows: All rows behind it.
+        elsewhere: Lines of other devices that can stand beside it, by name.
     """
 
     source: str
     line: Line | None
     others: dict[int, Line]
     rows: list[Row]
+    elsewhere: dict[str, Line] = field(default_factory=dict)
 
 
 def swept(settings: Settings) -> Swept:
@@ -116,6 +119,7 @@ def swept(settings: Settings) -> Swept:
     key = settings.scaling
     choosing = replace(_choosing(settings), axis=settings.axis, products=())
     for source, rows in (
+        ("published", published_of(key) if key else []),
         ("run", job_rows(key) if key else []),
         ("imported", imported_rows(key) if key else []),
         ("reference", reference_rows()),
@@ -132,7 +136,25 @@ def _swept(source: str, found: list[Comparison], rows: list[Row], settings: Sett
     if not long:
         return Swept(source, None, {}, rows)
     best = max(long, key=lambda line: _fit_for(line, settings))
-    return Swept(source, best, _by_lmax(best, long), rows)
+    return Swept(source, best, _by_lmax(best, long), rows, _elsewhere(best, long, settings))
+
+
+def _elsewhere(shown: Line, found: list[Line], settings: Settings) -> dict[str, Line]:
+    """The line of each other device that is most like the one shown; published ones too."""
+    published = lines(compared(published_rows()), shown.axis)
+    several = [line for line in [*found, *published] if len(line.sizes) > 1]
+    best: dict[str, Line] = {}
+    for line in sorted(several, key=lambda line: _fit_for(line, settings)):
+        if line.last.problem.setting == shown.last.problem.setting:
+            best[_place(line)] = line
+    best.pop(_place(shown), None)
+    return dict(reversed(best.items()))
+
+
+def _place(line: Line) -> str:
+    """Device of a line; published figures say so."""
+    row = next(iter(line.last.timed[0].rows.values()))
+    return key_of(row) if BADGE in row.badges else line.device()
 
 
 def _fit_for(line: Line, settings: Settings) -> tuple[object, ...]:

@@ -16,16 +16,17 @@ from etp.analysis.growth import (
 )
 from etp.analysis.growth.lines import size_text
 from etp.analysis.growth.words import SYMBOLS
-from etp.analysis.text import count_text, list_text, rate_text
-from etp.charts.theme import Mode
+from etp.analysis.text import bytes_text, count_text, list_text, rate_text, time_text
+from etp.charts.theme import ON, Mode
 from etp.ui import axis, show, tables
 from etp.ui.data import Swept
 from etp.ui.frame import mode, on_phone
 from etp.ui.kept import kept
+from etp.ui.plain import plain
 from etp.ui.session import settings
 
-SHOWN_CROSSINGS = 8
-WIDE_PX, PHONE_PX = 760, 340
+SHOWN_CROSSINGS = 4
+WIDE_PX, PHONE_PX = 620, 340
 
 
 def provenance(line: Line, source: str) -> None:
@@ -68,7 +69,10 @@ def growth(swept: Swept, line: Line) -> None:
                 st.caption("line: quartiles · label: fitted exponent, where one power fits")
             if len(swept.others) > 1:
                 axis.lmax_shown(swept, line)
-        show.chart(time_chart, line, mode(), settings().pick, key="scaling")
+            other = axis.elsewhere(swept)
+        show.chart(time_chart, line, mode(), settings().pick, other, key="scaling")
+        if other is not None:
+            st.caption(elsewhere_text(line, other))
     with right:
         base = "lmax + 1" if line.axis == "lmax" else line.axis
         show.head(
@@ -107,13 +111,58 @@ def slopes_of(line: Line) -> pd.DataFrame:
     )
 
 
-def time_chart(line: Line, colours: Mode, pick: str | None = None) -> alt.LayerChart:
-    """Log-log lines of the time, each with its fitted exponent."""
+def time_chart(
+    line: Line, colours: Mode, pick: str | None = None, other: Line | None = None
+) -> alt.LayerChart:
+    """Log-log lines of the time, each with its fitted exponent.
+
+    Args:
+        line: What is shown.
+        colours: Light or dark.
+        pick: A product to keep bright while the others fade.
+        other: Of another device: its times are drawn too, of the products that both have.
+    """
     slopes = slopes_of(line)
     clear = slopes[slopes["clear"]] if not slopes.empty else slopes
     known = {} if clear.empty else dict(zip(clear["product"], clear["fitted"], strict=True))
     table = tables.timed_frame(line.found, line.axis)
+    if other is not None:
+        both = set(line.products) & set(other.products)
+        there = tables.timed_frame(other.found, other.axis)
+        there = there[there["product"].isin(both)]
+        named = there["product"] + ON + short_device(other)
+        table = pd.concat([table[table["product"].isin(both)], there.assign(product=named)])
+        pick = None
     return charts.scaling(table, colours, line.axis, known, pick)
+
+
+def short_device(line: Line) -> str:
+    """Device of a line as the end of a label."""
+    return line.device().removeprefix("NVIDIA ")
+
+
+def elsewhere_text(line: Line, other: Line) -> str:
+    """What two devices in one chart have not in common."""
+    ours, theirs = line.last.problem, other.last.problem
+    unlike = [
+        f"{name} {count_text(left)} and {count_text(right)}"
+        for name, left, right in (
+            ("batch", ours.batch, theirs.batch),
+            ("channels", ours.channels, theirs.channels),
+        )
+        if left != right and name != line.axis
+    ]
+    if ours.outputs != theirs.outputs:
+        unlike.append(f"outputs of {ours.outputs} and {theirs.outputs} parities")
+    found = other.last.environment()
+    source = str(found.get("source", ""))
+    parts = [
+        f"Dotted: {other.device()}",
+        *([f"{source}, {found.get('timed')}, the authors' own code"] if source else []),
+        *([f"not the same work: {'; '.join(unlike)}"] if unlike else []),
+        "times of two devices are shown, not ranked",
+    ]
+    return plain(" · ".join(parts)) + "."
 
 
 def roofs(swept: Swept, line: Line) -> None:
@@ -123,8 +172,8 @@ def roofs(swept: Swept, line: Line) -> None:
     with left:
         show.head(
             "Roofline of this device",
-            "roofs measured in the same job; operations and bytes are counted, not read from "
-            f"counters; larger point: larger {line.axis}",
+            f"{roofs_words(measured)}; operations and bytes are counted, not read from counters; "
+            f"larger point: larger {line.axis}",
         )
         if line.last.problem.direction != "forward":
             st.caption("Operations are counted for the forward call only.")
@@ -141,6 +190,13 @@ def roofs(swept: Swept, line: Line) -> None:
         show.chart(*drawn, key="roofline")
     with right:
         _limits(line, measured)
+
+
+def roofs_words(measured: dict[str, float] | None) -> str:
+    """The roofs, where they were measured."""
+    if measured is None:
+        return "roofs measured in the same job"
+    return f"measured in the same job: {charts.roofs_text(measured)}"
 
 
 @kept(50)
@@ -215,18 +271,39 @@ def costs(line: Line) -> None:
     """Memory and what is paid once, against the size."""
     table = tables.timed_frame(line.found, line.axis)
     there = [cost for cost in COSTS if table[cost[0]].notna().any()]
-    if not there:
-        return
-    for column, (field, title, caption) in zip(
-        st.columns(len(there), gap="medium"), there, strict=True
-    ):
-        with column:
-            show.head(title, caption)
-            drawn = (_cost_chart, line, field, title.lower(), mode(), settings().pick)
-            show.chart(*drawn, key=f"cost_{field}")
+    changing = [cost for cost in there if not constant(table, cost[0])]
+    with st.grid(max(len(changing), 1), min_column_width=290, gap="medium"):
+        for field, title, caption in changing:
+            with st.container():
+                show.head(title, caption)
+                drawn = (_cost_chart, line, field, title.lower(), mode(), settings().pick)
+                show.chart(*drawn, key=f"cost_{field}")
+    for field, title, _ in there:
+        if constant(table, field):
+            st.caption(f"{title}, the same at every {line.axis}: {_constants(table, field)}.")
     missing = [cost[1].lower() for cost in COSTS if cost not in there]
     if missing:
         st.caption(f"Not measured in these results: {list_text(missing)}.")
+
+
+def constant(table: pd.DataFrame, field: str) -> bool:
+    """Whether a column says the same of each product at every size, as what is paid once does."""
+    known = table[table[field].notna() & (table[field] > 0)]
+    return bool((known.groupby("product")[field].agg(lambda v: v.max() / v.min()) < 1.01).all())
+
+
+def _constants(table: pd.DataFrame, field: str) -> str:
+    """Products by their one value."""
+    known = table[table[field].notna() & (table[field] > 0)]
+    written = bytes_text if field.endswith("_bytes") else time_text
+    by_value = known.groupby("product")[field].median().map(written)
+    return (
+        "; ".join(
+            f"{value} for {list_text(sorted(group.index), 20)}"
+            for value, group in by_value.groupby(by_value)
+        )
+        or "nothing"
+    )
 
 
 def _cost_chart(

@@ -48,6 +48,7 @@ class Settings(Options):
         checks: Run of equivariance checks that is shown.
         counts: Run of expressivity counts that is shown.
         scaling: Run of the scaling page that is shown.
+        elsewhere: Device whose times stand beside those.
         tetris: Training on the pieces of Tetris that is shown.
         layers: Layers of a training.
         width: Copies of each irrep in its nodes.
@@ -88,6 +89,7 @@ class Settings(Options):
     checks: str | None = None
     counts: str | None = None
     scaling: str | None = None
+    elsewhere: str | None = None
     tetris: str | None = None
     layers: int = 3
     width: int = 8
@@ -382,6 +384,7 @@ _READERS: dict[str, Callable[[str, str], Any]] = {
     "checks": _one_name,
     "counts": _one_name,
     "scaling": _text,
+    "elsewhere": _text,
     "tetris": _one_name,
     "layer": _choice(*presets.LAYERS, CUSTOM),
     "layer_kind": _choice(*LAYER_KINDS),

@@ -71,6 +71,12 @@ BADGES = {
     "does not apply": Badge("gray", "It cannot do this problem; the reason is given."),
     "unavailable": Badge("gray", "It cannot run here; the reason is given."),
     "failed": Badge("red", "It broke while it was checked; the error is given."),
+    "published": Badge(
+        "blue",
+        "A figure of the paper (arXiv 2506.13523), of its authors' own code and machine: shown, "
+        "and never ranked against rows measured here.",
+    ),
+    "set-up timed": Badge("red", "The time holds more than the product; the reason is given."),
     "no quartiles": Badge("orange", "The file gives one number per case, without spread."),
     "missing": Badge("orange", "The file holds no time for this case."),
 }
@@ -119,6 +125,12 @@ def provenance_rows(
     with st.container(horizontal=True, gap="xsmall", vertical_alignment="center"):
         if source == "reference":
             st.badge("reference results", icon=":material/inventory_2:")
+        if source == "published":
+            st.badge(
+                "published results",
+                icon=":material/menu_book:",
+                help=BADGES["published"].meaning,
+            )
         for name, meaning in flags:
             st.badge(name, color="orange", help=meaning)
         found = rows[-1]["environment"] if rows else {}

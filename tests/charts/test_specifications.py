@@ -7,6 +7,7 @@ every chart of every page, drawn by the pages themselves.
 from __future__ import annotations
 
 import io
+import re
 from pathlib import Path
 from typing import Any
 
@@ -141,3 +142,40 @@ def test_what_is_kept_is_bounded_and_told_apart_by_value_or_object():
     assert len(pair.__dict__["kept"]) == 2
     pair(rows)
     assert len(calls) == 5, "the longest unused went first"
+
+
+def test_two_devices_stand_in_one_chart_and_are_told_apart(drawn):
+    opened("scaling", elsewhere="published: NVIDIA RTX A5500")
+    (spec,) = [spec for draw, _, spec in drawn if draw.__name__ == "time_chart"]
+    valid(spec)
+    names = {name for table in tables(spec).values() for name in table.get("product", [])}
+    assert {"cg-dense", "cg-dense · RTX A5500"} <= names
+    assert "so2" not in names, "what only one of them has is left out"
+
+
+def test_a_single_size_is_no_line():
+    table = pd.DataFrame({
+        "product": ["a", "b"], "x": [2, 2], "median_s": [1e-3, 2e-3], "q25_s": [1e-3, 1.5e-3],
+        "q75_s": [1e-3, 2e-3],
+    })  # fmt: skip
+    spec = specification(charts.runtime_lines(table, "light"))
+    valid(spec)
+    marks = {layer["mark"]["type"] for layer in spec["layer"]}
+    assert marks == {"rule", "point"}
+    longer = pd.concat([table, table.assign(x=3)])
+    marks = {layer["mark"]["type"] for layer in specification(charts.runtime_lines(longer, "light"))
+             ["layer"]}  # fmt: skip
+    assert "line" in marks
+
+
+@pytest.mark.parametrize("low", [3e-8, 1e-7, 0.02])
+def test_neighbouring_ticks_never_read_the_same(low):
+    import vl_convert
+
+    table = pd.DataFrame({
+        "product": ["a"] * 3, "degree": [0, 1, 2], "error": [low, 1.7 * low, 3 * low],
+    })  # fmt: skip
+    picture = vl_convert.vegalite_to_svg(charts.per_degree(table, "light").to_dict())
+    written = re.findall(r">([^<>]*10[⁰¹²³⁴⁵⁶⁷⁸⁹⁻]+)</text>", picture)
+    assert len(written) >= 2
+    assert len(set(written)) == len(written)
