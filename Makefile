@@ -1,5 +1,7 @@
 PYTHON ?= python3
 PORT ?= 8501
+# Files of tests are shared out between processes, each test on one thread.
+PYTEST_ARGS ?= -n auto --maxprocesses 4 --dist loadfile
 VENV := .venv
 BIN := $(VENV)/bin
 

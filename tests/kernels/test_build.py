@@ -88,11 +88,9 @@ DAMAGE = {
 }
 
 
-@pytest.mark.parametrize("damage", DAMAGE)
-def test_a_damaged_library_is_built_anew(damage, copy):
+def test_a_damaged_library_is_built_anew(copy):
     path = library_in(copy)
-    whole = path.read_bytes()
-    path.write_bytes(DAMAGE[damage](whole))
+    path.write_bytes(DAMAGE["one bit"](path.read_bytes()))
     assert use(copy, copy / "answer.pt").stdout == "compiled\n"
     key = path.stem.rpartition("-")[0]
     with pytest.MonkeyPatch.context() as patch:
@@ -100,7 +98,7 @@ def test_a_damaged_library_is_built_anew(damage, copy):
         assert cache.find(key) is not None
 
 
-@pytest.mark.parametrize("damage", ["cut in half", "empty", "garbage"])
+@pytest.mark.parametrize("damage", DAMAGE)
 def test_a_damaged_library_without_a_compiler_is_not_loaded(damage, copy, tmp_path):
     path = library_in(copy)
     path.write_bytes(DAMAGE[damage](path.read_bytes()))
@@ -134,9 +132,9 @@ def test_without_compiler_and_cache_one_warning_says_so(built, tmp_path):
 
 
 def test_processes_that_build_at_once_all_compute(built, tmp_path):
-    with ThreadPoolExecutor(3) as pool:
-        running = [pool.submit(use, tmp_path, built / "answer.pt") for _ in range(3)]
-    assert [future.result().stdout for future in running] == ["compiled\n"] * 3
+    with ThreadPoolExecutor(2) as pool:
+        running = [pool.submit(use, tmp_path, built / "answer.pt") for _ in range(2)]
+    assert [future.result().stdout for future in running] == ["compiled\n"] * 2
     # Nothing half done is left.
     assert {path.suffix for path in tmp_path.iterdir()} == {".so", ".seconds"}
 
