@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from etp.analysis.operation import Operation, same_operation
+from etp.measure.clock import block_s
 from etp.measure.flags import Flag, ratio_moved, run_flags
 from etp.measure.state import state_flags
 from etp.measure.verdict import Board, Floor, Verdict, front
@@ -239,7 +240,7 @@ def _judge(comparison: Comparison) -> Judgement:
         floor=_bounded(board.floor),
         rounds=len(times),
         looks=len(looks),
-        round_s=float(times.sum(axis=1).mean()) * _BLOCK_CALLS,
+        round_s=sum(block_s(float(call_s)) for call_s in np.median(times, axis=0)),
         flags=run_flags(times, board.floor) + _state_flags(members),
         moved={
             name: flag
@@ -261,10 +262,6 @@ def _bounded(floor: Floor | None) -> tuple[float, float] | None:
     if floor is None or not (isfinite(floor.low) and isfinite(floor.high)):
         return None
     return exp(floor.low), exp(floor.high)
-
-
-_BLOCK_CALLS = 14
-"""Calls in a block, roughly: what a round costs over the sum of its calls."""
 
 
 def _has_all(members: Sequence[Row], product: str, looks: Sequence[int]) -> bool:

@@ -36,8 +36,8 @@ def sweep(cases: Sequence[Case], out: Path | None, *, processes: int, paired: bo
         ValueError: If a case cannot fit, or the file holds something else or cannot be written.
     """
     for case in cases:
-        check_fits(case.problem)
         check_device(case.problem.device)
+        check_fits(case.problem)
     done = set() if out is None else _done(out)
     for number, case in enumerate(cases, 1):
         where = f"{number} of {len(cases)}: {_where(case.problem)}"

@@ -156,6 +156,18 @@ def time_block(call: Call, group: int = 1, clock: Clock = time.perf_counter) -> 
     )
 
 
+def block_s(call_s: float) -> float:
+    """Seconds of one block of calls that take ``call_s``, the one thrown away included.
+
+    Examples:
+        >>> block_s(0.1)
+        0.4
+    """
+    short = max(MIN_CALLS, ceil(MIN_BLOCK_S / call_s))
+    long = max(MIN_LONG_CALLS, ceil(LONG_BLOCK_S / call_s))
+    return (1 + min(short, long)) * call_s
+
+
 def _long_enough(spent: float, samples: int) -> bool:
     if spent >= LONG_BLOCK_S:
         return samples >= MIN_LONG_CALLS

@@ -178,6 +178,16 @@ class Store(Jobs):
         )
         return [_row(found) for found in self.read(lambda db: db.execute(query, given).fetchall())]
 
+    def latest(self, measure: str, most: int) -> list[Row]:
+        """The last good rows of a measure, without long sample lists."""
+        query = (
+            f"{_SELECT} LEFT JOIN sample ON 0 WHERE row.measure = ? AND row.status = 'ok'"
+            f" AND {_SHOWN} ORDER BY row.seq DESC LIMIT ?"
+        )
+        return [
+            _row(r) for r in self.read(lambda db: db.execute(query, [measure, most]).fetchall())
+        ]
+
     def samples(self, row_id: str) -> dict[str, list[float]] | None:
         """Sample lists of one runtime: ``samples_s``, ``block_calls``, ``order``, ``start_s``."""
         query = "SELECT body FROM sample WHERE id = ?"

@@ -18,7 +18,20 @@ from etp.problem import Problem
 HOUR_S = 3600.0
 
 
-class LimitError(ValueError):
+class TooLargeError(ValueError):
+    """Something that cannot be run for its size: says so, and what fits.
+
+    Args:
+        message: What is too large, for what, and the mend.
+        batch: A batch that fits, None where no other batch helps.
+    """
+
+    def __init__(self, message: str, batch: int | None = None) -> None:
+        super().__init__(message)
+        self.batch = batch
+
+
+class LimitError(TooLargeError):
     """Something that this server does not allow: names the limit, the value and what fits."""
 
 
@@ -58,13 +71,19 @@ class Limits:
         for case in cases:
             problem = Problem.from_dict(case["problem"])
             _at_most("lmax", problem.lmax, self.lmax, "choose a smaller lmax")
-            _at_most("batch", problem.batch, self.batch, "choose a smaller batch")
+            if self.batch is not None and problem.batch > self.batch:
+                raise LimitError(
+                    f"batch must be at most {self.batch} here, got {problem.batch}: choose a "
+                    "smaller batch",
+                    self.batch,
+                )
             size = problem.size().bytes
             if self.bytes is not None and size > self.bytes:
                 fits = max(1, problem.batch * self.bytes // size)
                 raise LimitError(
                     f"bytes must be at most {self.bytes} here, got {size} at batch "
-                    f"{problem.batch}: batch {fits} fits"
+                    f"{problem.batch}: batch {fits} fits",
+                    fits,
                 )
 
     def check_upload(self, name: str, size: int) -> None:

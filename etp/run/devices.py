@@ -8,20 +8,40 @@ import subprocess
 import sys
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from etp import processor
 
 _ASK_TORCH = """
 import json, torch
 count = torch.cuda.device_count() if torch.cuda.is_available() else 0
-print(json.dumps({f"cuda:{i}": torch.cuda.get_device_name(i) for i in range(count)}))
+found = [torch.cuda.get_device_properties(i) for i in range(count)]
+print(json.dumps({f"cuda:{i}": [p.name, p.total_memory] for i, p in enumerate(found)}))
 """
 
 
 @cache
 def devices() -> dict[str, str]:
     """Names of the devices by torch's own names, ``{"cpu": ..., "cuda:0": ...}``."""
-    return {"cpu": processor.name()} | (_cuda() if _has_gpu_driver() else {})
+    return {"cpu": processor.name()} | {device: name for device, (name, _) in _cuda().items()}
+
+
+def free_bytes(device: str) -> int | None:
+    """Memory of a device that a case could take now; None where nobody says.
+
+    Where this process does not use torch, all of a GPU's memory: asking for what is free takes
+    some.
+    """
+    from etp.run.environment import available_bytes
+
+    if device == "cpu":
+        return available_bytes()
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_available():
+        unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return int(torch.cuda.mem_get_info(device)[0]) + int(unused)
+    found = _cuda().get(device if ":" in device else f"{device}:0")
+    return None if found is None else found[1]
 
 
 def check_device(device: str) -> None:
@@ -50,12 +70,16 @@ def _has_gpu_driver() -> bool:
     return shutil.which("nvidia-smi") is not None or any(path.exists() for path in drivers)
 
 
-def _cuda() -> dict[str, str]:
+@cache
+def _cuda() -> dict[str, tuple[str, int]]:
+    """Name and bytes of each GPU."""
+    if not _has_gpu_driver():
+        return {}
     # A process of its own: asking here would import torch and hold a CUDA context for ever.
     command = [sys.executable, "-c", _ASK_TORCH]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
-        found: dict[str, str] = json.loads(done.stdout.splitlines()[-1])
+        found: dict[str, list[Any]] = json.loads(done.stdout.splitlines()[-1])
     except (OSError, subprocess.SubprocessError, ValueError, IndexError):
         return {}
-    return found
+    return {device: (name, size) for device, (name, size) in found.items()}

@@ -98,7 +98,28 @@ def available_bytes() -> int | None:
     except OSError:
         return _memory_bytes()
     kilobytes = {line.split(":")[0]: line.split()[1] for line in lines if line.endswith("kB")}
-    return int(kilobytes["MemAvailable"]) * 1024 if "MemAvailable" in kilobytes else None
+    if "MemAvailable" not in kilobytes:
+        return None
+    free, allowed = int(kilobytes["MemAvailable"]) * 1024, _allowed_bytes(CGROUP)
+    return free if allowed is None else min(free, allowed)
+
+
+CGROUP = Path("/sys/fs/cgroup")
+
+
+def _allowed_bytes(group: Path) -> int | None:
+    """What a container may still take; None where it is not limited, or the system has another way.
+
+    Pages of files that nobody uses would be given back.
+    """
+    try:
+        most = int((group / "memory.max").read_text())
+        used = int((group / "memory.current").read_text())
+        lines = (group / "memory.stat").read_text().splitlines()
+    except (OSError, ValueError):
+        return None
+    kept = dict(line.split() for line in lines)
+    return max(0, most - used + int(kept.get("inactive_file", 0)))
 
 
 def _revision() -> tuple[str | None, bool | None]:

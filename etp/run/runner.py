@@ -18,9 +18,11 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
+from etp.problem import Problem
 from etp.results.database import StoreError
 from etp.results.jobs import Job
 from etp.results.store import Store
+from etp.run.case.case import check_fits
 from etp.run.cluster import Cluster, check_address
 from etp.run.config import HOUR_S, Limits
 from etp.run.devices import devices as find_devices
@@ -139,11 +141,11 @@ class Runner:
             estimate_s: Seconds that it is expected to take.
 
         Raises:
-            LimitError: If this server does not allow so much.
-            ValueError: If there is no case, or one asks for a device that is not there.
+            ValueError: As :meth:`check`.
+            LimitError: If this visitor has asked for too much within an hour.
             StoreError: If the store cannot be used.
         """
-        self._check(cases)
+        self.check(cases)
         self.limits.check_rate(self.store.jobs_since(owner, time.time() - HOUR_S))
         job_id = uuid.uuid4().hex[:12]
         self.store.add_job(job_id, title, cases, owner=owner, estimate_s=estimate_s)
@@ -157,7 +159,7 @@ class Runner:
         Raises:
             ValueError: As :meth:`submit`, or if the job is unknown or still active.
         """
-        self._check(cases)
+        self.check(cases)
         self._ended(job_id)
         self.store.extend_job(job_id, cases)
         self._enqueue(job_id)
@@ -171,7 +173,7 @@ class Runner:
         job = self._ended(job_id)
         if not job.left:
             raise ValueError(f"job {job_id!r} must have cases left, all {job.total} have ended")
-        self._check([job.cases[index] for index in job.left])
+        self.check([job.cases[index] for index in job.left])
         self.store.resume_job(job_id)
         self._enqueue(job_id)
 
@@ -182,7 +184,14 @@ class Runner:
             raise ValueError(f"job {job_id!r} must have ended, it is {state}")
         return job
 
-    def _check(self, cases: Sequence[Mapping[str, Any]]) -> None:
+    def check(self, cases: Sequence[Mapping[str, Any]]) -> None:
+        """Refuse what could not be run.
+
+        Raises:
+            LimitError: If this server does not allow so much.
+            TooLargeError: If a case cannot fit into the memory of its device.
+            ValueError: If there is no case, or one asks for a device that is not there.
+        """
         if not cases:
             raise ValueError("cases must hold at least one case, got none")
         known = self.devices()
@@ -191,6 +200,9 @@ class Runner:
             if known and device not in known:
                 raise ValueError(f"device must be one of {', '.join(known)}, got {device!r}")
         self.limits.check(cases)
+        # The memory of other machines is known there only.
+        for case in cases if self._remote is None else ():
+            check_fits(Problem.from_dict(case["problem"]))
 
     def _enqueue(self, job_id: str) -> None:
         job = self.store.job(job_id)

@@ -9,11 +9,14 @@ import streamlit as st
 
 from etp.analysis.text import bytes_text, count_text, time_text
 from etp.irreps import SETTINGS, IrrepsError
+from etp.measure.statement import fewest_rounds
 from etp.options import Group, Option, declared
 from etp.problem import Options
 from etp.product import applicability
 from etp.run.catalog import Entry
+from etp.run.config import TooLargeError
 from etp.ui import jobs
+from etp.ui.plain import plain
 from etp.ui.plans import Plan
 from etp.ui.session import bound, choose, settings
 from etp.ui.settings import COMPILED, CUSTOM, MAX_LMAX, Settings
@@ -57,9 +60,9 @@ def bar(plan: Plan, lead: Callable[[], None] | None = None, sizes: Sizes | None 
             plan,
             chosen,
             lambda: _about(plan, chosen),
-            lambda error: f"{_field(error)} is not valid",
+            _refusal,
         )
-    _refusals(plan, chosen)
+    refusals(plan, chosen)
     return settings()
 
 
@@ -70,7 +73,7 @@ def _popover(label: str, icon: str, key: str) -> st.delta_generator.DeltaGenerat
 def _problem_label(chosen: Settings) -> str:
     if chosen.setting == CUSTOM:
         text = f"{chosen.irreps1} ⊗ {chosen.irreps2}"
-        return text if len(text) <= 32 else f"{text[:30]}…"
+        return plain(text if len(text) <= 32 else f"{text[:30]}…")
     low, high = chosen.lmax
     return (
         f"{chosen.setting}, lmax {low} – {high}" if low != high else f"{chosen.setting}, lmax {low}"
@@ -117,7 +120,7 @@ def _mend(field: str) -> None:
         error = found
     if getattr(error, "field", None) != field:
         return
-    st.caption(f":red[{_worded(error)}]")
+    st.caption(f":red[{plain(_worded(error))}]")
     suggestion = getattr(error, "suggestion", None)
     if suggestion:
         name = "keep" if field == "filter_out" else field
@@ -143,15 +146,16 @@ def _products(chosen: Settings) -> None:
     ]  # fmt: skip
     st.pills("Products", there, selection_mode="multi", **bound("products", "default"))
     if not entries:
-        st.caption(jobs.catalog().error or "Looking for all products …")
+        st.caption(plain(jobs.catalog().error or "Looking for all products …"))
     for name, entry in entries.items():
         if entry.unavailable is not None:
-            st.caption(f"{name}: not here, {entry.unavailable}")
+            st.caption(plain(f"{name}: not here, {entry.unavailable}"))
         elif refused[name] is not None:
-            st.caption(f"{name}: not for these irreps, {refused[name]}")
+            st.caption(plain(f"{name}: not for these irreps, {refused[name]}"))
     unknown = [n for n in chosen.products if entries and n not in entries]
     if unknown:
-        st.caption(f":red[There is no product {', '.join(unknown)}; it cannot be run.]")
+        said = plain(f"There is no product {', '.join(unknown)}; it cannot be run.")
+        st.caption(f":red[{said}]")
     baselines = list(dict.fromkeys([None, *chosen.names(), chosen.baseline]))
     st.selectbox(
         "Compare against",
@@ -308,32 +312,58 @@ def run_button(
         on_click=jobs.start,
         args=(plan, chosen),
     )
-    st.caption(about() if error is None else f":red[Cannot run: {refusal(error)}]")
+    st.caption(about() if error is None else f":red[Cannot run: {plain(refusal(error))}]")
 
 
 def not_started() -> None:
     """Say once why a run that was asked for was refused."""
     if "refused" in st.session_state:
-        st.error(f"Not started: {st.session_state.pop('refused')}", icon=":material/error:")
+        said = plain(st.session_state.pop("refused"))
+        st.error(f"Not started: {said}", icon=":material/error:")
 
 
 def _about(plan: Plan, chosen: Settings) -> str:
-    size, seconds = plan.size(chosen), time_text(plan.seconds(chosen), 2)
+    size = plan.size(chosen)
     memory = f", {bytes_text(size.bytes)} at most" if plan.timed else ""
     return (
         f"{count_text(size.paths)} paths, {count_text(size.outputs)} outputs{memory} · "
-        f"about {seconds}"
+        f"{takes(plan, chosen)}"
     )
 
 
-def _refusals(plan: Plan, chosen: Settings) -> None:
-    """Say at full width why nothing can run."""
+def takes(plan: Plan, chosen: Settings) -> str:
+    """How long a run takes, and what that affords."""
+    text = f"about {time_text(plan.seconds(chosen), 2)}"
+    rounds = plan.rounds(chosen)
+    if rounds is None:
+        return text
+    few = rounds < fewest_rounds(len(plan.cases(chosen)[0]["products"]))
+    return f"{text}, {rounds} rounds{', too few for a verdict' if few else ''}"
+
+
+def refusals(plan: Plan, chosen: Settings) -> None:
+    """Say at full width why nothing can run, with a button that mends it where one can."""
     error = _error(plan, chosen)
-    if error is not None:
-        st.error(_worded(error), icon=":material/error:")
-        _other_parity(chosen, error)
-    else:
+    if error is None:
         not_started()
+        return
+    st.error(plain(_worded(error)), icon=":material/error:")
+    _other_parity(chosen, error)
+    if isinstance(error, TooLargeError) and error.batch is not None:
+        batch = rounded_down(error.batch)
+        st.button(
+            f"Use {plan.batch} {count_text(batch)}, which fits",
+            key="mend_batch",
+            icon=":material/build:",
+            on_click=choose,
+            kwargs=plan.smaller(chosen, batch),
+        )
+
+
+def rounded_down(number: int) -> int:
+    """The first two digits of a number."""
+    unit = 10 ** max(len(str(number)) - 2, 0)
+    return number // unit * unit
 
 
 def _other_parity(chosen: Settings, error: ValueError) -> None:
@@ -348,6 +378,7 @@ def _error(plan: Plan, chosen: Settings) -> ValueError | None:
         if plan.timed:
             _check_there("devices", chosen.devices, jobs.runner().devices())
         _check_there("products", chosen.products, _names_there())
+        plan.checked(chosen)
     except ValueError as error:
         return error
     return None
@@ -364,6 +395,11 @@ def _check_there(field: str, wanted: Collection[str], there: Collection[str]) ->
 
 def _names_there() -> list[str]:
     return [entry.name for entry in jobs.catalog().entries(wait_s=0.05)]
+
+
+def _refusal(error: ValueError) -> str:
+    too_large = isinstance(error, TooLargeError)
+    return "it does not fit" if too_large else f"{_field(error)} is not valid"
 
 
 def _field(error: ValueError) -> str:

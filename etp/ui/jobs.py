@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cache
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 import streamlit as st
@@ -20,10 +20,12 @@ from etp.run.lane import answer
 from etp.run.runner import Runner, Status
 from etp.ui.frame import mode
 from etp.ui.plain import plain
-from etp.ui.plans import Plan
 from etp.ui.session import choose, settings
 from etp.ui.settings import Settings
 from etp.ui.visitors import ROLE, VISITOR, Visitor, access, label, role_of, unsigned
+
+if TYPE_CHECKING:
+    from etp.ui.plans import Plan
 
 POLL_S = 1.0
 LOOKING_ONLY = (
@@ -75,7 +77,7 @@ def start(plan: Plan, chosen: Settings) -> None:
         return
     try:
         job_id = runner().submit(
-            plan.title, plan.cases(chosen), owner=who.id, estimate_s=plan.seconds(chosen)
+            plan.title, plan.checked(chosen), owner=who.id, estimate_s=plan.seconds(chosen)
         )
     except (ValueError, StoreError) as error:
         st.session_state["refused"] = str(error)

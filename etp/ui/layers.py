@@ -7,7 +7,7 @@ import streamlit as st
 from etp import presets
 from etp.analysis.advice import Advice
 from etp.analysis.findings import Finding
-from etp.analysis.text import bytes_text, count_text, time_text
+from etp.analysis.text import bytes_text, count_text
 from etp.presets import LAYERS as PRESETS
 from etp.presets import Layer
 from etp.problem import Problem
@@ -35,7 +35,7 @@ def controls() -> Settings:
                         key="bar_numbers"):  # fmt: skip
             bar.controls_of("dtype", "direction", "threads")
         bar.run_button(LAYERS, chosen, lambda: _about(chosen))
-    bar.not_started()
+    bar.refusals(LAYERS, chosen)
     return settings()
 
 
@@ -92,7 +92,7 @@ def _about(chosen: Settings) -> str:
     size = layer_problem(chosen).size()
     return (
         f"{size.paths} paths, {count_text(size.outputs)} outputs an edge, "
-        f"{bytes_text(size.bytes)} · about {time_text(LAYERS.seconds(chosen), 2)}"
+        f"{bytes_text(size.bytes)} · {bar.takes(LAYERS, chosen)}"
     )
 
 

@@ -7,20 +7,21 @@ from typing import Any, NamedTuple, get_args
 
 from etp import presets
 from etp.experiments.settings import Tetris
+from etp.measure.statement import fewest_rounds
 from etp.options import flag
 from etp.presets import Layer
 from etp.problem import DType, Problem, Size
-from etp.run.case.case import check_fits
 from etp.run.case.grids import BROKEN
+from etp.ui import effort, jobs
 from etp.ui.settings import CUSTOM, Settings, degrees_text, sweep_command
 
 Cases = list[dict[str, Any]]
 ROUNDS = 30
 BUDGET_S = 2.5
+MOST_S = 60.0
+"""Seconds of rounds of a case: what a verdict needs, from the first to the second."""
 ELEMENTS = 100
 SPHERE_LMAX = 2
-COMPILE_S = 8.0
-"""What ``torch.compile`` takes for a product and its checks (a rough measurement)."""
 COUNTED = ("expressivity", "interactions")
 
 
@@ -31,15 +32,56 @@ class Plan(NamedTuple):
         title: Name of the run.
         field: Setting that holds the job of the run that is shown.
         cases: From settings to cases; raises ``ValueError`` naming the field and the mend.
-        seconds: Rough time of those cases.
+        seconds_of: Rough time of those cases; None where it follows from the cases.
         timed: Whether time is measured, so that batch, channels and device matter.
+        batch: Setting that holds the batch.
     """
 
     title: str
     field: str
     cases: Callable[[Settings], Cases]
-    seconds: Callable[[Settings], float]
+    seconds_of: Callable[[Settings], float] | None
     timed: bool
+    batch: str = "batch"
+
+    def checked(self, settings: Settings) -> Cases:
+        """Cases that can be run here.
+
+        Raises:
+            ValueError: As :attr:`cases`.
+            TooLargeError: If one does not fit into memory or takes longer than allowed.
+        """
+        cases = self.cases(settings)
+        jobs.runner().check(cases)
+        effort.check_time(cases)
+        return cases
+
+    def seconds(self, settings: Settings) -> float:
+        """Rough time of a run.
+
+        Raises:
+            ValueError: As :attr:`cases`.
+        """
+        if self.seconds_of is not None:
+            return self.seconds_of(settings)
+        return effort.seconds(self.cases(settings))
+
+    def rounds(self, settings: Settings) -> int | None:
+        """Fewest rounds that the time of a case affords; None where nothing is timed.
+
+        Raises:
+            ValueError: As :attr:`cases`.
+        """
+        if not self.timed:
+            return None
+        found = [effort.of_case(case) for case in self.cases(settings)]
+        return min((each.rounds for each in found if each is not None), default=None)
+
+    def smaller(self, settings: Settings, batch: int) -> dict[str, Any]:
+        """Changes of the settings after which no problem has more samples than ``batch``."""
+        if self is SCALING and settings.axis == "batch":
+            return {"batches": tuple(size for size in settings.batches if size <= batch)}
+        return {self.batch: batch}
 
     def size(self, settings: Settings) -> Size:
         """Size of the largest problem.
@@ -77,29 +119,30 @@ def _timed(settings: Settings, problems: Sequence[Problem]) -> Cases:
     # The limits of a device are measured once, last: first results come first.
     last = {problem.device: number for number, problem in enumerate(problems)}
     return [
-        {
-            "problem": problem.as_dict(),
-            "products": products,
-            "reference": settings.baseline,
-            "rounds": ROUNDS,
-            "budget_s": BUDGET_S,
-            "roofs": last[problem.device] == number,
-        }
+        _case(problem, products, settings.baseline) | {"roofs": last[problem.device] == number}
         for number, problem in enumerate(problems)
     ]
 
 
-def _compare_seconds(settings: Settings) -> float:
-    return _timed_seconds(settings, settings.problems())
+def _case(problem: Problem, products: Sequence[str], reference: str | None) -> dict[str, Any]:
+    """A case whose budget is what a first verdict needs, if that is not too much."""
+    efforts = effort.efforts(problem.device)
+    first = reference if reference is not None and reference in products else products[0]
+    most, limit = MOST_S, jobs.runner().limits.case_seconds
+    if limit is not None:
+        most = min(most, limit / 4)
+    needed = fewest_rounds(len(products)) * efforts.round_s(problem, products, first)
+    return {
+        "problem": problem.as_dict(),
+        "products": list(products),
+        "reference": reference,
+        "rounds": ROUNDS,
+        "budget_s": round(min(max(BUDGET_S, SPARE * needed), most), 1),
+    }
 
 
-def _timed_seconds(settings: Settings, problems: Sequence[Problem]) -> float:
-    count = len(settings.names())
-    compiling = COMPILE_S * (count - len(settings.products)) * len(problems)
-    return compiling + sum(
-        min(BUDGET_S, 0.15 * ROUNDS * count) + count * (0.15 + 0.002 * problem.lmax**3)
-        for problem in problems
-    )
+SPARE = 1.3
+"""Rounds may take that much longer than estimated and still be all."""
 
 
 def sizes(settings: Settings) -> tuple[int, ...]:
@@ -128,7 +171,7 @@ def scaling_problems(settings: Settings) -> list[Problem]:
     """Problems of the scaling page, smallest first.
 
     Raises:
-        ValueError: Naming the field that is wrong and the mend, also where one cannot fit.
+        ValueError: Naming the field that is wrong and the mend.
     """
     along = sizes(settings)
     if settings.axis == "lmax":
@@ -141,8 +184,6 @@ def scaling_problems(settings: Settings) -> list[Problem]:
             for size in along
             for device in settings.devices
         ]
-    for problem in problems:
-        check_fits(problem)
     return problems
 
 
@@ -165,20 +206,6 @@ def scaling_command(settings: Settings) -> str:
 
 def _scaling(settings: Settings) -> Cases:
     return _timed(settings, scaling_problems(settings))
-
-
-SECONDS_PER_BYTE = 2e-8
-"""Checks, warm-up and calls over the bytes of a problem, for each product (a rough measurement)."""
-
-
-def _scaling_seconds(settings: Settings) -> float:
-    problems = scaling_problems(settings)
-    moved = sum(problem.size().bytes for problem in problems)
-    return (
-        _timed_seconds(settings, problems)
-        + SECONDS_PER_BYTE * moved * len(settings.names())
-        + 3 * len(settings.devices)
-    )
 
 
 def _checks(settings: Settings) -> Cases:
@@ -278,44 +305,23 @@ def layer_problem(settings: Settings) -> Problem:
         if settings.layer == CUSTOM
         else presets.layer(settings.layer)
     )
-    problem = layer.problem(
+    return layer.problem(
         settings.layer_kind,  # type: ignore[arg-type]
         batch=settings.edges, dtype=settings.dtype, direction=settings.direction,
         threads=settings.threads, device=settings.devices[0],
     )  # fmt: skip
-    check_fits(problem)
-    return problem
 
 
 def _layers(settings: Settings) -> Cases:
-    return [
-        {
-            "problem": layer_problem(settings).as_dict(),
-            "products": list(presets.ADVISED),
-            "reference": presets.ADVISED[0],
-            "rounds": ROUNDS,
-            "budget_s": LAYER_BUDGET_S,
-        }
-    ]
+    there = effort.available(presets.ADVISED)
+    return [_case(layer_problem(settings), there, there[0])]
 
 
-LAYER_BUDGET_S = 12.0
-DIRECTION_COST = {"forward": 1, "backward": 3, "double-backward": 8}
-"""How much longer a call takes than a forward one (a rough measurement)."""
-
-
-def _layers_seconds(settings: Settings) -> float:
-    problem = layer_problem(settings)
-    calls = SECONDS_PER_BYTE * problem.size().bytes * DIRECTION_COST[problem.direction]
-    # The slowest products take a hundred times as long as the fastest.
-    return LAYER_BUDGET_S + len(presets.ADVISED) * (1 + 20 * calls)
-
-
-COMPARE = Plan("Compare", "job", _compare, _compare_seconds, timed=True)
-SCALING = Plan("Scaling", "scaling", _scaling, _scaling_seconds, timed=True)
+COMPARE = Plan("Compare", "job", _compare, None, timed=True)
+SCALING = Plan("Scaling", "scaling", _scaling, None, timed=True)
 CHECKS = Plan("Equivariance", "checks", _checks, _checks_seconds, timed=False)
 COUNTS = Plan("Expressivity", "counts", _counts, _counts_seconds, timed=False)
 TETRIS = Plan("Applications", "tetris", _tetris, _tetris_seconds, timed=False)
-LAYERS = Plan("Layers", "layer_run", _layers, _layers_seconds, timed=True)
+LAYERS = Plan("Layers", "layer_run", _layers, None, timed=True, batch="edges")
 PLANS = (COMPARE, SCALING, CHECKS, COUNTS, TETRIS, LAYERS)
 """Of every page that runs something."""

@@ -13,6 +13,7 @@ from typing import Any
 
 import streamlit as st
 
+from etp.ui.plain import plain
 from etp.ui.settings import Settings
 
 _KEY = "settings"
@@ -57,7 +58,7 @@ def follow_address(page: str) -> None:
             _read(query)
     write_address(page)
     for error in st.session_state.get(_ERRORS, []):
-        st.warning(error, icon=":material/link_off:")
+        st.warning(plain(error), icon=":material/link_off:")
 
 
 def write_address(page: str | None = None) -> None:

@@ -11,6 +11,7 @@ from etp.measure.clock import (
     MIN_BLOCK_S,
     MIN_CALLS,
     Call,
+    block_s,
     group_size,
     time_block,
     time_rounds,
@@ -152,3 +153,16 @@ def test_a_cancelled_round_is_not_half_kept():
         calls, [1] * 3, random.Random(0), machine.clock, lambda: machine.now > 0.05
     )
     assert all(len(r.blocks) == 3 for r in rounds)
+
+
+@pytest.mark.parametrize("call_s", [1e-4, 2e-3, 0.011, 0.04, 0.5])
+def test_a_block_takes_what_is_told(call_s):
+    machine = Machine()
+
+    def run() -> None:
+        machine.now += call_s
+
+    taken = time_block(Call(run), clock=machine.clock)
+    # Sums of roundoff may ask for one call more.
+    assert machine.now == pytest.approx(block_s(call_s), abs=1.1 * call_s)
+    assert len(taken.samples_s) >= 3

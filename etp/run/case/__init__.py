@@ -50,8 +50,8 @@ def run(
 def run_comparison(case: dict[str, Any], cancelled: Callable[[], bool]) -> Iterator[Row | Event]:
     """Check every product of a case, then time the right ones."""
     plan = Case.from_dict(case)
-    check_fits(plan.problem)
     check_device(plan.problem.device)
+    check_fits(plan.problem)
     use_numbers(plan.problem)
     if any(map(torch_compile.asked, plan.products)):
         torch_compile.forget()
@@ -89,8 +89,8 @@ def measure_one(problem: Problem, product: str, measure: str) -> Row:
 
     from etp import measure as measures
 
-    check_fits(problem)
     check_device(problem.device)
+    check_fits(problem)
     use_numbers(problem)
     from etp.measure.timed import as_timed
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any
 
 from etp.irreps import Term, parse_terms, to_text
 from etp.kernels import torch_compile
 from etp.problem import ITEMSIZE, Problem
+from etp.run.config import TooLargeError
 
 DEFAULT_ROUNDS = 30
 DEFAULT_BUDGET_S = 4.0
@@ -71,6 +72,7 @@ class Case:
         return asdict(self) | lists
 
 
+@lru_cache(1000)
 def needed_bytes(problem: Problem) -> int:
     """Upper estimate of the memory a case takes while it runs."""
     size = problem.size()
@@ -84,21 +86,27 @@ def needed_bytes(problem: Problem) -> int:
 
 
 def check_fits(problem: Problem) -> None:
-    """Refuse a case that cannot fit into memory.
+    """Refuse a case that cannot fit into the memory of its device.
 
     Raises:
-        ValueError: With the estimate and the mend.
+        TooLargeError: With the estimate and the mend.
     """
-    from etp.run.environment import available_bytes
+    from etp.run.devices import free_bytes
 
-    need, have = needed_bytes(problem), available_bytes()
-    if problem.device == "cpu" and have is not None and need > 0.8 * have:
-        fitting = max(1, int(problem.batch * 0.8 * have / need))
-        raise ValueError(
-            f"batch {problem.batch} needs about {need / 1e9:.1f} GB and {have / 1e9:.1f} GB are "
-            f"free on {problem.device}: use a batch of at most {fitting}, fewer channels or a "
-            "smaller lmax"
-        )
+    need, have = needed_bytes(problem), free_bytes(problem.device)
+    if have is None or need <= SHARE * have:
+        return
+    fits = int(problem.batch * SHARE * have / need)
+    mend = f"use a batch of at most {fits}, fewer channels" if fits else "use fewer channels"
+    raise TooLargeError(
+        f"batch {problem.batch} needs about {need / 1e9:.1f} GB and {have / 1e9:.1f} GB are free "
+        f"on {problem.device}: {mend} or a smaller lmax",
+        fits or None,
+    )
+
+
+SHARE = 0.8
+"""Of the free memory, what a case may take."""
 
 
 def use_numbers(problem: Problem) -> None:

@@ -189,8 +189,14 @@ def _insane(tp: TensorProduct, x1: Tensor, x2: Tensor, weights: Tensor | None) -
     return None
 
 
-def _planned(plan: Case, products: int, round_s: float) -> int:
-    """Rounds that the budget allows; enough for a verdict if it is overdrawn only a little."""
+def planned(plan: Case, products: int, round_s: float) -> int:
+    """Rounds that the budget allows; enough for a verdict if it is overdrawn only a little.
+
+    Args:
+        plan: The case.
+        products: How many are timed.
+        round_s: Seconds of a round.
+    """
     from etp.measure.statement import fewest_rounds
 
     fitting, fewest = int(plan.budget_s / round_s), fewest_rounds(products)
@@ -227,7 +233,7 @@ class _Run:
             now = time.perf_counter() - self._origin
             if number == 0:
                 # The pilot round sets the plan and is thrown away.
-                self.planned = _planned(self._plan, len(self._calls) - 1, now)
+                self.planned = planned(self._plan, len(self._calls) - 1, now)
                 continue
             self.taken.append(taken)
             if now - told > PROGRESS_EVERY_S:

@@ -1,0 +1,64 @@
+"""A question that cannot be run is refused on the page, with a button that mends it."""
+
+from __future__ import annotations
+
+import pytest
+
+from etp.run import environment
+from etp.run.config import LimitError
+from etp.run.runner import Runner
+from etp.ui import effort, jobs
+from etp.ui.bar import rounded_down
+from etp.ui.plans import COMPARE
+from etp.ui.settings import Settings
+from tests.ui.test_pages import _fresh_server, open_page, text_of
+
+pytestmark = pytest.mark.filterwarnings("ignore")
+__all__ = ["_fresh_server"]
+"""A fixture, for pytest."""
+
+
+@pytest.mark.parametrize(
+    ("page", "query"),
+    [
+        ("compare", {"lmax": "10", "batch": "1000000", "channels": "512"}),
+        ("scaling", {"axis": "batch", "batches": "10,100,10000000", "channels": "64"}),
+        ("layers", {"edges": "10000000"}),
+    ],
+)
+def test_the_mend_is_a_button_and_then_it_can_be_run(monkeypatch, page, query):
+    monkeypatch.setattr(environment, "available_bytes", lambda: 4 * 10**9)
+    shown = open_page(page, **query)
+    assert shown.button(key="run").disabled
+    assert "GB are free on cpu: use a batch of at most" in text_of(shown)
+    assert "Cannot run: it does not fit" in text_of(shown) or page == "layers"
+    assert shown.button(key="mend_batch").label.endswith("which fits")
+    shown.button(key="mend_batch").click().run()
+    assert not shown.exception
+    assert not shown.button(key="run").disabled
+    assert "GB are free" not in text_of(shown)
+
+
+def test_a_button_names_two_digits_that_fit():
+    assert [rounded_down(n) for n in (7, 45, 2049, 123_456)] == [7, 45, 2000, 120_000]
+
+
+def test_a_case_that_would_be_stopped_is_refused_before(monkeypatch):
+    monkeypatch.setenv("ETP_LIMITS_CASE_SECONDS", "20")
+    monkeypatch.setattr(Runner, "warm", lambda self: None)
+    small = Settings(lmax=(2, 2))
+    assert COMPARE.checked(small)
+    large = small.with_(batch=5_000_000, channels=4, direction="backward")
+    with pytest.raises(LimitError, match="case_seconds must be at most 20 here") as error:
+        effort.check_time(COMPARE.cases(large))
+    assert error.value.batch is not None
+    effort.check_time(COMPARE.cases(large.with_(batch=error.value.batch)))
+    jobs.close()
+
+
+def test_what_the_time_affords_is_said_before_the_run(monkeypatch):
+    monkeypatch.setattr(environment, "available_bytes", lambda: 10**12)
+    assert "30 rounds" in text_of(open_page("compare", lmax="1:2", batch="100"))
+    slow = open_page("compare", lmax="6", batch="20000", channels="8", direction="backward",
+                     products="e3nn,complete,cg-dense")  # fmt: skip
+    assert "too few for a verdict" in text_of(slow)
