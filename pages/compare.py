@@ -16,6 +16,7 @@ with page("Compare"):
     compare.welcome(view)
     asked.note([one.problem for one in view.found], view.source, chosen)
     show.verdict(finding(view.chosen))
+    compare.trust(view)
     show.provenance(view.chosen, view.source)
     compare.hero(view)
     compare.multiples(view)

@@ -152,8 +152,24 @@ class Comparison:
             verdicts={p: v for p, v in judged.verdicts.items() if p in names},
             pairs={pair: v for pair, v in judged.pairs.items() if names.issuperset(pair)},
             moved={p: flag for p, flag in judged.moved.items() if p in names},
+            fronts=self._fronts(names),
         )
         return made
+
+    def _fronts(self, shown: Collection[str]) -> dict[str, str | None]:
+        """Places on the front of the products shown: one that is not shown beats nobody."""
+        judged = self.judgement
+        slots = list(judged.fronts)
+        numbers = {name: slot for slot, name in enumerate(slots)}
+        verdicts = [
+            replace(verdict, a=numbers[a], b=numbers[b]) for (a, b), verdict in judged.pairs.items()
+        ]
+        values = [
+            self.entry(name).result("expressivity").get("rank") if name in shown else None
+            for name in slots
+        ]
+        places = zip(slots, front(verdicts, values), strict=True)
+        return {name: place for name, place in places if name in shown}
 
     def environment(self) -> dict[str, Any]:
         """Manifest of the timed rows."""

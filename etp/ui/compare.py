@@ -31,7 +31,8 @@ def welcome(view: View) -> None:
         st.caption(
             "Equivariant tensor products side by side: what each computes and what it costs. The "
             "fast ones mostly compute less, as [The Price of Freedom]"
-            "(https://arxiv.org/abs/2506.13523) (Xie et al., ICML 2025) showed."
+            "(https://arxiv.org/abs/2506.13523) (Xie et al., ICML 2025) showed. MIMO: both inputs "
+            "hold one copy of every degree up to lmax, and every output degree is kept."
         )
 
 
@@ -41,11 +42,13 @@ def hero(view: View) -> None:
     left, right = st.columns([11, 9], gap="medium")
     with left:
         with st.container(horizontal=True, horizontal_alignment="distribute"):
-            with st.container(gap=None, width="content"):
-                st.markdown("##### What a millisecond buys")
-                st.caption(f"hollow: not the same operation as {found.baseline} · line: quartiles")
+            st.markdown("##### What a millisecond buys", width="content")
             if len(view.degrees) > 1:
                 _degree_choice(view)
+        st.caption(
+            f"hollow: not the same operation as {found.baseline} · line: quartiles · steps: the "
+            "front, beaten in both by none · click a point to follow it"
+        )
         if not tables.timed(found).empty:
             show.chart(*_tradeoff(found, mode()), key="tradeoff", selects=True)
     with right:
@@ -92,11 +95,13 @@ def multiples(view: View) -> None:
     every = tables.timed_frame(view.found)
     if every.empty:
         return
+    shown = tables.of_devices(view.found, view.elsewhere) if view.elsewhere else every
     pick, lmax = settings().pick, view.chosen.problem.lmax
     left, middle, right = st.columns(3, gap="medium")
     with left:
-        show.head("Runtime", "median and quartiles; grey: the lmax shown above")
-        show.chart(charts.runtime_lines, every, mode(), "lmax", lmax, pick, key="runtime")
+        devices = "; dotted: on " + ", ".join(elsewhere_names(view)) if view.elsewhere else ""
+        show.head("Runtime", f"median and quartiles; grey: the lmax shown above{devices}")
+        show.chart(charts.runtime_lines, shown, mode(), "lmax", lmax, pick, key="runtime")
     with middle:
         show.head("Runtime per unit of expressivity", "time per call / γ")
         gammas = tables.with_gamma(every)
@@ -115,17 +120,42 @@ def multiples(view: View) -> None:
             show.chart(charts.equivariance_dots, errors, mode(), gate, dtype, pick, key="errors")
 
 
+def elsewhere_names(view: View) -> list[str]:
+    """Other devices of the same run."""
+    return list(dict.fromkeys(tables.device_of(one) for one in view.elsewhere))
+
+
 def pairs(view: View) -> None:
-    """Every verdict as a sentence, and a button for what is still open."""
+    """Every verdict as a sentence."""
     found = view.chosen
     judged = found.judgement
     if not judged.verdicts:
         return
-    open_pairs = [p for p, v in judged.verdicts.items() if v.word in ("open", "too few")]
     with st.expander("Every pair in words", icon=":material/balance:", expanded=False):
         for product in judged.verdicts:
             st.markdown(f"- {plain(pair_sentence(found, product))}")
-    job = settings().job
+
+
+def trust(view: View) -> None:
+    """Beside the verdict: what it rests on, and a button for what is still open."""
+    facts = tables.trust(view.chosen)
+    if not facts:
+        return
+    with st.container(horizontal=True, gap="xsmall", vertical_alignment="center", key="trust"):
+        for fact in facts:
+            st.badge(
+                fact.text,
+                color="orange" if fact.doubtful else "gray",
+                icon=":material/warning:" if fact.doubtful else None,
+                help=fact.meaning,
+            )
+        _more(view)
+
+
+def _more(view: View) -> None:
+    found, job = view.chosen, settings().job
+    judged = found.judgement
+    open_pairs = [p for p, v in judged.verdicts.items() if v.word in ("open", "too few")]
     if not open_pairs or view.source != "run" or job is None or judged.needed is None:
         return
     more = max(judged.needed - judged.rounds, 12)
@@ -240,7 +270,11 @@ def _columns(found: Comparison, lines: pd.DataFrame) -> dict[str, Any]:
         "gamma": number("γ", help="Independent bilinear maps (numerical rank), weights free"),
         "us_per_gamma": number("µs per γ", format="%.3g"),
         "error": "equiv. error, max",
-        "first": number("first call, ms", format="%.3g"),
+        "first": number(
+            "first call, ms",
+            format="%.3g",
+            help="The first call after it was built, with plans and page faults, without compilers",
+        ),
         # Where calls end when they return, it is the time in the first column.
         "wall": None
         if found.problem.device == "cpu"

@@ -30,12 +30,14 @@ class View:
         found: Comparisons of the setting and device shown, smallest lmax first.
         chosen: The one that the page is about.
         rows: All rows behind them.
+        elsewhere: Comparisons of other devices of the same run.
     """
 
     source: str
     found: list[Comparison]
     chosen: Comparison
     rows: list[Row]
+    elsewhere: list[Comparison] = field(default_factory=list)
 
     @property
     def degrees(self) -> list[int]:
@@ -45,7 +47,8 @@ class View:
     def of(self, products: Collection[str]) -> View:
         """The same, shown for some products beside the baseline."""
         some = {id(one): one.of(products) for one in self.found}
-        return View(self.source, list(some.values()), some[id(self.chosen)], self.rows)
+        elsewhere = [one.of(products) for one in self.elsewhere]
+        return View(self.source, list(some.values()), some[id(self.chosen)], self.rows, elsewhere)
 
 
 def view(settings: Settings) -> View:
@@ -73,13 +76,25 @@ def _view(source: str, found: list[Comparison], rows: list[Row], settings: Setti
     shown = same or [one for one in found if one.problem.setting == "MIMO"] or found
     devices = list(dict.fromkeys(one.problem.device for one in shown))
     device = next((d for d in settings.devices if d in devices), devices[0])
+    others = [one for one in shown if one.problem.device != device and one.timed]
     shown = [one for one in shown if one.problem.device == device]
     shown = _one_for_each_degree([one for one in shown if one.timed] or shown, settings)
     # Without a choice, the largest lmax up to 4: what models use.
     usual = [one for one in shown if one.problem.lmax <= 4] or shown
     chosen = next((one for one in shown if one.problem.lmax == settings.at), usual[-1])
-    view = View(source, shown, chosen, rows)
+    view = View(source, shown, chosen, rows, _alike(others, chosen))
     return view.of(settings.products) if source == "reference" else view
+
+
+def _alike(others: list[Comparison], chosen: Comparison) -> list[Comparison]:
+    """Those that differ from the one shown in device and lmax alone."""
+
+    def rest(one: Comparison) -> tuple[object, ...]:
+        problem = one.problem
+        return (problem.setting, problem.batch, problem.channels, problem.dtype, problem.direction,
+                problem.weights, problem.outputs)  # fmt: skip
+
+    return [one for one in others if rest(one) == rest(chosen)]
 
 
 def _one_for_each_degree(found: list[Comparison], settings: Settings) -> list[Comparison]:

@@ -160,9 +160,6 @@ def provenance_text(comparison: Comparison) -> str:
         problem.dtype,
         f"batch {problem.batch} × {problem.channels}",
         f"{problem.direction}, {problem.cache}",
-        f"{comparison.judgement.rounds} interleaved rounds"
-        if comparison.judgement.rounds
-        else None,
         str(found.get("date", ""))[:10] or None,
     ]
     return " · ".join(str(part) for part in parts if part)

@@ -5,8 +5,10 @@ from __future__ import annotations
 import pandas as pd
 
 from etp.analysis import equivariance, expressivity, growth, learning, tables
+from etp.analysis import trust as rests
 from etp.analysis.comparison import Comparison
 from etp.analysis.growth import Line
+from etp.charts.theme import ON
 from etp.problem import Problem
 from etp.ui.kept import kept
 
@@ -20,6 +22,7 @@ limits = kept(200)(growth.limits)
 roofs_of = kept(100)(growth.roofs_of)
 crossings = kept(50)(growth.crossings)
 pay_offs = kept(50)(growth.pay_offs)
+trust = kept(100)(rests.trust)
 growth_finding = kept(50)(growth.growth_finding)
 shown = kept(100)(tables.shown)
 elements = kept(50)(equivariance.Drift.elements)
@@ -72,6 +75,23 @@ def errors(found: Comparison) -> pd.DataFrame:
 def with_gamma(table: pd.DataFrame) -> pd.DataFrame:
     """Lines whose expressivity was measured."""
     return table[table["gamma"].notna() & (table["gamma"] > 0)]
+
+
+def device_of(found: Comparison) -> str:
+    """Name of a comparison's device at the end of a label."""
+    environment = found.environment()
+    name = str(environment.get("device_name") or found.problem.device)
+    return name.removeprefix("NVIDIA ")
+
+
+@kept(50)
+def of_devices(found: list[Comparison], elsewhere: list[Comparison]) -> pd.DataFrame:
+    """Timed products of a device, and those of others under names that say where."""
+    parts = [timed_frame(found)]
+    for one in elsewhere:
+        there = timed(one)
+        parts.append(there.assign(x=there["lmax"], product=there["product"] + ON + device_of(one)))
+    return pd.concat(parts, ignore_index=True)
 
 
 Paths = frozenset[tuple[str, str, str]]

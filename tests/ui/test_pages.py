@@ -140,7 +140,7 @@ def test_a_run_in_the_address_is_shown_with_its_table_and_verdict():
     assert not page.exception
     assert "reference results" not in str(page)
     assert list(page.dataframe[0].value["product"]) != []
-    assert "12 interleaved rounds" in text_of(page)
+    assert "12 rounds" in text_of(page)
     assert charts_of(page) >= 4
 
 

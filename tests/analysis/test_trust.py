@@ -1,0 +1,77 @@
+"""What a verdict rests on, and the front of the products that are shown."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from etp.analysis.comparison import Judgement, comparisons
+from etp.analysis.trust import trust
+from etp.results.reference import reference_rows
+
+FOUND = [one for one in comparisons(reference_rows(), "e3nn") if one.judgement.rounds]
+ONE = next(one for one in FOUND if (one.problem.setting, one.problem.lmax) == ("MIMO", 4))
+
+
+def with_(one, rows=None, **judged):
+    made = replace(one, runs=one.runs if rows is None else rows)
+    made.__dict__["judgement"] = replace(one.judgement, **judged)
+    return made
+
+
+def fact(found, word):
+    return next(fact for fact in trust(found) if word in fact.text)
+
+
+def test_rounds_twin_and_load_are_those_of_the_rows():
+    assert fact(ONE, "round").text == f"{ONE.judgement.rounds} rounds"
+    loads = [row.measured[when]["load"] for row in ONE.runs
+             for when in ("state_before", "state_after")]  # fmt: skip
+    assert fact(ONE, "load").text == f"load {max(loads):.1f} on 2 cores"
+
+
+@pytest.mark.parametrize(
+    ("floor", "text", "doubtful"),
+    [((0.98, 1.01), "twin within 2.0 %", False), ((0.9, 1.4), "twin within 40 %", True)],
+)
+def test_a_loud_twin_is_doubtful(floor, text, doubtful):
+    found = fact(with_(ONE, floor=floor), "twin")
+    assert (found.text, found.doubtful) == (text, doubtful)
+
+
+def test_a_load_above_the_cores_is_doubtful():
+    def busy(row, load):
+        state = {**row.measured["state_after"], "load": load}
+        return row.with_(result={**row.measured, "state_after": state})
+
+    assert not fact(with_(ONE, [busy(ONE.runs[0], 1.9)]), "load").doubtful
+    assert fact(with_(ONE, [busy(ONE.runs[0], 2.1)]), "load").doubtful
+
+
+def test_without_rounds_there_is_nothing_to_trust():
+    found = with_(ONE)
+    found.__dict__["judgement"] = Judgement()
+    assert trust(found) == []
+
+
+def test_the_front_is_one_of_the_products_shown():
+    shown = ONE.of(["cg-sparse", "gaunt-grid", "matrix"])
+    fronts = shown.judgement.fronts
+    assert set(fronts) == {"cg-sparse", "gaunt-grid", "matrix", "e3nn"}
+    # cg-sparse is beaten by cg-summed, which is not shown; e3nn by cg-sparse, which is.
+    assert ONE.judgement.fronts["cg-sparse"] == "dominated"
+    assert fronts["cg-sparse"] == "front"
+    assert fronts["e3nn"] == "dominated"
+    for name, place in fronts.items():
+        beaten = [
+            other for (a, b), v in shown.judgement.pairs.items() for other, word in
+            ((a, {"faster": "slower", "slower": "faster"}.get(v.word)), (b, v.word))
+            if name in (a, b) and other != name and word == "faster"
+            and rank(shown, other) >= rank(shown, name)
+        ]  # fmt: skip
+        assert (place == "dominated") == bool(beaten), (name, beaten)
+
+
+def rank(found, name):
+    return found.entry(name).result("expressivity")["rank"]
