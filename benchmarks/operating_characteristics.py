@@ -1,7 +1,8 @@
 """How often verdicts are wrong, and how often they find what is there.
 
 Simulates boards with known truth in several kinds of machine noise, replays recorded timings, and
-prints three tables: false alarms, power, and recorded copies of one call. Times nothing.
+prints three tables: false alarms, power, and recorded copies of one call. Every simulated board has
+a twin, as every run has. Times nothing.
 
     python benchmarks/operating_characteristics.py --boards 2000
 """
@@ -140,8 +141,9 @@ def false_alarms(boards: int, products: int) -> None:
     for shape in SHAPES:
         counts = np.zeros((2, len(LOOKS)))
         for seed in range(boards):
-            times = simulate(shape, np.random.default_rng(seed), LOOKS[-1], [1.0] * products)
-            board = Board(products)
+            ratios = [1.0] * (products + 1)
+            times = simulate(shape, np.random.default_rng(seed), LOOKS[-1], ratios)
+            board = Board(products, twin=(0, products))
             seen = [board.look(times[:n]) for n in LOOKS]
             wrong = [any(v.low > 0 or v.high < 0 for v in vs) for vs in seen]
             counts[0] += np.maximum.accumulate(wrong)
@@ -162,8 +164,8 @@ def power(boards: int) -> None:
             for ratio in ratios:
                 found = 0
                 for seed in range(boards):
-                    times = simulate(shape, np.random.default_rng(seed), n, [1.0, ratio])
-                    (v,) = Board(2).look(times)
+                    times = simulate(shape, np.random.default_rng(seed), n, [1.0, ratio, 1.0])
+                    (v,) = Board(2, twin=(0, 2)).look(times)
                     found += v.word == "slower"
                     if ratio == 1.02:
                         covered += v.low <= math.log(ratio) <= v.high
@@ -181,8 +183,8 @@ def asked(boards: int) -> None:
     for shape in SHAPES:
         settled, total = 0, 0
         for seed in range(boards):
-            times = simulate(shape, np.random.default_rng(seed), 240, [1.0, 1.015])
-            board = Board(2)
+            times = simulate(shape, np.random.default_rng(seed), 240, [1.0, 1.015, 1.0])
+            board = Board(2, twin=(0, 2))
             (v,) = board.look(times[:30])
             if v.needed is not None:
                 total += 1

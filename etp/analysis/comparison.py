@@ -26,10 +26,47 @@ from etp.results.rows import Row
 
 @dataclass
 class Entry:
-    """All that is known of one product on one problem: the last row of each measure."""
+    """All that is known of one product on one problem: the last row of each measure.
+
+    Attributes:
+        looks: Runtimes of the same rounds, first to last.
+    """
 
     product: str
     rows: dict[str, Row] = field(default_factory=dict)
+    looks: list[Row] = field(default_factory=list)
+
+    def add(self, row: Row) -> None:
+        """Take in a row; rounds that were added to earlier ones count together with them."""
+        known = self.rows.get(row.measure)
+        # What was cancelled says nothing about what was measured before.
+        if row.status == "cancelled" and known is not None:
+            return
+        self.rows[row.measure] = row
+        if row.measure == "runtime":
+            more = known is not None and row.group is not None and known.group == row.group
+            self.looks = [*self.looks, row] if more else [row]
+
+    @property
+    def blocks_s(self) -> list[float]:
+        """Block values of all its rounds: what verdicts, tables and charts rest on alike.
+
+        Empty for what something else measured.
+        """
+        return [block for row in self.looks for block in row.measured.get("blocks_s", ())]
+
+    @property
+    def typical_s(self) -> float:
+        """Time of a call: the median of its block values; without them, the median of all calls."""
+        return float(np.median(self.blocks_s or [self.result("runtime")["median_s"]]))
+
+    @property
+    def quartiles_s(self) -> tuple[float | None, float | None]:
+        """Quartiles of what :attr:`typical_s` is the median of; None where they are not known."""
+        blocks, result = self.blocks_s, self.result("runtime")
+        if not blocks:
+            return result.get("q25_s"), result.get("q75_s")
+        return float(np.quantile(blocks, 0.25)), float(np.quantile(blocks, 0.75))
 
     def result(self, measure: str) -> dict[str, Any]:
         """Result of a measure, empty where it was not measured or is not valid."""
@@ -211,11 +248,7 @@ def _compared(rows: Sequence[Row], baseline: str | None) -> Comparison | None:
     entries: dict[str, Entry] = {}
     for row in rows:
         if _role(row) == "product":
-            entry = entries.setdefault(row.product, Entry(row.product))
-            known = entry.rows.get(row.measure)
-            # What was cancelled says nothing about what was measured before.
-            if row.status != "cancelled" or known is None:
-                entry.rows[row.measure] = row
+            entries.setdefault(row.product, Entry(row.product)).add(row)
     timed = [entry for entry in entries.values() if entry.valid]
     reference = next((str(e.result("runtime").get("reference", "")) for e in timed), "")
     names = [entry.product for entry in timed] or list(entries)
@@ -270,7 +303,8 @@ def _state_flags(members: Sequence[Row]) -> tuple[Flag, ...]:
     """What the device said before and after the last look; older rows and imports say nothing."""
     states = [(r.measured.get("state_before"), r.measured.get("state_after")) for r in members]
     known = [(before, after) for before, after in states if before and after]
-    return state_flags(*known[-1]) if known else ()
+    cores = members[-1].environment.get("cores")
+    return state_flags(*known[-1], cores if isinstance(cores, int) else None) if known else ()
 
 
 def _bounded(floor: Floor | None) -> tuple[float, float] | None:

@@ -120,8 +120,10 @@ def drift_finding(found: Drift) -> Finding:
         result = real[worst]["result"]
         count = "Both" if len(products) == 2 else f"All {len(products)}"
         lead = f"{count} products are" if len(products) > 1 else f"{products[0]} is"
+        partial = _partial(real)
+        but = f", {list_text(partial)} under rotations only," if partial else ""
         heading = (
-            f"{lead} equivariant in every dtype tested: the worst {dtype} error is "
+            f"{lead} equivariant{but} in every dtype tested: the worst {dtype} error is "
             f"{power_text(result['max'])} ({worst[0]}), "
             f"{ratio_text(result['gate'] / result['max'])} below the gate."
         )
@@ -140,8 +142,13 @@ def _broken(found: Drift) -> str:
     )
 
 
+def _partial(real: dict[tuple[str, str], Row]) -> list[str]:
+    """Products that were held to rotations alone: under inversion they are wrong."""
+    return sorted({p for (p, _), row in real.items() if not any(row.measured["inverted"])})
+
+
 def _inversion(real: dict[tuple[str, str], Row]) -> str:
-    partial = sorted({p for (p, _), row in real.items() if not any(row.measured["inverted"])})
+    partial = _partial(real)
     text = "Every second group element includes inversion"
     if partial:
         return f"{text}, except for {list_text(partial)}: right for rotations only."

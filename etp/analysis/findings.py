@@ -6,7 +6,15 @@ from dataclasses import dataclass
 from math import exp
 
 from etp.analysis.comparison import Comparison, Entry
-from etp.analysis.text import power_text, range_text, ratio_text, speed_words
+from etp.analysis.text import (
+    at_least_text,
+    floor_text,
+    list_text,
+    power_text,
+    range_text,
+    ratio_text,
+)
+from etp.measure.statement import is_wide
 from etp.measure.verdict import Verdict
 from etp.problem import Problem
 
@@ -39,7 +47,7 @@ def finding(found: Comparison) -> Finding:
     if same:
         best = min(same, key=lambda p: faster[p].estimate)
         shown.append(best)
-        sentences.append(f"{best} does the same operation as {base} {_speed(faster[best])}.")
+        sentences.append(f"{best} does the same operation as {base} {claim_words(faster[best])}.")
     elif all(v.word in (*SETTLED, "changed") for v in judged.verdicts.values()):
         sentences.append(f"nothing that does the same operation is faster than {base}.")
     else:
@@ -48,9 +56,9 @@ def finding(found: Comparison) -> Finding:
         other.sort(key=lambda p: faster[p].estimate)
         best = other[0]
         shown.append(best)
-        sentences.append(f"{best} is {_speed(faster[best])}, {_price(found.entry(best))}.")
+        sentences.append(f"{best} is {claim_words(faster[best])}, {_price(found.entry(best))}.")
     heading = f"{where}, {' '.join(sentences)}"
-    meaning = _meaning(found, other)
+    meaning = _meaning(found, other[0] if other else None)
     return Finding(heading, meaning, _doubt(found, shown))
 
 
@@ -60,7 +68,7 @@ def pair_words(found: Comparison, product: str) -> str:
     if verdict is None:
         return "baseline" if product == found.baseline else "not in these rounds"
     if verdict.word in ("faster", "slower"):
-        return speed_words(exp(-verdict.estimate))
+        return claim_words(verdict)
     return _SHORT[verdict.word]
 
 
@@ -112,9 +120,10 @@ def _price(entry: Entry) -> str:
         return "but what it computes was not measured"
     if reached["count"] < reached["allowed"]:
         return f"but reaches {reached['count']} of {reached['allowed']} paths"
-    if not reached["keeps_paths"]:
+    if not reached["keeps_paths"] and reached["allowed"] > 1:
         return f"but adds up all {reached['allowed']} paths into one output for each irrep"
-    return f"and reaches all {reached['allowed']} paths"
+    every = f"all {reached['allowed']} paths" if reached["allowed"] > 1 else "the only path"
+    return f"and reaches {every}"
 
 
 def missing_words(problem: Problem, entry: Entry, subject: str = "it") -> str | None:
@@ -145,19 +154,18 @@ def missing_words(problem: Problem, entry: Entry, subject: str = "it") -> str | 
     return f"The {count} allowed by symmetry but have weight zero."
 
 
-def _meaning(found: Comparison, other: list[str]) -> str:
-    for product in other:
+def _meaning(found: Comparison, product: str | None) -> str:
+    """What the product that the heading named last gives up; else that all are right."""
+    if product is not None:
         entry = found.entry(product)
-        # The heading has named the first one.
-        subject = "it" if product == other[0] else product
-        if (words := missing_words(found.problem, entry, subject)) is not None:
+        if (words := missing_words(found.problem, entry, product)) is not None:
             return words
         gamma = entry.result("expressivity").get("rank")
         base = found.entry(found.baseline).result("expressivity").get("rank")
         if gamma is not None and base is not None and gamma < base:
             return (
-                f"Adding up paths leaves {gamma} independent bilinear maps (γ) of the {base} "
-                f"that {found.baseline} has."
+                f"Adding up paths leaves {product} {gamma} independent bilinear maps (γ) of the "
+                f"{base} that {found.baseline} has."
             )
     worst = max(
         (e for e in found.timed if e.result("equivariance")),
@@ -167,7 +175,16 @@ def _meaning(found: Comparison, other: list[str]) -> str:
     if worst is None:
         return ""
     error = power_text(float(worst.result("equivariance")["max"]))
-    return f"All of them are equivariant: the worst relative error is {error} ({worst.product})."
+    partial = [e.product for e in found.timed if rotations_only(e)]
+    lead = "All of them are" if len(found.timed) > 1 else f"{worst.product} is"
+    but = f", {list_text(partial)} under rotations only" if partial else ""
+    return f"{lead} equivariant{but}: the worst relative error is {error} ({worst.product})."
+
+
+def rotations_only(entry: Entry) -> bool:
+    """Whether a product was held to rotations alone: under inversion it is wrong."""
+    inverted = entry.result("equivariance").get("inverted")
+    return inverted is not None and not any(inverted)
 
 
 def _doubt(found: Comparison, shown: list[str]) -> str:
@@ -177,14 +194,18 @@ def _doubt(found: Comparison, shown: list[str]) -> str:
         word = "interval" if len(ranges) == 1 else "intervals"
         parts.append(f"95 % {word} {' and '.join(ranges)}")
     if found.judgement.floor is not None:
-        low, high = found.judgement.floor
-        parts.append(f"this run's noise floor is ±{100 * max(1 - low, high - 1):.2g} %")
+        parts.append(f"this run's noise floor is {floor_text(found.judgement.floor)}")
     parts += [flag.detail for flag in found.judgement.flags]
     return "; ".join(parts)
 
 
-def _speed(verdict: Verdict) -> str:
-    return f"{ratio_text(exp(-verdict.estimate))} faster"
+def claim_words(verdict: Verdict) -> str:
+    """A direction with what its interval supports: ``2.0× faster``, ``at least 1.8× faster``."""
+    sign = 1 if verdict.word == "slower" else -1
+    near = exp(verdict.low if sign > 0 else -verdict.high)
+    if is_wide(verdict):
+        return f"at least {at_least_text(near)} {verdict.word}"
+    return f"{ratio_text(exp(sign * verdict.estimate))} {verdict.word}"
 
 
 def _range(verdict: Verdict) -> str:

@@ -108,7 +108,10 @@ def _line(found: Comparison, entry: Entry) -> dict[str, Any]:
     judged, same = found.judgement, found.same(entry.product)
     verdict = judged.verdicts.get(entry.product)
     row = entry.runtime or next(iter(entry.rows.values()))
-    typical, rank = runtime.get("median_s"), gamma.get("rank")
+    # Block values, as in the verdicts: calls pooled would weigh a disturbed block by its few calls.
+    typical = entry.typical_s if runtime else None
+    low, high = entry.quartiles_s if runtime else (None, None)
+    rank = gamma.get("rank")
     return {
         "product": entry.product,
         "title": entry.title,
@@ -121,8 +124,8 @@ def _line(found: Comparison, entry: Entry) -> dict[str, Any]:
         "reason": row.reason,
         "badges": [*row.badges, *_late_badges(found, runtime)],
         "median_s": typical,
-        "q25_s": runtime.get("q25_s", typical),
-        "q75_s": runtime.get("q75_s", typical),
+        "q25_s": typical if low is None else low,
+        "q75_s": typical if high is None else high,
         "ratio": exp(-verdict.estimate) if verdict else None,
         "low": exp(-verdict.high) if verdict else None,
         "high": exp(-verdict.low) if verdict else None,

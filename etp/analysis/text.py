@@ -94,8 +94,28 @@ def speed_words(ratio: float) -> str:
 
 
 def range_text(low: float, high: float) -> str:
-    """Return an interval of ratios: ``2.4 – 2.7×``."""
-    return f"{ratio_text(low).removesuffix('×')} – {ratio_text(high)}"
+    """Return an interval of ratios: ``2.4 – 2.7×``, ``1.04 – 1.12×``."""
+    digits = 3 if low < 2 else 2
+    return f"{ratio_text(low, digits).removesuffix('×')} – {ratio_text(high, digits)}"
+
+
+def at_least_text(ratio: float) -> str:
+    """Return a ratio above one rounded down, so that it may be claimed: ``1.06×``, ``35×``."""
+    places = max(0, 1 - math.floor(math.log10(ratio)))
+    if ratio < 2:
+        # Of a small difference, what lies above one has a digit that is not zero.
+        places = max(2, -math.floor(math.log10(ratio - 1)) if ratio > 1 else 2)
+    step = 10.0**-places
+    return f"{math.floor(ratio / step * (1 + 1e-12)) * step:,.{places}f}×".replace(",", THIN)
+
+
+def floor_text(floor: tuple[float, float]) -> str:
+    """Return the noise floor of a run, an interval of a product against itself: ``±1.3 %``.
+
+    It is the larger side, as a share of time; beyond a factor of two it is a factor.
+    """
+    factor = max(floor[1], 1 / floor[0])
+    return ratio_text(factor) if factor >= 2 else f"±{100 * (factor - 1):.2g} %"
 
 
 def list_text(items: list[str], limit: int = 4) -> str:

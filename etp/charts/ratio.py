@@ -7,7 +7,7 @@ from typing import Any
 import altair as alt
 import pandas as pd
 
-from etp.analysis.text import list_text, range_text, ratio_text, speed_words
+from etp.analysis.text import floor_text, list_text, range_text, ratio_text, speed_words
 from etp.charts import base, labels, theme
 from etp.charts.theme import Mode
 
@@ -105,10 +105,7 @@ def ratio(
 
 def _floor(floor: tuple[float, float], x: alt.X, t: theme.Tokens) -> list[Any]:
     low, high = floor
-    width = max(high, 1 / low) - 1
-    row = pd.DataFrame(
-        {"low": [low], "high": [high], "text": [f"noise floor ±{max(width * 100, 0.1):.2g} %"]}
-    )
+    row = pd.DataFrame({"low": [low], "high": [high], "text": [f"noise floor {floor_text(floor)}"]})
     band = alt.Chart(row).mark_rect(color=t.band)
     band = band.encode(x=base.with_field(x, "low"), x2=alt.X2("high:Q"))
     note = alt.Chart(row).mark_text(align="left", baseline="bottom", dy=-3, fontSize=11.5)
@@ -123,7 +120,7 @@ def _floor(floor: tuple[float, float], x: alt.X, t: theme.Tokens) -> list[Any]:
 
 def _finding(df: pd.DataFrame, baseline: str, floor: tuple[float, float] | None) -> str:
     parts = [f"{p}: {w}" for p, w in zip(df["product"], df["words"], strict=True)]
-    noise = f" Noise floor {range_text(*floor)}." if floor else ""
+    noise = f" Noise floor {floor_text(floor)}." if floor else ""
     return f"Speed relative to {baseline}: {list_text(parts, 20)}.{noise}"
 
 

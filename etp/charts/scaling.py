@@ -248,7 +248,7 @@ def roofline(
         f / min(peak, i * copy) for f, i in zip(ends["flops_per_s"], ends["intensity"], strict=True)
     ]
     parts = [
-        f"{p} {s:.0%}"
+        f"{p} {s:.0%}" + (" (above the roof, so in doubt)" if s > 1 else "")
         for p, s in ends.sort_values("share", ascending=False)[["product", "share"]].to_numpy()
     ]
     finding = f"Share of the measured roof at the largest size: {list_text(parts, 20)}."

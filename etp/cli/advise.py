@@ -48,7 +48,7 @@ def _advise(options: argparse.Namespace) -> None:
     found, rows = compared(problem, names, options.budget)
     said = advice(found)
     if options.json:
-        timed = {entry.product: entry.result("runtime")["median_s"] for entry in found.timed}
+        timed = {entry.product: entry.typical_s for entry in found.timed}
         print(
             json.dumps(
                 {

@@ -12,6 +12,7 @@ from etp import presets
 from etp.analysis.comparison import Comparison, comparisons
 from etp.analysis.findings import pair_sentence
 from etp.analysis.machines import NOT_DECIDED, Run, differences, side_by_side
+from etp.analysis.text import floor_text
 from etp.cli.terminal import Progress, table
 from etp.problem import Problem
 from etp.results import formats
@@ -91,8 +92,8 @@ def _verdicts(taken: Sequence[Sequence[Row]]) -> Iterator[str]:
         label = f"process {number}: " if len(found) > 1 else ""
         floor = comparison.judgement.floor
         if floor is not None:
-            noise = 100 * max(1 - floor[0], floor[1] - 1)
-            yield f"{label}{comparison.judgement.rounds} rounds, noise floor ±{noise:.2g} %"
+            rounds = comparison.judgement.rounds
+            yield f"{label}{rounds} rounds, noise floor {floor_text(floor)}"
         for product in comparison.judgement.verdicts:
             yield f"{label}{pair_sentence(comparison, product)}"
     if len(found) > 1:

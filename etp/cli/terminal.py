@@ -39,7 +39,7 @@ def _line(found: Comparison, entry: Entry) -> str:
     rank = entry.result("expressivity").get("rank")
     error = entry.result("equivariance").get("max")
     return (
-        f"{entry.product:24s}{time_text(row.measured['median_s']):>10s}"
+        f"{entry.product:24s}{time_text(entry.typical_s):>10s}"
         f"{'1' if entry.product == found.baseline else ratio:>10s}"
         f"{'' if rank is None else count_text(rank):>8s}"
         f"{'' if error is None else power_text(error, 1):>10s}  {', '.join(row.badges)}"

@@ -96,12 +96,25 @@ def nvml_state(nvml: Any, handle: Any, load: float | None) -> State:
     )
 
 
-def state_flags(before: Mapping[str, Any], after: Mapping[str, Any]) -> tuple[Flag, ...]:
-    """What the states before and after the rounds of a GPU give away.
+def state_flags(
+    before: Mapping[str, Any], after: Mapping[str, Any], cores: int | None = None
+) -> tuple[Flag, ...]:
+    """What the states before and after the rounds give away: load, and the clock of a GPU.
 
     The clock of a CPU moves with every pause, so only its rounds can tell (see ``flags.drift``).
+
+    Args:
+        before: State before the rounds.
+        after: State after them.
+        cores: Of the machine, None where it is not known.
     """
     found = []
+    loads = [state["load"] for state in (before, after) if state.get("load") is not None]
+    if cores and loads and round(max(loads), 1) > cores:
+        noun = "core" if cores == 1 else "cores"
+        found.append(
+            Flag("loaded", f"{max(loads):.1f} processes wanted to run at once on {cores} {noun}")
+        )
     slowed = list(dict.fromkeys([*before["slowed_by"], *after["slowed_by"]]))
     if slowed:
         found.append(Flag("throttled", f"the driver says the clock is held down by {slowed[0]}"))

@@ -18,6 +18,10 @@ MARGIN = log(1.02)
 MIN_ROUNDS = 12
 OUT_OF_REACH = 8
 """A pair that needs more than this many times the rounds so far is not worth waiting for."""
+WIDE = 2 / 3
+"""An interval is wide whose near end has less than this share of the estimated log ratio,"""
+NEAR = 1.25
+"""or lies further than this factor from the estimate."""
 NEXT_LOOK = 1.25
 """The next look needs at least this many times the rounds of the last one."""
 
@@ -83,7 +87,7 @@ def ask(n: int, verdict: Verdict, look: int, *, guard: float = GUARD, pairs: int
         n: Rounds so far.
         verdict: The open pair.
         look: Number of the look that it comes from.
-        guard: Guard of that look.
+        guard: Guard of that look; what the twin widened it by shrinks with the interval.
         pairs: Pairs that shared the error.
 
     Returns:
@@ -95,7 +99,9 @@ def ask(n: int, verdict: Verdict, look: int, *, guard: float = GUARD, pairs: int
     if not isfinite(half):
         return 2 * n
     now, later = (z_value(error_of_look(j) / pairs) for j in (look, look + 1))
-    direction = (half / (distance - guard)) ** 2 if distance > guard else inf
+    direction = (half / (distance - GUARD)) ** 2 if distance > GUARD else inf
+    if guard > GUARD:
+        direction = max(direction, ((half + guard) / distance) ** 2 if distance else inf)
     same = (half / (MARGIN - distance)) ** 2 if distance < MARGIN else inf
     need = min(direction, same) * (later / now) ** 2 * n
     return None if need > OUT_OF_REACH * n else ceil(max(need, NEXT_LOOK * n))
@@ -187,17 +193,31 @@ def is_same(low: float, high: float) -> bool:
 
 
 def _difference(v: Verdict) -> str:
-    """Size of the difference: percent of time, or a factor from 2 on."""
+    """Size of the difference: percent of time, or a factor from 2 on.
+
+    Where the interval is wide, what it supports comes first.
+    """
     sign = 1 if v.word == "slower" else -1
     ends = sorted(sign * end for end in (v.low, v.high))
     if abs(v.estimate) >= log(2):
         x, low, high = (_two_digits(exp(size)) for size in (sign * v.estimate, *ends))
-        return f"{x}x ({low}x to {high}x)"
-    # Less time is a share of the slower one's, so that it stays below 100 %.
-    x, low, high = (
-        _two_digits(100 * abs(exp(sign * size) - 1)) for size in (sign * v.estimate, *ends)
-    )
-    return f"{x} % {'more' if sign > 0 else 'less'} time ({low} % to {high} %)"
+        x, low, high, unit = f"{x}x", f"{low}x", f"{high}x", ""
+    else:
+        # Less time is a share of the slower one's, so that it stays below 100 %.
+        x, low, high = (
+            f"{_two_digits(100 * abs(exp(sign * size) - 1))} %"
+            for size in (sign * v.estimate, *ends)
+        )
+        unit = f" {'more' if sign > 0 else 'less'} time"
+    if is_wide(v):
+        return f"at least {low}{unit} (estimate {x}, up to {high})"
+    return f"{x}{unit} ({low} to {high})"
+
+
+def is_wide(v: Verdict) -> bool:
+    """Whether the near end of an interval supports much less than the estimate says."""
+    near = v.low if v.word == "slower" else -v.high
+    return near < WIDE * abs(v.estimate) or near < abs(v.estimate) - log(NEAR)
 
 
 def _two_digits(value: float) -> str:

@@ -171,7 +171,7 @@ class Board:
         return found
 
     def _measure_floor(self, logs: NDArray[np.float64], error: float) -> None:
-        """Compare the twin with its reference, and widen the guard by what they differ."""
+        """Compare the twin with its reference; no direction is claimed within its interval."""
         self.guard = GUARD
         if self.twin is None:
             return
@@ -179,8 +179,8 @@ class Board:
         center = float(estimate(d))
         low, high = (float(end) for end in interval(d, error)) if error else (-inf, inf)
         self.floor = Floor(center, low, high, low > GUARD or high < -GUARD)
-        if low > 0 or high < 0:
-            self.guard = max(GUARD, abs(center))
+        if isfinite(low) and isfinite(high):
+            self.guard = max(GUARD, -low, high)
 
     def _intervals(
         self, differences: NDArray[np.float64], error: float

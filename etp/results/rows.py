@@ -11,6 +11,7 @@ import uuid
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from datetime import UTC, datetime
+from statistics import median
 from typing import Any
 
 from etp.problem import EmptyProblemError, Problem
@@ -179,6 +180,11 @@ class Row(Mapping[str, Any]):
     def measured(self) -> dict[str, Any]:
         """What came out; empty where nothing did."""
         return self.result or {}
+
+    @property
+    def typical_s(self) -> float:
+        """Time of a call of a runtime: median of its block values, or of all calls without them."""
+        return float(median(self.measured.get("blocks_s") or [self.measured["median_s"]]))
 
     @property
     def role(self) -> str:

@@ -236,7 +236,7 @@ def _outcome(row: Row) -> str:
     """What came out, in a cell."""
     if row.measure == "tetris":
         return f"{8 * row.measured['accuracy']:.3g} of 8"
-    return time_text(row.measured["median_s"])
+    return time_text(row.typical_s if row.measure == "runtime" else row.measured["median_s"])
 
 
 def _label(problem: dict[str, Any], several: Sequence[str]) -> str:

@@ -228,7 +228,7 @@ def _result_text(row: Row) -> str:
     if result is None:
         return ""
     if row.measure == "runtime":
-        return time_text(result["median_s"])
+        return time_text(row.typical_s)
     for key in ("max", "rank", "count", "peak_bytes", "macs"):
         if key in result:
             return f"{key} {result[key]:.3g}"

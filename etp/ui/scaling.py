@@ -243,7 +243,13 @@ def _limits(line: Line, measured: dict[str, float]) -> None:
         },
         alt=f"What limits each of {len(found)} products at {at}",
     )
-    st.caption("A low share means overhead or more traffic than the least, not a slow device.")
+    note = "A low share means overhead or more traffic than the least, not a slow device."
+    if any(limit.share > 1 for limit in found):
+        note += (
+            " A share above 100 % is in doubt: the data stay in the cache, which the roof of main "
+            "memory does not bound, or operations were counted that are not done."
+        )
+    st.caption(note)
     with st.expander("How each limit is told", icon=":material/help:"):
         for word, meaning in LIMIT_WORDS.items():
             st.markdown(f"**{word}**: {meaning}")

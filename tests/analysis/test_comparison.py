@@ -1,11 +1,17 @@
 from __future__ import annotations
 
+from math import exp
+
+import numpy as np
 import pytest
 
 from etp.analysis.comparison import comparisons
+from etp.analysis.equivariance import drift, drift_finding
 from etp.analysis.findings import finding, missing_words, pair_sentence, pair_words
 from etp.analysis.operation import Operation, same_operation
 from etp.analysis.tables import frame, shown, timed_frame
+from etp.analysis.text import at_least_text, floor_text
+from etp.measure.state import State
 from etp.problem import Problem
 from tests.make import MIMO, expressivity, interactions, row, run_of
 
@@ -59,6 +65,80 @@ def test_more_rounds_count_together_with_the_first():
     both = compared(first + more).judgement
     assert (both.rounds, both.looks) == (230, 2)
     assert both.verdicts["b"].high - both.verdicts["b"].low < 0.1
+
+
+def test_table_and_verdict_rest_on_the_same_block_values():
+    # A block of three disturbed calls among blocks of hundreds vanishes where calls are pooled.
+    rows = run_of({"a": 1e-3, "b": 1e-3}, rounds=30)
+    calm, disturbed = rows[0].measured, rows[1].measured
+    disturbed["blocks_s"] = [t if n % 5 else 300 * t for n, t in enumerate(disturbed["blocks_s"])]
+    disturbed["blocks_s"] = [200 * t for t in disturbed["blocks_s"][:18]] + disturbed["blocks_s"][
+        18:
+    ]
+    disturbed |= {"median_s": calm["median_s"] / 2, "q25_s": 1e-5, "q75_s": 1.0}
+    found = compared(rows)
+    lines = frame(found)
+    a, b = lines["median_s"].tolist()
+    assert b == np.median(disturbed["blocks_s"])
+    assert a / b < 0.01
+    assert lines["ratio"].tolist()[1] == pytest.approx(a / b, rel=0.05)
+    assert shown(lines, "a")["median"].tolist() == [
+        pytest.approx(1e3 * np.median(r.measured["blocks_s"])) for r in rows
+    ]
+
+
+def test_medians_are_those_of_all_rounds_that_the_verdict_saw():
+    first = run_of({"a": 2e-3, "b": 1e-3})
+    more = run_of({"a": 6e-3, "b": 3e-3}, rounds=60, look=1, seed=4)
+    entry = compared(first + more).entry("b")
+    assert len(entry.blocks_s) == 90
+    assert entry.typical_s == pytest.approx(3e-3, rel=0.1)
+    low, high = entry.quartiles_s
+    assert low is not None
+    assert high is not None
+    assert low < entry.typical_s < high
+
+
+def test_load_above_the_cores_is_said_beside_the_verdict():
+    rows = run_of({"a": 2e-3, "b": 1e-3}, twin="a")
+    state = State(load=7.5).as_dict()
+    for one in rows:
+        one.measured.update(state_before=state, state_after=state)
+        one.environment["cores"] = 2
+    assert "7.5 processes wanted to run at once on 2 cores" in finding(compared(rows)).doubt
+
+
+def test_a_wide_interval_leads_with_what_it_supports():
+    noise = run_of({"a": 4e-2, "b": 1e-3}, noise=0.8, rounds=40, seed=2)
+    found = compared(noise)
+    verdict = found.judgement.verdicts["b"]
+    assert verdict.word == "faster"
+    near = exp(-verdict.high)
+    assert near * 1.25 < exp(-verdict.estimate)
+    assert pair_words(found, "b") == f"at least {at_least_text(near)} faster"
+    assert f"at least {at_least_text(near)} faster" in finding(found).heading
+
+
+@pytest.mark.parametrize(
+    ("ratio", "text"),
+    [(1.8999, "1.89×"), (1.0649, "1.06×"), (1.0058, "1.005×"), (3.49, "3.4×"), (35.9, "35×"),
+     (271.9, "271×"), (2.0, "2.0×")],
+)  # fmt: skip
+def test_what_is_claimed_at_least_is_rounded_down(ratio, text):
+    assert at_least_text(ratio) == text
+
+
+@pytest.mark.parametrize(
+    ("floor", "text"),
+    [
+        ((0.99, 1.012), "±1.2 %"),
+        ((0.9, 1.02), "±11 %"),
+        ((0.25, 3.0), "4.0×"),
+        ((1.0, 1.0), "±0 %"),
+    ],
+)
+def test_one_floor_has_one_way_to_be_printed(floor, text):
+    assert floor_text(floor) == text
 
 
 def test_too_few_rounds_say_so():
@@ -129,6 +209,36 @@ def test_the_finding_leads_with_the_same_operation_and_says_the_price_of_others(
     assert "gaunt is 4.0× faster, but reaches 3 of 4 paths" in text.heading
     assert "noise floor" in text.doubt
     assert "not the same operation: it reaches 3 paths, dense 4" in pair_sentence(found, "gaunt")
+
+
+def test_the_subject_of_the_meaning_is_the_product_that_the_heading_named():
+    problem = Problem.of_irreps("1o", "1o")
+    every = {("1o", "1o", f"{l}e"): 1.0 for l in range(3)}
+    even = {path: 1.0 for path in every if path[2] != "1e"}
+    rows = run_of({"dense": 4e-3, "summed": 1e-3, "gaunt": 2e-3}, twin="dense", problem=problem)
+    rows += [
+        interactions("dense", every, keeps_paths=True, allowed=3, problem=problem),
+        interactions("summed", every, allowed=3, problem=problem),
+        interactions("gaunt", even, allowed=3, problem=problem),
+    ]
+    for name, rank in (("dense", 4), ("summed", 3), ("gaunt", 2)):
+        rows.append(expressivity(name, rank, problem))
+    found = finding(compared(rows))
+    assert "summed is 4.0× faster" in found.heading
+    assert found.meaning.startswith("Adding up paths leaves summed 3 independent")
+    assert "gaunt" not in found.meaning
+
+
+def test_products_right_for_rotations_only_are_said_beside_all():
+    rows = run_of({"a": 1e-3, "b": 1e-3}, twin="a")
+    for name, inverted in (("a", [False, True]), ("b", [False, False])):
+        result = {"max": 1e-7, "median": 1e-8, "per_degree": {}, "gate": 1e-5, "dtype": "float32",
+                  "per_element": [1e-8, 1e-7], "inverted": inverted}  # fmt: skip
+        rows.append(row(name, "equivariance", result))
+    said = finding(compared(rows)).meaning
+    assert said.startswith("All of them are equivariant, b under rotations only: the worst")
+    heading = drift_finding(drift(rows, "MIMO", 2)).heading
+    assert heading.startswith("Both products are equivariant, b under rotations only, in every")
 
 
 def test_what_is_missing_is_said_in_words_a_model_builder_uses():

@@ -10,6 +10,7 @@ import pytest
 from etp.analysis.comparison import comparisons
 from etp.analysis.growth import (
     Fit,
+    bent_fit,
     crossing_sentence,
     crossings,
     fit,
@@ -24,7 +25,7 @@ from etp.analysis.growth import (
 )
 from etp.analysis.growth.fits import t_value
 from etp.problem import Problem
-from tests.make import row, run_of
+from tests.make import interactions, row, run_of
 
 ROOFS = {"copy_bytes_per_s": 1e10, "matmul_flops_per_s": {"float32": 1e11}}
 
@@ -356,6 +357,62 @@ def test_a_bend_is_not_called_a_power():
         found.heading == "From batch 10 to 10\u202f000, no product grows like one power of batch."
     )
     assert found.meaning.startswith("At batch 10\u202f000 a takes ")
+
+
+def test_a_slope_known_badly_is_told_by_its_break_or_not_at_all():
+    sizes = [10, 100, 1000, 10_000, 100_000]
+    laws = {"a": lambda b: 2e-5 * max(1.0, b / 1000)}
+    line = line_of("batch", sizes, laws)
+    (growth,) = growths(line)
+    assert growth.time is not None
+    assert not growth.time.clear
+    assert growth.bent is not None
+    assert growth.bent.size == 1000
+    found = growth_finding(line)
+    assert found.heading == (
+        "From batch 10 to 100\u202f000, a is flat below 1\u202f000 and then linear."
+    )
+    noisy = {10: 1.0, 100: 8.0, 1000: 2.0, 10_000: 30.0, 100_000: 20.0}
+    assert (
+        "no product grows like one power"
+        in growth_finding(line_of("batch", sizes, {"a": lambda b: 1e-5 * noisy[b]})).heading
+    )
+
+
+def test_a_fit_with_a_break_finds_known_powers():
+    sizes = [1, 2, 4, 8, 16, 32, 64]
+    found = bent_fit(sizes, [3.0 * min(s, 8) ** 0.5 * max(s / 8, 1.0) ** 2 for s in sizes])
+    assert found.below == pytest.approx(0.5)
+    assert found.above == pytest.approx(2)
+    assert found.size == 8
+    assert found.error < 1e-9
+    with pytest.raises(ValueError, match="at least 5"):
+        bent_fit([1, 2, 3, 4], [1.0] * 4)
+
+
+def test_the_lead_is_a_pair_that_a_user_would_choose_between():
+    # Both are slower than what does the same as they do, and nobody asked for either.
+    laws = {
+        "base": lambda b: 1e-5,
+        "library": lambda b: 1e-3 * b**0.1,
+        "slow": lambda b: 2e-4 * b**0.5,
+    }
+    rows = sweep("batch", [10, 50, 200, 1000], laws)
+    (line,) = lines(comparisons(rows), "batch")
+    assert [(c.winner, c.loser) for c in crossings(line)] == [("library", "slow")]
+    assert "overtakes" not in growth_finding(line).meaning
+    every = {("0e", "0e", "0e"): 1.0}
+    for size in (10, 50, 200, 1000):
+        rows += [interactions(name, every, problem=at("batch", size)) for name in laws]
+    (line,) = lines(comparisons(rows), "batch")
+    assert crossings(line)[0].same
+    assert "overtakes" not in growth_finding(line).meaning
+
+
+def test_a_share_above_a_roof_carries_its_doubt():
+    found = limited(1e-3, 200_000_000, 2_000_000)
+    assert found.share > 1
+    assert found.word == "count in doubt"
 
 
 def test_two_sizes_are_said_to_be_too_few():

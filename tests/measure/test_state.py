@@ -53,6 +53,18 @@ def test_the_clock_of_a_processor_is_told_but_never_judged():
     assert state_flags(slow, fast) == ()
 
 
+@pytest.mark.parametrize(
+    ("loads", "cores", "names"),
+    [((0.3, 2.0), 2, []), ((0.3, 2.1), 2, ["loaded"]), ((9.0, 1.0), 4, ["loaded"]),
+     ((9.0, 9.0), None, []), ((None, None), 2, [])],
+)  # fmt: skip
+def test_load_above_the_number_of_cores_is_flagged(loads, cores, names):
+    before, after = (State(load=load).as_dict() for load in loads)
+    found = state_flags(before, after, cores)
+    assert [flag.name for flag in found] == names
+    assert all(f"on {cores} cores" in flag.detail for flag in found)
+
+
 def test_this_machine_has_a_state():
     found = device_state("cpu")
     assert found.temperature_c is None

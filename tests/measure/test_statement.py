@@ -45,6 +45,14 @@ def test_at_the_edge_of_same_no_number_of_rounds_is_promised() -> None:
         (Verdict(0, 1, log(3.1), log(2.9), log(3.3), "slower"), "3.1x (2.9x to 3.3x)"),
         (Verdict(0, 1, -log(150), -log(160), -log(140), "faster"), "150x (140x to 160x)"),
         (
+            Verdict(0, 1, -log(39), -log(282), -log(1.8), "faster"),
+            "B is faster than A: at least 1.8x (estimate 39x, up to 280x)",
+        ),
+        (
+            Verdict(0, 1, log(1.1), log(1.02), log(1.19), "slower"),
+            "B is slower than A: at least 2.0 % more time (estimate 10 %, up to 19 %)",
+        ),
+        (
             Verdict(0, 1, 0.001, log(0.995), log(1.007), "same"),
             "B and A are the same within 2 % (-0.5 % to +0.7 %)",
         ),

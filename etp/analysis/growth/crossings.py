@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from itertools import combinations
 
 from etp.analysis.comparison import Comparison, Entry
-from etp.analysis.growth.fits import typical_s
 from etp.analysis.growth.lines import Line
 from etp.kernels.torch_compile import plain_name
 
@@ -44,7 +43,7 @@ def crossings(line: Line) -> list[Crossing]:
         leader, before = 0, 0
         ties: list[int] = []
         for one in line.found:
-            word = _word(one, first, second)
+            word = pair_word(one, first, second)
             if word is None:
                 continue
             sign, size = _SIGN.get(word, 0), line.size(one)
@@ -54,14 +53,22 @@ def crossings(line: Line) -> list[Crossing]:
             if leader and sign != leader:
                 winner, loser = (second, first) if sign > 0 else (first, second)
                 found.append(
-                    Crossing(winner, loser, size, before, tuple(ties), _same(one, first, second))
+                    Crossing(
+                        winner, loser, size, before, tuple(ties), same_pair(one, first, second)
+                    )
                 )
             leader, before, ties = sign, size, []
     return sorted(found, key=lambda crossing: (crossing.size, crossing.winner, crossing.loser))
 
 
-def _word(one: Comparison, first: str, second: str) -> str | None:
-    """What the second product is against the first; None if they were not in the same rounds."""
+def pair_word(one: Comparison, first: str, second: str) -> str | None:
+    """What the second product is against the first; None if they were not in the same rounds.
+
+    Args:
+        one: Holds both.
+        first: A product.
+        second: Another.
+    """
     pairs = one.judgement.pairs
     if (first, second) in pairs:
         return pairs[first, second].word
@@ -71,7 +78,14 @@ def _word(one: Comparison, first: str, second: str) -> str | None:
     return {"faster": "slower", "slower": "faster"}.get(turned.word, turned.word)
 
 
-def _same(one: Comparison, first: str, second: str) -> bool:
+def same_pair(one: Comparison, first: str, second: str) -> bool:
+    """Whether two products do the same operation.
+
+    Args:
+        one: Holds both.
+        first: A product.
+        second: Another.
+    """
     return Comparison(one.problem, one.entries, first, one.runs).same(second)
 
 
@@ -111,9 +125,9 @@ def pay_offs(found: Comparison) -> list[PayOff]:
 
 
 def _pay_off(found: Comparison, base: Entry, entry: Entry) -> PayOff | None:
-    if _word(found, base.product, entry.product) != "faster":
+    if pair_word(found, base.product, entry.product) != "faster":
         return None
-    saved, ours, theirs = typical_s(base) - typical_s(entry), _once_s(base), _once_s(entry)
+    saved, ours, theirs = base.typical_s - entry.typical_s, _once_s(base), _once_s(entry)
     if saved <= 0 or ours is None or theirs is None or theirs <= ours:
         return None
     return PayOff(entry.product, base.product, theirs - ours, saved)
@@ -124,5 +138,5 @@ def _once_s(entry: Entry) -> float | None:
     result = entry.result("runtime")
     if result.get("setup_s") is None or result.get("first_call_s") is None:
         return None
-    first = max(float(result["first_call_s"]) - typical_s(entry), 0.0)
+    first = max(float(result["first_call_s"]) - entry.typical_s, 0.0)
     return float(result["setup_s"]) + first + float(result.get("compile_s") or 0.0)

@@ -14,7 +14,6 @@ from math import atan, cos, pi, sin, sqrt
 
 import numpy as np
 
-from etp.analysis.comparison import Entry
 from etp.analysis.growth.lines import Line
 
 MIN_FIT = 3
@@ -24,8 +23,12 @@ MIN_INTERVAL = 4
 LARGER_SHARE = 0.6
 """The larger sizes are fitted (at least :data:`MIN_INTERVAL`): small ones time the call itself."""
 CONFIDENCE = 0.95
-CLEAR = 1.0
+CLEAR = 0.25
 """An exponent known no better than by this much either way is not stated as a finding."""
+MIN_BENT = 5
+"""Sizes that a fit with a break needs: it has four numbers to find."""
+BENT_ERROR = 0.1
+"""A fit with a break is told if it meets every time to this, relative."""
 
 
 @dataclass(frozen=True)
@@ -51,17 +54,36 @@ class Fit:
 
 
 @dataclass(frozen=True)
+class Bent:
+    """One power of the size up to a break, another from there on.
+
+    Attributes:
+        below: Exponent up to the break.
+        above: Exponent from there on.
+        size: The break, one of the sizes.
+        error: Largest distance of a log time from the fit.
+    """
+
+    below: float
+    above: float
+    size: int
+    error: float
+
+
+@dataclass(frozen=True)
 class Growth:
     """How a product grows along a line.
 
     Attributes:
         time: Of its time; None with fewer than three sizes.
         count: Of its counted operations over the same sizes; None where they were not counted.
+        bent: Of its time over all sizes, where no single power describes it and two do.
     """
 
     product: str
     time: Fit | None
     count: Fit | None
+    bent: Bent | None = None
 
 
 def fit(sizes: Sequence[int], values: Sequence[float], shift: int = 0) -> Fit:
@@ -93,6 +115,30 @@ def fit(sizes: Sequence[int], values: Sequence[float], shift: int = 0) -> Fit:
     rest = y - y.mean() - slope * (x - x.mean())
     half = t_value(free) * sqrt(float((rest**2).sum()) / free / spread)
     return Fit(slope, slope - half, slope + half, tuple(sizes))
+
+
+def bent_fit(sizes: Sequence[int], values: Sequence[float], shift: int = 0) -> Bent:
+    """Least squares of log ``values`` by a line with one break, at the size that suits best.
+
+    Args:
+        sizes: At least :data:`MIN_BENT` different ones, in order.
+        values: One for each size, positive and finite.
+        shift: 1 for lmax: counts grow with lmax + 1.
+
+    Raises:
+        ValueError: If there are too few sizes.
+    """
+    if len(sizes) < MIN_BENT or len(sizes) != len(values):
+        raise ValueError(f"sizes must be at least {MIN_BENT} with a value each, got {len(sizes)}")
+    x, y = np.log(np.asarray(sizes, dtype=float) + shift), np.log(np.asarray(values, dtype=float))
+    found = []
+    for at in range(1, len(x) - 1):
+        table = np.stack([np.ones_like(x), np.minimum(x - x[at], 0), np.maximum(x - x[at], 0)], 1)
+        solved, *_ = np.linalg.lstsq(table, y, rcond=None)
+        rest = y - table @ solved
+        bent = Bent(float(solved[1]), float(solved[2]), sizes[at], float(np.abs(rest).max()))
+        found.append((float((rest**2).sum()), bent))
+    return min(found, key=lambda one: one[0])[1]
 
 
 def t_value(free: int) -> float:
@@ -140,26 +186,32 @@ def growths(line: Line) -> list[Growth]:
     shift = 1 if line.axis == "lmax" else 0
     found = []
     for product in line.products:
-        times, counts = {}, {}
+        every, times, counts = {}, {}, {}
         for one in line.found:
             entry = next((e for e in one.timed if e.product == product), None)
+            if entry is not None:
+                every[line.size(one)] = entry.typical_s
             if entry is not None and line.size(one) in wanted:
-                times[line.size(one)] = typical_s(entry)
+                times[line.size(one)] = entry.typical_s
                 counts[line.size(one)] = float(entry.result("cost").get("macs") or 0)
         counted = {size: count for size, count in counts.items() if count > 0}
         complete = counted if len(counted) == len(times) else {}
-        found.append(Growth(product, _fit(times, shift), _fit(complete, shift)))
+        time = _fit(times, shift)
+        bent = None if time is None or time.clear else _bent(every, shift)
+        found.append(Growth(product, time, _fit(complete, shift), bent))
     return sorted(found, key=lambda g: g.time.exponent if g.time else float("inf"))
+
+
+def _bent(values: Mapping[int, float], shift: int) -> Bent | None:
+    """The fit with a break, if it is one: close to every time, and with two different powers."""
+    if len(values) < MIN_BENT:
+        return None
+    found = bent_fit(list(values), list(values.values()), shift)
+    told = found.error <= BENT_ERROR and found.above - found.below > 2 * CLEAR
+    return found if told else None
 
 
 def _fit(values: Mapping[int, float], shift: int) -> Fit | None:
     if len(values) < MIN_FIT:
         return None
     return fit(list(values), list(values.values()), shift)
-
-
-def typical_s(entry: Entry) -> float:
-    """Time of a call: the median of its block values; without them, the median of all calls."""
-    result = entry.result("runtime")
-    blocks = result.get("blocks_s")
-    return float(np.median(blocks)) if blocks else float(result["median_s"])

@@ -11,11 +11,12 @@ from dataclasses import dataclass
 from typing import Literal
 
 from etp.analysis.comparison import Comparison, Entry
-from etp.analysis.growth.fits import typical_s
 from etp.measure.flags import launch_bound
 from etp.results.rows import Row
 
-Word = Literal["launch", "page faults", "cache", "bytes", "arithmetic", "neither roof"]
+Word = Literal[
+    "launch", "page faults", "cache", "count in doubt", "bytes", "arithmetic", "neither roof"
+]  # fmt: skip
 LIMIT_WORDS: dict[Word, str] = {
     "launch": "a call takes less than 20 µs or three empty calls, or handing over the work takes "
     "most of the time",
@@ -23,6 +24,8 @@ LIMIT_WORDS: dict[Word, str] = {
     "the time to touch for the first time, at the rate measured here, and is too large for the "
     "allocator to keep",
     "cache": "it moves bytes faster than a copy of main memory does: its data stay in the cache",
+    "count in doubt": "more counted operations in a second than the fastest matrix product did: "
+    "some of them are not done, or the roof was measured while the device was slower",
     "bytes": "at least half of the copy roof",
     "arithmetic": "at least half of the matrix-product roof",
     "neither roof": "less than half of its roof: overhead, or more traffic than the least possible",
@@ -99,15 +102,15 @@ def limits(found: Comparison, roofs: Mapping[str, float]) -> list[Limit]:
 
 
 def _limit(found: Comparison, entry: Entry, roofs: Mapping[str, float]) -> Limit:
-    cost, seconds = entry.result("cost"), typical_s(entry)
+    cost, seconds = entry.result("cost"), entry.typical_s
     intensity = cost["flops"] / cost["bytes"]
     rate = cost["flops"] / seconds
     copy, peak = roofs["copy_bytes_per_s"] * intensity, roofs["matmul_flops_per_s"]
     roof: Literal["bytes", "arithmetic"] = "bytes" if copy < peak else "arithmetic"
     share = rate / min(copy, peak)
     word: Word = roof if share >= NEAR else "neither roof"
-    if roof == "bytes" and share > 1:
-        word = "cache"
+    if share > 1:
+        word = "cache" if roof == "bytes" else "count in doubt"
     if _faults(entry, seconds, roofs.get("fresh_bytes_per_s")):
         word = "page faults"
     if _launches(found, entry, seconds):

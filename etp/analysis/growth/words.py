@@ -6,12 +6,14 @@ from collections.abc import Sequence
 
 from etp.analysis.comparison import Comparison
 from etp.analysis.findings import Finding
-from etp.analysis.growth.crossings import Crossing, PayOff, crossings
+from etp.analysis.growth.crossings import Crossing, PayOff, crossings, pair_word, same_pair
 from etp.analysis.growth.fits import MIN_FIT, Growth, fitted_sizes, growths
 from etp.analysis.growth.lines import Line
 from etp.analysis.text import count_text, list_text, superscript, time_text
 
 SYMBOLS = {"lmax": "L", "batch": "B", "channels": "C"}
+BETWEEN_POWERS = 0.1
+"""An exponent within this of 0 is called flat, of 1 linear."""
 BEYOND = 0.25
 """An exponent must be this far from that of the count to be worth a sentence."""
 
@@ -21,7 +23,8 @@ def growth_finding(line: Line) -> Finding:
     fitted = [growth for growth in growths(line) if growth.time is not None]
     largest = line.named(line.size(line.last))
     crossed = crossings(line)
-    lead = crossing_sentence(_notable(crossed, line), line) if crossed else ""
+    notable = _notable(crossed, line)
+    lead = crossing_sentence(notable, line) if notable else ""
     if not fitted:
         count = len(line.sizes)
         heading = f"{count} size{'s were' if count > 1 else ' was'} measured, too few for a slope."
@@ -29,15 +32,15 @@ def growth_finding(line: Line) -> Finding:
         return Finding(heading, lead or mend, "")
     first, *_, last = fitted_sizes(line.sizes)
     between = f"From {line.named(first)} to {_bare(line, last)}"
-    shown = _shown([g for g in fitted if g.time and g.time.clear], line)
+    shown = _shown([g for g in fitted if g.time and (g.time.clear or g.bent)], line)
     names = [growth.product for growth in shown] or [line.last.baseline]
-    parts = [f"{g.product} grows like {_power(g, line)}" if g is shown[0]
-             else f"{g.product} like {_power(g, line)}" for g in shown]  # fmt: skip
+    if any(growth.bent for growth in shown):
+        between = f"From {line.named(line.sizes[0])} to {_bare(line, last)}"
+    parts = [_grows(growth, line, first=growth is shown[0]) for growth in shown]
     heading = f"{between}, {list_text(parts)}."
     if not shown:
         heading = f"{between}, no product grows like one power of {line.axis}."
-    # The medians that charts and tables show.
-    times = [line.last.entry(name).result("runtime")["median_s"] for name in names]
+    times = [line.last.entry(name).typical_s for name in names]
     told = _against([time_text(seconds) for seconds in times])
     what = "that is" if shown else f"{line.last.baseline} takes"
     meaning = f"At {largest} {what} {told}. {lead}".rstrip()
@@ -58,6 +61,24 @@ def _shown(fitted: Sequence[Growth], line: Line) -> list[Growth]:
     return [growth for growth in kept if growth in chosen]
 
 
+def _grows(growth: Growth, line: Line, *, first: bool) -> str:
+    """How a product grows: one power, or one up to a size and another from there on."""
+    verb = "grows " if first else ""
+    if growth.bent is None:
+        return f"{growth.product} {verb}like {_power(growth, line)}"
+    below, above = (_exponent(power, line) for power in (growth.bent.below, growth.bent.above))
+    verb = "is " if first and below == "flat" else verb
+    return f"{growth.product} {verb}{below} below {_bare(line, growth.bent.size)} and then {above}"
+
+
+def _exponent(power: float, line: Line) -> str:
+    if abs(power) <= BETWEEN_POWERS:
+        return "flat"
+    if line.axis != "lmax" and abs(power - 1) <= BETWEEN_POWERS:
+        return "linear"
+    return f"like {SYMBOLS[line.axis]}{superscript(f'{power:.1f}')}"
+
+
 def _power(growth: Growth, line: Line) -> str:
     exponent = growth.time.exponent if growth.time else 0.0
     return f"{SYMBOLS[line.axis]}{superscript(f'{exponent:.1f}')}"
@@ -73,10 +94,28 @@ def _against(texts: Sequence[str]) -> str:
     return head if not rest else f"{head} against {list_text(list(rest))}"
 
 
-def _notable(found: Sequence[Crossing], line: Line) -> Crossing:
-    """The crossing worth the lead: of the same operation, of the baseline, at the largest size."""
+def _notable(found: Sequence[Crossing], line: Line) -> Crossing | None:
+    """The crossing worth the lead: between products that somebody would choose between.
+
+    They do the same operation or one is the baseline, and where the winner takes the lead nothing
+    that does what it does is faster.
+    """
     base = line.last.baseline
-    return max(found, key=lambda c: (c.same, base in (c.winner, c.loser), c.size))
+    chosen = [
+        c for c in found
+        if (c.same or base in (c.winner, c.loser)) and not _beaten(c.winner, c.size, line)
+    ]  # fmt: skip
+    return max(chosen, key=lambda c: (c.same, base in (c.winner, c.loser), c.size), default=None)
+
+
+def _beaten(product: str, size: int, line: Line) -> bool:
+    """Whether something that does the same operation is faster at a size."""
+    one = next(one for one in line.found if line.size(one) == size)
+    return any(
+        pair_word(one, product, rival) == "faster" and same_pair(one, product, rival)
+        for rival in line.products
+        if rival != product
+    )
 
 
 def _beyond_count(fitted: Sequence[Growth], line: Line) -> str:
