@@ -99,11 +99,10 @@ def parse_terms(text: str, field: str = "irreps") -> tuple[Term, ...]:
         lead = len(piece) - len(piece.lstrip())
         match = _TERM.fullmatch(piece.strip())
         if match is None:
-            raise IrrepsError(
-                field,
-                f'position {position + lead}: "{piece.strip()}" is not an irrep. {_PARITY_HINT}',
-                _mended(text),
-            )
+            wrong = _wrong(piece)
+            # A number that cannot be read leaves nothing to guess from.
+            mended = None if "multiplicity" in wrong else _mended(text)
+            raise IrrepsError(field, f"position {position + lead}: {wrong}", mended)
         mul, l = int(match["mul"] or 1), int(match["l"])
         if mul == 0:
             raise IrrepsError(
@@ -118,6 +117,17 @@ def parse_terms(text: str, field: str = "irreps") -> tuple[Term, ...]:
         terms.append(Term(mul, Ir(l, 1 if match["p"] == "e" else -1)))
         position += len(piece) + 1
     return tuple(terms)
+
+
+def _wrong(piece: str) -> str:
+    """What is wrong with a term that cannot be read."""
+    term = piece.strip()
+    if not term:
+        return "nothing stands here. A + has an irrep before and after it."
+    mul, x, rest = term.partition("x")
+    if x and rest and not mul.strip().isdecimal() and _TERM.fullmatch(rest.strip()):
+        return f'"{mul}" is not a multiplicity. Before the x stands a whole number from 1.'
+    return f'"{term}" is not an irrep. {_PARITY_HINT}'
 
 
 def _mended(text: str) -> str | None:

@@ -11,7 +11,7 @@ import pandas as pd
 
 from etp.analysis.comparison import Comparison, Entry
 from etp.analysis.findings import pair_words
-from etp.analysis.text import ratio_text
+from etp.analysis.text import quartiles_text, ratio_text
 from etp.measure.flags import coarse_clock, enqueue_bound, launch_bound
 
 NOISY = 0.25
@@ -39,7 +39,7 @@ def shown(lines: pd.DataFrame, baseline: str) -> pd.DataFrame:
             "product": lines["product"],
             "median": lines["median_s"] * 1e3,
             "quartiles": [
-                f"{a * 1e3:.3g} – {b * 1e3:.3g}" if pd.notna(a) and pd.notna(b) else ""
+                quartiles_text(a, b) if pd.notna(a) and pd.notna(b) else ""
                 for a, b in zip(lines["q25_s"], lines["q75_s"], strict=True)
             ],
             "ratio": [
@@ -119,6 +119,17 @@ def _line(found: Comparison, entry: Entry) -> dict[str, Any]:
         "batch": found.problem.batch,
         "channels": found.problem.channels,
         "device": found.problem.device,
+        "machine": found.environment().get("device_name"),
+        "setting": found.problem.setting,
+        "input 1": found.problem.irreps1,
+        "input 2": found.problem.irreps2,
+        "outputs kept": found.problem.filter_out,
+        "kind": found.problem.kind,
+        "dtype": found.problem.dtype,
+        "direction": found.problem.direction,
+        "weighted": found.problem.weights,
+        "cache": found.problem.cache,
+        "threads": found.environment().get("threads"),
         "valid": entry.valid,
         "status": row.status,
         "reason": row.reason,

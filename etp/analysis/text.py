@@ -23,6 +23,23 @@ def count_text(value: float) -> str:
     return f"{round(value):,}".replace(",", THIN)
 
 
+def counted(count: float, noun: str, several: str | None = None) -> str:
+    """Return a number with its noun: ``1 path``, ``85 paths``.
+
+    Args:
+        count: How many.
+        noun: For one.
+        several: For any other number; by default with an s.
+    """
+    word = noun if round(count) == 1 else several or f"{noun}s"
+    return f"{count_text(count)} {word}"
+
+
+def quartiles_text(low: float, high: float) -> str:
+    """Return quartiles in milliseconds, never as powers: ``0.131 – 0.134``, ``2 240 – 2 390``."""
+    return f"{significant(low * 1e3)} – {significant(high * 1e3)}"
+
+
 def significant(value: float, digits: int = 3) -> str:
     """Return ``value`` with ``digits`` significant digits kept, never as a power: ``1.30``."""
     if value == 0:

@@ -1,6 +1,6 @@
 """Charts: data frames in, Altair (2D) or Plotly (sphere) figures out. No files, no server."""
 
-from etp.charts.base import PICK, alt_text, export
+from etp.charts.base import COLUMN_IN, PAGE_IN, PICK, alt_text, export
 from etp.charts.equivariance import cliff, equivariance_dots, equivariance_strip, per_degree
 from etp.charts.expressivity import WIDTH as MAP_WIDTH
 from etp.charts.expressivity import gamma_bars, interactability_map
@@ -13,7 +13,9 @@ from etp.charts.scaling import roofline, roofs_text, scaling, slope_text, slopes
 from etp.charts.tradeoff import tradeoff
 
 __all__ = [
+    "COLUMN_IN",
     "MAP_WIDTH",
+    "PAGE_IN",
     "PICK",
     "alt_text",
     "answers",

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import streamlit as st
 
-from etp.analysis.text import bytes_text, count_text, time_text
+from etp.analysis.text import bytes_text, count_text, counted, time_text
 from etp.irreps import SETTINGS, IrrepsError
 from etp.measure.statement import fewest_rounds
 from etp.options import Group, Option, declared
@@ -106,8 +106,8 @@ def _problem(chosen: Settings) -> None:
     for problem in [problems[0], problems[-1]] if len(problems) > 1 else problems:
         size = problem.size()
         st.caption(
-            f"lmax {problem.lmax}: {count_text(size.paths)} paths, {count_text(size.outputs)} "
-            f"outputs, {bytes_text(size.bytes)}"
+            f"lmax {problem.lmax}: {counted(size.paths, 'path')}, "
+            f"{counted(size.outputs, 'output')}, {bytes_text(size.bytes)}"
         )
 
 
@@ -180,7 +180,10 @@ def _baseline_name(name: str | None) -> str:
 
 
 def _sizes_label(chosen: Settings) -> str:
-    channels = "1 channel" if chosen.channels == 1 else f"{chosen.channels} channels"
+    if chosen.setting == CUSTOM and chosen.channels == 1:
+        # Typed irreps may have multiplicities of their own.
+        return f"batch {count_text(chosen.batch)}"
+    channels = counted(chosen.channels, "channel")
     return f"batch {count_text(chosen.batch)} × {channels}"
 
 
@@ -326,7 +329,7 @@ def _about(plan: Plan, chosen: Settings) -> str:
     size = plan.size(chosen)
     memory = f", {bytes_text(size.bytes)} at most" if plan.timed else ""
     return (
-        f"{count_text(size.paths)} paths, {count_text(size.outputs)} outputs{memory} · "
+        f"{counted(size.paths, 'path')}, {counted(size.outputs, 'output')}{memory} · "
         f"{takes(plan, chosen)}"
     )
 
@@ -338,7 +341,7 @@ def takes(plan: Plan, chosen: Settings) -> str:
     if rounds is None:
         return text
     few = rounds < fewest_rounds(len(plan.cases(chosen)[0]["products"]))
-    return f"{text}, {rounds} rounds{', too few for a verdict' if few else ''}"
+    return f"{text}, {counted(rounds, 'round')}{', too few for a verdict' if few else ''}"
 
 
 def refusals(plan: Plan, chosen: Settings) -> None:
@@ -405,7 +408,9 @@ def _refusal(error: ValueError) -> str:
 def _field(error: ValueError) -> str:
     if isinstance(error, IrrepsError):
         return FIELDS.get(error.field, error.field).lower()
-    return str(error).partition(":")[0].split(" ")[0]
+    head, colon, _ = str(error).partition(":")
+    # A sentence about the whole question names no field.
+    return FIELDS.get(head, head).lower() if colon and " " not in head else "what is asked"
 
 
 def _worded(error: ValueError) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -16,6 +15,7 @@ from etp.analysis.findings import pair_sentence
 from etp.analysis.text import time_text
 from etp.charts.theme import Mode
 from etp.measure.state import state_text
+from etp.report.figure import Figure
 from etp.ui import jobs, show, tables
 from etp.ui.data import View
 from etp.ui.frame import mode, on_phone
@@ -225,7 +225,7 @@ def table(view: View) -> None:
     lines = tables.fastest_first(found)
     with st.container(horizontal=True, horizontal_alignment="distribute"):
         st.markdown(f"##### Everything at lmax {found.problem.lmax}")
-        show.downloads(tables.frame(found), view.rows, _pictures(found))
+        show.downloads(tables.frame(found), view.rows, _figures(found))
     names = list(lines["product"])
     event = show.pick_row(names, "everything")
     st.dataframe(
@@ -239,17 +239,42 @@ def table(view: View) -> None:
     )
 
 
-def _pictures(found: Comparison) -> dict[str, Callable[[], alt.LayerChart]]:
+def _figures(found: Comparison) -> dict[str, Figure]:
     if tables.timed(found).empty:
         return {}
-    pictures = {"trade-off": _drawing(*_tradeoff(found, "light"))}
+    problem, measured = found.problem, show.provenance_text(found)
+    where = problem.setting or f"{problem.irreps1} with {problem.irreps2}"
+    rounds = f"{found.judgement.rounds} interleaved rounds"
+    figures = {
+        "trade-off": Figure(
+            partial(_tradeoff_drawn, found, settings().pick),
+            f"Time against expressivity, {where}, lmax {problem.lmax}",
+            f"Filled: the same operation as {found.baseline}; hollow: another. Rules: quartiles. "
+            f"Steps: the front. {measured} · {rounds}.",
+        )
+    }
     if not tables.judged_frame(found).empty:
-        pictures["ratios"] = _drawing(*_ratio(found, "light"))
-    return pictures
+        figures["ratios"] = Figure(
+            partial(_ratio_drawn, found, settings().pick),
+            f"Speed relative to {found.baseline}, {where}, lmax {problem.lmax}",
+            f"95 % intervals of paired ratios that hold together; grey: a product against itself. "
+            f"{measured} · {rounds}.",
+        )
+    return figures
 
 
-def _drawing(draw: Callable[..., alt.LayerChart], *args: Any) -> Callable[[], alt.LayerChart]:
-    return partial(draw, *args)
+PAPER_PX = 330
+"""Width that labels are placed for on paper: one column."""
+
+
+def _tradeoff_drawn(found: Comparison, pick: str | None) -> alt.LayerChart:
+    table = tables.tradeoff_frame(found)
+    return charts.tradeoff(table, "light", found.baseline, pick, PAPER_PX)
+
+
+def _ratio_drawn(found: Comparison, pick: str | None) -> alt.LayerChart:
+    others, floor = tables.judged_frame(found), found.judgement.floor
+    return charts.ratio(others, "light", found.baseline, floor, pick, PAPER_PX)
 
 
 def _columns(found: Comparison, lines: pd.DataFrame) -> dict[str, Any]:

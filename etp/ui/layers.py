@@ -7,7 +7,7 @@ import streamlit as st
 from etp import presets
 from etp.analysis.advice import Advice
 from etp.analysis.findings import Finding
-from etp.analysis.text import bytes_text, count_text
+from etp.analysis.text import bytes_text, count_text, counted
 from etp.presets import LAYERS as PRESETS
 from etp.presets import Layer
 from etp.problem import Problem
@@ -91,7 +91,7 @@ def _edges() -> None:
 def _about(chosen: Settings) -> str:
     size = layer_problem(chosen).size()
     return (
-        f"{size.paths} paths, {count_text(size.outputs)} outputs an edge, "
+        f"{counted(size.paths, 'path')}, {counted(size.outputs, 'output')} an edge, "
         f"{bytes_text(size.bytes)} · {bar.takes(LAYERS, chosen)}"
     )
 

@@ -124,9 +124,9 @@ def finding(found: list[Run]) -> Finding:
 
 def listing(found: list[Run]) -> None:
     """Runs, newest first, with a way to open each."""
-    st.markdown("##### Runs")
     if not found:
         return
+    st.markdown("##### Runs")
     base = base_path()
     lines = [
         {

@@ -16,7 +16,7 @@ from etp.analysis.growth import (
 )
 from etp.analysis.growth.lines import size_text
 from etp.analysis.growth.words import SYMBOLS
-from etp.analysis.text import bytes_text, count_text, list_text, rate_text, time_text
+from etp.analysis.text import bytes_text, count_text, counted, list_text, rate_text, time_text
 from etp.charts.theme import ON, Mode
 from etp.ui import axis, show, tables
 from etp.ui.data import Swept
@@ -46,7 +46,7 @@ def provenance(line: Line, source: str) -> None:
             *fixed,
             problem.dtype,
             f"{problem.direction}, {problem.cache}",
-            f"{few if few == many else f'{few} – {many}'} interleaved rounds per size"
+            f"{'' if few == many else f'{few} – '}{counted(many, 'interleaved round')} per size"
             if few
             else "not timed in interleaved rounds",
         ]

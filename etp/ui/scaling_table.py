@@ -11,8 +11,9 @@ import streamlit as st
 from etp import charts
 from etp.analysis.growth import Line
 from etp.analysis.growth.words import SYMBOLS
-from etp.analysis.text import bytes_text, count_text, list_text, superscript
+from etp.analysis.text import bytes_text, count_text, list_text, quartiles_text, superscript
 from etp.kernels.torch_compile import plain_name
+from etp.report.figure import Figure
 from etp.results.rows import Row
 from etp.ui import jobs, show, tables
 from etp.ui.data import Swept
@@ -28,11 +29,7 @@ def table(swept: Swept, line: Line) -> None:
     slopes = slopes_of(line)
     with st.container(horizontal=True, horizontal_alignment="distribute"):
         st.markdown(f"##### Everything along {line.axis}")
-        pictures = {"scaling": partial(time_chart, line, "light")}
-        if not slopes.empty:
-            symbol = SYMBOLS[line.axis]
-            pictures["slopes"] = partial(charts.slopes, slopes, "light", symbol)
-        show.downloads(lines, _behind(swept, line), pictures)
+        show.downloads(lines, _behind(swept, line), _figures(line, slopes))
     names = list(lines["product"])
     st.dataframe(
         _shown(lines, line),
@@ -43,6 +40,26 @@ def table(swept: Swept, line: Line) -> None:
         column_config=_columns(),
         alt=f"All measures of {len(set(names))} products at {len(line.sizes)} sizes",
     )
+
+
+def _figures(line: Line, slopes: pd.DataFrame) -> dict[str, Figure]:
+    problem = line.last.problem
+    where = f"{problem.setting or 'typed irreps'} {line.where()}, {problem.dtype}"
+    figures = {
+        "scaling": Figure(
+            partial(time_chart, line, "light"),
+            f"Time against {line.axis}",
+            f"Medians and quartiles; labels: fitted exponent where one power fits. {where}.",
+        )
+    }
+    if not slopes.empty:
+        symbol = SYMBOLS[line.axis]
+        figures["slopes"] = Figure(
+            partial(charts.slopes, slopes, "light", symbol),
+            f"Fitted exponent of {line.axis} beside that of the operation count",
+            f"Points: fitted, with 95 % intervals; bars: operation count. {where}.",
+        )
+    return figures
 
 
 @kept(50)
@@ -62,7 +79,7 @@ def _shown(lines: pd.DataFrame, line: Line) -> pd.DataFrame:
             line.axis: lines["x"],
             "median": lines["median_s"] * 1e3,
             "quartiles": [
-                f"{a * 1e3:.3g} – {b * 1e3:.3g}" if b > a else ""
+                quartiles_text(a, b) if b > a else ""
                 for a, b in zip(lines["q25_s"], lines["q75_s"], strict=True)
             ],
             "slope": [growth.time.exponent if growth.time else None for growth in found],

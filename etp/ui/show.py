@@ -15,6 +15,7 @@ from etp import charts, report
 from etp.analysis.comparison import Comparison
 from etp.analysis.findings import Finding
 from etp.charts.spec import Unchecked, specification
+from etp.report.figure import FORMS, WIDTHS, Figure, Form
 from etp.results.rows import Row, jsonl
 from etp.ui.kept import kept
 from etp.ui.plain import csv, plain
@@ -108,7 +109,8 @@ def provenance(comparison: Comparison, source: str) -> None:
             )
         for flag in comparison.judgement.flags:
             st.badge(flag.name, color="orange", help=flag.detail)
-        st.caption(plain(provenance_text(comparison)))
+        st.caption(plain(provenance_text(comparison)), width="content")
+        copy_link()
 
 
 def provenance_rows(
@@ -140,13 +142,56 @@ def provenance_rows(
             note,
             str(found.get("date", ""))[:10] or None,
         ]
-        st.caption(plain(" · ".join(str(part) for part in parts if part)))
+        st.caption(plain(" · ".join(str(part) for part in parts if part)), width="content")
+        copy_link()
 
 
 def refusal(product: str, reason: str | None, badges: Sequence[str]) -> None:
     """A product that is not shown, and why."""
     worn = " ".join(f":red-badge[{plain(badge)}]" for badge in badges)
     st.markdown(f"**{plain(product)}** {worn} {plain(reason or 'was not timed')}")
+
+
+_COPY = """
+export default function ({ parentElement }) {
+  const button = parentElement.querySelector("button");
+  const copied = () => {
+    button.textContent = "Link copied";
+    setTimeout(() => { button.textContent = "Copy link"; }, 2000);
+  };
+  button.onclick = () => {
+    const link = window.location.href;
+    const plainly = () => {
+      // Without TLS a browser has no clipboard for pages.
+      const field = document.body.appendChild(document.createElement("textarea"));
+      field.value = link;
+      field.select();
+      document.execCommand("copy");
+      field.remove();
+      copied();
+    };
+    if (navigator.clipboard) navigator.clipboard.writeText(link).then(copied, plainly);
+    else plainly();
+  };
+}
+"""
+_COPY_STYLE = """
+button { font: 12px var(--st-font); color: var(--st-text-color); cursor: pointer;
+  background: var(--st-background-color); border: 1px solid var(--st-border-color);
+  border-radius: 6px; padding: 0.15rem 0.6rem; white-space: nowrap; }
+button:focus-visible { outline: 2px solid var(--st-primary-color); }
+"""
+
+
+def copy_link() -> None:
+    """A button that copies the address of this view: everything chosen is in it."""
+    made = st.components.v2.component(
+        "etp_copy_link",
+        html='<button type="button">Copy link</button>',
+        css=_COPY_STYLE,
+        js=_COPY,
+    )
+    made(key="copy_link", width="content")
 
 
 def provenance_text(comparison: Comparison) -> str:
@@ -207,34 +252,42 @@ def _picked(key: str) -> None:
     choose(pick=found[0].get("product") if found else None)
 
 
-EXPORTS: tuple[tuple[Literal["svg", "pdf", "png"], str], ...] = (
-    ("svg", "image/svg+xml"),
-    ("pdf", "application/pdf"),
-    ("png", "image/png"),
-)
+_MIME: dict[Form, str] = {"svg": "image/svg+xml", "pdf": "application/pdf", "png": "image/png"}
 
 
-def export_buttons(picture: Callable[[], alt.LayerChart], name: str) -> None:
-    """Vector and pixel files of a chart for paper, drawn when asked for."""
-    for form, mime in EXPORTS:
-        st.download_button(
-            f"{name}.{form}",
-            data=partial(_exported, picture, form),
-            file_name=f"{name}.{form}",
-            mime=mime,
-            on_click="ignore",
-            key=f"export_{name}_{form}",
-            icon=":material/image:",
-        )
+def export_buttons(figure: Figure, name: str) -> None:
+    """Vector and pixel files of a figure at the widths of a paper, drawn when asked for.
+
+    Args:
+        figure: What is exported.
+        name: Of its files.
+    """
+    st.caption(f"{figure.title}: with title and caption")
+    for width, inches in WIDTHS.items():
+        with st.container(horizontal=True, gap="xsmall", vertical_alignment="center"):
+            for form in FORMS:
+                st.download_button(
+                    form.upper(),
+                    data=partial(figure.file, form, inches),
+                    file_name=f"{name}-{width.replace(' ', '-')}.{form}",
+                    mime=_MIME[form],
+                    on_click="ignore",
+                    key=f"export_{name}_{width}_{form}",
+                    help=f"{name}, {width}, {inches} in",
+                )
+            st.caption(width)
+    st.download_button(
+        "Caption and BibTeX",
+        data=lambda: figure.words().encode(),
+        file_name=f"{name}.txt",
+        mime="text/plain",
+        on_click="ignore",
+        key=f"export_{name}_words",
+        icon=":material/format_quote:",
+    )
 
 
-def _exported(picture: Callable[[], alt.LayerChart], form: Literal["svg", "pdf", "png"]) -> bytes:
-    return charts.export(picture(), form)
-
-
-def downloads(
-    table: pd.DataFrame, rows: Sequence[Row], pictures: Mapping[str, Callable[[], alt.LayerChart]]
-) -> None:
+def downloads(table: pd.DataFrame, rows: Sequence[Row], figures: Mapping[str, Figure]) -> None:
     """Everything on the page as files."""
     with st.popover("Download", icon=":material/download:", key="download"):
         st.download_button(
@@ -260,8 +313,8 @@ def downloads(
             help="Charts alive and data inside: opens anywhere, without a server or a network",
             disabled=table.empty or not table["valid"].any(),
         )
-        for name, picture in pictures.items():
-            export_buttons(picture, name)
+        for name, figure in figures.items():
+            export_buttons(figure, name)
 
 
 def pick_row(names: Sequence[str], key: str) -> Callable[[], None]:

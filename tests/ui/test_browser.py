@@ -59,6 +59,43 @@ def test_every_page_opens_by_its_address_and_fits_a_phone(server, browser, name,
         assert page.get_by_text("could not be shown").count() == 0
 
 
+def test_the_link_of_a_view_is_copied_and_a_figure_comes_with_its_words(server, browser):
+    with opened(
+        browser,
+        f"{server}/?at=3&pick=gaunt-grid",
+        permissions=["clipboard-read", "clipboard-write"],
+    ) as page:
+        page.get_by_role("button", name="Copy link").click()
+        page.get_by_role("button", name="Link copied").wait_for()
+        assert page.evaluate("navigator.clipboard.readText()") == page.url
+        assert "at=3" in page.url
+        page.get_by_role("button", name="Download", exact=True).click()
+        with page.expect_download() as download:
+            page.get_by_role("button", name="PDF").first.click()
+        assert Path(download.value.path()).read_bytes().startswith(b"%PDF")
+        with page.expect_download() as download:
+            page.get_by_role("button", name="Caption and BibTeX").first.click()
+        words = Path(download.value.path()).read_text()
+        assert "lmax 3" in words
+        assert "@inproceedings" in words
+
+
+def test_a_click_on_a_point_follows_the_product(server, browser):
+    with opened(browser, server) as page:
+        chart = page.locator("[data-testid=stVegaLiteChart]").first
+        point = chart.locator('[aria-roledescription="point"]').last
+        point.scroll_into_view_if_needed()
+        point.click(force=True)
+        page.wait_for_url(re.compile("pick="))
+
+
+def test_published_results_are_offered_and_open_from_the_list(server, browser):
+    with opened(browser, f"{server}/scaling?scaling=published%3A%20NVIDIA%20RTX%20A5500") as page:
+        page.get_by_text("published results").first.wait_for()
+        page.get_by_text("NVIDIA RTX A5500").first.wait_for()
+        page.get_by_text("Nothing was timed in the same rounds").first.wait_for()
+
+
 def test_spheres_of_a_right_and_a_broken_product_turn_together(server, browser):
     with opened(browser, f"{server}/equivariance") as page:
         spheres = page.locator(".etp-spheres")

@@ -267,5 +267,6 @@ def test_typed_irreps_show_their_paths_before_anything_is_counted():
 
 def test_the_sphere_view_offers_a_product_that_is_broken_on_purpose():
     page = open_page("equivariance")
-    choice = next(g for g in page.get("button_group") if "gaunt-grid, one column short" in str(g))
-    assert choice is not None
+    broken = "gaunt-grid, one column short"
+    product, beside = (box for box in page.selectbox if broken in box.options)
+    assert (product.value, beside.value) == ("gaunt-grid", broken)

@@ -1,0 +1,64 @@
+"""Fields, plurals and numbers are written as people read them."""
+
+from __future__ import annotations
+
+import pytest
+
+from etp.analysis.comparison import comparisons
+from etp.analysis.tables import frame
+from etp.analysis.text import counted, quartiles_text
+from etp.problem import EmptyProblemError, Problem
+from etp.results.reference import reference_rows
+from etp.ui import bar
+from etp.ui.plain import csv
+from etp.ui.settings import CUSTOM, Settings
+
+
+def refused(irreps1="0e", irreps2="0e", keep=None) -> ValueError:
+    with pytest.raises(ValueError, match=r"\w") as caught:
+        Problem.of_irreps(irreps1, irreps2, keep)
+    return caught.value
+
+
+def test_fields_are_called_as_the_page_calls_them():
+    assert bar._field(refused(irreps1="1x")) == "input 1"
+    assert bar._field(refused(irreps2="abc")) == "input 2"
+    empty = refused("1o", "1o", "1o")
+    assert isinstance(empty, EmptyProblemError)
+    assert bar._field(empty) == "what is asked"
+    assert bar._field(ValueError("devices: choose at least one")) == "devices"
+
+
+def test_a_multiplicity_is_told_as_one():
+    said = str(refused("-1x0e"))
+    assert "multiplicity" in said
+    assert "parity" not in said
+    assert "parity" in str(refused("1x"))
+    assert "nothing stands here" in str(refused("1o+"))
+
+
+def test_numbers_agree_with_their_nouns():
+    assert counted(1, "path") == "1 path"
+    assert counted(85, "path") == "85 paths"
+    assert counted(0, "path") == "0 paths"
+
+
+def test_quartiles_are_never_powers():
+    assert "e+" not in quartiles_text(2.24, 2.39)
+    assert quartiles_text(0.000131, 0.000134) == "0.131 – 0.134"
+
+
+def test_channels_are_not_named_beside_irreps_with_multiplicities():
+    typed = Settings(setting=CUSTOM, irreps1="128x0e", irreps2="128x0e")
+    assert "channel" not in bar._sizes_label(typed)
+    assert "channel" in bar._sizes_label(Settings())
+
+
+def test_the_table_says_what_was_measured_and_where():
+    text = csv(frame(comparisons(reference_rows())[0])).decode()
+    head, first = text.splitlines()[:2]
+    columns = dict(zip(head.split(","), range(100), strict=False))
+    for name in ("input 1", "input 2", "dtype", "direction", "weighted", "machine", "threads"):
+        assert name in columns
+    assert "0e+1o" in first
+    assert "float32" in first
