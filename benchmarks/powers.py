@@ -5,7 +5,8 @@ environment with mace-torch, and cuequivariance with cuequivariance-torch where 
 500 nodes, 128 channels, 10 elements, order 3. Ours takes over the very module of mace-torch that it
 is compared with: same weights, and the same numbers before anything is timed. Gaunt and matrix
 powers are other operations with fewer weights; they stand beside because their speed is their
-point. Calls are timed in rounds of random order, ratios are taken within rounds.
+point. Calls are timed in rounds of random order, ratios are taken within rounds. The share is the
+time for the bytes of inputs, weights and outputs at the speed of a copy in this run, over ours.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ import torch
 from torch import Tensor, nn
 
 import etp
-from etp.measure import statistic
+from etp.measure import roofline, statistic
 
 warnings.filterwarnings("ignore")
 
@@ -40,6 +41,7 @@ DEGREES = ("0e", "1o", "2e", "3o")
 OTHERS = ("gaunt-grid", "gaunt-fourier-fft", "gaunt-fourier-direct", "matrix")
 TARGETS = {"forward": 100.0, "backward": 50.0, "double-backward": 30.0}
 TOLERANCE = 1e-4
+SHAPES = ("3:0", "3:1", "3:2", "2:0", "2:1", "1:0", "1:1")
 Call = Callable[[], object]
 
 
@@ -98,6 +100,13 @@ class Shape:
             weights = torch.randn(ELEMENTS, power.weight_numel, requires_grad=True)
             features = torch.randn(NODES, self.inputs.dim)
             self.calls[name] = _other(power, weights, features, self.elements)
+
+    def bytes(self, direction: str) -> int:
+        """Of inputs, weights and outputs, once; with gradients, theirs too."""
+        weights = sum(w.numel() for w in self.calls["etp"](self.x)[1])
+        read = NODES * self.inputs.dim + weights
+        numbers = read + NODES * self.outputs.dim
+        return 4 * (numbers if direction == "forward" else 2 * numbers)
 
     def timed(self, name: str, direction: str) -> Call:
         """What is called over and over."""
@@ -171,11 +180,13 @@ def main() -> None:
     parser.add_argument("--channels", type=int, default=128)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--seconds", type=float, default=10.0)
-    parser.add_argument("--lmax", type=int, default=3)
+    parser.add_argument(
+        "--shapes", nargs="+", default=SHAPES, help="largest degree of inputs and of outputs"
+    )
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
-    rng = random.Random(0)
+    rng, copy = random.Random(0), roofline("cpu", ("float32",)).copy_bytes_per_s
     names = ("mace-torch", "cuequivariance", *OTHERS)
     lines = [
         "# Powers: the symmetric contraction of MACE",
@@ -184,32 +195,37 @@ def main() -> None:
         f"{torch.__version__}, float32; {NODES} nodes, {options.channels} channels, {ELEMENTS} "
         f"elements, order {ORDER}. Ratios are times of each over ours (`cg`), with the interval "
         f"of the paired rounds at {100 * (1 - ERROR):.0f} %. Targets: {TARGETS}, against the "
-        "faster of mace-torch and cuequivariance. Gaunt and matrix powers are other operations.",
+        "faster of mace-torch and cuequivariance. Gaunt and matrix powers are other operations. "
+        f"Copy {copy / 1e9:.0f} GB/s in this run; share: the bytes of inputs, weights and outputs "
+        "at that speed, over ours.",
         "",
         "| inputs to | outputs | direction | ours, ms | " + " | ".join(f"{n}, ×" for n in names)
-        + " | target |",
-        "|" + "---|" * (5 + len(names)),
+        + " | target | share |",
+        "|" + "---|" * (6 + len(names)),
     ]  # fmt: skip
-    for lmax in range(1, options.lmax + 1):
-        for lmax_out in range(min(lmax, 2) + 1):
-            shape = Shape(lmax, lmax_out, options.channels)
-            for direction, target in TARGETS.items():
-                calls = {name: shape.timed(name, direction) for name in shape.calls}
-                found, medians, _ = ratios(calls, options.seconds, rng)
-                peers = [n for n in ("mace-torch", "cuequivariance") if n in found]
-                fastest = min(peers, key=lambda n: found[n][0])
-                cells = [
-                    f"{found[n][0]:.3g} ({found[n][1]:.3g} to {found[n][2]:.3g})" if n in found
-                    else "" for n in names
-                ]  # fmt: skip
-                met = "✓" if found[fastest][1] >= target else "✗"
-                lines.append(
-                    f"| {DEGREES[lmax]} | {'+'.join(DEGREES[: lmax_out + 1])} | {direction} | "
-                    f"{1e3 * medians['etp']:.3g} | {' | '.join(cells)} | {target:g} {met} |"
-                )
-                print(lines[-1], flush=True)
-                if options.out is not None:
-                    options.out.write_text("\n".join(lines) + "\n")
+    for text in options.shapes:
+        lmax, lmax_out = map(int, text.split(":"))
+        shape = Shape(lmax, lmax_out, options.channels)
+        for direction, target in TARGETS.items():
+            calls = {name: shape.timed(name, direction) for name in shape.calls}
+            measured, medians, _ = ratios(calls, options.seconds, rng)
+            peers = [n for n in ("mace-torch", "cuequivariance") if n in measured]
+            fastest = min(peers, key=lambda n: measured[n][0])
+            cells = [
+                f"{measured[n][0]:.3g} ({measured[n][1]:.3g} to {measured[n][2]:.3g})"
+                if n in measured else "" for n in names
+            ]  # fmt: skip
+            met = "✓" if measured[fastest][1] >= target else "✗"
+            share = "" if direction == "double-backward" else (
+                f"{100 * shape.bytes(direction) / copy / medians['etp']:.0f} %"
+            )  # fmt: skip
+            lines.append(
+                f"| {DEGREES[lmax]} | {'+'.join(DEGREES[: lmax_out + 1])} | {direction} | "
+                f"{1e3 * medians['etp']:.3g} | {' | '.join(cells)} | {target:g} {met} | {share} |"
+            )
+            print(lines[-1], flush=True)
+            if options.out is not None:
+                options.out.write_text("\n".join(lines) + "\n")
 
 
 if __name__ == "__main__":
