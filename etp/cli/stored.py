@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+LISTED = 20
+"""What an import refused is listed up to this many."""
 
 if TYPE_CHECKING:
     from etp.results.store import Store
@@ -55,13 +59,30 @@ def _import(options: argparse.Namespace) -> None:
     from etp.results import formats, imports
     from etp.results.store import Store, default_path
 
-    # Everything is read before anything is written: a bad file leaves the store as it was.
-    read = [(path, formats.read_path(path)) for path in options.files]
+    # Everything is read before anything is written; what is good is taken, the rest is listed.
+    read, refused = [], []
+    for path in options.files:
+        try:
+            found = formats.gather(path)
+        except formats.FormatError as error:
+            refused.append(error)
+            continue
+        read.append((path, found.rows))
+        refused += found.refused
+    if not read:
+        raise refused[0]
     target = Store(options.store or default_path())
     for path, rows in read:
         runs = imports.adopted(rows, path.name)
         added = target.add_imports(runs)
         print(f"{path}: {added} of {len(rows)} rows added as {', '.join(r.job for r in runs)}")
+    if refused:
+        raise ValueError("; ".join(["not imported", *map(str, refused[:LISTED])]) + _more(refused))
+
+
+def _more(refused: Sequence[Exception]) -> str:
+    """How many were not listed."""
+    return f"; and {len(refused) - LISTED} more" if len(refused) > LISTED else ""
 
 
 def _export(options: argparse.Namespace) -> None:

@@ -26,6 +26,7 @@ from etp.ui.visitors import base_path
 
 REFERENCE = "reference results"
 SHOWN_ROWS = 500
+SHOWN_ERRORS = 8
 
 
 def controls(rows: list[Row]) -> list[Row]:
@@ -53,8 +54,12 @@ def controls(rows: list[Row]) -> list[Row]:
         )
     for message in st.session_state.pop("imported", []):
         st.success(plain(message), icon=":material/check:")
-    for message in st.session_state.pop("not_imported", []):
-        st.error(plain(message), icon=":material/error:")
+    if refused := st.session_state.pop("not_imported", []):
+        listed = [plain(message) for message in refused[:SHOWN_ERRORS]]
+        if len(refused) > SHOWN_ERRORS:
+            listed.append(f"and {count_text(len(refused) - SHOWN_ERRORS)} more")
+        lines = listed if len(listed) == 1 else ["Not imported:\n", *(f"- {t}" for t in listed)]
+        st.error("\n".join(lines), icon=":material/error:")
     return left
 
 
@@ -76,7 +81,7 @@ def _import() -> None:
 
 
 def _take_uploads() -> None:
-    """Read every file before anything is stored (a callback)."""
+    """Store what is good of the files chosen, and say what is not (a callback)."""
     files = st.session_state.get("uploads") or []
     if not files:
         st.session_state["not_imported"] = ["Choose a file first."]
@@ -87,13 +92,14 @@ def _take_uploads() -> None:
     try:
         for file in files:
             jobs.runner().limits.check_upload(file.name, file.size)
-        rows = formats.read_files({file.name: file.getvalue() for file in files})
+        read = formats.gather_files({file.name: file.getvalue() for file in files})
         title = files[0].name + (f" and {len(files) - 1} more" if len(files) > 1 else "")
-        added = jobs.store().add_imports(imports.adopted(rows, title))
+        added = jobs.store().add_imports(imports.adopted(read.rows, title))
     except (LimitError, formats.FormatError, RowError, StoreError) as error:
         st.session_state["not_imported"] = [f"{error}. Nothing was added."]
         return
-    known = len(rows) - added
+    st.session_state["not_imported"] = [str(error) for error in read.refused]
+    known = len(read.rows) - added
     note = f"; {count_text(known)} were there already" if known else ""
     st.session_state["imported"] = [f"{count_text(added)} rows added{note}."]
 

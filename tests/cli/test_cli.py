@@ -172,13 +172,17 @@ def test_import_and_export_move_everything(capsys, tmp_path, monkeypatch):
     ]
 
 
-def test_a_bad_file_among_good_ones_adds_nothing(tmp_path, capsys):
+def test_a_bad_file_among_good_ones_is_listed_and_the_good_ones_are_added(tmp_path, capsys):
     good, bad = tmp_path / "a.jsonl", tmp_path / "b.jsonl"
     good.write_text(jsonl([row()]))
     bad.write_text("{")
     path = tmp_path / "s.sqlite"
     assert main(["import", str(good), str(bad), "--store", str(path)]) == 2
-    assert not path.exists() or Store(path).rows() == []
+    assert len(Store(path).rows()) == 1
+    told = capsys.readouterr()
+    assert "1 of 1 rows added" in told.out
+    assert f"{bad}, line 1" in told.err
+    assert len(told.err.splitlines()) == 1
 
 
 def test_the_module_runs_as_a_command_with_clean_output():

@@ -1,26 +1,114 @@
 """Results in other people's files, read into rows.
 
 One module for each format: ``matches(name, text)`` recognises it, ``read(name, text, context)``
-returns rows. A new format is one new module, listed in ``FORMATS``. Neither torch nor pandas.
+yields rows, and errors for parts of a file that are none; it raises one where nothing of the file
+can be read. A new format is one new module, listed in ``FORMATS``. Neither torch nor pandas.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
+from types import ModuleType
 
 from etp.results.formats import jsonl, openequivariance, paper, pytest_benchmark
 from etp.results.formats.common import FormatError
 from etp.results.rows import Row
 
-__all__ = ["FORMATS", "MAX_BYTES", "FormatError", "read_files", "read_path"]
+__all__ = [
+    "FORMATS", "MAX_BYTES", "FormatError", "Reading", "gather", "gather_files", "read_files",
+    "read_path",
+]  # fmt: skip
 
-FORMATS = (jsonl, paper, openequivariance, pytest_benchmark)
+FORMATS: tuple[ModuleType, ...] = (jsonl, paper, openequivariance, pytest_benchmark)
 MAX_BYTES = 100 << 20
+SUFFIXES = (".json", ".jsonl", ".csv")
+
+
+@dataclass
+class Reading:
+    """What files held.
+
+    Attributes:
+        rows: What could be read.
+        refused: What could not: each names the file, the place, the value and the mend.
+    """
+
+    rows: list[Row] = field(default_factory=list)
+    refused: list[FormatError] = field(default_factory=list)
+
+    def whole(self) -> list[Row]:
+        """All rows, or the first error."""
+        if self.refused:
+            raise self.refused[0]
+        return self.rows
+
+
+def gather(path: str | Path) -> Reading:
+    """Read what is good of one file, or of every result in a folder.
+
+    Raises:
+        FormatError: If nothing can be read at all.
+
+    Examples:
+        >>> gather("no_such_file.jsonl")
+        Traceback (most recent call last):
+        etp.results.formats.common.FormatError: no_such_file.jsonl: cannot be read: ...
+    """
+    path = Path(path)
+    try:
+        if not path.is_dir():
+            return gather_files({str(path): path.read_bytes()})
+        files = [file for suffix in SUFFIXES for file in sorted(path.glob(f"*{suffix}"))]
+        bodies = {str(file): file.read_bytes() for file in files if file.is_file()}
+    except (OSError, ValueError) as error:
+        if isinstance(error, FormatError):
+            raise
+        why = error.strerror if isinstance(error, OSError) else error
+        raise FormatError(str(path), f"cannot be read: {why}") from error
+    return gather_files(bodies, folder=path.name)
+
+
+def gather_files(files: Mapping[str, bytes], folder: str | None = None) -> Reading:
+    """Read what is good of files that belong together.
+
+    Raises:
+        FormatError: If nothing can be read at all.
+
+    Examples:
+        >>> from etp.results.reference import reference_rows
+        >>> row = reference_rows()[0]
+        >>> found = gather_files({"one.jsonl": row.to_json().encode(), "two.csv": b"?"})
+        >>> found.rows == [row], len(found.refused)
+        (True, 1)
+    """
+    found = Reading()
+    texts: dict[str, str] = {}
+    for name, data in files.items():
+        try:
+            texts[name] = _text(name, data)
+        except FormatError as error:
+            found.refused.append(error)
+    context = openequivariance.device_of(texts)
+    for name, text in texts.items():
+        try:
+            for read in _reader(name, text).read(name, text, context):
+                if isinstance(read, Row):
+                    found.rows.append(read)
+                else:
+                    found.refused.append(read)
+        except FormatError as error:
+            found.refused.append(error)
+    if not found.rows:
+        raise found.refused[0] if found.refused else FormatError(
+            folder or "files", f"holds no result in a {', '.join(SUFFIXES)} file"
+        )  # fmt: skip
+    return found
 
 
 def read_path(path: str | Path) -> list[Row]:
-    """Read one file, or every result in a folder.
+    """Read one file, or every result in a folder; all of it is good or nothing is taken.
 
     Raises:
         FormatError: Naming the file, the place in it, the value and the mend.
@@ -30,18 +118,7 @@ def read_path(path: str | Path) -> list[Row]:
         Traceback (most recent call last):
         etp.results.formats.common.FormatError: no_such_file.jsonl: cannot be read: ...
     """
-    path = Path(path)
-    try:
-        if not path.is_dir():
-            return read_files({str(path): path.read_bytes()})
-        files = [*sorted(path.glob("*.json")), *sorted(path.glob("*.jsonl"))]
-        bodies = {str(file): file.read_bytes() for file in files if file.is_file()}
-    except (OSError, ValueError) as error:
-        if isinstance(error, FormatError):
-            raise
-        why = error.strerror if isinstance(error, OSError) else error
-        raise FormatError(str(path), f"cannot be read: {why}") from error
-    return read_files(bodies, folder=path.name)
+    return gather(path).whole()
 
 
 def read_files(files: Mapping[str, bytes], folder: str | None = None) -> list[Row]:
@@ -56,21 +133,18 @@ def read_files(files: Mapping[str, bytes], folder: str | None = None) -> list[Ro
         >>> read_files({"one.jsonl": row.to_json().encode()}) == [row]
         True
     """
-    texts = {name: _text(name, data) for name, data in files.items()}
-    if not texts:
-        raise FormatError(folder or "files", "holds no .json or .jsonl file")
-    context = openequivariance.device_of(texts)
-    rows: list[Row] = []
-    for name, text in texts.items():
-        reader = next((form for form in FORMATS if form.matches(name, text)), None)
-        if reader is None:
-            raise FormatError(
-                name,
-                "is of no known format. Known: JSON Lines of etp, the CSV published with the "
-                "paper, pytest-benchmark JSON, OpenEquivariance results",
-            )
-        rows += reader.read(name, text, context)
-    return rows
+    return gather_files(files, folder).whole()
+
+
+def _reader(name: str, text: str) -> ModuleType:
+    found = next((form for form in FORMATS if form.matches(name, text)), None)
+    if found is None:
+        raise FormatError(
+            name,
+            "is of no known format. Known: JSON Lines of etp, the CSV published with the "
+            "paper, pytest-benchmark JSON, OpenEquivariance results",
+        )
+    return found
 
 
 def _text(name: str, data: bytes) -> str:

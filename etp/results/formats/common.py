@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from etp.results.rows import Row, RowError
+from etp.results.schema import is_number
 
 _NAMESPACE = uuid.UUID("5d5c1f3e-6e0f-5d0a-9f0a-6d1b2f0c7a11")
 
@@ -82,17 +83,39 @@ def load_json(file: str, text: str, place: str | None = None) -> Any:
         raise FormatError(file, "holds a number with too many digits", place) from error
 
 
-def an_object(file: str, value: object, what: str) -> dict[str, Any]:
+def an_object(
+    file: str, value: object, what: str, place: str | None = None, *, null: bool = False
+) -> dict[str, Any]:
     """Return ``value``, or say that an object was expected.
 
     Args:
         file: Name of the file.
         value: What should be an object.
         what: What an error calls it.
+        place: Place in the file, for errors.
+        null: Whether null may stand for an empty one.
     """
+    if value is None and null:
+        return {}
     if not isinstance(value, dict):
-        raise FormatError(file, f"{what} must be an object, got {str(value)[:40]!r}")
+        raise FormatError(file, f"{what} must be an object, got {str(value)[:40]!r}", place)
     return value
+
+
+def positive_numbers(file: str, values: object, what: str, place: str) -> list[float]:
+    """Return ``values``, or say that a list of positive numbers was expected.
+
+    Args:
+        file: Name of the file.
+        values: What should be such a list.
+        what: What an error calls it.
+        place: Place in the file, for errors.
+    """
+    if isinstance(values, list) and values and all(is_number(v) and v > 0 for v in values):
+        return values
+    raise FormatError(
+        file, f"{what} must be a list of positive numbers, got {str(values)[:40]!r}", place
+    )
 
 
 def runtime_of_samples(seconds: Sequence[float]) -> dict[str, Any]:

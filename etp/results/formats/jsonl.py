@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import PurePath
 
 from etp.results.formats.common import FormatError, load_json
@@ -16,26 +17,32 @@ def matches(name: str, text: str) -> bool:
     return first.startswith("{") and '"schema"' in first and '"measure"' in first
 
 
-def read(name: str, text: str, context: str | None = None) -> list[Row]:
-    """Rows of a file, in order.
+def read(name: str, text: str, context: str | None = None) -> Iterator[Row | FormatError]:
+    """Rows of a file, in order, and errors for lines that are none.
 
     Args:
         name: Name of the file.
         text: What it holds.
         context: What other files of the folder say of the device.
     """
-    rows = []
+    empty = True
     for number, line in enumerate(text.splitlines(), 1):
         if not line.strip():
             continue
-        place = f"line {number}"
-        values = load_json(name, line, place)
-        if not isinstance(values, dict):
-            raise FormatError(name, f"must hold one object in each line, got {line[:60]!r}", place)
+        empty = False
         try:
-            rows.append(Row.read(values))
-        except RowError as error:
-            raise FormatError(name, str(error), place) from error
-    if not rows:
+            yield _row(name, line, f"line {number}")
+        except FormatError as error:
+            yield error
+    if empty:
         raise FormatError(name, "holds no row")
-    return rows
+
+
+def _row(name: str, line: str, place: str) -> Row:
+    values = load_json(name, line, place)
+    if not isinstance(values, dict):
+        raise FormatError(name, f"must hold one object in each line, got {line[:60]!r}", place)
+    try:
+        return Row.read(values)
+    except RowError as error:
+        raise FormatError(name, str(error), place) from error

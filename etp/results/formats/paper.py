@@ -1,6 +1,9 @@
 """CSV files published with the paper (Xie et al., arXiv 2506.13523).
 
-Columns ``lmax, irreps_type, tensor_product_type, batch, Time[, normalization]``, times in seconds.
+Columns ``lmax, irreps_type, tensor_product_type, batch``, and at least one of ``Time`` or
+``wall_time_cpu`` (seconds), ``all GFLOPs`` and ``GB`` (both in units of 2^30), ``flops``. Their
+code is their own, in JAX; a product that is none of ours keeps its own name.
+
 They kept natural parities only, so SISO at odd lmax timed a product without any path: such rows are
 read, and shown as invalid.
 """
@@ -9,6 +12,7 @@ from __future__ import annotations
 
 import csv
 import io
+from collections.abc import Iterator
 from pathlib import PurePath
 from typing import Any, get_args
 
@@ -17,15 +21,20 @@ from etp.problem import Problem
 from etp.results.formats.common import FormatError, foreign_row
 from etp.results.rows import Row
 
-COLUMNS = ("lmax", "irreps_type", "tensor_product_type", "batch", "Time")
+COLUMNS = ("lmax", "irreps_type", "tensor_product_type", "batch")
+TIMES = ("Time", "wall_time_cpu")
+COUNTERS = {"flops": ("flops", 1), "all GFLOPs": ("flops", 1 << 30), "GB": ("bytes", 1 << 30)}
+"""What each column counts, and in units of what."""
 PRODUCTS = {
     "CGTP-dense": "cg-dense",
     "CGTP-sparse": "cg-sparse",
     "GTP-grid": "gaunt-grid",
-    "GTP-fourier": "gaunt-fourier-fft",
+    "GTP-fourier": "gaunt-fourier-direct",
     "Matrix-TP": "matrix-block",
     "VGTP-grid": "vector-signal",
 }
+DEVICES = {"a100": "NVIDIA A100", "rtx": "NVIDIA RTX A5500"}
+"""Devices by what their files are called."""
 
 
 def matches(name: str, text: str) -> bool:
@@ -34,8 +43,8 @@ def matches(name: str, text: str) -> bool:
     return PurePath(name).suffix == ".csv" or all(column in first for column in COLUMNS)
 
 
-def read(name: str, text: str, context: str | None = None) -> list[Row]:
-    """One runtime row for each line.
+def read(name: str, text: str, context: str | None = None) -> Iterator[Row | FormatError]:
+    """Rows of each line: a runtime, counters, or both; what a line lacks is an error.
 
     Args:
         name: Name of the file.
@@ -43,61 +52,121 @@ def read(name: str, text: str, context: str | None = None) -> list[Row]:
         context: What other files of the folder say of the device.
     """
     table = csv.DictReader(io.StringIO(text), skipinitialspace=True)
-    missing = [column for column in COLUMNS if column not in (table.fieldnames or [])]
-    if missing:
-        raise FormatError(
-            name, f"has no column {missing[0]!r}; needed: {', '.join(COLUMNS)}", "line 1"
-        )
-    rows = [_row(name, f"line {table.line_num}", line) for line in table]
-    if not rows:
+    try:
+        columns = table.fieldnames or []
+        missing = [column for column in COLUMNS if column not in columns]
+        measured = [*TIMES, *COUNTERS]
+        if not missing and not set(measured) & set(columns):
+            missing = [" or ".join(measured)]
+        if missing:
+            raise FormatError(
+                name,
+                f"has no column {missing[0]!r}; needed: {', '.join(COLUMNS)} and one of "
+                f"{', '.join(measured)}",
+                "line 1",
+            )
+        machine, empty = _machine(name, columns), True
+        for line in table:
+            empty = False
+            try:
+                yield from _rows(name, f"line {table.line_num}", line, machine)
+            except FormatError as error:
+                yield error
+    except csv.Error as error:
+        raise FormatError(name, f"is no CSV: {error}", f"line {table.line_num}") from error
+    if empty:
         raise FormatError(name, "holds no measurement")
-    return rows
 
 
-def _row(name: str, place: str, line: dict[str, Any]) -> Row:
-    lmax = int(_number(name, place, line, "lmax"))
-    batch = int(_number(name, place, line, "batch"))
-    seconds = _number(name, place, line, "Time")
+def _machine(name: str, columns: Any) -> dict[str, Any]:
+    """What the file says of its device: by its columns, else by its name."""
+    stem = PurePath(name).stem
+    lowered = stem.lower()
+    if "wall_time_cpu" in columns or "cpu" in lowered:
+        return {"device": "cpu", "device_name": f"processor not stated ({stem})"}
+    known = next((full for part, full in DEVICES.items() if part in lowered), stem)
+    return {"device": "cuda:0", "device_name": known}
+
+
+def _rows(name: str, place: str, line: dict[str, Any], machine: dict[str, Any]) -> Iterator[Row]:
+    lmax, batch = (_whole(name, place, line, column) for column in ("lmax", "batch"))
     setting, kind = line["irreps_type"], line["tensor_product_type"]
     if setting not in get_args(Setting):
         raise FormatError(name, f"irreps_type must be SISO, SIMO or MIMO, got {setting!r}", place)
-    if kind not in PRODUCTS:
-        known = ", ".join(PRODUCTS)
-        raise FormatError(name, f"tensor_product_type must be one of {known}, got {kind!r}", place)
-    environment = {
+    if not kind:
+        raise FormatError(name, f"tensor_product_type must be a name, got {kind!r}", place)
+    environment = machine | {
         "source": "published with arXiv 2506.13523",
-        "device": "cuda:0",
-        "device_name": PurePath(name).stem,
         "implementation": kind,
         "normalization": line.get("normalization"),
     }
     empty = setting == "SISO" and lmax % 2 == 1
-    # With natural parities only, an empty problem cannot be built: it is written out.
-    problem = Problem.of_setting(
-        setting, lmax, outputs="all" if empty else "natural", batch=batch, device="cuda:0"
-    ).as_dict()
-    if not empty:
-        result = {"median_s": seconds, "role": "product"}
-        return foreign_row(
-            name, place, PRODUCTS[kind], problem, result, environment, badges=["no quartiles"]
-        )
-    problem |= {"outputs": "natural", "filter_out": f"{lmax}o"}
-    sparse = kind.startswith("CGTP")
-    return foreign_row(
-        name, place, PRODUCTS[kind], problem, None, environment, status="invalid",
-        badges=["empty output" if sparse else "identical zero"],
-        reason=f"{lmax}o x {lmax}o -> {lmax}e only: odd times odd is even, so nothing of the "
-        f"requested parity {lmax}o is left. {seconds:.3g} s timed "
-        + ("a product without a path" if sparse else "an output that is always zero"),
-    )  # fmt: skip
+    try:
+        # With natural parities only, an empty problem cannot be built: it is written out.
+        problem = Problem.of_setting(
+            setting, lmax, outputs="all" if empty else "natural", batch=batch,
+            device=machine["device"],
+        ).as_dict()  # fmt: skip
+    except ValueError as error:
+        raise FormatError(name, str(error), place) from error
+    if empty:
+        problem |= {"outputs": "natural", "filter_out": f"{lmax}o"}
+    for measure, result in _measured(name, place, line).items():
+        badges: tuple[str, ...] = ("no quartiles",) if measure == "runtime" else ()
+        reason = None
+        if empty:
+            badges, reason = _emptiness(lmax, kind, measure)
+        yield foreign_row(
+            name, f"{place} {measure}", PRODUCTS.get(kind, kind), problem,
+            None if empty else result, environment, measure=measure,
+            status="invalid" if empty else "ok", badges=badges, reason=reason,
+        )  # fmt: skip
+
+
+def _measured(name: str, place: str, line: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """Results of a line by measure."""
+    found: dict[str, dict[str, Any]] = {}
+    for column in TIMES:
+        if line.get(column):
+            seconds = _number(name, place, line, column)
+            found["runtime"] = {"median_s": seconds, "role": "product"}
+    counted = {
+        key: round(_number(name, place, line, column) * unit)
+        for column, (key, unit) in COUNTERS.items()
+        if line.get(column)
+    }
+    if counted:
+        found["counters"] = counted
+    if not found:
+        raise FormatError(name, f"has no number in {', '.join([*TIMES, *COUNTERS])}", place)
+    return found
+
+
+def _emptiness(lmax: int, kind: str, measure: str) -> tuple[tuple[str, ...], str]:
+    paths = kind.startswith("CGTP")
+    what = "timed" if measure == "runtime" else "counted"
+    return ("empty output" if paths else "identical zero",), (
+        f"{lmax}o x {lmax}o -> {lmax}e only: odd times odd is even, so nothing of the requested "
+        f"parity {lmax}o is left; what was {what} is "
+        + ("a product without a path" if paths else "an output that is always zero")
+    )
+
+
+def _whole(name: str, place: str, line: dict[str, Any], column: str) -> int:
+    value = _number(name, place, line, column)
+    if value != int(value):
+        text = line.get(column)
+        raise FormatError(name, f"{column} must be a whole number, got {text!r}", place)
+    return int(value)
 
 
 def _number(name: str, place: str, line: dict[str, Any], column: str) -> float:
     text = line.get(column)
+    short = repr(text)[:60]
     try:
         value = float(text or "")
     except ValueError as error:
-        raise FormatError(name, f"{column} must be a number, got {text!r}", place) from error
-    if not 0 <= value < float("inf") or (column != "lmax" and value == 0):
-        raise FormatError(name, f"{column} must be positive and finite, got {text!r}", place)
+        raise FormatError(name, f"{column} must be a number, got {short}", place) from error
+    if not 0 <= value < 1e300 or (column != "lmax" and value == 0):
+        raise FormatError(name, f"{column} must be positive and finite, got {short}", place)
     return value

@@ -6,10 +6,18 @@ hold ``product`` and the fields of a problem, such as ``setting`` and ``lmax``.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 from etp.problem import Problem
-from etp.results.formats.common import FormatError, foreign_row, load_json, runtime_of_samples
+from etp.results.formats.common import (
+    FormatError,
+    an_object,
+    foreign_row,
+    load_json,
+    positive_numbers,
+    runtime_of_samples,
+)
 from etp.results.rows import Row
 
 _MEND = "set it with benchmark.extra_info[...] in the test"
@@ -20,25 +28,31 @@ def matches(name: str, text: str) -> bool:
     return '"machine_info"' in text and '"benchmarks"' in text
 
 
-def read(name: str, text: str, context: str | None = None) -> list[Row]:
-    """One runtime row for each benchmark.
+def read(name: str, text: str, context: str | None = None) -> Iterator[Row | FormatError]:
+    """One runtime row for each benchmark, or why there is none.
 
     Args:
         name: Name of the file.
         text: What it holds.
         context: What other files of the folder say of the device.
     """
-    body = load_json(name, text)
-    environment = _environment(body)
-    rows = [_row(name, benchmark, environment) for benchmark in body["benchmarks"]]
-    if not rows:
+    body = an_object(name, load_json(name, text), "the file")
+    benchmarks = body.get("benchmarks")
+    if not isinstance(benchmarks, list) or not benchmarks:
         raise FormatError(name, "holds no benchmark")
-    return rows
+    environment = _environment(name, body)
+    for number, benchmark in enumerate(benchmarks, 1):
+        try:
+            yield _row(name, number, benchmark, environment)
+        except FormatError as error:
+            yield error
 
 
-def _row(name: str, benchmark: dict[str, Any], environment: dict[str, Any]) -> Row:
-    place = f"benchmark {benchmark.get('name', '?')!r}"
-    info = dict(benchmark.get("extra_info", {}))
+def _row(name: str, number: int, found: object, environment: dict[str, Any]) -> Row:
+    benchmark = an_object(name, found, "a benchmark", f"benchmark {number}")
+    called = str(benchmark.get("name", "?"))[:80]
+    place = f"benchmark {called!r}"
+    info = dict(an_object(name, benchmark.get("extra_info"), "extra_info", place, null=True))
     if not isinstance(info.get("product"), str):
         raise FormatError(name, f"extra_info has no 'product': {_MEND}", place)
     product = info.pop("product")
@@ -51,26 +65,23 @@ def _row(name: str, benchmark: dict[str, Any], environment: dict[str, Any]) -> R
         raise FormatError(
             name, f"extra_info does not describe a problem ({error}): {_MEND}", place
         ) from error
-    stats = benchmark["stats"]
+    stats = an_object(name, benchmark.get("stats"), "stats", place)
     if stats.get("data"):
-        result = runtime_of_samples(stats["data"])
-        badges = []
+        samples = positive_numbers(name, stats["data"], "stats.data", place)
+        result, badges = runtime_of_samples(samples), []
     else:
-        result = {
-            "median_s": stats["median"],
-            "q25_s": stats["q1"],
-            "q75_s": stats["q3"],
-            "rounds": stats["rounds"],
-            "role": "product",
-        }
+        named = {"median_s": "median", "q25_s": "q1", "q75_s": "q3", "rounds": "rounds"}
+        result = {ours: stats.get(theirs) for ours, theirs in named.items()} | {"role": "product"}
         badges = ["no samples"]
-    environment = environment | {"device": problem.device, "implementation": benchmark.get("name")}
+    environment = environment | {"device": problem.device, "implementation": called}
     return foreign_row(name, place, product, problem.as_dict(), result, environment, badges=badges)
 
 
-def _environment(body: dict[str, Any]) -> dict[str, Any]:
-    machine, commit = body.get("machine_info", {}), body.get("commit_info", {})
-    cpu = machine.get("cpu", {})
+def _environment(name: str, body: dict[str, Any]) -> dict[str, Any]:
+    machine, commit = (
+        an_object(name, body.get(part), part, null=True) for part in ("machine_info", "commit_info")
+    )
+    cpu = an_object(name, machine.get("cpu"), "machine_info.cpu", null=True)
     return {
         "source": "pytest-benchmark",
         "cpu": cpu.get("brand_raw") or machine.get("processor") or machine.get("machine"),
