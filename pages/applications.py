@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from etp.analysis.learning import learning_finding, refused
-from etp.ui import applications, gallery_page, jobs, show, tables
+from etp.ui import applications, gallery_page, progress, show, tables
 from etp.ui.frame import page
 
 with page("Applications"):
     chosen = applications.controls()
-    jobs.panel(chosen.tetris)
-    gallery_page.publish(chosen.tetris)
     rows, source = applications.rows(chosen)
+    with progress.place(chosen.tetris, measured=source == "run"):
+        gallery_page.publish(chosen.tetris)
     shown = tables.trained(rows, chosen.layers, chosen.learning_weights)
     table = tables.learned(shown)
     layers = shown[0].measured["layers"] if shown else chosen.layers

@@ -3,25 +3,26 @@
 from __future__ import annotations
 
 from etp.analysis.findings import finding
-from etp.ui import asked, compare, data, gallery_page, jobs, show
+from etp.ui import asked, compare, data, gallery_page, progress, show
 from etp.ui.bar import bar
 from etp.ui.frame import page
 from etp.ui.plans import COMPARE
 
 with page("Compare"):
     chosen = bar(COMPARE)
-    jobs.panel(chosen.job)
-    gallery_page.publish(chosen.job)
     view = data.view(chosen)
-    compare.welcome(view)
-    asked.note([one.problem for one in view.found], view.source, chosen)
-    show.verdict(finding(view.chosen))
-    compare.trust(view)
-    show.provenance(view.chosen, view.source)
-    compare.hero(view)
-    compare.multiples(view)
-    compare.pairs(view)
-    compare.samples(view)
-    compare.table(view)
-    show.reproduce(view.chosen, chosen)
-    compare.left_out(view)
+    with progress.place(chosen.job, measured=view.source == "run") as run:
+        gallery_page.publish(chosen.job)
+        compare.welcome(view)
+        other = asked.note([one.problem for one in view.found], view.source, chosen.problems)
+    with asked.answers(stale=other or run.stale):
+        show.verdict(finding(view.chosen))
+        compare.trust(view)
+        show.provenance(view.chosen, view.source)
+        compare.hero(view)
+        compare.multiples(view)
+        compare.pairs(view)
+        compare.samples(view)
+        compare.table(view)
+        show.reproduce(view.chosen, chosen)
+        compare.left_out(view)

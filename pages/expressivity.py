@@ -5,23 +5,26 @@ from __future__ import annotations
 import streamlit as st
 
 from etp.analysis.expressivity import counts_finding
-from etp.ui import data, expressivity, gallery_page, jobs, show, tables
+from etp.ui import asked, data, expressivity, gallery_page, progress, show, tables
 from etp.ui.bar import bar
 from etp.ui.frame import page
 from etp.ui.plans import COUNTS
 
 with page("Expressivity"):
     chosen = bar(COUNTS)
-    jobs.panel(chosen.counts)
-    gallery_page.publish(chosen.counts)
     shown = data.counted(chosen)
-    found = tables.counts(shown.rows, shown.setting)
-    show.verdict(counts_finding(found, shown.lmax, typed=shown.setting is None))
-    show.provenance_rows(shown.rows, shown.source, "counted in float64, not timed")
-    expressivity.headline(found)
-    left, right = st.columns([11, 9], gap="medium")
-    with left:
-        expressivity.interactability(found, data.problem_shown(chosen, shown))
-    with right:
-        expressivity.gammas(found, shown.lmax)
-    expressivity.refusals(found)
+    expressivity.count_by_itself(chosen, shown)
+    with progress.place(chosen.counts, measured=shown.source == "run") as run:
+        gallery_page.publish(chosen.counts)
+        other = asked.say(asked.one_degree(shown.setting, shown.lmax, shown.source, chosen))
+    with asked.answers(stale=other or run.stale):
+        found = tables.counts(shown.rows, shown.setting)
+        show.verdict(counts_finding(found, shown.lmax, typed=shown.setting is None))
+        show.provenance_rows(shown.rows, shown.source, "counted in float64, not timed")
+        expressivity.headline(found)
+        left, right = st.columns([11, 9], gap="medium")
+        with left:
+            expressivity.interactability(found, data.problem_shown(chosen, shown))
+        with right:
+            expressivity.gammas(found, shown.lmax)
+        expressivity.refusals(found)

@@ -5,26 +5,29 @@ from __future__ import annotations
 import streamlit as st
 
 from etp.analysis.advice import advice
-from etp.ui import asked, compare, gallery_page, jobs, layers, show
+from etp.ui import asked, compare, gallery_page, layers, progress, show
 from etp.ui.frame import page
 
 with page("Layers"):
     chosen = layers.controls()
-    jobs.panel(chosen.layer_run)
-    gallery_page.publish(chosen.layer_run)
     view = layers.view(chosen)
+    other = False
+    measured = view is not None and view.source == "run"
+    with progress.place(chosen.layer_run, measured=measured) as run:
+        gallery_page.publish(chosen.layer_run)
+        if view is not None:
+            other = asked.say(layers.differs(view.chosen.problem, chosen))
     if view is None:
         st.markdown("### Nothing was measured on this layer yet.")
         st.markdown("Run it here: every product takes turns on the same layer.")
     else:
-        problem = view.chosen.problem
-        asked.say(layers.differs(problem, chosen))
-        said = advice(view.chosen)
-        show.verdict(layers.found(said))
-        show.provenance(view.chosen, view.source)
-        compare.hero(view)
-        layers.use(problem, said)
-        compare.pairs(view)
-        compare.table(view)
-        st.code(layers.reproduce(problem), language="bash", wrap_lines=True)
-        compare.left_out(view)
+        with asked.answers(stale=other or run.stale):
+            said = advice(view.chosen)
+            show.verdict(layers.found(said))
+            show.provenance(view.chosen, view.source)
+            compare.hero(view)
+            layers.use(view.chosen.problem, said)
+            compare.pairs(view)
+            compare.table(view)
+            st.code(layers.reproduce(view.chosen.problem), language="bash", wrap_lines=True)
+            compare.left_out(view)

@@ -114,15 +114,16 @@ class Efforts:
         """
         return sum(self._block_s(problem, product) for product in (*products, reference))
 
-    def case(self, case: Mapping[str, Any]) -> Effort:
-        """What a case of the kind that compares takes."""
+    def case(self, case: Mapping[str, Any], round_s: float | None = None) -> Effort:
+        """What a case of the kind that compares takes, with rounds of a length that is known."""
         plan = Case.from_dict({name: case[name] for name in case if name != "kind"})
         problem, products = plan.problem, plan.products
         seconds = sum(self._checks_s(plan, product) for product in products)
         if not plan.timed:
             return Effort(seconds, 0, 0.0)
         reference = plan.reference if plan.reference in products else products[0]
-        round_s = self.round_s(problem, products, reference)
+        if round_s is None:
+            round_s = self.round_s(problem, products, reference)
         rounds = planned(plan, len(products), round_s)
         for product in (*products, reference):
             call_s = self.call_s(problem, product) + _emptying(problem)

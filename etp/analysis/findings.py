@@ -35,11 +35,13 @@ def finding(found: Comparison) -> Finding:
     where = f"At lmax {found.problem.lmax}" if found.problem.setting else "On these irreps"
     judged = found.judgement
     base = found.baseline
+    broken = failed(found)
+    reasons = " ".join(f"{entry.product}: {_reason(entry)}." for entry in broken)
     if not found.timed:
-        return Finding(f"{where}, nothing could be timed.", "The table says why.", "")
+        return Finding(f"{where}, nothing could be timed.", reasons or "The table says why.", "")
     if not judged.verdicts:
         heading = f"{where}, {base} is the only product that was timed in these rounds."
-        return Finding(heading, "Choose another product to compare it with.", "")
+        return Finding(heading, reasons or "Choose another product to compare it with.", "")
     faster = {p: v for p, v in judged.verdicts.items() if v.word == "faster"}
     same = [p for p in faster if found.same(p)]
     other = [p for p in faster if not found.same(p)]
@@ -48,6 +50,9 @@ def finding(found: Comparison) -> Finding:
         best = min(same, key=lambda p: faster[p].estimate)
         shown.append(best)
         sentences.append(f"{best} does the same operation as {base} {claim_words(faster[best])}.")
+    elif broken:
+        # Nothing is said of all products where one that was asked for could not be timed.
+        pass
     elif all(v.word in (*SETTLED, "changed") for v in judged.verdicts.values()):
         sentences.append(f"nothing that does the same operation is faster than {base}.")
     else:
@@ -57,9 +62,31 @@ def finding(found: Comparison) -> Finding:
         best = other[0]
         shown.append(best)
         sentences.append(f"{best} is {claim_words(faster[best])}, {_price(found.entry(best))}.")
+    if broken:
+        sentences.append(f"{list_text([e.product for e in broken])} could not be timed.")
     heading = f"{where}, {' '.join(sentences)}"
-    meaning = _meaning(found, other[0] if other else None)
+    meaning = f"{reasons} {_meaning(found, other[0] if other else None)}".strip()
     return Finding(heading, meaning, _doubt(found, shown))
+
+
+FAILED = ("failed", "wrong answer", "unavailable", "identical zero")
+"""Badges of a product that was asked for and is not compared, for no reason of the irreps."""
+
+
+def failed(found: Comparison) -> list[Entry]:
+    """Products that were asked for and could not be timed, though they apply to these irreps."""
+    return [
+        entry
+        for entry in found.entries
+        if (row := entry.runtime) is not None
+        and row.status != "ok"
+        and (row.status in ("failed", "cancelled") or set(FAILED) & set(row.badges))
+    ]
+
+
+def _reason(entry: Entry) -> str:
+    row = entry.runtime
+    return (row.reason if row is not None and row.reason else "it was not timed").rstrip(".")
 
 
 def pair_words(found: Comparison, product: str) -> str:

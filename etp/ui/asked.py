@@ -2,32 +2,56 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 
 import streamlit as st
 
 from etp.analysis.text import count_text
 from etp.options import declared
-from etp.problem import Options, Problem
+from etp.problem import Axis, Options, Problem
+from etp.ui.plain import plain
 from etp.ui.settings import Settings
 
 _SAID = ("direction", "weights", "dtype", "matmul", "cache", "batch", "channels", "outputs")
 _OPTIONS = declared(Options)
 
 
-def note(shown: Sequence[Problem], source: str, chosen: Settings) -> None:
-    """Say in which words the question differs from what is shown."""
+def note(
+    shown: Sequence[Problem],
+    source: str,
+    asked: Callable[[], Sequence[Problem]],
+    axis: Axis = "lmax",
+) -> bool:
+    """Say in which words the question differs from what is shown; return whether it does.
+
+    Args:
+        shown: Problems of the results that are shown.
+        source: Where those come from.
+        asked: Gives the problems of the question.
+        axis: What changes from one problem to the next.
+    """
     try:
-        said = difference(shown, chosen.problems(), source)
+        return say(difference(shown, asked(), source, axis))
     except ValueError:
-        return  # the bar says what is wrong with the question
-    say(said)
+        return False  # the bar says what is wrong with the question
 
 
-def say(said: str | None) -> None:
-    """Show the line, where there is one."""
+def say(said: str | None) -> bool:
+    """Show the line, where there is one; return whether there is."""
     if said is not None:
-        st.info(said, icon=":material/compare_arrows:")
+        st.info(plain(said), icon=":material/compare_arrows:")
+    return said is not None
+
+
+@contextmanager
+def answers(*, stale: bool) -> Iterator[None]:
+    """What follows are results; dimmed where they do not answer what is asked."""
+    if stale:
+        # In a style, not in another container: charts stay as they are.
+        st.html("<style>.st-key-answers { opacity: 0.5; }</style>")
+    with st.container(key="answers"):
+        yield
 
 
 def line(shown: str, asked: str) -> str:
@@ -35,9 +59,18 @@ def line(shown: str, asked: str) -> str:
     return f"Shown: {shown}. You ask: {asked}; press Run here."
 
 
-def difference(shown: Sequence[Problem], asked: Sequence[Problem], source: str) -> str | None:
-    """One line where problems that are shown are not those that are asked; None where they are."""
-    pairs = list(_differences(shown, asked))
+def difference(
+    shown: Sequence[Problem], asked: Sequence[Problem], source: str, axis: Axis = "lmax"
+) -> str | None:
+    """One line where problems that are shown are not those that are asked; None where they are.
+
+    Args:
+        shown: Problems of the results that are shown.
+        asked: Problems of the question.
+        source: Where the results come from.
+        axis: What changes from one problem to the next.
+    """
+    pairs = list(_differences(shown, asked, axis))
     if not pairs:
         return None
     ours, theirs = (", ".join(words) for words in zip(*pairs, strict=True))
@@ -45,15 +78,25 @@ def difference(shown: Sequence[Problem], asked: Sequence[Problem], source: str) 
     return line(f"{ours}{what}", theirs)
 
 
-def _differences(shown: Sequence[Problem], asked: Sequence[Problem]) -> Iterator[tuple[str, str]]:
+def _differences(
+    shown: Sequence[Problem], asked: Sequence[Problem], axis: Axis
+) -> Iterator[tuple[str, str]]:
     ours, theirs = shown[-1], asked[-1]
     if (ours.setting, ours.setting or _irreps(ours)) != (
         theirs.setting, theirs.setting or _irreps(theirs),
     ):  # fmt: skip
         yield ours.setting or _irreps(ours), theirs.setting or _irreps(theirs)
-    elif missing := sorted({p.lmax for p in asked} - {p.lmax for p in shown}):
-        yield _degrees([p.lmax for p in shown]), f"also lmax {', '.join(map(str, missing))}"
+    elif axis != "lmax" and ours.lmax != theirs.lmax:
+        yield f"lmax {ours.lmax}", f"lmax {theirs.lmax}"
+    sizes = [getattr(p, axis) for p in shown]
+    if ours.setting == theirs.setting and (
+        missing := sorted({getattr(p, axis) for p in asked}.difference(sizes))
+    ):
+        also = ", ".join(map(count_text, missing))
+        yield _range(axis, sizes), f"also {axis} {also}"
     for name in _SAID:
+        if name == axis:
+            continue
         left, right = getattr(ours, name), getattr(theirs, name)
         if left != right and not (name == "outputs" and theirs.setting is None):
             yield _called(name, left), _called(name, right)
@@ -66,9 +109,32 @@ def _irreps(problem: Problem) -> str:
     return f"{problem.irreps1} with {problem.irreps2}{kept}"
 
 
-def _degrees(degrees: Sequence[int]) -> str:
-    low, high = min(degrees), max(degrees)
-    return f"lmax {low}" if low == high else f"lmax {low} to {high}"
+def _range(axis: Axis, sizes: Sequence[int]) -> str:
+    low, high = count_text(min(sizes)), count_text(max(sizes))
+    return f"{axis} {low}" if low == high else f"{axis} {low} to {high}"
+
+
+def one_degree(setting: str | None, lmax: int, source: str, chosen: Settings) -> str | None:
+    """The line of a page that shows one lmax of one setting; None where that is asked.
+
+    Args:
+        setting: What is shown, None for typed irreps.
+        lmax: The degree that is shown.
+        source: Where the results come from.
+        chosen: The settings.
+    """
+    try:
+        asked = chosen.problems("cpu")
+    except ValueError:
+        return None
+    what = " (reference results)" if source == "reference" else ""
+    if setting != asked[-1].setting:
+        words = asked[-1].setting or _irreps(asked[-1])
+        return line(f"{setting or 'typed irreps'}{what}", words)
+    degrees = [problem.lmax for problem in asked]
+    if setting is None or chosen.at == lmax or min(degrees) <= lmax <= max(degrees):
+        return None
+    return line(f"lmax {lmax}{what}", _range("lmax", degrees))
 
 
 def _called(name: str, value: object) -> str:

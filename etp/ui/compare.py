@@ -16,7 +16,8 @@ from etp.analysis.text import time_text
 from etp.charts.theme import Mode
 from etp.measure.state import state_text
 from etp.report.figure import Figure
-from etp.ui import jobs, show, tables
+from etp.results.store import StoreError
+from etp.ui import effort, jobs, show, tables
 from etp.ui.data import View
 from etp.ui.frame import mode, on_phone
 from etp.ui.plain import plain
@@ -159,31 +160,37 @@ def _more(view: View) -> None:
     if not open_pairs or view.source != "run" or job is None or judged.needed is None:
         return
     more = max(judged.needed - judged.rounds, 12)
+    case = _more_rounds(found, more)
+    seconds = effort.efforts(found.problem.device).case(case, judged.round_s).seconds
     st.button(
-        f"Measure more: {more} rounds, about {time_text(more * judged.round_s + 2, 2)}",
+        f"Measure more: {more} rounds, about {time_text(seconds, 2)}",
         icon=":material/add_circle:",
         on_click=_measure_more,
-        args=(job, found, more),
+        args=(job, case),
         help=f"Not settled yet: {', '.join(open_pairs)}. All rounds so far count.",
     )
 
 
-def _measure_more(job: str, found: Comparison, rounds: int) -> None:
-    jobs.runner().extend(
-        job,
-        [
-            {
-                "problem": found.problem.as_dict(),
-                "products": [entry.product for entry in found.timed],
-                "reference": found.baseline,
-                "rounds": rounds,
-                "budget_s": 4 * rounds * found.judgement.round_s + 2,
-                "memory": False,
-                "group": found.group,
-                "look": found.judgement.looks,
-            }
-        ],
-    )
+def _more_rounds(found: Comparison, rounds: int) -> dict[str, Any]:
+    """More rounds of a case; of its questions those that the rows of its times rest on."""
+    return {
+        "problem": found.problem.as_dict(),
+        "products": [entry.product for entry in found.timed],
+        "reference": found.baseline,
+        "rounds": rounds,
+        "budget_s": round(2 * rounds * found.judgement.round_s + 2, 1),
+        "questions": ["agreement", "equivariance", "interactions"],
+        "memory": False,
+        "group": found.group,
+        "look": found.judgement.looks,
+    }
+
+
+def _measure_more(job: str, case: dict[str, Any]) -> None:
+    try:
+        jobs.runner().extend(job, [case])
+    except (ValueError, StoreError) as error:
+        st.session_state["refused"] = str(error)
 
 
 def samples(view: View) -> None:

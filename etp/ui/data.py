@@ -214,7 +214,7 @@ class Shown:
     """Rows of a page that shows one lmax of one setting.
 
     Attributes:
-        source: ``"run"`` or ``"reference"``.
+        source: ``"run"``, ``"reference"``, or ``"none"`` where there are no rows.
         setting: None for typed irreps.
     """
 
@@ -230,22 +230,62 @@ def checks(settings: Settings) -> Shown:
 
 
 def counted(settings: Settings) -> Shown:
-    """Counts to show."""
-    return _shown(settings, settings.counts, "expressivity")
+    """Counts to show; of typed irreps those alone, whether or not there are any yet."""
+    shown = _shown(settings, settings.counts, "expressivity")
+    if settings.setting != CUSTOM or shown.setting is None:
+        return shown
+    try:
+        return Shown("none", [], None, shown_problem(settings).lmax)
+    except ValueError:
+        return shown
 
 
 def _shown(settings: Settings, job: str | None, measure: str) -> Shown:
     """Rows of the run; the reference ones where it has none for the setting chosen."""
     wanted = None if settings.setting == CUSTOM else settings.setting
-    for source, rows in (("run", job_rows(job) if job else []), ("reference", reference_rows())):
+    here = job_rows(job) if job else []
+    if wanted is None:
+        here = _of_irreps(here, *_typed(settings))
+    for source, rows in (("run", here), ("reference", _of_products(settings.products))):
         degrees = _degrees(rows, wanted, measure)
         if degrees:
             usual = [lmax for lmax in degrees if lmax <= 4] or degrees
             lmax = settings.at if settings.at in degrees else usual[-1]
             return Shown(source, rows, wanted, lmax)
-    degrees = _degrees(reference_rows(), "MIMO", measure)
+    rows = reference_rows()
+    degrees = _degrees(rows, "MIMO", measure)
     usual = [lmax for lmax in degrees if lmax <= 4]
-    return Shown("reference", reference_rows(), "MIMO", usual[-1])
+    return Shown("reference", rows, "MIMO", usual[-1])
+
+
+def _typed(settings: Settings) -> tuple[str, str, str | None]:
+    """Irreps of both inputs and of the output as typed; empty while they are not valid."""
+    try:
+        problem = shown_problem(settings)
+    except ValueError:
+        return "", "", None
+    return problem.irreps1, problem.irreps2, problem.filter_out
+
+
+@kept(30)
+def _of_irreps(rows: list[Row], irreps1: str, irreps2: str, filter_out: str | None) -> list[Row]:
+    wanted = (irreps1, irreps2, filter_out)
+    return [
+        row
+        for row in rows
+        if row.problem["setting"] is not None
+        or row.measure in ("grid", "sphere")
+        or (row.problem["irreps1"], row.problem["irreps2"], row.problem["filter_out"]) == wanted
+    ]
+
+
+@kept(30)
+def _of_products(products: tuple[str, ...]) -> list[Row]:
+    """Reference results of the products chosen; all of them where none of those is there."""
+    rows = reference_rows()
+    if not any(row.product in products for row in rows):
+        return rows
+    return [r for r in rows if r.product in products or r.measure in ("grid", "sphere", "roofline")]
 
 
 def _degrees(rows: list[Row], setting: str | None, measure: str) -> list[int]:

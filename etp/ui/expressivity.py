@@ -11,11 +11,35 @@ from etp import charts
 from etp.analysis.expressivity import Counts, cross_product
 from etp.analysis.text import count_text
 from etp.problem import Problem
-from etp.ui import show, tables
+from etp.ui import jobs, progress, show, tables
+from etp.ui.data import Shown
 from etp.ui.frame import mode
+from etp.ui.plans import COUNTS
 from etp.ui.session import bound, settings
+from etp.ui.settings import Settings
 
 RULES = "selection rules"
+
+
+def count_by_itself(chosen: Settings, shown: Shown) -> None:
+    """Counting needs no quiet machine: what is asked and not there yet is counted at once."""
+    if progress.active(chosen.counts):
+        return
+    there = {
+        (row.product, row.problem["irreps1"], row.problem["irreps2"], row.problem["filter_out"])
+        for row in shown.rows
+        if row.measure == "expressivity" or row.status != "ok"
+    }
+    try:
+        asked = [
+            (product, problem.irreps1, problem.irreps2, problem.filter_out)
+            for problem in chosen.problems("cpu")
+            for product in chosen.products
+        ]
+    except ValueError:
+        return
+    if not there.issuperset(asked) and jobs.start_by_itself(COUNTS, chosen):
+        st.rerun()
 
 
 def headline(found: Counts) -> None:

@@ -28,6 +28,7 @@ pytestmark = pytest.mark.filterwarnings("ignore")
 def _fresh_server(monkeypatch):
     """No store or runner of another test, and no worker process until a job needs one."""
     monkeypatch.setattr(Runner, "warm", lambda self: None)
+    monkeypatch.setattr(jobs, "BY_ITSELF_S", 0.0)
     jobs.close()
     jobs.store.cache_clear()
     # Rows are cached by the number of changes of the one store that a server has.
