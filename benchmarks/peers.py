@@ -277,7 +277,7 @@ class Match:
 
 def _macs(tp: TensorProduct, *, backward: bool) -> int:
     """Multiply-adds of the kernel that ran."""
-    both: Any = tp.programs
+    both: Any = tp.tiles.programs
     return int((both.gradient if backward else both.forward).macs)
 
 

@@ -6,7 +6,7 @@ entries in other roles, so one kernel serves any order of differentiation.
 
 from __future__ import annotations
 
-from functools import cache, cached_property
+from functools import cache
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -14,7 +14,6 @@ import torch
 from torch import Tensor
 
 from etp.kernels.modes import plain_only, traced
-from etp.kernels.on_cpu import compose, program
 
 if TYPE_CHECKING:
     from etp.product.base import TensorProduct
@@ -67,7 +66,7 @@ class SparseTable:
         dims: tuple[int, int, int],
     ) -> None:
         self._owner, self._name = owner, name
-        self.entries, self._values, self._dims = entries, values, dims
+        self.entries = entries
         self._forms: dict[torch.dtype, Forms] = {}
         i, j, k = entries
         for form, (out, first, second, dim) in {
@@ -87,11 +86,6 @@ class SparseTable:
                     f"{name}_{form}_{part}", tensor.to(torch.int32), persistent=False
                 )
             owner.register_table(f"{name}_{form}", values[order])
-
-    @cached_property
-    def programs(self) -> program.Bilinear:
-        """Tile programs of the map."""
-        return compose.of_entries(self.entries.numpy(), self._values.numpy(), self._dims)
 
     def forms(self, dtype: torch.dtype) -> Forms:
         """The three forms with coefficients in ``dtype``; the same ones until the owner moves."""

@@ -20,7 +20,7 @@ from etp.irreps import MAX_DEGREE
 from etp.powers._degreewise import DegreewisePower
 from etp.powers.registry import register
 from etp.product.layout import slices
-from etp.products._signals import SignalProduct
+from etp.products._signals import SpectralProduct
 from etp.products._transforms import multiply_sectors
 from etp.products.gaunt import GauntGrid, GauntGridFFT
 from etp.products.gaunt_fourier import GauntFourierDirect as DirectProduct
@@ -36,7 +36,7 @@ class _GauntPower(DegreewisePower):
             one, so that grids and series are long enough for all.
     """
 
-    of: ClassVar[type[SignalProduct]]
+    of: ClassVar[type[GauntGrid | SpectralProduct]]
     reference = "Luo et al. 2024, arXiv:2401.10216, sec. 3"
 
     @override

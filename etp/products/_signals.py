@@ -22,8 +22,15 @@ from etp.product.weighting import met
 from etp.products._transforms import Assembly, Sector, multiply_sectors, sectors
 
 
-class SignalProduct(TensorProduct):
-    """Skeleton of every form: signals of each sector, product, coefficients of each sector."""
+class SpectralProduct(TensorProduct):
+    """Forms that pass through complex Fourier coefficients: signals of each sector, product, read.
+
+    Attributes:
+        sectors1: Components of input 1, by sector.
+        sectors2: Of input 2.
+        sectors_out: Of the output.
+        degrees: Largest degrees of both inputs and the output.
+    """
 
     broadcasts = True
 
@@ -81,10 +88,6 @@ class SignalProduct(TensorProduct):
         return [(1, s, part) for s, part in self.sectors1.items()] + [
             (2, s, part) for s, part in self.sectors2.items()
         ]
-
-
-class SpectralProduct(SignalProduct):
-    """Forms that pass through complex Fourier coefficients."""
 
     def rows_to_spectrum(self, rows: Tensor) -> Tensor:
         """(2 lmax + 1, N, rows) to complex (N, rows, lmax + 1), orders v = 0..lmax."""

@@ -10,10 +10,9 @@ from math import sqrt
 from typing import Literal, NamedTuple
 
 import torch
-from torch import Tensor
+from e3nn import o3
 
 from etp.maths import sphere
-from etp.product.weighting import Side
 from etp.products._fields import Field, gradient, value
 
 POTENTIALS = {"value": ("v",), "radial": ("r",), "gradient": ("b", "a"), "curl": ("b", "a")}
@@ -49,39 +48,48 @@ def share(kind: str, j: int, number: int) -> float:
     return shares[kind][number]
 
 
-Vector = dict[str, Tensor]
-"""Components on the grid: r, b, a along the point, beta and alpha; v the value of a scalar."""
-SIDES: tuple[Side, Side, Side] = ("in1", "in2", "out")
-OUT = 2
+class Harmonic(NamedTuple):
+    """Vector harmonics Y^(j, l) of an irrep of degree j, and the field that holds them.
+
+    Attributes:
+        ir: The irrep.
+        offset: l - j.
+    """
+
+    ir: o3.Irrep
+    offset: int
+
+    @property
+    def sector(self) -> int:
+        """Value parity of the scalar signals that the field is made of."""
+        parity: int = self.ir.p * (-1) ** self.ir.l
+        return parity
+
+    @property
+    def parity(self) -> int:
+        """Value parity of the field."""
+        return self.sector * (-1) ** self.offset
 
 
 class Potential(NamedTuple):
-    """Fields of one side that are made from one scalar signal.
+    """Fields that are made from one scalar signal.
 
     Attributes:
-        side: 0 and 1 for the inputs, 2 for the output.
-        kind: How they are made: a key of :data:`etp.products._POTENTIALS`.
+        kind: How: a key of :data:`POTENTIALS`.
         sector: Value parity of the scalar signal.
     """
 
-    side: int
     kind: str
     sector: int
-
-    @property
-    def name(self) -> str:
-        """Prefix of the names of its tables."""
-        return f"{SIDES[self.side]}_{self.kind}_{'natural' if self.sector == 1 else 'pseudo'}"
 
     @property
     def parity(self) -> int:
         """Value parity of its fields: n and the gradient change sign, n x gradient does not."""
         return -self.sector if self.kind in ("radial", "gradient") else self.sector
 
-    @property
-    def components(self) -> tuple[str, ...]:
-        """Components of the fields, as :data:`Vector` names them."""
-        return POTENTIALS[self.kind]
+    def made(self) -> list[tuple[int, str]]:
+        """Value parity and component of each field that it gives to."""
+        return [(self.parity, component) for component in POTENTIALS[self.kind]]
 
 
 class Step(NamedTuple):
@@ -109,7 +117,7 @@ class Step(NamedTuple):
         return self.parity1 * self.parity2
 
 
-Coupling = Literal["cross", "dot", "scalar-vector"]
+Pairing = Literal["cross", "dot", "scalar-vector"]
 
 
 class Rule(NamedTuple):
@@ -130,7 +138,7 @@ class Rule(NamedTuple):
     products: tuple[tuple[str, str, str, int], ...]
 
 
-RULES: dict[Coupling, Rule] = {
+RULES: dict[Pairing, Rule] = {
     "cross": Rule(
         (1, 1, 1),
         6,

@@ -13,23 +13,23 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from e3nn import o3
-from torch import Tensor
 from typing_extensions import override
 
-from etp.kernels.on_cpu import compose
+from etp.kernels.on_cpu.compose import Pointwise
 from etp.maths import so3, sphere
 from etp.product.registry import register
-from etp.product.weighting import Split, met, of_second, scaled
-from etp.products import _fields as fields
-from etp.products._grid import FieldProduct, FieldSide, GridProduct
-from etp.products._transforms import Assembly, sectors
+from etp.product.weighting import Split
+from etp.products._described import Described
+from etp.products._fields import gradient, value
+from etp.products._grid import Drawing, Fields, top_degrees
+from etp.products._transforms import sectors
 
 EVEN, ODD = 0, 1
 """The two parts: product of values, bracket."""
 
 
 @register
-class GauntBracket(GridProduct):
+class GauntBracket(Described):
     r"""Both parts added up, one output copy per irrep and parity; smallest exact grid.
 
     c = :func:`etp.maths.so3.gaunt_coefficient` for even l1 + l2 + l3 and
@@ -42,53 +42,7 @@ class GauntBracket(GridProduct):
 
     name, title = "gaunt-bracket", "Gaunt + bracket (S2 grid)"
     reference = "arXiv:2602.21466; Elsasser integrals (James 1973)"
-
-    def __init__(
-        self,
-        irreps_in1: str | o3.Irreps,
-        irreps_in2: str | o3.Irreps,
-        *,
-        filter_ir_out: str | o3.Irreps | Sequence[o3.Irrep] | None = None,
-    ) -> None:
-        super().__init__(irreps_in1, irreps_in2, filter_ir_out=filter_ir_out)
-        self._meetings = sorted(
-            {(_part(*p[:3]), _sector(p.ir_in1), _sector(p.ir_in2)) for p in self.paths}
-        )
-        self.parts = tuple(dict.fromkeys(part for part, _, _ in self._meetings))
-        top = max(ir.l for ir in self.irs_out)
-        self.resolution = sphere.exact_resolution(self.lmax_in1, self.lmax_in2, top)
-        nodes = sphere.grid(*self.resolution)
-        self._sectors_in = inputs = (sectors(self.irs_in1), sectors(self.irs_in2))
-        self._to: dict[tuple[int, int, int], fields.FieldTransform] = {}
-        for part, *pair in self._meetings:
-            for which, s in enumerate(pair):
-                if (part, which, s) in self._to:
-                    continue
-                sector = inputs[which][s]
-                wanted = (
-                    (fields.value(sector.lmax, nodes),)
-                    if part == EVEN
-                    else fields.gradient(sector.lmax, nodes)
-                )
-                name = f"to{which + 1}_{part}_{'scalar' if s == 1 else 'pseudo'}"
-                self._to[part, which, s] = fields.FieldTransform(
-                    self, name, sector, nodes, wanted, back=False
-                )
-        self.sectors_out = sectors(self.irs_out)
-        self._from = {
-            s: fields.FieldTransform(
-                self,
-                f"from{'_scalar' if s == 1 else '_pseudo'}",
-                part,
-                nodes,
-                [fields.value(part.lmax, nodes)],
-                back=True,
-            )
-            for s, part in self.sectors_out.items()
-        }
-        for s, sector in self.sectors_out.items():
-            self.register_buffer(_places(s), sector.positions, persistent=False)
-        self._assembly = Assembly(self, "output_order", self.sectors_out)
+    broadcasts = True
 
     @override
     def coefficient(self, ir_in1: o3.Irrep, ir_in2: o3.Irrep, ir_out: o3.Irrep) -> float:
@@ -102,84 +56,50 @@ class GauntBracket(GridProduct):
         part = _part(ir_in1, ir_in2, ir_out)
         yield Split(part, part, part, self.coefficient(ir_in1, ir_in2, ir_out))
 
+    @property
+    def resolution(self) -> tuple[int, int]:
+        """Rows and columns of the grid."""
+        return sphere.exact_resolution(*top_degrees(self))
+
     @override
-    def field_product(self) -> FieldProduct:
-        """Value and gradient of each input's sectors, value of the output's."""
+    def describe(self) -> Fields:
+        return self._fields(apart=False)
+
+    @override
+    def describe_slots(self) -> Fields:
+        """Both parts of each irrep have weights of their own."""
+        return self._fields(apart=True)
+
+    def _fields(self, *, apart: bool) -> Fields:
+        """Values of each signal for the even part, gradients for the odd one.
+
+        Args:
+            apart: Whether each part has a slot of its own on every side.
+        """
         nodes = sphere.grid(*self.resolution)
-
-        def made(lmax: int) -> list[fields.Field]:
-            return [fields.value(lmax, nodes), *fields.gradient(lmax, nodes)]
-
-        first, second = self._sectors_in
-        out = list(self.sectors_out)
-        terms = []
-        for part, s1, s2 in self._meetings:
-            a, b = 3 * list(first).index(s1), 3 * list(second).index(s2)
-            if part == EVEN:
-                terms.append(compose.Term(a, b, out.index(s1 * s2)))
-            else:
-                c = out.index(-s1 * s2)
-                terms += [compose.Term(a + 1, b + 2, c), compose.Term(a + 2, b + 1, c, -1)]
-        sides = (
-            FieldSide.of_sectors(first, made),
-            FieldSide.of_sectors(second, made),
-            FieldSide.of_sectors(self.sectors_out, lambda lmax: [fields.value(lmax, nodes)]),
+        meetings = sorted(
+            {(_part(*p[:3]), _sector(p.ir_in1), _sector(p.ir_in2)) for p in self.paths}
         )
-        return FieldProduct(nodes, sides, terms)
+        slots = sorted({part for part, _, _ in meetings}) if apart else [0]
+        first, second, out = (
+            Drawing(sectors(irs), slots) for irs in (self.irs_in1, self.irs_in2, self.irs_out)
+        )
 
-    @override
-    def multiply_plain(self, x1: Tensor, x2: Tensor) -> Tensor:
-        total: dict[int, Tensor] = {}
-        for part in self.parts:
-            for s, signal in self._signals(part, x1, x2).items():
-                total[s] = total[s] + signal if s in total else signal
-        return self._assembly.join([self._from[s].from_grid([total[s]]) for s in self.sectors_out])
+        def made(side: Drawing, part: int, sector: int) -> Sequence[int]:
+            slot, lmax = part if apart else 0, side.sectors[sector].lmax
+            if part == EVEN or side is out:
+                return side.add(sector, "value", [value(lmax, nodes)], slot)
+            return side.add(sector, "gradient", gradient(lmax, nodes), slot)
 
-    @override
-    def multiply_weighted(self, x1: Tensor, x2: Tensor, weights: Tensor) -> Tensor:
-        spread = self.weighting.spread
-        total: dict[int, Tensor] = {}
-        for part in self.parts:
-            first = scaled(x1, spread(weights, "in1", part))
-            second = scaled(x2, spread(of_second(weights, x1, x2), "in2", part))
-            factors = spread(weights, "out", part)
-            for s, signal in self._signals(part, first, second).items():
-                own = factors.index_select(-1, self.index(_places(s)))
-                z = scaled(self._from[s].from_grid([signal]), own)
-                total[s] = total[s] + z if s in total else z
-        return self._assembly.join([total[s] for s in self.sectors_out])
-
-    def _signals(self, part: int, x1: Tensor, x2: Tensor) -> dict[int, Tensor]:
-        """One part of the product on the grid, by value parity."""
-        pairs = [(s1, s2) for kind, s1, s2 in self._meetings if kind == part]
-        first = {s: self._to[part, 0, s].to_grid(x1) for s in dict.fromkeys(a for a, _ in pairs)}
-        second = {s: self._to[part, 1, s].to_grid(x2) for s in dict.fromkeys(b for _, b in pairs)}
-        out: dict[int, Tensor] = {}
-        for s1, s2 in pairs:
-            f, h = first[s1], second[s2]
-            signal = met(f[0], h[0]) if part == EVEN else met(f[0], h[1]) - met(f[1], h[0])
-            s = s1 * s2 if part == EVEN else -s1 * s2
-            out[s] = out[s] + signal if s in out else signal
-        return out
-
-    @override
-    def macs(self) -> int:
-        maps = sum(t.macs for t in self._to.values()) + sum(t.macs for t in self._from.values())
-        products = sum(1 if part == EVEN else 2 for part, _, _ in self._meetings)
-        return maps + self.resolution[0] * self.resolution[1] * products
-
-    @override
-    def second_macs(self) -> int:
-        return sum(t.macs for (_, which, _), t in self._to.items() if which == 1)
-
-    @override
-    def weight_macs(self) -> int:
-        # Both parts scale the inputs; where both reach a sector it is read twice.
-        reached = {(part, a * b * (-1) ** part) for part, a, b in self._meetings}
-        reads = [s for _, s in reached]
-        again = sum(self._from[s].macs for s in self.sectors_out if reads.count(s) == 2)
-        outputs = sum(len(self.sectors_out[s].positions) for s in reads)
-        return len(self.parts) * sum(self._dims[:2]) + outputs + again
+        terms = []
+        for part, s1, s2 in meetings:
+            f, h = made(first, part, s1), made(second, part, s2)
+            (z,) = made(out, part, s1 * s2 if part == EVEN else -s1 * s2)
+            if part == EVEN:
+                terms.append(Pointwise(f[0], h[0], z))
+            else:
+                terms += [Pointwise(f[0], h[1], z), Pointwise(f[1], h[0], z, -1)]
+        return Fields(nodes, (first.side(), second.side(), out.side()), terms)
 
 
 def _part(ir_in1: o3.Irrep, ir_in2: o3.Irrep, ir_out: o3.Irrep) -> int:
@@ -189,7 +109,3 @@ def _part(ir_in1: o3.Irrep, ir_in2: o3.Irrep, ir_out: o3.Irrep) -> int:
 def _sector(ir: o3.Irrep) -> int:
     """Parity of the signal's value."""
     return ir.p * (-1) ** ir.l
-
-
-def _places(sector: int) -> str:
-    return f"places_{'scalar' if sector == 1 else 'pseudo'}"

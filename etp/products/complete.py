@@ -22,14 +22,19 @@ from torch import Tensor
 from typing_extensions import override
 
 from etp.kernels.multilinear import Form
-from etp.kernels.on_gpu.triton_grid import Signal, Stage, Term, feature_places, grid_form
+from etp.kernels.on_gpu.grid_data import Signal, Stage, Triple
+from etp.kernels.on_gpu.lying import Lying
+from etp.kernels.on_gpu.triton_grid import grid_form
 from etp.maths import so3, sphere
-from etp.product.base import TensorProduct
+from etp.product.base import Path, TensorProduct
 from etp.product.layout import slices
 from etp.product.registry import register
 from etp.product.weighting import met
 from etp.products import _fields as fields
-from etp.products._fused import Fused
+from etp.products._described import Described
+from etp.products._description import ONE_SLOT
+from etp.products._forms import form
+from etp.products._plain import Plain, in_pytorch
 from etp.products._transforms import Sector, sectors
 
 SHRINK = 0.9
@@ -159,8 +164,29 @@ class _Level:
         return total
 
 
+class PairGrids(NamedTuple):
+    """Every pair of irreps on a grid of its own: the description of all paths apart.
+
+    Attributes:
+        irs_in1: Irreps of input 1.
+        irs_in2: Of input 2.
+        irs_out: Of the output, one for each path.
+        paths: Triples of irreps.
+    """
+
+    irs_in1: Sequence[o3.Irrep]
+    irs_in2: Sequence[o3.Irrep]
+    irs_out: Sequence[o3.Irrep]
+    paths: Sequence[Path]
+
+    @property
+    def slots(self) -> Sequence[Sequence[int]]:
+        """One for each component."""
+        return ONE_SLOT
+
+
 @register
-class Complete(Fused):
+class Complete(Described):
     r"""Clebsch-Gordan product, path by path, on a few grids that are tight for their pairs.
 
     :math:`f_{l_1} h_{l_2}` and :math:`\{f_{l_1}, h_{l_2}\}` are polynomials of degree l1 + l2, so a
@@ -175,22 +201,32 @@ class Complete(Fused):
     weights_per = "path"
     broadcasts = True
 
-    def __init__(
-        self,
-        irreps_in1: str | o3.Irreps,
-        irreps_in2: str | o3.Irreps,
-        *,
-        filter_ir_out: str | o3.Irreps | Sequence[o3.Irrep] | None = None,
-    ) -> None:
-        super().__init__(irreps_in1, irreps_in2, filter_ir_out=filter_ir_out)
-        pairs = {path[:2] for path in self.paths}
+    @override
+    def coefficient(self, ir_in1: o3.Irrep, ir_in2: o3.Irrep, ir_out: o3.Irrep) -> float:
+        return 1.0
+
+    @override
+    def describe(self) -> PairGrids:
+        return PairGrids(self.irs_in1, self.irs_in2, self.irs_out, self.paths)
+
+
+class PlainLevels(Plain):
+    """Pairs on a few grids, each exact for all pairs up to some l1 + l2.
+
+    Args:
+        owner: Product that keeps the tables.
+    """
+
+    def __init__(self, owner: TensorProduct) -> None:
+        self._owner = owner
+        pairs = {path[:2] for path in owner.paths}
         self._levels = []
         top, below = max(a.l + b.l for a, b in pairs), -1
         while below is not None and top >= 0:
             below = min(top - 1, ceil(SHRINK * top) - 1)
             here = sorted(pair for pair in pairs if below < pair[0].l + pair[1].l <= top)
             if here:
-                self._levels.append(_Level(self, max(a.l + b.l for a, b in here), here))
+                self._levels.append(_Level(owner, max(a.l + b.l for a, b in here), here))
             top = below
         self._arrange()
 
@@ -203,68 +239,69 @@ class Complete(Fused):
                 starts[ir1, ir2, q] = start
                 start += level.width(q)
         index, factors = [], []
-        for path in self.paths:
+        for path in self._owner.paths:
             l1, l2, l3 = (ir.l for ir in path[:3])
             q = l3 % 2
             # Degrees q, q + 2, .., l3 - 2 come first: l3 (l3 - 1) / 2 components in all.
             first = starts[path.ir_in1, path.ir_in2, q] + l3 * (l3 - 1) // 2
             index.append(torch.arange(first, first + path.ir_out.dim))
-            form = so3.bracket_coefficient if (l1 + l2 + l3) % 2 else so3.gaunt_coefficient
-            factor = 1 / form(l1, l2, l3)
-            factors.append(torch.full((path.ir_out.dim,), factor, dtype=torch.float64))
-        self.register_buffer("places", torch.cat(index), persistent=False)
-        self.register_table("factors", torch.cat(factors))
-
-    @override
-    def coefficient(self, ir_in1: o3.Irrep, ir_in2: o3.Irrep, ir_out: o3.Irrep) -> float:
-        return 1.0
-
-    @override
-    def fused_form(self) -> Form | None:
-        """A stage for each pair, on the grid that is tight for it: few tiles are held at a time."""
-        parts, stages = _Parts(self), []
-        for (a, ir1), (b, ir2) in product(enumerate(self.irs_in1), enumerate(self.irs_in2)):
-            found = [n for n, path in enumerate(self.paths) if path[:2] == (ir1, ir2)]
-            if not found:
-                continue
-            top = max(self.irs_out[n].l for n in found)
-            nodes = sphere.grid(*sphere.exact_resolution(ir1.l, ir2.l, top))
-            inputs = _signals(a, ir1, nodes), _signals(b, ir2, nodes)
-            outputs: list[Signal] = []
-            terms: list[Term] = []
-            for form, rule in _RULES:
-                factors = {n: form(ir1.l, ir2.l, self.irs_out[n].l) for n in found}
-                read = [n for n in found if factors[n] > so3.ZERO]
-                if read:
-                    terms += [Term((*pair, len(outputs)), sign) for pair, sign in rule]
-                    matrices = [_harmonics(self.irs_out[n], nodes) / factors[n] for n in read]
-                    outputs.append(Signal(parts.joined(read), torch.cat(matrices, dim=1)))
-            stages.append(Stage((*inputs, outputs), terms))
-        return grid_form(parts.found, stages, self.device)
+            size = so3.bracket_coefficient if (l1 + l2 + l3) % 2 else so3.gaunt_coefficient
+            factor = torch.tensor(1 / size(l1, l2, l3), dtype=torch.float64)
+            factors.append(factor.expand(path.ir_out.dim))
+        self._dim = sum(map(len, index))
+        self._owner.register_buffer("places", torch.cat(index), persistent=False)
+        self._owner.register_table("factors", torch.cat(factors))
 
     @override
     def multiply(self, x1: Tensor, x2: Tensor) -> Tensor:
         parts = [part for level in self._levels for part in level.multiply(x1, x2)]
-        read = torch.cat(parts, dim=1).index_select(1, self.index("places"))
-        return read * self.table("factors", x1.dtype)
+        read = torch.cat(parts, dim=1).index_select(1, self._owner.index("places"))
+        return read * self._owner.table("factors", x1.dtype)
 
     @override
-    def second_macs(self) -> int:
-        return sum(level.second_macs() for level in self._levels)
+    def macs(self, sides: Sequence[int] = (0, 1, 2)) -> int:
+        if len(sides) < 3:
+            return sum(level.second_macs() for level in self._levels) if 1 in sides else 0
+        return sum(level.macs() for level in self._levels) + self._dim
 
-    @override
-    def macs(self) -> int:
-        return sum(level.macs() for level in self._levels) + self._dims[2]
+
+@in_pytorch.register
+def _(pairs: PairGrids, owner: TensorProduct, beside: Plain | None = None) -> Plain:
+    return PlainLevels(owner)
+
+
+@form.register
+def _(pairs: PairGrids, lies: Lying, device: torch.device) -> Form | None:
+    """A stage for each pair, on the grid that is tight for it: few tiles are held at a time."""
+    parts, stages = _Parts(lies), []
+    for (a, ir1), (b, ir2) in product(enumerate(pairs.irs_in1), enumerate(pairs.irs_in2)):
+        found = [n for n, path in enumerate(pairs.paths) if path[:2] == (ir1, ir2)]
+        if not found:
+            continue
+        top = max(pairs.irs_out[n].l for n in found)
+        nodes = sphere.grid(*sphere.exact_resolution(ir1.l, ir2.l, top))
+        inputs = _signals(a, ir1, nodes), _signals(b, ir2, nodes)
+        outputs: list[Signal] = []
+        terms: list[Triple] = []
+        for size, rule in _RULES:
+            factors = {n: size(ir1.l, ir2.l, pairs.irs_out[n].l) for n in found}
+            read = [n for n in found if factors[n] > so3.ZERO]
+            if read:
+                terms += [Triple((*met, len(outputs)), sign) for met, sign in rule]
+                matrices = [_harmonics(pairs.irs_out[n], nodes) / factors[n] for n in read]
+                outputs.append(Signal(parts.joined(read), torch.cat(matrices, dim=1)))
+        stages.append(Stage((*inputs, outputs), terms))
+    return grid_form(parts.found, stages, device)
 
 
 class _Parts:
     """Where the components of each irrep lie, and of what is read off together."""
 
-    def __init__(self, owner: TensorProduct) -> None:
-        irs = (owner.irs_in1, owner.irs_in2, owner.irs_out)
+    def __init__(self, lies: Lying) -> None:
+        irs = (lies.irs_in1, lies.irs_in2, lies.irs_out)
         blocks = [
             [index[:, part] for part in slices(side)]
-            for index, side in zip(feature_places(owner), irs, strict=True)
+            for index, side in zip(lies.places(), irs, strict=True)
         ]
         self._outputs = blocks[2]
         self.found: list[list[Tensor]] = [*blocks[:2], []]

@@ -13,24 +13,18 @@ from e3nn import o3
 from torch import Tensor
 from typing_extensions import override
 
-from etp.kernels.on_cpu import compose
-from etp.maths import sphere
+from etp.kernels.on_cpu.compose import Pointwise
+from etp.maths import so3, sphere
 from etp.product.registry import register
-from etp.products import _fields as fields
-from etp.products._grid import FieldProduct, FieldSide, GridProduct
-from etp.products._signals import (
-    SignalProduct,
-    SpectralProduct,
-    fast_length,
-    fft_dtype,
-    fft_macs,
-    sector_tag,
-)
-from etp.products._transforms import ByOrder, Sector
+from etp.products._described import Described
+from etp.products._grid import OUT, Fields, FieldSide, top_degrees
+from etp.products._plain import PlainFields
+from etp.products._signals import SpectralProduct, fast_length, fft_dtype, fft_macs, sector_tag
+from etp.products._transforms import ByOrder, Sector, sectors
 
 
 @register
-class GauntGrid(GridProduct, SignalProduct):
+class GauntGrid(Described):
     """Values on the smallest exact grid on the sphere, by matrix products.
 
     Args:
@@ -40,6 +34,8 @@ class GauntGrid(GridProduct, SignalProduct):
 
     name, title = "gaunt-grid", "Gaunt (S2 grid)"
     reference = "Xie et al. 2025, arXiv:2506.13523, sec. 4"
+    broadcasts = True
+    plain: PlainFields
 
     def __init__(
         self,
@@ -53,64 +49,46 @@ class GauntGrid(GridProduct, SignalProduct):
             raise ValueError(f"resolution must be at least (1, 1), got {resolution}")
         self._asked = resolution
         super().__init__(irreps_in1, irreps_in2, filter_ir_out=filter_ir_out)
+        self.degrees = top_degrees(self)
+        self.sectors2, self.sectors_out = sectors(self.irs_in2), sectors(self.irs_out)
+
+    @property
+    def resolution(self) -> tuple[int, int]:
+        """Rows and columns of the grid."""
+        return self._asked or sphere.exact_resolution(*top_degrees(self))
 
     @override
-    def build(self) -> None:
-        self.resolution = self._asked or sphere.exact_resolution(*self.degrees)
-        nodes = sphere.grid(*self.resolution)
-        self._to = {
-            (which, s): self._transform(f"to{which}{sector_tag(s)}", part, nodes, back=False)
-            for which, s, part in self.inputs()
-        }
-        self._from = {
-            s: self._transform(f"from{sector_tag(s)}", part, nodes, back=True)
-            for s, part in self.sectors_out.items()
-        }
-
-    def _transform(
-        self, name: str, sector: Sector, nodes: sphere.Grid, *, back: bool
-    ) -> fields.FieldTransform:
-        signal = [fields.value(sector.lmax, nodes)]
-        return fields.FieldTransform(self, name, sector, nodes, signal, back=back)
+    def coefficient(self, ir_in1: o3.Irrep, ir_in2: o3.Irrep, ir_out: o3.Irrep) -> float:
+        return so3.gaunt_coefficient(ir_in1.l, ir_in2.l, ir_out.l)
 
     @override
-    def field_product(self) -> FieldProduct:
-        """The signal of each sector."""
+    def describe(self) -> Fields:
+        """The signal of each sector; value parities multiply."""
         nodes = sphere.grid(*self.resolution)
         first, second, out = (
-            FieldSide.of_sectors(found, lambda lmax: [fields.value(lmax, nodes)])
-            for found in (self.sectors1, self.sectors2, self.sectors_out)
+            FieldSide.of_values(sectors(irs), nodes)
+            for irs in (self.irs_in1, self.irs_in2, self.irs_out)
         )
-        places = list(self.sectors_out)
+        places = list(out.sectors)
         terms = [
-            compose.Term(a, b, places.index(s1 * s2))
-            for a, s1 in enumerate(self.sectors1)
-            for b, s2 in enumerate(self.sectors2)
+            Pointwise(a, b, places.index(s1 * s2))
+            for a, s1 in enumerate(first.sectors)
+            for b, s2 in enumerate(second.sectors)
             if s1 * s2 in places
         ]
-        return FieldProduct(nodes, (first, second, out), terms)
+        return Fields(nodes, (first, second, out), terms)
 
-    @override
-    def multiply_plain(self, x1: Tensor, x2: Tensor) -> Tensor:
-        return SignalProduct.multiply(self, x1, x2)
-
-    @override
     def to_signal(self, x: Tensor, which: int, sector: int) -> Tensor:
-        return self._to[which, sector].to_grid(x)[0]
+        """(N, features) of input ``which`` (1 or 2) to the signal of one sector."""
+        return self.plain.transform(which - 1, sector).to_grid(x)[0]
 
-    @override
     def from_signal(self, signal: Tensor, sector: int, dtype: torch.dtype) -> Tensor:
-        return self._from[sector].from_grid([signal])
+        """Signal of one sector to (N, components)."""
+        return self.plain.transform(OUT, sector).from_grid([signal])
 
-    @override
-    def second_macs(self) -> int:
-        return sum(t.macs for (which, _), t in self._to.items() if which == 2)
-
-    @override
-    def macs(self) -> int:
-        points = self.resolution[0] * self.resolution[1]
-        maps = sum(t.macs for t in self._to.values()) + sum(t.macs for t in self._from.values())
-        return maps + points * self.products()
+    def join(self, parts: Sequence[Tensor]) -> Tensor:
+        """Components of all sectors of the output, in the order of its irreps."""
+        return self.plain.join(parts)
 
 
 @register

@@ -10,10 +10,11 @@ from triton.compiler import ASTSource
 
 from etp import products
 from etp.kernels.multilinear import PRODUCT
-from etp.kernels.on_gpu.grid_source import sources, tile
+from etp.kernels.on_gpu.grid_data import tile
+from etp.kernels.on_gpu.grid_source import sources
 from etp.kernels.on_gpu.triton_grid import WARPS, GridForm
 from etp.kernels.on_gpu.triton_source import compiled
-from etp.products._fused import Fused
+from etp.products._described import Described
 from tests.kernels.resources import stack_bytes
 
 CONSTANTS = ("BLOCK", "ACC", "PRECISION")
@@ -44,8 +45,8 @@ def kind(name: str) -> str:
 )
 def test_values_at_points_stay_in_registers(name, evaluation, precision, tmp_path):
     tp = products.get(name)("128x0e+128x1o", "128x0e+128x1o")
-    assert isinstance(tp, Fused)
-    form = tp.fused_form()
+    assert isinstance(tp, Described)
+    form = tp.fused.form(tp.device)
     assert isinstance(form, GridForm)
     asked = EVALUATIONS[evaluation]
     block = form.rows(asked)

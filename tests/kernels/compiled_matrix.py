@@ -14,7 +14,7 @@ from etp import products
 from etp.kernels.multilinear import PRODUCT
 from etp.kernels.on_gpu.triton_matrix import MatrixForm
 from etp.kernels.on_gpu.triton_source import compiled
-from etp.products._fused import Fused
+from etp.products._described import Described
 from tests.kernels.resources import stack_bytes
 
 BACKWARD = PRODUCT.derivative([0, 1], [0])
@@ -24,8 +24,8 @@ DOUBLE = BACKWARD.derivative([0, 1, 2], [0, 1])
 @pytest.mark.parametrize("evaluation", [PRODUCT, BACKWARD, DOUBLE], ids=str)
 def test_matrices_stay_in_registers(evaluation, tmp_path):
     tp = products.get("matrix")("128x0e+128x1o", "128x0e+128x1o")
-    assert isinstance(tp, Fused)
-    form = tp.fused_form()
+    assert isinstance(tp, Described)
+    form = tp.fused.form(tp.device)
     assert isinstance(form, MatrixForm)
     (source,) = form.sources(evaluation)
     kernel = compiled(source)

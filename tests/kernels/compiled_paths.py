@@ -14,8 +14,9 @@ from etp import products
 from etp.kernels import compile_times as compiling
 from etp.kernels.multilinear import PRODUCT, WEIGHTED, Evaluation
 from etp.kernels.on_gpu.path_source import sources
-from etp.kernels.on_gpu.triton_paths import PathForm, _build
+from etp.kernels.on_gpu.triton_paths import PathForm
 from etp.kernels.on_gpu.triton_source import Source, compile_times, compiled
+from etp.products._described import Described
 
 HOPPER = GPUTarget("cuda", 90, 32)
 BACKWARD = PRODUCT.derivative([0, 1], [0])
@@ -36,11 +37,17 @@ def compile_for_hopper(source: Source, form: PathForm, evaluation: Evaluation, d
     )
 
 
+def form_of(tp: object, *, weighted: bool = False) -> PathForm:
+    assert isinstance(tp, Described)
+    form = (tp.fused_weighted if weighted else tp.fused).form(tp.device)
+    assert isinstance(form, PathForm)
+    return form
+
+
 @pytest.mark.parametrize("evaluation", [PRODUCT, BACKWARD], ids=["forward", "backward"])
 def test_each_tile_goes_through_shared_memory_once(evaluation):
     tp = products.get("cg-sparse")("128x0e+128x1o", "128x0e+128x1o+128x2e")
-    form = _build(tp, weighted=False)
-    assert form is not None
+    form = form_of(tp)
     (source,) = sources(form, evaluation)
     found = compile_for_hopper(source, form, evaluation).asm
     layout = found["ttgir"]
@@ -53,8 +60,7 @@ def test_each_tile_goes_through_shared_memory_once(evaluation):
 @pytest.mark.parametrize("dtype", ["fp32", "fp64", "bf16", "fp16"])
 def test_ragged_tiles_with_weights_compile_in_every_dtype(dtype):
     tp = products.get("cg-sparse")("3x0e+3x1o", "3x1o")
-    form = _build(tp, weighted=True)
-    assert form is not None
+    form = form_of(tp, weighted=True)
     (source,) = sources(form, WEIGHTED)
     found = compile_for_hopper(source, form, WEIGHTED, dtype).asm["ptx"]
     assert ("fma.rn.f64" in found) == (dtype == "fp64")
@@ -63,8 +69,7 @@ def test_ragged_tiles_with_weights_compile_in_every_dtype(dtype):
 
 def test_the_compiler_is_heard_and_what_it_made_is_known_later():
     tp = products.get("cg-sparse")("2x0e+2x1o", "2x1o")
-    form = _build(tp, weighted=False)
-    assert form is not None
+    form = form_of(tp)
     (source,) = sources(form, PRODUCT)
     with compiling.recording() as first:
         heard = compile_times("here")

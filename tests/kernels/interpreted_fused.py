@@ -10,9 +10,10 @@ import torch
 
 from etp import measure, products
 from etp.kernels.on_gpu.triton_source import interpreted
-from etp.measure.drawing import random_inputs
+from etp.measure import oracle
+from etp.measure.drawing import random_inputs, random_weights
 from etp.product.base import TensorProduct
-from etp.products._fused import Fused
+from etp.products._described import Described
 
 assert interpreted(), "this file is run by test_triton.py"
 
@@ -40,11 +41,11 @@ PAIRS = [
 TOLERANCE = {torch.float64: 1e-12, torch.float32: 1e-5, torch.bfloat16: 5e-2}
 
 
-def build(name: str, case: str) -> Fused:
+def build(name: str, case: str) -> Described:
     """The product, its plain form out of reach: what it computes, the kernel computes."""
     irreps1, irreps2, keep = CASES[case]
     tp = products.get(name)(irreps1, irreps2, filter_ir_out=keep)
-    assert isinstance(tp, Fused)
+    assert isinstance(tp, Described)
 
     def refuse(*_: object) -> None:
         raise AssertionError("the plain form was called")
@@ -122,11 +123,20 @@ def test_a_compiled_product_is_the_same(name):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_weights_are_left_to_the_plain_form(name):
+def test_weighted_products_have_kernels_too(name):
+    """Weights scale what goes in and comes out; several of one component are slots of the form."""
     tp = products.get(name)("3x0e+3x1o", "3x0e+3x1o")
+    assert isinstance(tp, Described)
     x1, x2 = random_inputs(tp, 3, torch.Generator().manual_seed(1))
-    ones = torch.ones(tp.weight_numel, dtype=torch.float64)
-    torch.testing.assert_close(tp(x1, x2, ones), tp(x1, x2), rtol=1e-12, atol=1e-12)
+    weights = random_weights(tp, "per-sample", 3, torch.Generator().manual_seed(2))
+    wanted = oracle.evaluate(tp, x1, x2, weights)
+
+    def refuse(*_: object) -> None:
+        raise AssertionError("the plain form was called")
+
+    for plain in {tp.executors[-1], *tp.slotted[-1:]}:
+        plain.multiply = refuse  # type: ignore[method-assign, assignment]
+    torch.testing.assert_close(tp(x1, x2, weights), wanted, rtol=1e-12, atol=1e-12)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -140,6 +150,6 @@ def test_copies_and_pickles_compute_the_same(name):
 @pytest.mark.parametrize("coupling", ["dot", "scalar-vector"])
 def test_other_couplings_of_vector_signals_agree_with_the_oracle(coupling):
     tp = products.get("vector-signal")("0e+1o+1e", "0e+1e+2o", coupling=coupling)  # type: ignore[call-arg]
-    assert isinstance(tp, Fused)
-    assert tp.fused_key() is not None
+    assert isinstance(tp, Described)
+    assert tp.fused.key(tp.device) is not None
     assert measure.agreement(tp, batch=7).max < TOLERANCE[torch.float64]

@@ -9,12 +9,13 @@ import triton.language as tl
 from etp import measure, products
 from etp.kernels.multilinear import PRODUCT, Evaluation, evaluate, intern
 from etp.kernels.on_gpu import grid_source, triton_grid
+from etp.kernels.on_gpu.grid_data import Signal, Stage, Triple
 from etp.kernels.on_gpu.grid_source import sources
-from etp.kernels.on_gpu.triton_grid import GridForm, Signal, Stage, Term
+from etp.kernels.on_gpu.triton_grid import GridForm
 from etp.kernels.on_gpu.triton_source import interpreted
 from etp.measure.drawing import random_inputs
 from etp.product.base import TensorProduct
-from etp.products._fused import Fused
+from etp.products._described import Described
 from tests.kernels.forms import SECOND, THIRD, draw
 
 assert interpreted(), "this file is run by test_triton.py"
@@ -22,8 +23,8 @@ assert interpreted(), "this file is run by test_triton.py"
 
 def form_of(name: str, *irreps: str) -> GridForm:
     tp = products.get(name)(*irreps)
-    assert isinstance(tp, Fused)
-    form = tp.fused_form()
+    assert isinstance(tp, Described)
+    form = tp.fused.form(tp.device)
     assert isinstance(form, GridForm)
     return form
 
@@ -37,7 +38,7 @@ def made_up_form() -> GridForm:
         places = torch.randperm(channels * sum(side), generator=generator).reshape(channels, -1)
         parts.append(list(places.split(list(side), dim=1)))
 
-    def stage(points: int, used: tuple[tuple[int, ...], ...], terms: list[Term]) -> Stage:
+    def stage(points: int, used: tuple[tuple[int, ...], ...], terms: list[Triple]) -> Stage:
         first, second, third = (
             [Signal(part, torch.randn(points, side[part], generator=generator, dtype=torch.float64))
              for part in numbers]
@@ -47,9 +48,10 @@ def made_up_form() -> GridForm:
 
     stages = [
         stage(40, ((0, 0, 1), (0, 0), (0, 0)), [
-            Term((0, 0, 0), 1), Term((1, 1, 0), -1), Term((2, 1, 1), -1), Term((0, 1, 1), 1),
+            Triple((0, 0, 0), 1), Triple((1, 1, 0), -1),
+            Triple((2, 1, 1), -1), Triple((0, 1, 1), 1),
         ]),
-        stage(7, ((0,), (0, 1), (0, 1)), [Term((0, 0, 1), -1), Term((0, 1, 0), 1)]),
+        stage(7, ((0,), (0, 1), (0, 1)), [Triple((0, 0, 1), -1), Triple((0, 1, 0), 1)]),
     ]  # fmt: skip
     return GridForm(parts, stages)
 
@@ -138,6 +140,6 @@ def test_the_complete_product_has_a_tight_grid_for_each_pair():
 def test_products_too_large_for_a_kernel_are_left_to_the_plain_form(limit, value, monkeypatch):
     monkeypatch.setattr(triton_grid, limit, value)
     tp = products.get("complete")("3x0e+3x1o", "3x0e+3x1o")
-    assert isinstance(tp, Fused)
-    assert tp.fused_key() is None
+    assert isinstance(tp, Described)
+    assert tp.fused.key(tp.device) is None
     assert measure.agreement(tp).max < 1e-12

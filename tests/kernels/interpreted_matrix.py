@@ -11,7 +11,7 @@ from etp.kernels.on_gpu import triton_matrix
 from etp.kernels.on_gpu.row_form import Block
 from etp.kernels.on_gpu.triton_matrix import Grade, MatrixForm
 from etp.kernels.on_gpu.triton_source import interpreted
-from etp.products._fused import Fused
+from etp.products._described import Described
 from tests.kernels.forms import SECOND, THIRD, assert_rows_end, draw
 
 assert interpreted(), "this file is run by test_triton.py"
@@ -91,6 +91,6 @@ def test_what_a_kernel_does_not_serve_is_left_to_the_plain_form(irreps1, limit, 
     if limit:
         monkeypatch.setattr(triton_matrix, limit, 4)
     tp = products.get("matrix")(irreps1, "2x0e+2x1o")
-    assert isinstance(tp, Fused)
-    assert tp.fused_key() is None
+    assert isinstance(tp, Described)
+    assert tp.fused.key(tp.device) is None
     assert measure.agreement(tp).max < 1e-12

@@ -15,14 +15,15 @@ from hypothesis import strategies as st
 from etp import measure, products
 from etp.kernels.multilinear import PRODUCT, WEIGHTED, Evaluation, evaluate, intern
 from etp.kernels.on_gpu import path_source, triton_paths
+from etp.kernels.on_gpu.path_data import Coupling
 from etp.kernels.on_gpu.path_source import sources
 from etp.kernels.on_gpu.row_form import Block
-from etp.kernels.on_gpu.triton_paths import Coupling, PathForm, path_form
+from etp.kernels.on_gpu.triton_paths import PathForm
 from etp.kernels.on_gpu.triton_source import interpreted
 from etp.measure import oracle
 from etp.measure.drawing import random_inputs
 from etp.product.base import TensorProduct
-from etp.products.clebsch_gordan import ClebschGordan
+from etp.products._described import Described
 from tests.kernels.forms import assert_rows_end
 
 assert interpreted(), "this file is run by test_triton.py"
@@ -41,9 +42,11 @@ CASES = {
 TOLERANCE = {torch.float64: 1e-12, torch.float32: 1e-5, torch.bfloat16: 5e-2}
 
 
-def build(case: str) -> TensorProduct:
+def build(case: str) -> Described:
     irreps1, irreps2, keep = CASES[case]
-    return products.get("cg-sparse")(irreps1, irreps2, filter_ir_out=keep)
+    tp = products.get("cg-sparse")(irreps1, irreps2, filter_ir_out=keep)
+    assert isinstance(tp, Described)
+    return tp
 
 
 def draw(*shapes: tuple[int, ...], seed: int = 0, dtype: torch.dtype = torch.float64):
@@ -102,7 +105,7 @@ def form_of(*, weighted: bool, channels: int = 2) -> PathForm:
 @pytest.mark.parametrize("case", CASES)
 def test_the_fused_product_agrees_with_the_oracle(case, dtype):
     tp = build(case)
-    assert (path_form(tp) is None) == (case == "repeated, in pieces")
+    assert (tp.fused.key(tp.device) is None) == (case == "repeated, in pieces")
     assert measure.agreement(tp, dtype=dtype, batch=7).max < TOLERANCE[dtype]
 
 
@@ -181,25 +184,13 @@ def test_weighted_sums_of_paths_and_all_their_gradients(shared):
     torch.testing.assert_close(found, wanted, rtol=1e-12, atol=1e-12)
 
 
-class Summed(ClebschGordan):
-    """Paths to one irrep added up: not registered, here for its paths and layout."""
-
-    name, title, reference = "summed", "Summed", "test"
-    keeps_paths = False
-
-    def multiply(self, x1: torch.Tensor, x2: torch.Tensor) -> torch.Tensor:
-        raise NotImplementedError
-
-    def macs(self) -> int:
-        raise NotImplementedError
-
-
 @pytest.mark.parametrize("shared", [False, True], ids=["per sample", "shared"])
 def test_a_product_that_sums_weighted_paths_has_a_kernel(shared):
-    tp = Summed("2x0e+2x1o", "2x0e+2x1o")
-    form = path_form(tp, weighted=True)
+    tp = products.get("cg-summed")("2x0e+2x1o", "2x0e+2x1o")
+    assert isinstance(tp, Described)
+    form = tp.fused_weighted.key(tp.device)
     assert form is not None
-    assert form != path_form(tp)
+    assert form != tp.fused.key(tp.device)
     (weights,) = draw((1 if shared else 6, 2 * len(tp.paths)), seed=4)
     x1, x2 = draw((6, 8), (6, 8))
     (found,) = evaluate(form, WEIGHTED, [x1, x2, weights.expand(6, -1)])
@@ -211,7 +202,7 @@ def test_a_product_that_sums_weighted_paths_has_a_kernel(shared):
         blocks[path.ir_out] += torch.einsum("nc,nci,ncj,ijk->nck", w, *factors)
     wanted = torch.cat([block.flatten(1) for block in blocks.values()], dim=1)
     torch.testing.assert_close(found, wanted, rtol=1e-12, atol=1e-12)
-    (unweighted,) = evaluate(str(path_form(tp)), PRODUCT, [x1, x2])
+    (unweighted,) = evaluate(str(tp.fused.key(tp.device)), PRODUCT, [x1, x2])
     torch.testing.assert_close(unweighted, oracle.evaluate(tp, x1, x2), rtol=1e-12, atol=1e-12)
 
 
@@ -275,5 +266,6 @@ def test_the_kernel_computes_what_the_plain_form_computes():
 def test_forms_too_large_to_compile_are_left_to_the_plain_form(monkeypatch):
     monkeypatch.setattr(triton_paths, "MAX_ENTRIES", 10)
     tp = products.get("cg-sparse")(o3.Irreps("0e+1o"), o3.Irreps("0e+1o"))
-    assert path_form(tp) is None
+    assert isinstance(tp, Described)
+    assert tp.fused.key(tp.device) is None
     assert measure.agreement(tp).max < 1e-12

@@ -27,7 +27,8 @@ from etp.kernels.sparse import Form, SparseTable, apply_form
 from etp.measure.drawing import random_inputs, random_weights
 from etp.measure.oracle import evaluate
 from etp.product.base import TensorProduct
-from etp.products._tiled import Tiled
+from etp.products._described import Described
+from etp.products._executors import Walk
 
 ROOT = Path(__file__).resolve().parents[2]
 NO_COMPILER = shutil.which("g++") is None and shutil.which("c++") is None
@@ -82,9 +83,8 @@ def derivatives(
 
 
 def kept_table(tp: TensorProduct) -> SparseTable:
-    kept = tp._sparse
-    assert isinstance(kept, SparseTable)
-    return kept
+    assert isinstance(tp, Described)
+    return next(each.table for each in tp.executors if isinstance(each, Walk))
 
 
 @cache
@@ -358,6 +358,7 @@ COUNTED = """
 import json, torch
 from etp import products
 from etp.kernels import compile_times as compiling
+from etp.measure.drawing import random_inputs
 for _ in range(2):
     tp = products.get("cg-sparse")("0e+1o", "0e+1o")
     x1, x2 = random_inputs(tp, 4, torch.Generator().manual_seed(0), torch.float32)
@@ -442,8 +443,8 @@ def test_a_gradient_can_be_asked_for_when_the_product_is_gone():
 def test_the_operator_refuses_what_does_not_fit_its_program():
     tp = make("matrix", "natural")
     x, y = draw(tp, 3)
-    assert isinstance(tp, Tiled)
-    code, table, dim = tile.kept(tp.programs, torch.float64)
+    assert isinstance(tp, Described)
+    code, table, dim = tile.kept(tp.tiles.programs, torch.float64)
     for first, second in ((x[:, :-1], y), (x, y[:2]), (x.float(), y), (x[0], y)):
         with pytest.raises(RuntimeError, match=r"input \d of a tile program must be"):
             torch.ops.etp.tile(first, second, code, table, dim)
@@ -461,8 +462,8 @@ def test_the_operators_follow_the_rules_of_torch_library():
     """Schemas, fakes, derivatives and what compilers do with them, by PyTorch's own checks."""
     tp = make("matrix", "natural")
     x, y = (t.requires_grad_() for t in draw(tp, 3))
-    assert isinstance(tp, Tiled)
-    code, table, dim = tile.kept(tp.programs, torch.float64)
+    assert isinstance(tp, Described)
+    code, table, dim = tile.kept(tp.tiles.programs, torch.float64)
     torch.library.opcheck(torch.ops.etp.tile.default, (x, y, code, table, dim))
     grad = torch.randn(3, dim, dtype=torch.float64).requires_grad_()
     torch.library.opcheck(torch.ops.etp.tile_gradients.default, (grad, x, y, code, table, dim))

@@ -12,9 +12,9 @@ import torch
 from etp import products
 from etp.cli.main import main
 from etp.kernels.on_cpu import build, standalone, tile
-from etp.kernels.sparse import SparseTable
 from etp.measure.drawing import random_inputs
 from etp.measure.oracle import evaluate
+from etp.products._described import Described
 
 pytestmark = pytest.mark.skipif(build.missing() is not None, reason=str(build.missing()))
 
@@ -67,8 +67,8 @@ def test_the_operators_compute_where_the_package_is_not(dtype, library, tmp_path
     )
     z = tp(x, y)
     wanted = [z, *torch.autograd.grad(z.sum(), (x, y)), z]
-    assert isinstance(tp._sparse, SparseTable)
-    packed = tile.kept(tp._sparse.programs, dtype)
+    assert isinstance(tp, Described)
+    packed = tile.kept(tp.tiles.programs, dtype)
     x, y = x.detach(), y.detach()
     files = {name: str(tmp_path / name) for name in ("given", "graph", "out")}
     torch.save((x, y, packed.code, packed.table, packed.dim), files["given"])

@@ -153,7 +153,7 @@ def of_dense(blocks: Sequence[Dense], dims: tuple[int, int, int]) -> Bilinear:
     return both
 
 
-class Term(NamedTuple):
+class Pointwise(NamedTuple):
     """A pointwise product of two fields that is added to a third, by their numbers."""
 
     first: int
@@ -179,6 +179,12 @@ class FieldMap(NamedTuple):
         return self.chain.widths[0]
 
     @property
+    def reads_all(self) -> bool:
+        """Whether every component gives to some field."""
+        read = np.concatenate([block.source for block in self.chain.stages[0]])
+        return len(np.unique(read)) == self.features
+
+    @property
     def values(self) -> int:
         """Values of all fields."""
         return self.chain.widths[-1]
@@ -189,7 +195,7 @@ class FieldMap(NamedTuple):
         return self.values // self.points
 
 
-def of_fields(maps: tuple[FieldMap, FieldMap, FieldMap], terms: Sequence[Term]) -> Bilinear:
+def of_fields(maps: tuple[FieldMap, FieldMap, FieldMap], terms: Sequence[Pointwise]) -> Bilinear:
     """Programs of pointwise products of fields.
 
     Args:
@@ -204,6 +210,8 @@ def of_fields(maps: tuple[FieldMap, FieldMap, FieldMap], terms: Sequence[Term]) 
     forward.linear(forward.in_rows[0], x, first.chain)
     forward.linear(forward.in_rows[1], y, second.chain)
     _products(forward, out, z, x, y, terms)
+    if not out.reads_all:
+        forward.zero(forward.out_rows[0], out.features)
     forward.linear(z, forward.out_rows[0], out.chain.transposed())
 
     g = gradient.take(out.values)
@@ -211,10 +219,10 @@ def of_fields(maps: tuple[FieldMap, FieldMap, FieldMap], terms: Sequence[Term]) 
     # One input after the other, in the same rows: they should stay in the cache.
     widest = max(first.values, second.values)
     other, total = gradient.take(widest), gradient.take(widest)
-    turned = [Term(t.second, t.first, t.out, t.sign) for t in terms]
+    turned = [Pointwise(t.second, t.first, t.out, t.sign) for t in terms]
     for which, (mine, others, met) in enumerate(((first, second, terms), (second, first, turned))):
         gradient.linear(gradient.in_rows[2 - which], other, others.chain)
-        back = [Term(t.out, t.second, t.first, t.sign) for t in met]
+        back = [Pointwise(t.out, t.second, t.first, t.sign) for t in met]
         _products(gradient, mine, total, g, other, back)
         target = gradient.out_rows[which]
         gradient.zero(target, mine.features).linear(total, target, mine.chain.transposed())
@@ -222,7 +230,12 @@ def of_fields(maps: tuple[FieldMap, FieldMap, FieldMap], terms: Sequence[Term]) 
 
 
 def _products(
-    program: Program, out: FieldMap, target: int, first: int, second: int, terms: Sequence[Term]
+    program: Program,
+    out: FieldMap,
+    target: int,
+    first: int,
+    second: int,
+    terms: Sequence[Pointwise],
 ) -> None:
     """Sums of products of fields; a field that no term reaches is zero."""
     points = out.points

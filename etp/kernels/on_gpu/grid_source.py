@@ -8,28 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 from etp.kernels.multilinear import Evaluation
-from etp.kernels.on_gpu.triton_source import Source, padded
+from etp.kernels.on_gpu.grid_data import POINTS, GridData, Stage, tile
+from etp.kernels.on_gpu.triton_source import Source
 
-if TYPE_CHECKING:
-    from etp.kernels.on_gpu.triton_grid import GridForm, Stage
-
-MIN_DIM = 16
-"""Smallest side of a matrix that Triton multiplies."""
-POINTS = 16
-"""Points of a step: with more of them, values of signals crowd components out of registers."""
 CROWDING = 3
 """Registers that a value at a point takes (seen in compiled code): it is an operand as well."""
 MAX_PRODUCTS = 32
 """Matrix products in one kernel: beyond it compiled code spills registers, and takes minutes."""
 STEP = "    "
-
-
-def tile(dim: int) -> int:
-    """Columns of the tile that holds ``dim`` components."""
-    return max(MIN_DIM, padded(dim))
 
 
 class Tile(NamedTuple):
@@ -81,7 +70,7 @@ class Work:
 class Plan:
     """Work of every stage, and the stages in which each tile is first and last used."""
 
-    def __init__(self, form: GridForm, evaluation: Evaluation) -> None:
+    def __init__(self, form: GridData, evaluation: Evaluation) -> None:
         self.works = [Work(stage, evaluation) for stage in form.stages]
         self.first: dict[Tile, int] = {}
         self.last: dict[Tile, int] = {}
@@ -101,7 +90,7 @@ class Plan:
         return [range(*pair) for pair in pairwise([*ends, len(self.works)])]
 
 
-def held(form: GridForm, evaluation: Evaluation) -> int:
+def held(form: GridData, evaluation: Evaluation) -> int:
     """Numbers that one row of a program holds at a time, at the most."""
     plan = Plan(form, evaluation)
     columns = [CROWDING * POINTS * len(work.needed) for work in plan.works]
@@ -111,7 +100,7 @@ def held(form: GridForm, evaluation: Evaluation) -> int:
     return max(columns)
 
 
-def sources(form: GridForm, evaluation: Evaluation) -> list[Source]:
+def sources(form: GridData, evaluation: Evaluation) -> list[Source]:
     """Kernels to be run one after the other: each does some of the stages."""
     plan = Plan(form, evaluation)
     return [_Writer(form, evaluation, plan, part).source for part in plan.parts()]
@@ -121,7 +110,7 @@ class _Writer:
     """Writes the kernel of some stages, one after the other."""
 
     def __init__(
-        self, form: GridForm, evaluation: Evaluation, plan: Plan, numbers: Sequence[int]
+        self, form: GridData, evaluation: Evaluation, plan: Plan, numbers: Sequence[int]
     ) -> None:
         self._form, self._evaluation, self._plan = form, evaluation, plan
         inputs, outputs = range(len(evaluation.inputs)), range(len(evaluation.outputs))

@@ -7,17 +7,15 @@ when first met, and blocks of the outputs stored when complete.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from torch import Tensor
 
 from etp.kernels.multilinear import Evaluation, Output
+from etp.kernels.on_gpu.path_data import Coupling, PathData
 from etp.kernels.on_gpu.row_form import RowWriter
 from etp.kernels.on_gpu.triton_source import Source
 from etp.maths import so3
-
-if TYPE_CHECKING:
-    from etp.kernels.on_gpu.triton_paths import Coupling, PathForm
 
 MAX_TERMS = 5000
 """Multiply-adds in one kernel: a longer sum is cut, for the compiler's and the registers' sake."""
@@ -36,7 +34,7 @@ def nonzero(coefficients: Tensor) -> Iterator[tuple[tuple[int, ...], float]]:
     yield from zip(map(tuple, places.tolist()), values.tolist(), strict=True)
 
 
-def sources(form: PathForm, evaluation: Evaluation) -> list[Source]:
+def sources(form: PathData, evaluation: Evaluation) -> list[Source]:
     """Kernels to be run one after the other: each does some of the paths."""
     per_entry = sum(len(out.terms) for out in evaluation.outputs)
     parts: list[list[Coupling]] = [[]]
@@ -72,7 +70,7 @@ class _Writer(RowWriter):
 
     def __init__(
         self,
-        form: PathForm,
+        form: PathData,
         evaluation: Evaluation,
         couplings: Sequence[Coupling],
         earlier: set[tuple[int, int]],

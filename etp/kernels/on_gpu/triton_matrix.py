@@ -22,10 +22,10 @@ from torch import Tensor
 from typing_extensions import override
 
 from etp.kernels.multilinear import PRODUCT, Evaluation, Output
-from etp.kernels.on_gpu.row_form import Block, RowForm, RowWriter, input_blocks, output_blocks
+from etp.kernels.on_gpu.lying import Lying
+from etp.kernels.on_gpu.row_form import Block, RowForm, RowWriter
 from etp.kernels.on_gpu.triton_source import Source
 from etp.maths import so3
-from etp.product.base import TensorProduct
 
 MAX_SIDE = 9
 """Rows of the largest matrices worth compiling: minutes, for second derivatives."""
@@ -90,14 +90,17 @@ class MatrixForm(RowForm):
         return components + sides.count(RESULT) * self.size**2
 
 
-def matrix_form(product: TensorProduct, grades: Sequence[Grade]) -> MatrixForm | None:
-    """The form of a product by way of matrices; None if its kernel would not fit."""
-    blocks = [input_blocks(irreps) for irreps in (product.irreps_in1, product.irreps_in2)]
-    inputs = [list(found.values()) for found in blocks if found is not None]
-    if len(inputs) < 2:
+def matrix_form(lies: Lying, grades: Sequence[Grade]) -> MatrixForm | None:
+    """The form of a product by way of matrices; None if its kernel would not fit.
+
+    Args:
+        lies: Where the blocks of each side lie.
+        grades: What is added up.
+    """
+    sides = lies.blocks()
+    if sides is None:
         return None
-    out = output_blocks(product.irs_out, product.channels)
-    form = MatrixForm(product.channels, [*inputs, out], grades)
+    form = MatrixForm(lies.channels, sides, grades)
     return form if form.size <= MAX_SIDE and form.held(PRODUCT) <= MAX_NUMBERS else None
 
 

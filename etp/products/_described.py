@@ -1,0 +1,151 @@
+"""Products that say what they compute, and leave to executors how."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Iterable, Sequence
+
+import torch
+from e3nn import o3
+from torch import Tensor
+from typing_extensions import override
+
+from etp.kernels.multilinear import WEIGHTED, Form
+from etp.kernels.on_cpu.program import Bilinear
+from etp.kernels.on_gpu.lying import Lying
+from etp.product.base import TensorProduct
+from etp.product.weighting import Side, of_second, scaled
+from etp.products import _forms as forms
+from etp.products._description import Description
+from etp.products._executors import Executor, Tiles, Triton, Walk, pick
+from etp.products._paths import Paths
+from etp.products._plain import in_pytorch
+from etp.products._programs import has_programs, programs
+
+SIDES: tuple[Side, Side, Side] = ("in1", "in2", "out")
+
+
+class Described(TensorProduct):
+    """A product given by a description of its bilinear map.
+
+    Where components have several weights, because several things are made of them, the weighted
+    product is described on *slots*: a copy of the components for each weight.
+
+    Attributes:
+        plain: Runs the description anywhere.
+        tiles: Runs it on a CPU.
+        fused: Runs it on features as they lie, on a GPU.
+        executors: What runs it on rows of one channel, in order of preference.
+        slotted: The same for the description on slots; empty where each component has one weight.
+    """
+
+    def __init__(
+        self,
+        irreps_in1: str | o3.Irreps,
+        irreps_in2: str | o3.Irreps,
+        *,
+        filter_ir_out: str | o3.Irreps | Iterable[o3.Irrep] | None = None,
+    ) -> None:
+        super().__init__(irreps_in1, irreps_in2, filter_ir_out=filter_ir_out)
+        whole, apart = self.describe(), self.describe_slots()
+        self.plain = in_pytorch(whole, self)
+        self.tiles = Tiles(self._programs if has_programs(whole) else None)
+        self.fused = Triton(self._form)
+        self.fused_weighted = Triton(self._weighted_form, WEIGHTED)
+        walks = []
+        if isinstance(whole, Paths) and not whole.dense:
+            walks.append(Walk(whole.table(self, "coefficients")))
+        self.executors: tuple[Executor, ...] = (
+            self.tiles, Triton(self._row_form), *walks, self.plain,
+        )  # fmt: skip
+        self._slots = apart.slots
+        self.slotted: tuple[Executor, ...] = ()
+        self._plain_slotted = self.plain
+        if any(list(slots) != [0] for slots in apart.slots):
+            self._plain_slotted = in_pytorch(apart, self, self.plain)
+            tiles, fused = Tiles(self._slot_programs), Triton(self._slot_form)
+            self.slotted = (tiles, fused, self._plain_slotted)
+
+    @abstractmethod
+    def describe(self) -> Description:
+        """What is computed on the components of one channel, without weights."""
+
+    def describe_slots(self) -> Description:
+        """The same with a slot for each weight of a component; by default there is one each."""
+        return self.describe()
+
+    @override
+    def multiply(self, x1: Tensor, x2: Tensor) -> Tensor:
+        return pick(self.executors, x1, x2).multiply(x1, x2)
+
+    @override
+    def multiply_channels(self, x1: Tensor, x2: Tensor, weights: Tensor | None = None) -> Tensor:
+        if weights is None and self.fused.serves(x1, x2):
+            return self.fused.multiply(x1, x2)
+        if weights is not None and self.fused_weighted.serves(x1, x2):
+            each = weights.reshape(-1, self.weight_numel).expand(x1.shape[0], -1)
+            return self.fused_weighted.multiply(x1, x2, each)
+        return super().multiply_channels(x1, x2, weights)
+
+    @override
+    def multiply_weighted(self, x1: Tensor, x2: Tensor, weights: Tensor) -> Tensor:
+        if not self.slotted:
+            return super().multiply_weighted(x1, x2, weights)
+        first = _copies(x1, self._factors(0, weights))
+        second = _copies(x2, self._factors(1, of_second(weights, x1, x2)))
+        z = pick(self.slotted, first, second).multiply(first, second)
+        factors = self._factors(2, weights)
+        parts = z.unflatten(1, (len(factors), -1)).unbind(1)
+        scales = [scaled(part, factor) for part, factor in zip(parts, factors, strict=True)]
+        return sum(scales[1:], start=scales[0])
+
+    def _factors(self, side: int, weights: Tensor) -> Sequence[Tensor]:
+        """Weights of each slot: (G, components) each."""
+        return [self.weighting.spread(weights, SIDES[side], slot) for slot in self._slots[side]]
+
+    @override
+    def macs(self) -> int:
+        return self.plain.macs()
+
+    @override
+    def second_macs(self) -> int:
+        return self.plain.macs((1,))
+
+    @override
+    def weight_macs(self) -> int:
+        if not self.slotted:
+            return super().weight_macs()
+        scales = sum(dim * len(slots) for dim, slots in zip(self._dims, self._slots, strict=True))
+        return scales + self._plain_slotted.macs() - self.plain.macs()
+
+    @override
+    def run_macs(self) -> int:
+        if self.device.type != "cpu" or not self.tiles.able():
+            return self.macs()
+        return int(self.tiles.programs.forward.macs)
+
+    # Methods rather than functions made here: a product is copied and pickled.
+
+    def _programs(self) -> Bilinear:
+        return programs(self.describe())
+
+    def _slot_programs(self) -> Bilinear:
+        return programs(self.describe_slots())
+
+    def _form(self, device: torch.device) -> Form | None:
+        return forms.form(self.describe(), Lying.of(self), device)
+
+    def _weighted_form(self, device: torch.device) -> Form | None:
+        return forms.weighted_form(self.describe(), Lying.of(self), device)
+
+    def _row_form(self, device: torch.device) -> Form | None:
+        return forms.form(self.describe(), Lying.in_rows(self), device)
+
+    def _slot_form(self, device: torch.device) -> Form | None:
+        return forms.form(self.describe_slots(), Lying.in_rows(self), device)
+
+
+def _copies(x: Tensor, factors: Sequence[Tensor]) -> Tensor:
+    """(N, dim) to (N, slots * dim): the components times the weights of each slot."""
+    copies = [scaled(x, factor) for factor in factors]
+    return copies[0] if len(copies) == 1 else torch.cat(copies, dim=1)
