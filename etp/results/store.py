@@ -203,6 +203,15 @@ class Store(Jobs):
         (latest,) = self.read(lambda db: db.execute(query).fetchone())
         return int(latest)
 
+    def revision_of(self, job: str) -> tuple[int, int]:
+        """Another one after every row added to a run, and after any run was removed."""
+        query = (
+            "SELECT (SELECT coalesce(max(seq), 0) FROM row WHERE job = ?),"
+            " (SELECT coalesce(max(seq), 0) FROM removal)"
+        )
+        rows, removals = self.read(lambda db: db.execute(query, [job]).fetchone())
+        return int(rows), int(removals)
+
     def prune(self, keep: int) -> int:
         """Remove the oldest runs that nobody published; return how many rows went.
 

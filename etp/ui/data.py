@@ -312,11 +312,11 @@ def problem_shown(settings: Settings, shown: Shown) -> Problem:
 
 def job_rows(job_id: str) -> list[Row]:
     """Rows of a run, without long sample lists."""
-    return _stored(job_id, store().revision())
+    return _stored(job_id, store().revision_of(job_id))
 
 
 @kept(30)
-def _stored(job_id: str, revision: int) -> list[Row]:
+def _stored(job_id: str, revision: tuple[int, int]) -> list[Row]:
     return store().rows(job=job_id)
 
 

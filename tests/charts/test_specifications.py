@@ -179,3 +179,37 @@ def test_neighbouring_ticks_never_read_the_same(low):
     written = re.findall(r">([^<>]*10[⁰¹²³⁴⁵⁶⁷⁸⁹⁻]+)</text>", picture)
     assert len(written) >= 2
     assert len(set(written)) == len(written)
+
+
+def test_two_devices_of_a_run_share_a_chart_and_no_ranking(drawn):
+    from etp.results.reference import reference_rows
+    from etp.ui import jobs
+
+    names = ("cg-sparse", "gaunt-grid")
+    wanted = [
+        row for row in reference_rows()
+        if row.problem["setting"] == "MIMO" and row.problem["batch"] == 1000
+        and row.problem["lmax"] < 4 and row.product in names and row.measure != "sphere"
+    ]  # fmt: skip
+    here = [row.with_(job="both", id=f"{n:032x}") for n, row in enumerate(wanted)]
+    there = [
+        row.with_(
+            job="both",
+            id=f"{n + 10_000:032x}",
+            group=f"{row.group}-there" if row.group else None,
+            problem={**row.problem, "device": "cuda:0"},
+            environment={**row.environment, "device": "cuda:0", "device_name": "NVIDIA H100"},
+        )
+        for n, row in enumerate(wanted)
+    ]
+    jobs.store().add_job("both", "Compare", [])
+    jobs.store().update_job("both", state="done", ended=[], started=1.0, finished=2.0)
+    jobs.store().add_rows([*here, *there])
+    opened("compare", job="both")
+
+    def products(name: str) -> set[str]:
+        (spec,) = [spec for draw, _, spec in drawn if draw.__name__ == name]
+        return {p for table in tables(spec).values() for p in table.get("product", [])}
+
+    assert products("runtime_lines") == {*names, *(f"{name} · H100" for name in names)}
+    assert products("tradeoff") == set(names)

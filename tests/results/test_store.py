@@ -60,6 +60,15 @@ def test_the_revision_grows_with_every_row(store):
     assert store.revision() > before
 
 
+def test_the_revision_of_a_run_changes_with_its_own_rows_alone(store):
+    store.add_rows([row("a", job="j")])
+    before = store.revision_of("j")
+    store.add_rows([row("b", job="another")])
+    assert store.revision_of("j") == before
+    store.add_rows([row("c", job="j")])
+    assert store.revision_of("j") != before
+
+
 def test_many_threads_lose_nothing(store):
     def add() -> None:
         for _ in range(20):
