@@ -15,8 +15,9 @@ from torch import Tensor, nn
 from typing_extensions import override
 
 from etp import products
+from etp.measure import expressivity
 from etp.measure.drawing import random_weights
-from etp.problem import Weights
+from etp.problem import Problem, Weights
 from etp.product.base import TensorProduct
 from etp.product.convolution import Convolution
 
@@ -226,3 +227,9 @@ class Network(nn.Module):
             x = layer(x, y, graph)
         nodes = self.read(x)
         return nodes.new_zeros(graph.pieces, nodes.shape[1]).index_add(0, graph.piece, nodes)
+
+
+def gamma(product: str, problem: Problem) -> int:
+    """Independent bilinear maps of one channel of a product: the expressivity of a layer."""
+    one = products.get(product)(problem.irreps1, problem.irreps2, filter_ir_out=problem.filter_out)
+    return expressivity(one).rank

@@ -8,17 +8,18 @@ from __future__ import annotations
 
 import copy
 import math
-import os
 import statistics
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, distributed, nn
+from typing_extensions import override
 
+from etp.experiments.checkpoints import Kept
 from etp.experiments.mace import Mace
+from etp.experiments.network import gamma
 from etp.experiments.settings import Potential
 from etp.experiments.structures import Batch, Structure, batch, split
 
@@ -56,7 +57,7 @@ class Check(NamedTuple):
     errors: Errors
 
 
-class Training:
+class Training(Kept):
     """One potential on its way; the same settings, seed and structures give the same steps.
 
     Args:
@@ -75,7 +76,7 @@ class Training:
     """
 
     def __init__(self, product: str, settings: Potential, structures: Sequence[Structure]) -> None:
-        self.settings, self.parts = settings, split(structures)
+        self.product, self.settings, self.parts = product, settings, split(structures)
         self._dtype = getattr(torch, settings.dtype)
         self.network = build(product, settings, self.parts["train"])
         self._rank, self._world = 0, 1
@@ -90,7 +91,6 @@ class Training:
         self._adam = torch.optim.Adam(self.network.parameters(), lr=RATE)
         self._generator = torch.Generator().manual_seed(settings.seed)
         self._order: list[int] = []
-        self._kept: Path | None = None
         self.taken: list[Step] = []
         self.checks: list[Check] = []
         self.best: dict[str, Tensor] = copy.deepcopy(self.network.state_dict())
@@ -106,8 +106,7 @@ class Training:
             last = len(self.taken) == self.settings.steps
             if last or len(self.taken) % self.settings.check_every == 0:
                 self._check()
-                if self._kept is not None and self._rank == 0:
-                    self.save(self._kept)
+                self.save()
             yield self.taken[-1]
 
     @property
@@ -181,8 +180,8 @@ class Training:
         self.network.train()
         return Errors(1e3 * energy / len(structures), 1e3 * force / count)
 
+    @override
     def state(self) -> dict[str, Any]:
-        """All that :meth:`resume` needs, for :func:`torch.save`; a copy."""
         return copy.deepcopy(
             {
                 "network": self.network.state_dict(),
@@ -195,8 +194,8 @@ class Training:
             }
         )
 
+    @override
     def resume(self, state: Mapping[str, Any]) -> None:
-        """Go on where another training of the same settings and structures stopped."""
         state = copy.deepcopy(dict(state))
         self.network.load_state_dict(state["network"])
         self._adam.load_state_dict(state["adam"])
@@ -205,22 +204,10 @@ class Training:
         self.taken = [Step(*step) for step in state["taken"]]
         self.checks = [Check(step, s, Errors(*errors)) for step, s, errors in state["checks"]]
 
-    def save(self, path: Path) -> None:
-        """Write a checkpoint; whatever happens meanwhile, the file is the old or the new one."""
-        part = path.with_name(f"{path.name}.part")
-        torch.save(self.state(), part)
-        os.replace(part, path)
-
-    def load(self, path: Path) -> None:
-        """Go on from a checkpoint.
-
-        Raises:
-            ValueError: If it is of another network.
-        """
-        try:
-            self.resume(torch.load(path, weights_only=True))
-        except (RuntimeError, KeyError) as error:
-            raise ValueError(f"checkpoint: {path} is not of these settings: {error}") from error
+    @override
+    def save(self) -> None:
+        if self._rank == 0:
+            super().save()
 
     def outcome(self) -> dict[str, Any]:
         """What a row says of the training; errors are those of its best weights."""
@@ -239,23 +226,15 @@ class Training:
             "check_steps": [check.step for check in self.checks],
             "check_s": [check.seconds for check in self.checks],
             "check_force_mev_per_a": [check.errors.force for check in self.checks],
+            "check_energy_mev": [check.errors.energy for check in self.checks],
             "steps": len(self.taken),
             "stopped_early": self.stalled,
             "layers": self.settings.layers,
             "power": self.settings.power,
             "order": self.settings.order,
+            "gamma": gamma(self.product, self.settings.problem()),
             "parameters": sum(p.numel() for p in self.network.parameters()),
         }
-
-    def keep(self, path: Path) -> None:
-        """Go on from a checkpoint if it is there, and write it after each check from now on.
-
-        Raises:
-            ValueError: As :meth:`load`.
-        """
-        self._kept = path
-        if path.exists():
-            self.load(path)
 
 
 def build(product: str, settings: Potential, train: Sequence[Structure]) -> Mace:

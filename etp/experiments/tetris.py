@@ -11,25 +11,27 @@ from __future__ import annotations
 import copy
 import statistics
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.nn import functional
+from typing_extensions import override
 
 from etp import products
-from etp.experiments.network import Graph, Network
+from etp.experiments.checkpoints import Kept
+from etp.experiments.network import Graph, Network, gamma
 from etp.experiments.pieces import NAMES, PIECES
 from etp.experiments.settings import Tetris
 from etp.maths import so3
-from etp.measure import expressivity
-from etp.product.base import TensorProduct
 
 OUTPUTS = "8x0e+0o"
 RATE = 0.01
 ORIENTATIONS = 25
 """Random rotations of every piece that accuracy is counted over."""
+SAVED_EVERY = 25
+"""Steps between checkpoints, where one is kept."""
 
 
 class Step(NamedTuple):
@@ -79,7 +81,7 @@ def logits(outputs: Tensor) -> Tensor:
     return scalars + sign * pseudoscalar
 
 
-class Training:
+class Training(Kept):
     """One network on its way; the same settings and seed give the same steps.
 
     Args:
@@ -113,6 +115,8 @@ class Training:
         while len(self.taken) < self.settings.steps:
             step = self._step()
             self.taken.append(step)
+            if step.number % SAVED_EVERY == 0 or step.number == self.settings.steps:
+                self.save()
             yield step
 
     def _step(self) -> Step:
@@ -132,8 +136,8 @@ class Training:
             raise RuntimeError(f"the loss is {value} after {number} steps: train in float64")
         return Step(number, value, int((found.argmax(1) == self._labels).sum()), seconds)
 
+    @override
     def state(self) -> dict[str, Any]:
-        """All that :meth:`resume` needs, for :func:`torch.save`; a copy."""
         return {
             "network": copy.deepcopy(self.network.state_dict()),
             "adam": copy.deepcopy(self._adam.state_dict()),
@@ -141,8 +145,8 @@ class Training:
             "taken": [tuple(step) for step in self.taken],
         }
 
-    def resume(self, state: dict[str, Any]) -> None:
-        """Go on where another training of the same settings stopped."""
+    @override
+    def resume(self, state: Mapping[str, Any]) -> None:
         self.network.load_state_dict(state["network"])
         # The optimiser would go on to change the tensors that it was given.
         self._adam.load_state_dict(copy.deepcopy(state["adam"]))
@@ -162,7 +166,7 @@ class Training:
             "steps": len(self.taken),
             "layers": self.settings.layers,
             "parameters": sum(p.numel() for p in self.network.parameters() if p.requires_grad),
-            "gamma": expressivity(_one_channel(self.product, self.settings)).rank,
+            "gamma": gamma(self.product, self.settings.problem()),
             "equivariance": equivariance_error(self.network, self.product),
             "mirror_gap": found.mirror_gap,
             "pseudoscalar": found.pseudoscalar,
@@ -186,12 +190,6 @@ def build(product: str, settings: Tetris) -> Network:
             neighbours=1.5,
         )  # fmt: skip
     return network.to(settings.device, getattr(torch, settings.dtype))
-
-
-def _one_channel(product: str, settings: Tetris) -> TensorProduct:
-    """The product of an inner layer, for one channel."""
-    problem = settings.problem()
-    return products.get(product)(problem.irreps1, problem.irreps2, filter_ir_out=problem.filter_out)
 
 
 class Chirality(NamedTuple):

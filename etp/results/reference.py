@@ -37,6 +37,12 @@ def trained_rows() -> list[Row]:
 
 
 @cache
+def potential_rows() -> list[Row]:
+    """Rows of bundled trainings of a potential, every product beside the others."""
+    return _read(DATA / "potential.jsonl.gz")
+
+
+@cache
 def layer_rows() -> list[Row]:
     """Rows of bundled comparisons on the layers of published models (``benchmarks.reference``)."""
     return _read(DATA / "layers.jsonl.gz")

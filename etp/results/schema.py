@@ -220,11 +220,13 @@ RESULTS: dict[str, dict[str, Rule]] = {
         "check_steps": COUNTS,
         "check_s": NUMBERS,
         "check_force_mev_per_a": NUMBERS,
+        "check_energy_mev": NUMBERS,
         "steps": needed(COUNT),
         "stopped_early": FLAG,
         "layers": COUNT,
         "power": TEXT,
         "order": COUNT,
+        "gamma": COUNT,
         "parameters": COUNT,
     },
     "step-time": {

@@ -280,7 +280,7 @@ def tetris_settings(settings: Settings) -> list[Tetris]:
 
 def _tetris(settings: Settings) -> Cases:
     products = _some(settings.products)
-    return [each.case(products) for each in tetris_settings(settings)]
+    return [each.case(products) | {"keep": True} for each in tetris_settings(settings)]
 
 
 TETRIS_STEP_S = 0.008

@@ -75,8 +75,7 @@ def panel(job_id: str | None) -> None:
         _watch(job_id, found.done)
     elif found.state in ("failed", "interrupted"):
         st.error(f"This run ended early: {plain(found.reason)}.", icon=":material/report:")
-        if found.resumable and jobs.visitor().may_change(found.owner):
-            st.button("Resume", on_click=jobs.resume, args=(job_id,), key=f"resume_{job_id}")
+        _resume(job_id, found)
     elif found.state == "cancelled":
         why = f": {found.reason}" if found.reason else ""
         st.info(
@@ -86,6 +85,13 @@ def panel(job_id: str | None) -> None:
             ),
             icon=":material/stop_circle:",
         )
+        _resume(job_id, found)
+
+
+def _resume(job_id: str, found: Status) -> None:
+    """The button that goes on with what a run did not reach."""
+    if found.resumable and jobs.visitor().may_change(found.owner):
+        st.button("Resume", on_click=jobs.resume, args=(job_id,), key=f"resume_{job_id}")
 
 
 def active(job_id: str | None) -> bool:

@@ -19,6 +19,7 @@ from etp.experiments.mace import Mace
 from etp.experiments.settings import Potential
 from etp.experiments.structures import Batch, Structure
 from etp.maths import so3
+from etp.results.reference import potential_rows
 from etp.results.rows import Row, check_row
 from etp.run import case as cases
 from tests.make import complaint
@@ -258,3 +259,26 @@ def losses_of(*words: str) -> list[float]:
 def test_two_processes_take_the_steps_of_one_with_the_whole_batch():
     launcher = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
     assert losses_of(*launcher) == pytest.approx(losses_of(), rel=1e-9)
+
+
+def test_bundled_trainings_draw_accuracy_against_time_for_many_products():
+    rows = potential_rows()
+    assert all(row.status == "ok" for row in rows)
+    seeds = {row.product: set() for row in rows}
+    for row in rows:
+        seeds[row.product].add(row.problem["seed"])
+        found = row.measured
+        assert len(found["check_s"]) == len(found["check_force_mev_per_a"]) == 12
+        assert found["check_s"] == sorted(found["check_s"])
+        for part in ("test", "600 K"):
+            assert found["force_mev_per_a"][part] < found["mean_force_mev_per_a"][part] / 2
+    assert len(seeds) >= 6
+    assert all(each == {0, 1, 2} for each in seeds.values())
+    by = {(row.product, row.problem["seed"]): row.measured for row in rows}
+    # Two ways to compute one set of maps learn the same, in whatever time.
+    for one, other in (("cg-sparse", "e3nn"), ("gaunt-grid", "gaunt-bracket")):
+        for seed in range(3):
+            a, b = by[one, seed], by[other, seed]
+            assert a["gamma"] == b["gamma"]
+            assert a["losses"][:20] == pytest.approx(b["losses"][:20], rel=1e-2)
+    assert by["gaunt-grid", 0]["gamma"] < by["cg-sparse", 0]["gamma"]

@@ -158,13 +158,14 @@ def test_a_case_yields_progress_and_a_row_for_each_product():
 
 
 def test_a_cancelled_case_says_so_for_every_product_left():
-    calls = iter([False, True])
+    calls = iter([False, False, True])
     items = cases.run(SMALL.case(["gaunt-grid", "cg-sparse"]), lambda: next(calls, True))
     rows = [item for item in items if isinstance(item, Row)]
     assert [(row.product, row.status) for row in rows] == [
         ("gaunt-grid", "cancelled"), ("cg-sparse", "cancelled"),
     ]  # fmt: skip
-    assert rows[0].reason == "cancelled after 1 steps"
+    reasons = [row.reason for row in rows]
+    assert reasons == ["cancelled after 1 steps", "cancelled before it was trained"]
 
 
 @pytest.mark.parametrize(

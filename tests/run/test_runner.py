@@ -110,6 +110,18 @@ def test_cancel_stops_within_a_second_and_keeps_what_was_measured(runner, store,
     assert "quick-2" not in found
 
 
+def test_a_cancelled_case_that_keeps_its_state_is_run_again_when_the_job_is_resumed(runner, store):
+    job = runner.submit("t", [case("quick", "polite") | {"keep": True}, case("quick-2")])
+    wait(runner, job, reached("polite"))
+    runner.cancel(job)
+    status = wait(runner, job)
+    assert (status.state, status.done, status.resumable) == ("cancelled", 0, True)
+    runner.resume(job)
+    wait(runner, job, reached("polite"))
+    runner.cancel(job)
+    assert wait(runner, job).state == "cancelled"
+
+
 def test_jobs_wait_for_each_other_and_a_waiting_one_can_be_cancelled(runner, store):
     first = runner.submit("t", [case("polite")])
     wait(runner, first, reached("polite"))

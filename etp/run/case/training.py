@@ -2,21 +2,29 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+import shutil
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from etp.experiments.settings import Experiment, Potential, Tetris
-from etp.problem import Problem
 from etp.results.rows import Row
+from etp.results.store import default_path
 from etp.run.case.case import use_numbers
 from etp.run.case.questions import make_row
 from etp.run.case.rounds import PROGRESS_EVERY_S, Event
 from etp.run.devices import check_device
 
 STOPPED = "cancelled before it was trained"
+TURN = 5
+"""Steps of one product before the next has its turn."""
+KEPT = 20
+"""Settings whose unfinished trainings are kept; the oldest go first."""
 
 
 class Step(Protocol):
@@ -40,6 +48,12 @@ class Trained(Protocol):
     def outcome(self) -> dict[str, Any]:
         """Result of a row."""
 
+    def keep(self, path: Path) -> None:
+        """Go on from a checkpoint if it is there, and keep it from now on."""
+
+    def save(self) -> None:
+        """Write the checkpoint, if one is kept."""
+
 
 Start = Callable[[str], Trained]
 
@@ -48,7 +62,8 @@ def run_tetris(case: dict[str, Any], cancelled: Callable[[], bool]) -> Iterator[
     """One row of measure ``tetris`` for each product.
 
     Args:
-        case: As :meth:`etp.experiments.settings.Experiment.case`.
+        case: As :meth:`etp.experiments.settings.Experiment.case`; with ``keep`` a case that was
+            cancelled goes on where it was when it is run again.
         cancelled: Asked after each step.
 
     Raises:
@@ -61,7 +76,7 @@ def run_tetris(case: dict[str, Any], cancelled: Callable[[], bool]) -> Iterator[
 
         return tetris.Training(product, settings)
 
-    yield from _each(case["products"], settings, start, cancelled)
+    yield from _side_by_side(case, settings, start, cancelled)
 
 
 def run_potential(case: dict[str, Any], cancelled: Callable[[], bool]) -> Iterator[Row | Event]:
@@ -69,7 +84,7 @@ def run_potential(case: dict[str, Any], cancelled: Callable[[], bool]) -> Iterat
 
     Args:
         case: As :meth:`etp.experiments.settings.Experiment.case`; ``structures`` names a file of
-            extended XYZ, ``checkpoints`` a folder.
+            extended XYZ, ``checkpoints`` a folder, ``keep`` is as for :func:`run_tetris`.
         cancelled: Asked after each step.
 
     Raises:
@@ -78,16 +93,13 @@ def run_potential(case: dict[str, Any], cancelled: Callable[[], bool]) -> Iterat
     from etp.experiments import potential, structures
 
     settings = Potential.from_dict(case["settings"])
-    given, kept = case.get("structures"), case.get("checkpoints")
+    given = case.get("structures")
     frames = structures.bundled() if given is None else structures.read(Path(given))
 
     def start(product: str) -> Trained:
-        training = potential.Training(product, settings, frames)
-        if kept is not None:
-            training.keep(Path(kept) / f"{product}-{settings.seed}.pt")
-        return training
+        return potential.Training(product, settings, frames)
 
-    yield from _each(case["products"], settings, start, cancelled)
+    yield from _side_by_side(case, settings, start, cancelled)
 
 
 def run_step_time(case: dict[str, Any], cancelled: Callable[[], bool]) -> Iterator[Row | Event]:
@@ -123,48 +135,169 @@ def run_step_time(case: dict[str, Any], cancelled: Callable[[], bool]) -> Iterat
         yield make_row(problem, result["power"], "step-time", result)
 
 
-def _each(
-    products: Sequence[str], settings: Experiment, start: Start, cancelled: Callable[[], bool]
+class _Place(NamedTuple):
+    """Where the checkpoints of a case are.
+
+    Attributes:
+        folder: Their folder.
+        seed: Of the trainings.
+        named: Whether the case names the folder; otherwise it is beside the store.
+    """
+
+    folder: Path
+    seed: int
+    named: bool
+
+    def of(self, product: str) -> Path:
+        """File of a product."""
+        return self.folder / f"{product}-{self.seed}.pt"
+
+
+class _Trainee:
+    """One product's training beside those of the others.
+
+    Attributes:
+        product: Its name.
+        done: Steps taken here and before.
+        over: Whether it has nothing left to do.
+        row: Its row, once it is known.
+    """
+
+    def __init__(self, product: str, settings: Experiment) -> None:
+        self.product, self._settings = product, settings
+        self.done, self.over = 0, False
+        self.row: Row | None = None
+        self._training: Trained | None = None
+        self._steps: Iterator[Step] = iter(())
+
+    def begin(self, start: Start, place: _Place | None) -> None:
+        """Build the network, or go on from its checkpoint."""
+        with self._refusing():
+            self._training = start(self.product)
+            if place is not None:
+                path = place.of(self.product)
+                try:
+                    self._training.keep(path)
+                except ValueError:
+                    if place.named:
+                        raise
+                    # Nobody asked for it: what cannot be read is begun anew.
+                    path.unlink()
+                    self._training = start(self.product)
+                    self._training.keep(path)
+            self._steps = self._training.steps()
+
+    def turn(self) -> Iterator[Step]:
+        """Take some steps."""
+        with self._refusing():
+            for _ in range(TURN):
+                step = next(self._steps, None)
+                if step is None:
+                    self.over = True
+                    return
+                self.done = step.number
+                yield step
+
+    def finish(self) -> Row:
+        """The row of what came out."""
+        with self._refusing():
+            if self.row is None and self._training is not None:
+                result = self._training.outcome()
+                self.row = self._made(result)
+        assert self.row is not None
+        return self.row
+
+    def stop(self) -> Row:
+        """The row of a training that was cancelled, whose state is kept if it should be."""
+        if self.row is None:
+            if self._training is not None:
+                self._training.save()
+            reason = f"cancelled after {self.done} steps" if self.done else STOPPED
+            self.row = self._made(None, status="cancelled", reason=reason)
+        return self.row
+
+    @contextmanager
+    def _refusing(self) -> Iterator[None]:
+        """Turn errors into the row that says them."""
+        try:
+            yield
+        except ValueError as error:
+            self.row = self._made(
+                None, status="invalid", reason=str(error), badges=("does not apply",)
+            )
+            self.over = True
+        except Exception as error:  # It may be the user's own product, which may raise anything.
+            reason = f"{type(error).__name__}: {error}"
+            self.row = self._made(None, status="failed", reason=reason, badges=("failed",))
+            self.over = True
+
+    def _made(self, result: dict[str, Any] | None, **how: Any) -> Row:
+        kind = self._settings.kind
+        return make_row(self._settings.problem(), self.product, kind, result, **how)
+
+
+def _side_by_side(
+    case: dict[str, Any], settings: Experiment, start: Start, cancelled: Callable[[], bool]
 ) -> Iterator[Row | Event]:
+    """Train every product, a few steps of each in turn: what disturbs one disturbs all."""
     problem = settings.problem()
     check_device(problem.device)
+    place = _place(case, settings)
     with _as_before():
         use_numbers(problem)
-        for product in products:
+        trainees = [_Trainee(product, settings) for product in case["products"]]
+        for trainee in trainees:
             if cancelled():
-                yield _without(problem, settings.kind, product, "cancelled", STOPPED)
-                continue
-            try:
-                yield from _one(product, settings, start, cancelled)
-            except ValueError as error:
-                reason = str(error)
-                yield _without(problem, settings.kind, product, "invalid", reason, "does not apply")
-            except (
-                Exception
-            ) as error:  # It may be the user's own product, which may raise anything.
-                reason = f"{type(error).__name__}: {error}"
-                yield _without(problem, settings.kind, product, "failed", reason, "failed")
-
-
-def _one(
-    product: str, settings: Experiment, start: Start, cancelled: Callable[[], bool]
-) -> Iterator[Row | Event]:
-    problem = settings.problem()
-    yield {"event": "progress", "stage": "building a network of", "product": product}
-    training = start(product)
-    told = time.monotonic()
-    for step in training.steps():
-        if cancelled():
-            reason = f"cancelled after {step.number} steps"
-            yield _without(problem, settings.kind, product, "cancelled", reason)
-            return
-        if time.monotonic() - told > PROGRESS_EVERY_S or step.number == settings.steps:
-            told = time.monotonic()
+                break
             yield {
-                "event": "progress", "stage": "training", "product": product,
-                "step": step.number, "steps": settings.steps, "loss": step.loss,
+                "event": "progress", "stage": "building a network of", "product": trainee.product
             }  # fmt: skip
-    yield make_row(problem, product, settings.kind, training.outcome())
+            trainee.begin(start, place)
+        stopped = yield from _steps(trainees, settings, cancelled)
+        for trainee in trainees:
+            stopped = stopped or cancelled()
+            yield trainee.stop() if stopped else trainee.finish()
+    if place is not None and not place.named and not stopped:
+        for trainee in trainees:
+            place.of(trainee.product).unlink(missing_ok=True)
+
+
+def _steps(
+    trainees: Sequence[_Trainee], settings: Experiment, cancelled: Callable[[], bool]
+) -> Generator[Event, None, bool]:
+    """Take all steps; whether they were cancelled."""
+    told = time.monotonic()
+    while going := [trainee for trainee in trainees if not trainee.over]:
+        for trainee in going:
+            for step in trainee.turn():
+                if cancelled():
+                    return True
+                if time.monotonic() - told > PROGRESS_EVERY_S or step.number == settings.steps:
+                    told = time.monotonic()
+                    yield {
+                        "event": "progress", "stage": "training", "product": trainee.product,
+                        "step": step.number, "steps": settings.steps, "loss": step.loss,
+                    }  # fmt: skip
+    return cancelled()
+
+
+def _place(case: Mapping[str, Any], settings: Experiment) -> _Place | None:
+    """Where a case says, or beside the store; None if nothing is kept."""
+    if (given := case.get("checkpoints")) is not None:
+        return _Place(Path(given), settings.seed, named=True)
+    if not case.get("keep"):
+        return None
+    # The same settings go on from the same files, whoever asks; the seed is in their names.
+    text = json.dumps(asdict(settings) | {"seed": None, "kind": settings.kind}, sort_keys=True)
+    kept = default_path().with_name("trainings")
+    folder = kept / hashlib.sha256(text.encode()).hexdigest()[:16]
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError:
+        return None  # A worker that may write nowhere trains all the same.
+    for old in sorted(kept.iterdir(), key=lambda path: path.stat().st_mtime)[:-KEPT]:
+        shutil.rmtree(old, ignore_errors=True)
+    return _Place(folder, settings.seed, named=False)
 
 
 @contextmanager
@@ -177,9 +310,3 @@ def _as_before() -> Iterator[None]:
         yield
     finally:
         torch.set_num_threads(threads)
-
-
-def _without(
-    problem: Problem, measure: str, product: str, status: str, reason: str, *badges: str
-) -> Row:
-    return make_row(problem, product, measure, None, status=status, reason=reason, badges=badges)
