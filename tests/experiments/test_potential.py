@@ -264,7 +264,7 @@ def test_two_processes_take_the_steps_of_one_with_the_whole_batch():
 def test_bundled_trainings_draw_accuracy_against_time_for_many_products():
     rows = potential_rows()
     assert all(row.status == "ok" for row in rows)
-    seeds = {row.product: set() for row in rows}
+    seeds: dict[str, set[int]] = {row.product: set() for row in rows}
     for row in rows:
         seeds[row.product].add(row.problem["seed"])
         found = row.measured
