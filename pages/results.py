@@ -5,7 +5,7 @@ from __future__ import annotations
 import streamlit as st
 
 from etp.analysis.machines import runs
-from etp.ui import offered, results, show
+from etp.ui import offered, removal, results, show
 from etp.ui.frame import page
 
 with page("Results"):
@@ -16,8 +16,10 @@ with page("Results"):
     wide, narrow = st.columns([12, 8], gap="medium")
     with wide:
         results.listing(found)
+        removal.removal()
         offered.offered()
         results.doubtful(found)
+        removal.set_aside()
         if left:
             results.rows_and_manifest(left)
     with narrow:

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from etp.analysis.text import speed_words
 from etp.measure.statement import ALPHA, GUARD, MARGIN, MIN_ROUNDS
 from etp.measure.statistic import estimate, interval, z_value
 from etp.problem import Problem
@@ -18,6 +19,8 @@ BETWEEN = log(1.1)
 """What the time of one product may differ by between two runs, of which neither run knows: another
 clock, neighbours, memory laid out anew. Differences below are not decided without rounds in turns.
 """
+SAME_MEMORY = 0.01
+"""Relative: memories of two machines that differ by less are not told as a difference."""
 NOT_DECIDED = (
     "not measured in interleaved rounds, so a difference below "
     f"{100 * (exp(BETWEEN) - 1):.0f} % between the runs is not decided"
@@ -126,8 +129,20 @@ def differences(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[tuple[str, s
     return [
         (name, str(flat_a.get(name, "?")), str(flat_b.get(name, "?")))
         for name in dict.fromkeys(names)
-        if name not in ("date", "imported") and flat_a.get(name) != flat_b.get(name)
+        if name not in ("date", "imported") and _differ(name, flat_a.get(name), flat_b.get(name))
     ]
+
+
+def _differ(name: str, a: object, b: object) -> bool:
+    """Whether two values are unlike; memory that firmware or a kernel keeps is no difference."""
+    if name == "memory_bytes" and isinstance(a, int) and isinstance(b, int):
+        return abs(a - b) > SAME_MEMORY * max(a, b)
+    return a != b
+
+
+def beside_words(line: Beside) -> str:
+    """What B is against A, with the factor: ``1.3× slower``."""
+    return speed_words(line.ratio) if line.word in ("faster", "slower") else line.word
 
 
 def _flat(environment: Mapping[str, Any]) -> dict[str, Any]:

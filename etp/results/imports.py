@@ -21,11 +21,13 @@ from etp.results.rows import Row
 _NAMESPACE = uuid.UUID("7b0c7d53-64f5-5a55-9a6f-0a7d6f1a3c55")
 _READ_AS_MORE = str.maketrans(
     {"[": "(", "]": ")", "<": "‹", ">": "›", "`": "'", "*": "∗", "$": "＄", "|": "¦", "\\": "∖",
-     "_": "‗", "~": "∼", "#": "♯", "\n": " ", "\r": " ", "\t": " "}
+     "~": "∼", "#": "♯", "\n": " ", "\r": " ", "\t": " "}
 )  # fmt: skip
 """What Markdown reads as links, pictures, code, emphasis, formulas, tables or headings."""
 _ADDRESS = re.compile(r"(?i)www(?=\.)|:(?=//)|@|(?<!\w):(?=\w)")
 """What becomes a link by itself, and Streamlit's ``:icon:``: a joiner of no width parts it."""
+_EMPHASIS = re.compile(r"(?<![^\W_])_|_(?![^\W_])")
+"""An underscore at the edge of a word; inside one, as in the name of a file, it is a letter."""
 _NAME = re.compile(r"[^\w.+()/, -]")
 
 
@@ -78,7 +80,8 @@ def _ours(row: Row, job: str, number: int, title: str) -> Row:
 
 def harmless(text: str) -> str:
     """A text that neither Markdown nor a spreadsheet reads as anything but text."""
-    plain = _ADDRESS.sub(lambda match: f"{match[0]}\u2060", text.translate(_READ_AS_MORE)).strip()
+    text = _EMPHASIS.sub("‗", text.translate(_READ_AS_MORE))
+    plain = _ADDRESS.sub(lambda match: f"{match[0]}\u2060", text).strip()
     return f"'{plain}" if plain[:1] in ("=", "+", "-", "@") else plain
 
 

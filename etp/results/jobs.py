@@ -104,7 +104,7 @@ class Jobs(Database):
         """Queue more cases of a job that has ended; cases it did not reach are dropped."""
 
         def work(db: sqlite3.Connection) -> None:
-            job = _job(db.execute("SELECT * FROM job WHERE id = ?", [job_id]).fetchone())
+            job = read_job(db.execute("SELECT * FROM job WHERE id = ?", [job_id]).fetchone())
             every = [job.cases[index] for index in sorted(job.ended)] + list(cases)
             self._requeue(db, job_id, every, range(job.done))
 
@@ -114,7 +114,7 @@ class Jobs(Database):
         """Queue the cases again that a job did not reach."""
 
         def work(db: sqlite3.Connection) -> None:
-            job = _job(db.execute("SELECT * FROM job WHERE id = ?", [job_id]).fetchone())
+            job = read_job(db.execute("SELECT * FROM job WHERE id = ?", [job_id]).fetchone())
             self._requeue(db, job_id, job.cases, job.ended)
 
         self.write(work)
@@ -172,19 +172,19 @@ class Jobs(Database):
         row = self.read(
             lambda db: db.execute("SELECT * FROM job WHERE id = ?", [job_id]).fetchone()
         )
-        return None if row is None else _job(row)
+        return None if row is None else read_job(row)
 
     def jobs(self, *states: str) -> list[Job]:
         """Jobs in the order they were made, of some states or of all."""
         marks = ",".join("?" * len(states))
         where = f"WHERE state IN ({marks})" if states else ""
         query = f"SELECT * FROM job {where} ORDER BY created, rowid"
-        return [_job(row) for row in self.read(lambda db: db.execute(query, states).fetchall())]
+        return [read_job(row) for row in self.read(lambda db: db.execute(query, states).fetchall())]
 
     def published(self) -> list[Job]:
         """Jobs in the gallery, the newest first."""
         query = "SELECT * FROM job WHERE published IS NOT NULL ORDER BY published DESC"
-        return [_job(row) for row in self.read(lambda db: db.execute(query).fetchall())]
+        return [read_job(row) for row in self.read(lambda db: db.execute(query).fetchall())]
 
     def jobs_since(self, owner: str, since: float) -> int:
         """How many jobs an owner has asked for since a time."""
@@ -215,7 +215,8 @@ class Jobs(Database):
         )
 
 
-def _job(row: sqlite3.Row) -> Job:
+def read_job(row: sqlite3.Row) -> Job:
+    """A job from its row in the table."""
     values = dict(row)
     values["cases"] = json.loads(values["cases"])
     values["ended"] = tuple(json.loads(values["ended"]))

@@ -20,7 +20,7 @@ from etp.results import retention
 from etp.results.database import StoreError as StoreError
 from etp.results.files import write_jsonl
 from etp.results.imports import Import
-from etp.results.jobs import STEPS, Jobs
+from etp.results.jobs import STEPS, Jobs, read_job
 from etp.results.jobs import Job as Job
 from etp.results.rows import SAMPLE_KEYS, Row, RowError
 
@@ -140,6 +140,11 @@ class Store(Jobs):
         if self.job(job_id) is None:
             raise ValueError(f"run must be one that was removed, got {job_id[:40]!r}")
         return self.write(lambda db: _mark(db, job_id, removed=None))
+
+    def removed(self) -> list[Job]:
+        """Runs that were taken away and can be brought back, the last one first."""
+        query = "SELECT * FROM job WHERE removed IS NOT NULL ORDER BY removed DESC"
+        return [read_job(row) for row in self.read(lambda db: db.execute(query).fetchall())]
 
     def counts(self) -> dict[str, int]:
         """How many rows each run has that was not taken away."""

@@ -50,7 +50,9 @@ def hero(view: View) -> None:
             f"hollow: not the same operation as {found.baseline} · line: quartiles · steps: the "
             "front, beaten in both by none · click a point to follow it"
         )
-        if not tables.timed(found).empty:
+        if tables.tradeoff_frame(found).empty:
+            st.caption("What these products compute was not measured here, only their time.")
+        else:
             show.chart(*_tradeoff(found, mode()), key="tradeoff", selects=True)
     with right:
         show.head(

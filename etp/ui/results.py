@@ -11,8 +11,16 @@ import streamlit as st
 from etp import charts
 from etp.analysis.findings import Finding
 from etp.analysis.growth import swept_axis
-from etp.analysis.machines import NOT_DECIDED, Run, differences, matching, name_of, side_by_side
-from etp.analysis.text import count_text, time_text
+from etp.analysis.machines import (
+    NOT_DECIDED,
+    Run,
+    beside_words,
+    differences,
+    matching,
+    name_of,
+    side_by_side,
+)
+from etp.analysis.text import count_text, ratio_text, time_text
 from etp.results import formats, imports
 from etp.results.reference import reference_rows
 from etp.results.rows import STATUSES, Row, RowError, jsonl
@@ -21,6 +29,7 @@ from etp.run.config import LimitError
 from etp.ui import jobs, show
 from etp.ui.frame import mode
 from etp.ui.plain import plain
+from etp.ui.removal import job_title
 from etp.ui.session import bound, settings
 from etp.ui.visitors import base_path
 
@@ -141,6 +150,7 @@ def listing(found: list[Run]) -> None:
             if (axis := swept_axis(run.timed))
             else None,
             "run": run.title,
+            "origin": "imported" if "imported" in run.environment else "measured here",
             "machine": run.machine,
             "software": f"torch {run.environment['torch']}" if "torch" in run.environment else "",
             "problem": run.problem,
@@ -257,20 +267,25 @@ def machines(found: list[Run]) -> None:
             f"**{len(unlike)} {noun}.** "
             + " · ".join(f"{name} **{left} → {right}**" for name, left, right in unlike[:8])
         )
-    table = pd.DataFrame(side_by_side(a.timed, b.timed))
+    beside = side_by_side(a.timed, b.timed)
+    table = pd.DataFrame(beside)
     if table.empty:
         st.caption("No product was timed on the same work in both.")
         return
     bounded = table[(table["low"] > 0) & (table["high"] < float("inf"))]
     if not bounded.empty:
         show.chart(charts.machines, bounded, mode(), key="machines")
+    shown = table[["product", "problem"]].assign(
+        ratio=[ratio_text(line.ratio) for line in beside],
+        word=[beside_words(line) for line in beside],
+    )
     st.dataframe(
-        table[["product", "problem", "ratio", "word"]],
+        shown,
         hide_index=True,
         height=220,
         key="machine_table",
         column_config={
-            "ratio": st.column_config.NumberColumn("A / B", format="%.2f×"),
+            "ratio": st.column_config.TextColumn("time of A / B"),
             "word": st.column_config.TextColumn("B is"),
         },
     )
@@ -301,10 +316,7 @@ def _with_reference(found: list[Run]) -> list[Run]:
 
 def stored() -> tuple[list[Row], dict[str, str]]:
     """All stored rows, and the title of each job."""
-    return _stored(jobs.store().revision()), {
-        job.id: f"{job.title} {pd.Timestamp(job.created, unit='s'):%d %b %H:%M}"
-        for job in jobs.store().jobs()
-    }
+    return _stored(jobs.store().revision()), {job.id: job_title(job) for job in jobs.store().jobs()}
 
 
 @st.cache_data(show_spinner=False, max_entries=3)

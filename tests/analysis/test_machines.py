@@ -6,7 +6,16 @@ import numpy as np
 import pytest
 
 from etp.analysis.comparison import comparisons
-from etp.analysis.machines import BETWEEN, Run, differences, matching, runs, side_by_side, unpaired
+from etp.analysis.machines import (
+    BETWEEN,
+    Run,
+    beside_words,
+    differences,
+    matching,
+    runs,
+    side_by_side,
+    unpaired,
+)
 from etp.results.rows import Row
 from tests.make import MIMO, row, run_of
 
@@ -58,6 +67,20 @@ def test_other_work_is_not_compared(change):
     a, b = row(), row(problem=MIMO.at(**change))
     assert side_by_side([a], [b]) == []
     assert len(side_by_side([a], [row(problem=MIMO.at(threads=3, seed=5))])) == 1
+
+
+def test_the_memory_that_a_kernel_keeps_is_no_difference():
+    a = {"memory_bytes": 24_000_000_000, "cpu": "x"}
+    assert differences(a, a | {"memory_bytes": 24_000_012_288}) == []
+    assert differences(a, a | {"memory_bytes": 48_000_000_000})[0][0] == "memory_bytes"
+
+
+def test_the_words_of_two_runs_agree_with_their_ratio():
+    (line,) = side_by_side(*two_runs(log(2), 0))
+    assert line.ratio < 1
+    assert beside_words(line) == "2.0× slower"
+    assert beside_words(line._replace(ratio=1.5, word="faster")) == "1.5× faster"
+    assert beside_words(line._replace(word="not decided")) == "not decided"
 
 
 def test_matmul_precision_is_part_of_the_work():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sqlite3
 import threading
 from typing import Any
@@ -176,7 +177,8 @@ def test_a_paper_file_read_twice_is_the_same_run():
         "[click](https://evil.example)", "![x](https://evil.example/pixel.png)", "<b>x</b>",
         "<https://evil.example>", "https://evil.example", "www.evil.example", "me@evil.example",
         '=HYPERLINK("https://evil.example")', "+1", "-1", "@sum", "\t=1", "`code`", "**bold**",
-        ":red[x]", "$x$", "# head\nnext", "a|b", ":material/home:", "~~x~~", "\\[x]",
+        ":red[x]", "$x$", "# head\nnext", "a|b", "__bold__", "_a_ b",
+        ":material/home:", "~~x~~", "\\[x]",
     ],
 )  # fmt: skip
 def test_nothing_from_a_file_is_read_as_more_than_text(text):
@@ -185,6 +187,7 @@ def test_nothing_from_a_file_is_read_as_more_than_text(text):
                  "![", ":material/"):  # fmt: skip
         assert mark not in shown
     assert shown[0] not in "=+-@\t"
+    assert not re.search(r"(^|\W)_|_(\W|$)", shown)
     assert harmless_name(text)[0].isalnum()
     made = adopted(
         [row(text.replace("\n", " ")[:80].strip(), status="failed", result=None, reason=text,
@@ -198,6 +201,7 @@ def test_nothing_from_a_file_is_read_as_more_than_text(text):
 def test_usual_names_stay_as_they_are():
     for name in ("cg-sparse", "gaunt-grid+compile", "GTP (S2 grid)", "e3x/tensor 2.0"):
         assert harmless_name(name) == name
+    assert harmless("nsight_profiling_RTX.csv") == "nsight_profiling_RTX.csv"
     assert (
         harmless("NVIDIA RTX A5500, 64 cores (2.4 GHz)") == "NVIDIA RTX A5500, 64 cores (2.4 GHz)"
     )
