@@ -4,36 +4,68 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache
-from typing import NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from etp import products
+from etp import Convolution, powers, products
 from etp.measure.drawing import random_inputs, random_weights
+from etp.powers.base import Power
 from etp.product.base import TensorProduct
 
 IRREPS = "2x0e+2x1o"
+ONE = "0e+1o"
+KEPT = "0e+1o+1e"
 BATCH = 3
+NODES = 4
 STEP = 3e-3
 TOLERANCE = 1e-7
 """Of the finite differences, of fourth order in the step; analytic answers are at 1e-15."""
 NAMES = ("x1", "x2", "weights")
+Kind = Literal["pair", "edge", "convolution", "power"]
+KINDS: tuple[Kind, ...] = get_args(Kind)
 Answers = Mapping[str, Tensor]
+
+
+class Convolved(nn.Module):
+    """A convolution of tensors alone, as many nodes as there are features."""
+
+    def __init__(self, product: TensorProduct) -> None:
+        super().__init__()
+        self.convolution = Convolution(product)
+
+    def forward(self, x: Tensor, y: Tensor, weights: Tensor, *graph: Tensor) -> Tensor:
+        """Nodes, edges, weights of edges, senders and receivers to nodes."""
+        senders, receivers = graph
+        z: Tensor = self.convolution(x, y, weights, senders, receivers, x.shape[0])
+        return z
 
 
 class Question(NamedTuple):
     """A product with inputs, and directions for derivatives.
 
     Attributes:
-        product: In float64.
-        inputs: x1, x2 and perhaps weights.
+        product: In float64; a convolution or a power as a module of tensors.
+        inputs: x1, x2 and perhaps weights; of a power features and weights.
+        index: Whole numbers that it takes after them.
         seed: Of the directions.
     """
 
-    product: TensorProduct
+    product: nn.Module
     inputs: tuple[Tensor, ...]
+    index: tuple[Tensor, ...] = ()
     seed: int = 7
+
+    def __call__(self, *inputs: Tensor) -> Tensor:
+        """The product of other inputs."""
+        z: Tensor = self.product(*inputs, *self.index)
+        return z
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Of the inputs."""
+        return NAMES[: len(self.inputs)]
 
     def fresh(self) -> tuple[Tensor, ...]:
         """Copies of the inputs that want gradients."""
@@ -41,38 +73,78 @@ class Question(NamedTuple):
 
     def tangents(self) -> tuple[Tensor, ...]:
         """A direction for each input."""
-        return tuple(_direction(x.shape, self.seed + n) for n, x in enumerate(self.inputs))
+        return tuple(direction(x.shape, self.seed + n) for n, x in enumerate(self.inputs))
 
     def energy(self, *inputs: Tensor) -> Tensor:
         """A number made of the product's output."""
-        return (self.product(*inputs) * self.weight()).sum()
+        return self.energy_of(self.product, *inputs)
 
-    def weight(self) -> Tensor:
-        """What the energy multiplies the output with."""
-        shape = (self.inputs[0].shape[0], self.product.irreps_out.dim)
-        return _direction(shape, self.seed - 1)
+    def energy_of(self, product: Callable[..., Tensor], *inputs: Tensor) -> Tensor:
+        """The same of something that should be this product."""
+        z = product(*inputs, *self.index)
+        return (z * direction(z.shape, self.seed - 1)).sum()
 
 
-def ask(name: str, weights: str = "none", batch: int = BATCH, seed: int = 0) -> Question:
-    """A small question to a product, of features with two channels and both kinds of paths."""
-    product = products.get(name)(IRREPS, IRREPS, filter_ir_out="0e+1o+1e").to(torch.float64)
-    return again(product, weights, batch, seed)
+def ask(kind: Kind, name: str, weights: str = "per-sample", size: int = BATCH) -> Question:
+    """A small question to a product or a power, of two channels and both kinds of paths.
+
+    Args:
+        kind: What is asked of it.
+        name: Of the product or the power.
+        weights: Whether there are any, and whether each sample has its own.
+        size: Samples or edges; nodes of a power.
+    """
+    return again(kind, make(kind, name), weights, size)
+
+
+def make(kind: Kind, name: str) -> nn.Module:
+    """The product or power, in float64.
+
+    Args:
+        kind: What is asked of it.
+        name: Of the product or the power.
+    """
+    if kind == "power":
+        of_power = powers.get(name)
+        return of_power(IRREPS, order=2, irreps_out=IRREPS).to(torch.float64)
+    second = IRREPS if kind == "pair" else ONE
+    product = products.get(name)(IRREPS, second, filter_ir_out=KEPT).to(torch.float64)
+    return Convolved(product) if kind == "convolution" else product
 
 
 def again(
-    product: TensorProduct, weights: str = "none", batch: int = BATCH, seed: int = 0
+    kind: Kind, product: nn.Module, weights: str = "per-sample", size: int = BATCH, seed: int = 0
 ) -> Question:
-    """Another question to the same product."""
+    """Another question to the same product.
+
+    Args:
+        kind: What is asked of it.
+        product: As :func:`make` gives it.
+        weights: Whether there are any, and whether each sample has its own.
+        size: Samples or edges; nodes of a power.
+        seed: Of the inputs.
+    """
     generator = torch.Generator().manual_seed(seed)
-    inputs = random_inputs(product, batch, generator)
-    free = random_weights(product, weights, batch, generator)  # type: ignore[arg-type]
-    return Question(product, inputs if free is None else (*inputs, free))
+    if isinstance(product, Power):
+        shapes = (size, product.irreps_in.dim), (2, product.weight_numel)
+        a, w = (torch.randn(shape, dtype=torch.float64, generator=generator) for shape in shapes)
+        return Question(product, (a, w), (torch.arange(size) % 2,))
+    own = product.convolution.product if isinstance(product, Convolved) else product
+    assert isinstance(own, TensorProduct)
+    inputs = random_inputs(own, size, generator)
+    free = random_weights(own, weights, size, generator)  # type: ignore[arg-type]
+    given = inputs if free is None else (*inputs, free)
+    if not isinstance(product, Convolved):
+        return Question(product, given)
+    nodes, _ = random_inputs(own, NODES, generator)
+    graph = torch.randint(NODES, (2, size), generator=generator)
+    return Question(product, (nodes, *given[1:]), (graph[0], graph[1]))
 
 
 def output(question: Question) -> Tensor:
     """The product itself."""
     with torch.no_grad():
-        return question.product(*question.inputs)
+        return question(*question.inputs)
 
 
 def gradients(question: Question) -> dict[str, Tensor]:
@@ -82,7 +154,7 @@ def gradients(question: Question) -> dict[str, Tensor]:
 
 def tangent(question: Question) -> Tensor:
     """Derivative of the output along the tangents of all inputs."""
-    return _along(question.product, question.inputs, question.tangents())
+    return _along(question, question.inputs, question.tangents())
 
 
 def forces(question: Question) -> dict[str, Tensor]:
@@ -116,7 +188,7 @@ def differs(found: Answers | Tensor, wanted: Answers | Tensor) -> str | None:
 
 
 @cache
-def _direction(shape: Sequence[int], seed: int) -> Tensor:
+def direction(shape: Sequence[int], seed: int) -> Tensor:
     return torch.randn(shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
 
 
