@@ -11,17 +11,17 @@ edges by outputs. Elsewhere, and for what the kernel does not serve, they run in
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import cache
 from itertools import pairwise
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import torch
-from torch import Tensor, nn
-from torch.autograd import forward_ad
+from torch import Tensor
 
 from etp.kernels import compile_times as compiling
+from etp.kernels.modes import plain_only
 from etp.kernels.on_cpu import build
+from etp.product.tables import TableModule
 
 Layout = Literal["mul_ir", "ir_mul"]
 PADDING = 16
@@ -53,7 +53,7 @@ class EdgePath(NamedTuple):
     values: Tensor
 
 
-class EdgeTable(nn.Module):
+class EdgeTable(TableModule):
     """An edge product: its paths and how features lie.
 
     Args:
@@ -66,10 +66,6 @@ class EdgeTable(nn.Module):
     Raises:
         ValueError: If there is no path, or blocks overlap without being the same.
     """
-
-    program: Tensor
-    bits: Tensor
-    dense: Tensor
 
     def __init__(
         self,
@@ -85,16 +81,9 @@ class EdgeTable(nn.Module):
         self._places = [(*path[:5], tuple(path.values.shape)) for path in paths]
         values = [path.values.detach().to("cpu", torch.float64) for path in paths]
         program = _Program(self._places, [v.numpy() for v in values], dims, weight_numel, layout)
-        # As bits: casting a model to another precision must not round its tables.
-        flat = torch.cat([v.flatten() for v in values])
-        self.register_buffer("dense", flat.view(torch.int64), persistent=False)
+        self.register_table("dense", torch.cat([v.flatten() for v in values]))
+        self.register_table("numbers", torch.from_numpy(program.numbers))
         self.register_buffer("program", torch.from_numpy(program.ints), persistent=False)
-        numbers = torch.from_numpy(program.numbers).view(torch.int64)
-        self.register_buffer("bits", numbers, persistent=False)
-
-    def values(self, dtype: torch.dtype) -> Tensor:
-        """Coefficients of the kernel, cast last."""
-        return self.bits.view(torch.float64).to(dtype)
 
     def plain(self, x: Tensor, y: Tensor, w: Tensor | None) -> Tensor:
         """The product of each edge's own features, in PyTorch: the reference.
@@ -104,7 +93,7 @@ class EdgeTable(nn.Module):
             y: Shape (E, dims[1]).
             w: Shape (E, weight_numel), (weight_numel,), or None for ones.
         """
-        table = self.dense.view(torch.float64).to(x.dtype)
+        table = self.table("dense", x.dtype)
         blocks: dict[int, Tensor] = {}
         start = 0
         for px, py, pz, pw, mul, (d1, d2, d3) in self._places:
@@ -209,34 +198,34 @@ def _run(
     w = x.new_empty(0) if weights is None else weights
     given = (t.to(wide) for t in (x, y, w))
     z: Tensor = torch.ops.etp.edge_forward.default(
-        *given, senders, receivers, table.program, table.values(wide), rows, table.dims[2]
+        *given,
+        senders,
+        receivers,
+        table.index("program"),
+        table.table("numbers", wide),
+        rows,
+        table.dims[2],
     )
     return z.to(x.dtype)
 
 
 def serves(*tensors: Tensor | None) -> bool:
-    """Whether the kernel can compute this: on a CPU, outside transforms of functions."""
+    """Whether the kernel can compute this: on a CPU, and asked for nothing it cannot give."""
     given = [t for t in tensors if t is not None]
     if any(t.device.type != "cpu" for t in given):
         return False
-    if torch._C._functorch.peek_interpreter_stack() is not None:
-        return False
-    if forward_ad._current_level >= 0:
-        return False
-    return _ready()
+    return not plain_only() and _ready()
 
 
 def _ready() -> bool:
-    if torch.compiler.is_compiling():
-        return _built()
-    if compiling.OPEN and _built():
+    at_hand = _at_hand()
+    if at_hand and not torch.compiler.is_compiling() and compiling.OPEN:
         compiling.used(build.library().artifact)
-    return _built()
+    return at_hand
 
 
-@cache
-@torch.compiler.disable  # type: ignore[untyped-decorator]
-def _built() -> bool:
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
+def _at_hand() -> bool:
     """Whether the operators have their kernels in this process."""
     return build.at_hand()
 

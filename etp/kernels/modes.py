@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.autograd import forward_ad
 from torch.utils._python_dispatch import _disable_current_modes
 
@@ -16,16 +17,36 @@ def real_tensors() -> Iterator[None]:
     """Make constants that any later call can use: real ones on the CPU, without history.
 
     Whatever is in force outside: a default device, inference mode, a tracer that makes fake
-    tensors, a transform that wraps them.
+    tensors, a transform that wraps them, a trace that writes down what is called.
     """
-    with (
-        torch.inference_mode(False),
-        torch.no_grad(),
-        torch.device("cpu"),
-        torch._C._DisableFuncTorch(),
-        _disable_current_modes(),
-    ):
-        yield
+    trace = torch._C._get_tracing_state()
+    torch._C._set_tracing_state(None)  # type: ignore[attr-defined]
+    try:
+        with (
+            torch.inference_mode(False),
+            torch.no_grad(),
+            torch.device("cpu"),
+            torch._C._DisableFuncTorch(),
+            _disable_current_modes(),
+        ):
+            yield
+    finally:
+        torch._C._set_tracing_state(trace)  # type: ignore[attr-defined]
+
+
+def module_seen(module: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """A module that another library made, with its constants as the modes in force want them."""
+    if torch.compiler.is_compiling() or torch._C._len_torch_dispatch_stack() == 0:
+        return module
+    if not isinstance(module, nn.Module):
+        return module
+    own = {**dict(module.named_buffers()), **dict(module.named_parameters())}
+    return partial(_called_with, module, {name: seen(constant) for name, constant in own.items()})
+
+
+def _called_with(module: nn.Module, constants: dict[str, Tensor], *inputs: Tensor) -> Tensor:
+    z: Tensor = torch.func.functional_call(module, constants, inputs)
+    return z
 
 
 def plain_only() -> bool:

@@ -61,7 +61,7 @@ class DegreewisePower(Power):
     def evaluate(self, a: Tensor, weights: Tensor, elements: Tensor | None, lie: Tensor) -> Tensor:
         spread = self.table("spread", a.dtype)
         out = spread.shape[2]
-        if not len(a):
+        if not a.shape[0]:
             # Transforms refuse empty batches; the sums keep the result differentiable.
             return a.new_zeros(0, out * self.channels) + a.sum() + weights.sum()
         rows = apart(a, lie[: len(lie) - out], self.channels).transpose(1, 2)

@@ -75,7 +75,7 @@ class _GauntPower(DegreewisePower):
         parts = [
             self.read(power[s], s, rows.dtype)
             if s in power
-            else rows.new_zeros(len(rows), len(sector.positions))
+            else rows.new_zeros(rows.shape[0], len(sector.positions))
             for s, sector in self.signals.sectors_out.items()
         ]
         return self.signals.join(parts).index_select(1, self.index("output"))

@@ -10,7 +10,7 @@ from __future__ import annotations
 import importlib
 from abc import abstractmethod
 from collections.abc import Iterable, Iterator
-from typing import Any, ClassVar, NamedTuple, NoReturn
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from e3nn import o3
@@ -22,6 +22,7 @@ from etp.irreps import Layout, Meeting
 from etp.kernels.modes import autocasting
 from etp.problem import Kind, Weights
 from etp.product import applicability, weighting
+from etp.product.chunks import in_chunks
 from etp.product.layout import (
     are_rows,
     as_filter,
@@ -270,7 +271,7 @@ class TensorProduct(TableModule, metaclass=Kinds):
             weights: U or E * U rows of factors, or None.
         """
         if not self.broadcasts:
-            x2 = x2.repeat_interleave(len(x1) // len(x2), dim=0)
+            x2 = x2.repeat_interleave(x1.shape[0] // x2.shape[0], dim=0)
         if weights is None:
             return self.multiply(x1, x2)
         return self.multiply_weighted(x1, x2, weights)
@@ -297,9 +298,7 @@ class TensorProduct(TableModule, metaclass=Kinds):
             receivers: (E,).
             num_nodes: Rows of the output.
         """
-        in_chunks = importlib.import_module("etp.product.convolution").in_chunks
-        z: Tensor = in_chunks(self, x, y, weights, senders, receivers, num_nodes)
-        return z
+        return in_chunks(self, x, y, weights, senders, receivers, num_nodes)
 
     def second_macs(self) -> int:
         """Those of :meth:`macs` that need input 2 only: an edge product does them once an edge."""
@@ -439,13 +438,6 @@ class TensorProduct(TableModule, metaclass=Kinds):
         """Where the weights hold each channel's factors: (channels, factors)."""
         count = len(self.weighting.factors)
         return torch.arange(count * self.channels).reshape(count, self.channels).T
-
-    def __prepare_scriptable__(self) -> NoReturn:
-        """Called by ``torch.jit.script``, which reads source and cannot read this."""
-        raise TypeError(
-            f"torch.jit.script cannot read {self.name}: use torch.jit.trace, or torch.export with "
-            "torch._inductor.aoti_compile_and_package, whose files run where etp is not"
-        )
 
     @property
     def per_edge(self) -> TensorProduct:

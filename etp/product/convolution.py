@@ -3,22 +3,22 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from typing_extensions import override
 
+from etp.kernels.modes import autocasting, plain_only, traced
 from etp.problem import Weights
 from etp.product.base import Cost, TensorProduct
-from etp.product.walk import Access, Edges, Nodes, Walk, Whole
-
-CHUNK_BYTES = 16 << 20
-"""Memory of what one chunk of edges reads and writes; algorithms hold a few times as much."""
+from etp.product.layout import promoted
+from etp.product.tables import Unscripted
 
 
-class Convolution(nn.Module):
+class Convolution(Unscripted):
     """``z[n] = sum over edges e with receiver n of product(x[sender(e)], y[e], weights[e])``.
 
     Messages are never all in memory: edges are walked in chunks, or by a kernel that writes the
-    receivers' rows at once.
+    receivers' rows at once. Graphs that are compiled, exported or traced, and transforms, hold them
+    unless a kernel serves.
 
     Args:
         product: An edge product, or a product of one channel, which is one.
@@ -47,6 +47,9 @@ class Convolution(nn.Module):
                 f"({product.irreps_in1} x {product.irreps_in2}): give input 2 multiplicity 1"
             )
         self.product = product
+        # Numbers of its own: compilers cannot look into irreps.
+        dims = (irreps.dim for irreps in (product.irreps_in1, product.irreps_in2))
+        self._widths = (*dims, product.weight_numel)
 
     @override
     def forward(
@@ -74,8 +77,24 @@ class Convolution(nn.Module):
         Raises:
             ValueError: If a shape, dtype, device or node number does not fit.
         """
+        device = self.product.device.type
+        if not autocasting(device):
+            return self._convolve(x, y, weights, senders, receivers, num_nodes)
+        x, y, weights = promoted(x, y, weights)
+        with torch.autocast(device, enabled=False):
+            return self._convolve(x, y, weights, senders, receivers, num_nodes)
+
+    def _convolve(
+        self,
+        x: Tensor,
+        y: Tensor,
+        weights: Tensor | None,
+        senders: Tensor,
+        receivers: Tensor,
+        num_nodes: int,
+    ) -> Tensor:
         self._check(x, y, weights, senders, receivers, num_nodes)
-        if len(senders) == 0:
+        if senders.shape[0] == 0:
             # Nothing, but differentiable: every sum is over no row.
             rest = x[:0].sum() + y.sum() + (0.0 if weights is None else weights.sum())
             return x.new_zeros(num_nodes, self.product.irreps_out.dim) + rest
@@ -90,8 +109,7 @@ class Convolution(nn.Module):
         receivers: Tensor,
         num_nodes: int,
     ) -> None:
-        product, edges = self.product, len(senders)
-        wide = (product.irreps_in1.dim, product.irreps_in2.dim, product.weight_numel)
+        edges, wide = senders.shape[0], self._widths
         if x.ndim != 2 or x.shape[1] != wide[0]:
             raise ValueError(f"x must have shape (nodes, {wide[0]}), got {tuple(x.shape)}")
         if y.shape != (edges, wide[1]):
@@ -111,7 +129,7 @@ class Convolution(nn.Module):
                     f"{given.dtype} on {given.device}"
                 )
         for name, index, nodes in (
-            ("senders", senders, len(x)),
+            ("senders", senders, x.shape[0]),
             ("receivers", receivers, num_nodes),
         ):
             _check_index(name, index, edges, nodes, x.device)
@@ -144,47 +162,10 @@ def _check_index(name: str, index: Tensor, edges: int, nodes: int, device: torch
         )
     if index.device != device:
         raise ValueError(f"{name} must be on {device} as x is, got {index.device}")
-    # On a GPU this would wait for it; its own indexing checks there.
-    if device.type == "cpu" and edges and not torch.compiler.is_compiling():
+    # On a GPU this would wait for it; its own indexing checks there. A graph is for other numbers.
+    if device.type == "cpu" and edges and not (traced() or plain_only()):
         low, high = (int(end) for end in index.aminmax())
         if low < 0 or high >= nodes:
             raise ValueError(
                 f"{name} must be from 0 to {nodes - 1}, got {low if low < 0 else high}"
             )
-
-
-@torch.compiler.disable  # type: ignore[untyped-decorator]
-def in_chunks(
-    product: TensorProduct,
-    x: Tensor,
-    y: Tensor,
-    weights: Tensor | None,
-    senders: Tensor,
-    receivers: Tensor,
-    num_nodes: int,
-) -> Tensor:
-    """Convolve with a product's own algorithm, chunk by chunk.
-
-    Args:
-        product: An edge product.
-        x: Features of the nodes, (N, irreps_in1.dim).
-        y: Features of the edges, (E, irreps_in2.dim).
-        weights: (E, weight_numel), (weight_numel,) or None.
-        senders: Node that each edge reads, (E,).
-        receivers: Node that each edge is added to, (E,).
-        num_nodes: Nodes of the output.
-    """
-    ways: list[Access] = [Nodes(senders, len(x)), Edges()]
-    tensors = [x, y]
-    if weights is not None:
-        ways.append(Whole() if weights.ndim == 1 else Edges())
-        tensors.append(weights)
-
-    def chunk(*given: Tensor) -> tuple[Tensor, ...]:
-        return (product.multiply_channels(*given),)
-
-    numbers = x.shape[1] + y.shape[1] + product.irreps_out.dim + product.weight_numel
-    step = max(1, CHUNK_BYTES // (numbers * x.element_size()))
-    walk = Walk(chunk, ways, [Nodes(receivers, num_nodes)], len(senders), step)
-    (z,) = walk(*tensors)
-    return z

@@ -126,8 +126,7 @@ class TableEdge(EdgeProduct):
     def table_bytes(self) -> int:
         if not self.edges:
             return super().table_bytes
-        buffers = self.edge_table.buffers()
-        return sum(table.numel() * table.element_size() for table in buffers)
+        return self.edge_table.table_bytes
 
 
 class _Block(NamedTuple):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABCMeta
 from collections.abc import Callable
-from typing import Any, Self
+from typing import Any, NoReturn, Self
 
 import torch
 from torch import Tensor, nn
@@ -28,7 +28,19 @@ class BuiltForReal(ABCMeta):
         return module if device.type == "cpu" else module.to(device)
 
 
-class TableModule(nn.Module, metaclass=BuiltForReal):
+class Unscripted(nn.Module):
+    """A module that says so where ``torch.jit.script`` would read its source."""
+
+    def __prepare_scriptable__(self) -> NoReturn:
+        """Called by ``torch.jit.script``, which cannot read this."""
+        raise TypeError(
+            f"torch.jit.script cannot read {type(self).__name__}: use torch.jit.trace, or "
+            "torch.export with torch._inductor.aoti_compile_and_package, whose files run where "
+            "etp is not"
+        )
+
+
+class TableModule(Unscripted, metaclass=BuiltForReal):
     """Module with constants that follow it from device to device; nothing of them is saved.
 
     Tables are float64, indices are buffers that are not persistent. Originals stay on the CPU, from

@@ -156,9 +156,9 @@ class Weighting:
 
 def met(f: Tensor, h: Tensor) -> Tensor:
     """Product of (E * U, ...) and (E, ...): each row of the second meets U rows of the first."""
-    if len(f) == len(h):
+    if f.shape[0] == h.shape[0]:
         return f * h
-    return (f.unflatten(0, (len(h), -1)) * h.unsqueeze(1)).flatten(0, 1)
+    return (f.unflatten(0, (h.shape[0], -1)) * h.unsqueeze(1)).flatten(0, 1)
 
 
 def of_second(weights: Tensor, x1: Tensor, x2: Tensor) -> Tensor:
@@ -169,7 +169,7 @@ def of_second(weights: Tensor, x1: Tensor, x2: Tensor) -> Tensor:
         x1: Rows of input 1.
         x2: Rows of input 2; they divide those of input 1.
     """
-    return weights[:: len(x1) // len(x2)]
+    return weights[:: x1.shape[0] // x2.shape[0]]
 
 
 def scaled(x: Tensor, factors: Tensor) -> Tensor:

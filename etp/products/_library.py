@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from typing_extensions import override
 
 from etp.irreps import Layout
-from etp.kernels.modes import real_tensors
+from etp.kernels.modes import module_seen, real_tensors
 from etp.maths import so3
 from etp.problem import Weights
 from etp.product.base import Cost, Path, TensorProduct
@@ -26,6 +26,8 @@ from etp.product.base import dense_macs as dense_macs
 from etp.product.layout import output_index
 
 LibraryCall = Callable[..., Tensor]
+BEFORE = "move the product with .to(device, dtype), or call it once, before it is compiled"
+"""What a compiler is told that meets a library's call which is not built yet."""
 
 
 class LibraryProduct(TensorProduct):
@@ -137,8 +139,9 @@ class LibraryProduct(TensorProduct):
         found = self._calls.get(dtype)
         if found is None:
             found = self._calls[dtype] = self._built(dtype)
-        return found
+        return module_seen(found)
 
+    @torch.compiler.disable(reason=BEFORE)  # type: ignore[untyped-decorator]
     def _built(self, dtype: torch.dtype) -> LibraryCall:
         if self.device.type not in (*self.runs_on, "meta"):
             raise ValueError(
@@ -217,6 +220,11 @@ class WeightedLibraryProduct(LibraryProduct):
 def edge_layout(product: type[TensorProduct]) -> Layout:
     """Layout in which a class's edge products are timed: a library's own."""
     return product.edge_layout if issubclass(product, LibraryProduct) else "mul_ir"
+
+
+def runs_on(product: type[TensorProduct]) -> tuple[str, ...]:
+    """Types of device that a class's library supports."""
+    return product.runs_on if issubclass(product, LibraryProduct) else ()
 
 
 def bytes_of(calls: Iterable[LibraryCall]) -> int:

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
-from etp.kernels.modes import real_tensors
+from etp.kernels.modes import module_seen, real_tensors
 from etp.product.edge import EdgeProduct
-from etp.products._library import LibraryCall, bytes_of, dense_macs, edge_layout
+from etp.products._library import BEFORE, LibraryCall, bytes_of, dense_macs, edge_layout, runs_on
 
 
 class LibraryEdge(EdgeProduct):
@@ -66,9 +66,13 @@ class LibraryEdge(EdgeProduct):
     def _call(self, dtype: torch.dtype, *, weighted: bool) -> LibraryCall:
         call = self._calls.get((dtype, weighted))
         if call is None:
-            with real_tensors():
-                call = self.library_call(dtype, self.device, weighted=weighted)
-            self._calls[dtype, weighted] = call
+            call = self._calls[dtype, weighted] = self._built(dtype, weighted=weighted)
+        return module_seen(call)
+
+    @torch.compiler.disable(reason=BEFORE)  # type: ignore[untyped-decorator]
+    def _built(self, dtype: torch.dtype, *, weighted: bool) -> LibraryCall:
+        with real_tensors():
+            call: LibraryCall = self.library_call(dtype, self.device, weighted=weighted)
         return call
 
     @override
@@ -92,6 +96,9 @@ class LibraryEdge(EdgeProduct):
     def _apply(self, fn: Any, recurse: bool = True) -> Self:
         super()._apply(fn, recurse)
         self._calls.clear()
+        # As models call it, and now: compilers cannot build it.
+        if self.direct and self.device.type in runs_on(self.algorithm):
+            self._call(fn(torch.empty(0, device=self.device)).dtype, weighted=True)
         return self
 
     @override

@@ -221,7 +221,7 @@ class PlainMatrices(Plain):
         shape = (self._side, self._side)
         first = x1 @ self._owner.table(f"in1_{grade}", x1.dtype)
         second = (x2 @ self._owner.table(f"in2_{grade}", x2.dtype)).unflatten(1, shape)
-        runs = first.reshape(len(second), -1, self._side)
+        runs = first.reshape(second.shape[0], -1, self._side)
         return torch.bmm(runs, second).reshape(first.shape)
 
     @override

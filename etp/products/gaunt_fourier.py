@@ -166,7 +166,7 @@ def convolve(first: Tensor, second: Tensor, lmax_out: int) -> Tensor:
     windows = padded[:, :, start : start + orders1 + lmax_out].unfold(2, lmax_out + 1, 1)
     shifted = windows.flip(2).transpose(1, 2).flatten(2)
     # Where a row of the second series meets several of the first, they are rows of one matrix.
-    runs = first.reshape(len(second), -1, orders1)
+    runs = first.reshape(second.shape[0], -1, orders1)
     product = torch.bmm(runs, shifted).reshape(-1, rows1, rows2, lmax_out + 1)
     # Row u1 shifted by u1 places, then summed: reading the padded rows with stride one less.
     span = rows1 + rows2 - 1

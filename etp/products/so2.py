@@ -92,7 +92,7 @@ class _Features:
 
     def matrices(self, turn: Callable[[Tensor, Frame], Tensor], frame: Frame) -> Tensor:
         """What a turn does to rows, one matrix for each direction and irrep: (E, irreps, w, w)."""
-        edges, irreps = len(frame.alpha[0]), len(self._owner.get_buffer(f"{self._name}_source"))
+        edges, irreps = frame.alpha[0].shape[0], len(self._owner.get_buffer(f"{self._name}_source"))
         irreps //= self.width
         unit = torch.eye(self.width, dtype=frame.alpha[0].dtype, device=frame.alpha[0].device)
         rows = unit[:, None].expand(edges, self.width, irreps, self.width).flatten(0, 1)
@@ -196,7 +196,7 @@ class SO2(TensorProduct):
         top = max(self._in.width, self._out.width) // 2
         alpha, beta = (_multiples(angle, top, x1.dtype) for angle in _angles(unit))
         frame = Frame(alpha, beta, near)
-        if len(x1) // len(x2) <= max(self._in.width, self._out.width):
+        if x1.shape[0] // x2.shape[0] <= max(self._in.width, self._out.width):
             z = self._mix(self._in.inwards(x, frame), strengths)
             return self._out.collect(self._out.outwards(z, frame))
         # Many channels look along one direction: its matrices, once, are cheaper than the turns.
@@ -259,7 +259,7 @@ def _multiples(angle: Angle, top: int, dtype: torch.dtype) -> Angle:
 def _turn(x: Tensor, angle: Angle, sign: int) -> Tensor:
     """Turn features (N, irreps, width) about the polar axis by angles or their negatives."""
     cosines, sines = (_middle(t, x.shape[-1])[:, None] for t in angle)
-    runs = x.reshape(len(cosines), -1, x.shape[-1])
+    runs = x.reshape(cosines.shape[0], -1, x.shape[-1])
     return (runs * cosines - sign * runs.flip(-1) * sines).reshape(x.shape)
 
 
@@ -267,12 +267,14 @@ def _where(near: Tensor | None, turned: Callable[[], Tensor], x: Tensor) -> Tens
     """Rows of the directions near a pole turned, the others as they are."""
     if near is None:
         return x
-    return torch.where(near.repeat_interleave(len(x) // len(near), dim=0)[:, :, None], turned(), x)
+    return torch.where(
+        near.repeat_interleave(x.shape[0] // near.shape[0], dim=0)[:, :, None], turned(), x
+    )
 
 
 def _in_runs(x: Tensor, matrices: Tensor) -> Tensor:
     """Multiply runs of rows, (E * U, irreps, w), by the matrices of their edge."""
-    runs = x.unflatten(0, (len(matrices), -1)).transpose(1, 2)
+    runs = x.unflatten(0, (matrices.shape[0], -1)).transpose(1, 2)
     return (runs @ matrices).transpose(1, 2).flatten(0, 1)
 
 

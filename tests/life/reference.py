@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cache
-from typing import Literal, NamedTuple, get_args
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -42,7 +43,8 @@ class Convolved(nn.Module):
         return z
 
 
-class Question(NamedTuple):
+@dataclass(frozen=True)
+class Question:
     """A product with inputs, and directions for derivatives.
 
     Attributes:

@@ -249,8 +249,7 @@ def test_compiled_and_exported_whole_with_any_number_of_nodes(built, monkeypatch
     program = torch.export.export(layer, inputs(20), dynamic_shapes=moving)
     torch._dynamo.reset()
     compiled = torch.compile(layer, fullgraph=True, dynamic=True, backend="aot_eager")
-    names = {str(node.target) for node in program.graph.nodes}
-    assert ("etp.power_forward.default" in names) == built
+    assert not any("etp." in str(node.target) for node in program.graph.nodes)
     for nodes in (20, 33):
         given = inputs(nodes)
         expected = plain(layer.power, *given)

@@ -14,7 +14,7 @@ import etp
 from etp import measure, products
 from etp.measure import oracle
 from etp.measure.drawing import random_inputs, random_weights
-from etp.product import convolution
+from etp.product import chunks
 from etp.product.base import TensorProduct
 
 
@@ -130,7 +130,7 @@ def test_derivatives_of_an_edge_product_are_right(name):
 @pytest.mark.parametrize("layout", ["mul_ir", "ir_mul"])
 @pytest.mark.parametrize("chunk", [1, 1 << 30], ids=["edge by edge", "at once"])
 def test_a_convolution_adds_up_its_edge_products(name, layout, chunk, monkeypatch):
-    monkeypatch.setattr(convolution, "CHUNK_BYTES", chunk)
+    monkeypatch.setattr(chunks, "CHUNK_BYTES", chunk)
     tp = build(name, CASES["different multiplicities"], layout)
     x, y, weights = draw(tp, 7)
     senders, receivers = graph(4, 7)
@@ -157,7 +157,7 @@ def test_a_convolution_does_not_depend_on_the_order_of_edges_or_the_numbers_of_n
 
 
 def test_derivatives_of_a_convolution_are_those_of_gather_product_and_scatter(name, monkeypatch):
-    monkeypatch.setattr(convolution, "CHUNK_BYTES", 1000)
+    monkeypatch.setattr(chunks, "CHUNK_BYTES", 1000)
     tp = build(name, SMALL)
     x, y, weights = draw(tp, 9)
     inputs = tuple(part.requires_grad_() for part in (x[:5].clone(), y, weights))
