@@ -14,7 +14,8 @@ with page("Compare"):
     with progress.place(chosen.job, measured=view.source == "run") as run:
         gallery_page.publish(chosen.job)
         compare.welcome(view)
-        other = asked.note([one.problem for one in view.found], view.source, chosen.problems)
+        shown = [one.problem for one in view.found]
+        other = asked.note(shown, view.source, chosen.problems, running=run.running)
     with asked.answers(stale=other or run.stale):
         show.verdict(finding(view.chosen))
         compare.trust(view)

@@ -13,7 +13,8 @@ with page("Equivariance"):
     shown = data.checks(chosen)
     with progress.place(chosen.checks, measured=shown.source == "run") as run:
         gallery_page.publish(chosen.checks)
-        other = asked.say(asked.one_degree(shown.setting, shown.lmax, shown.source, chosen))
+        said = asked.one_degree(shown.setting, shown.lmax, shown.source, chosen)
+        other = asked.say(said, running=run.running)
     with asked.answers(stale=other or run.stale):
         found = tables.drift(shown.rows, shown.setting, shown.lmax)
         show.verdict(drift_finding(found))

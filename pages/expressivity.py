@@ -16,7 +16,8 @@ with page("Expressivity"):
     expressivity.count_by_itself(chosen, shown)
     with progress.place(chosen.counts, measured=shown.source == "run") as run:
         gallery_page.publish(chosen.counts)
-        other = asked.say(asked.one_degree(shown.setting, shown.lmax, shown.source, chosen))
+        said = asked.one_degree(shown.setting, shown.lmax, shown.source, chosen)
+        other = asked.say(said, running=run.running)
     with asked.answers(stale=other or run.stale):
         found = tables.counts(shown.rows, shown.setting)
         show.verdict(counts_finding(found, shown.lmax, typed=shown.setting is None))

@@ -16,7 +16,8 @@ with page("Layers"):
     with progress.place(chosen.layer_run, measured=measured) as run:
         gallery_page.publish(chosen.layer_run)
         if view is not None:
-            other = asked.say(layers.differs(view.chosen.problem, chosen))
+            line = layers.differs(view.chosen.problem, chosen)
+            other = asked.say(line, running=run.running)
     if view is None:
         st.markdown("### Nothing was measured on this layer yet.")
         st.markdown("Run it here: every product takes turns on the same layer.")

@@ -19,7 +19,9 @@ with page("Scaling"):
         if swept.line is not None and swept.source in ("run", "reference"):
             problems = [one.problem for one in swept.line.found]
             question = partial(scaling_problems, chosen)
-            other = asked.note(problems, swept.source, question, swept.line.axis)
+            other = asked.note(
+                problems, swept.source, question, swept.line.axis, running=run.running
+            )
     if swept.line is None:
         axis.nothing_yet(chosen)
     else:

@@ -52,6 +52,9 @@ class Countdown:
         """
         total = sum(self._seconds)
         done = sum(self._seconds[index] for index in ended) + self._inside(ended, now)
+        if now is None:
+            # Nothing has begun: workers start, or wait for what others left them.
+            return Told(total - done, self._share)
         if self._first is None:
             # A run may have begun long before anybody looks, and go on after an earlier one.
             self._first = (done, gone_s)

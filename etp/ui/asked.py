@@ -22,6 +22,8 @@ def note(
     source: str,
     asked: Callable[[], Sequence[Problem]],
     axis: Axis = "lmax",
+    *,
+    running: bool = False,
 ) -> bool:
     """Say in which words the question differs from what is shown; return whether it does.
 
@@ -30,17 +32,19 @@ def note(
         source: Where those come from.
         asked: Gives the problems of the question.
         axis: What changes from one problem to the next.
+        running: Whether a run goes on.
     """
     try:
-        return say(difference(shown, asked(), source, axis))
+        return say(difference(shown, asked(), source, axis), running=running)
     except ValueError:
         return False  # the bar says what is wrong with the question
 
 
-def say(said: str | None) -> bool:
+def say(said: str | None, *, running: bool = False) -> bool:
     """Show the line, where there is one; return whether there is."""
     if said is not None:
-        st.info(plain(said), icon=":material/compare_arrows:")
+        told = said.replace("; press Run here", "; a run goes on") if running else said
+        st.info(plain(told), icon=":material/compare_arrows:")
     return said is not None
 
 

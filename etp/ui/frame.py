@@ -16,7 +16,12 @@ from etp.ui.plain import plain
 from etp.ui.session import follow_address
 
 _KEYBOARD = """
-<style>[data-testid="stHeaderActionElements"] { display: none; }</style>
+<style>
+[data-testid="stHeaderActionElements"] { display: none; }
+:has(> .st-key-run):has(> .st-key-cancel) > :is(.st-key-run, .st-key-cancel)[data-stale="true"] {
+  display: none;
+}
+</style>
 <script>
 if (!window.etpKeyboard) {
   window.etpKeyboard = true;
@@ -32,7 +37,8 @@ if (!window.etpKeyboard) {
 </script>
 """
 """Popovers are drawn at the end of the document: one that opens takes the focus. The links of
-headings would be a stop of the Tab key each."""
+headings would be a stop of the Tab key each. What a rerun leaves out stays until it has ended: of
+Run and Cancel only the one that is new is shown."""
 
 
 @contextmanager

@@ -35,9 +35,11 @@ class Place:
 
     Attributes:
         stale: Whether results below are not those of the run in the address.
+        running: Whether that run waits or goes on.
     """
 
     stale: bool
+    running: bool
 
 
 @contextmanager
@@ -53,7 +55,8 @@ def place(job_id: str | None, *, measured: bool) -> Iterator[Place]:
     with st.container():
         panel(job_id)
         found = without_results(job_id, measured=measured)
-        yield Place(found is not None or (active(job_id) and not measured))
+        running = active(job_id)
+        yield Place(found is not None or (running and not measured), running)
         if found is not None:
             show.verdict(found)
             st.caption("What follows is not what was asked here, but reference results.")

@@ -64,13 +64,14 @@ def test_a_run_that_stands_still_says_that_it_takes_longer():
     now = {"index": 0, "place": (0, 4)}
     assert countdown.tell([], now, 0.0).left_s == pytest.approx(60)
     assert countdown.tell([], now, 200.0).left_s is None
-    assert countdown.tell([0, 1, 2], None, 201.0).left_s == 0
+    assert countdown.tell([0, 1, 2], now, 201.0).left_s == 0
 
 
 def test_whoever_looks_late_and_at_more_rounds_of_an_ended_run_is_told_the_same_kind():
     countdown = Countdown([100.0, 10.0], [0.0, 0.0])
     # The first case ended in an earlier run; this one has just begun.
-    assert countdown.tell([0], None, 0.0).left_s == pytest.approx(10)
-    assert countdown.tell([0], {"index": 1, "round": 5, "rounds": 10}, 5.0).left_s == (
+    assert countdown.tell([0], None, 40.0).left_s == pytest.approx(10)
+    assert countdown.tell([0], {"index": 1}, 50.0).left_s == pytest.approx(10)
+    assert countdown.tell([0], {"index": 1, "round": 5, "rounds": 10}, 55.0).left_s == (
         pytest.approx(5)
     )

@@ -13,6 +13,7 @@ import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
 BROWSER = shutil.which("chromium") or shutil.which("chromium-browser")
@@ -78,3 +79,29 @@ def opened(browser, address: str, *, width: int = 1440, height: int = 900, **opt
     yield page
     context.close()
     assert [error for error in errors if not EXPECTED_404.search(error)] == []
+
+
+def watch(page) -> None:
+    """Note in the page whatever is seen of a run, ten times a second; read by :func:`seen`."""
+    page.evaluate(
+        """() => {
+          window.seen = [];
+          setInterval(() => {
+            const shown = [...document.querySelectorAll('button')].filter(b => b.offsetParent);
+            const names = shown.map(b => b.innerText);
+            const bar = document.querySelector('[role=progressbar]');
+            const strong = [...document.querySelectorAll('strong')].map(e => e.innerText);
+            window.seen.push({
+              run: names.some(n => /Run here/.test(n)),
+              cancel: names.some(n => /Cancel/.test(n)),
+              bar: bar ? Number(bar.getAttribute('aria-valuenow')) : null,
+              panel: strong.find(t => /^(Measuring|Waiting)/.test(t)) || '',
+            });
+          }, 100);
+        }"""
+    )
+
+
+def seen(page) -> list[dict[str, Any]]:
+    """What :func:`watch` has noted."""
+    return page.evaluate("window.seen")

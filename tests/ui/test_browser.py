@@ -10,7 +10,7 @@ import torch
 
 from etp.maths.sphere import spherical_harmonics
 from etp.ui.navigation import PAGES
-from tests.ui.browsing import ROOT, opened
+from tests.ui.browsing import ROOT, opened, seen, watch
 
 SMALL = "lmax=1:2&batch=64&products=cg-sparse,gaunt-grid&baseline=cg-sparse"
 
@@ -20,10 +20,12 @@ pytestmark = [pytest.mark.browser, pytest.mark.filterwarnings("ignore")]
 def test_a_comparison_is_run_read_and_downloaded(server, browser):
     with opened(browser, f"{server}/?{SMALL}") as page:
         page.get_by_text("reference results").first.wait_for()
+        watch(page)
         page.get_by_role("button", name="Run here").click()
         page.get_by_role("button", name="Cancel").wait_for()
         page.wait_for_url(re.compile("job="))
         page.get_by_role("button", name="Run here").wait_for()
+        check_run(seen(page))
         page.get_by_text("reference results").first.wait_for(state="detached")
         page.locator("h3", has_text="At lmax 2").wait_for()
         assert page.locator("svg.marks, canvas.marks").count() >= 4
@@ -33,6 +35,18 @@ def test_a_comparison_is_run_read_and_downloaded(server, browser):
         table = Path(download.value.path()).read_text()
         assert table.startswith("product")
         assert "gaunt-grid" in table
+
+
+def check_run(noted) -> None:
+    """One of Run and Cancel at a time, seconds left that never grow, a bar that is never full."""
+    assert not any(moment["run"] and moment["cancel"] for moment in noted)
+    bars = [moment["bar"] for moment in noted if moment["bar"] is not None]
+    assert bars == sorted(bars)
+    assert bars[-1] < 100
+    said = [re.search(r"about ([\d.]+) s left", moment["panel"]) for moment in noted]
+    left = [float(match[1]) for match in said if match is not None]
+    assert left
+    assert left == sorted(left, reverse=True)
 
 
 def test_a_run_goes_on_when_the_page_is_closed_and_can_be_cancelled(server, browser):
