@@ -255,12 +255,15 @@ class Crowd:
     seconds: list[float] = field(default_factory=list)
     errors: list[str] = field(default_factory=list)
     megabytes: float = 0.0
+    processor_s: float = 0.0
+    """Of the server, while pages were counted."""
 
     def line(self) -> str:
         """Pages, median and 95 % of the waiting, errors, memory."""
         half, most = np.quantile(self.seconds, [0.5, 0.95])
         return (
             f"{len(self.seconds)} pages, p50 {half:.2f} s, p95 {most:.2f} s, "
+            f"{1e3 * self.processor_s / len(self.seconds):.0f} ms of processor time a page, "
             f"{len(self.errors)} errors, {self.megabytes:.0f} MB"
         )
 
@@ -284,11 +287,19 @@ async def crowd(server: Server, visitors: int, duration_s: float, *, job: bool =
     found = Crowd()
     start = time.monotonic() + 10
     end = start + duration_s
-    await asyncio.gather(*(_look_around(server, n, start, end, found) for n in range(visitors)))
+    looking = [_look_around(server, n, start, end, found) for n in range(visitors)]
+    await asyncio.gather(*looking, _counted(server, start, end, found))
     found.megabytes = server.megabytes()
     if worker is not None:
         await worker.leave()
     return found
+
+
+async def _counted(server: Server, start: float, end: float, found: Crowd) -> None:
+    await asyncio.sleep(start - time.monotonic())
+    begin = server.processor_s()
+    await asyncio.sleep(end - time.monotonic())
+    found.processor_s = server.processor_s() - begin
 
 
 async def _look_around(server: Server, number: int, start: float, end: float, found: Crowd) -> None:
