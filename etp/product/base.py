@@ -122,6 +122,8 @@ class TensorProduct(TableModule, metaclass=Kinds):
         weights_per: What its free weights scale, each path or each degree (class attribute).
         rule: Name in :mod:`etp.product.applicability` of what the irreps must satisfy
             (class attribute).
+        approximate: Whether it may miss what it claims: its errors are shown beside its time, but
+            do not keep it from being timed (class attribute).
         bilinear: Whether both inputs are free; False where one is made from a direction.
         as_table: Whether its edge product is best evaluated as a table of coefficients.
         broadcasts: Whether :meth:`multiply_shared` reads each row of input 2 only once.
@@ -151,6 +153,7 @@ class TensorProduct(TableModule, metaclass=Kinds):
     keeps_paths: ClassVar[bool] = False
     weights_per: ClassVar[Per] = "degree"
     rule: ClassVar[str | None] = None
+    approximate: ClassVar[bool] = False
     bilinear: ClassVar[bool] = True
     as_table: ClassVar[bool] = False
     broadcasts: ClassVar[bool] = False

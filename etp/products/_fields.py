@@ -40,6 +40,10 @@ class Field(NamedTuple):
         """The field with each degree l multiplied by ``factors[l]``."""
         return self._replace(table=self.table * factors[:, None, None])
 
+    def negative(self) -> Field:
+        """The field with the other sign."""
+        return self._replace(table=-self.table)
+
     def weighted(self, nodes: sphere.Grid) -> Field:
         """The field times the quadrature weights of the grid."""
         return self._replace(table=self.table * nodes.weights)

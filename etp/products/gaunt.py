@@ -22,6 +22,9 @@ from etp.products._plain import PlainFields
 from etp.products._signals import SpectralProduct, fast_length, fft_dtype, fft_macs, sector_tag
 from etp.products._transforms import ByOrder, Sector, sectors
 
+FIXED_RESOLUTION = (100, 99)
+"""(res_beta, res_alpha) of the paper's benchmarks."""
+
 
 @register
 class GauntGrid(Described):
@@ -89,6 +92,28 @@ class GauntGrid(Described):
     def join(self, parts: Sequence[Tensor]) -> Tensor:
         """Components of all sectors of the output, in the order of its irreps."""
         return self.plain.join(parts)
+
+
+@register
+class GauntGridFixed(GauntGrid):
+    """The same on 100 x 99 points whatever the degrees, as the paper timed it.
+
+    Exact while l1 + l2 + l3 <= 98, and wasteful: 9900 points where MIMO at lmax 4 needs 153.
+    """
+
+    name, title = "gaunt-grid-fixed", "Gaunt (fixed 100 x 99 grid)"
+    reference = "Xie et al. 2025, arXiv:2506.13523, benchmarks"
+
+    def __init__(
+        self,
+        irreps_in1: str | o3.Irreps,
+        irreps_in2: str | o3.Irreps,
+        *,
+        filter_ir_out: str | o3.Irreps | Sequence[o3.Irrep] | None = None,
+    ) -> None:
+        super().__init__(
+            irreps_in1, irreps_in2, filter_ir_out=filter_ir_out, resolution=FIXED_RESOLUTION
+        )
 
 
 @register

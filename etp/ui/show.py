@@ -36,6 +36,11 @@ BADGES = {
         "orange",
         "Some paths that symmetry allows have weight zero: it does less than the full product.",
     ),
+    "approximate": Badge(
+        "orange",
+        "Its error is above the gate and it says that it approximates: timed, with the error "
+        "shown, and never the same operation.",
+    ),
     "sums paths": Badge(
         "blue",
         "Paths that lead to one irrep are added up; the full product keeps them apart.",

@@ -18,7 +18,9 @@ if TYPE_CHECKING:
     from etp.product.base import TensorProduct
 
 GATED = ("agreement", "equivariance")
-"""Questions that a product must pass before it is timed."""
+"""Questions that a product must pass before it is timed, unless it says that it approximates."""
+OF_PATHS = ("expressivity", "interactions")
+"""Questions about paths: what does not pass the gates has none."""
 
 
 def checked(plan: Case, product: str, slots: list[Slot]) -> Iterator[Row]:
@@ -56,11 +58,16 @@ def _checked(plan: Case, product: str, slots: list[Slot]) -> Iterator[Row]:
         )  # fmt: skip
         return
     results: dict[str, dict[str, Any]] = {}
+    only_near = False
     # The gates first: what does not pass them has no meaningful answer to the other questions.
     for question in sorted(plan.questions, key=lambda asked: asked not in GATED):
+        if only_near and question in OF_PATHS:
+            continue
         results[question] = QUESTIONS[question](tp, problem, plan.elements)
         yield make_row(problem, product, question, results[question])
-        if plan.timed and (reason := _wrong(results, problem)) is not None:
+        reason = _wrong(results, problem)
+        only_near = reason is not None and tp.per_edge.approximate
+        if plan.timed and reason is not None and not only_near:
             yield make_row(
                 problem, product, "runtime", None,
                 status="invalid", badges=["wrong answer"], reason=reason,
@@ -70,7 +77,7 @@ def _checked(plan: Case, product: str, slots: list[Slot]) -> Iterator[Row]:
         return
     if plan.memory:
         yield make_row(problem, product, "memory", _memory(tp, problem))
-    slots.append(Slot(product, tp, start, _badges(tp, results)))
+    slots.append(Slot(product, tp, start, _badges(tp, results, only_near)))
 
 
 def _wrong(results: dict[str, dict[str, Any]], problem: Problem) -> str | None:
@@ -137,11 +144,12 @@ def _first_call(problem: Problem, tp: TensorProduct, record: compiling.Record) -
     return time.perf_counter() - begun - (record.spent_s - before)
 
 
-def _badges(tp: TensorProduct, results: dict[str, dict[str, Any]]) -> list[str]:
+def _badges(tp: TensorProduct, results: dict[str, dict[str, Any]], only_near: bool) -> list[str]:
     from etp.measure.timed import as_timed
 
     reached = results.get("interactions")
     found = {
+        "approximate": only_near,
         "missing paths": reached is not None and reached["count"] < reached["allowed"],
         "sums paths": not tp.keeps_paths,
         "own layout": as_timed(tp).own_layout,
