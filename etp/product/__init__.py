@@ -15,7 +15,8 @@ _HOME = {"Cost": "base", "Path": "base", "TensorProduct": "base", "register": "r
 
 
 def __getattr__(name: str) -> Any:
-    """Import the base class on first use: pages read the rules without torch."""
+    """Import the base class, and edges, on first use: pages read the rules without torch."""
     if name in _HOME:
+        importlib.import_module("etp.product.edge_table")
         return getattr(importlib.import_module(f"etp.product.{_HOME[name]}"), name)
     raise AttributeError(f"module 'etp.product' has no attribute {name!r}")

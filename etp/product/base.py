@@ -7,10 +7,9 @@ measures in :mod:`etp.measure` hold the two against each other.
 
 from __future__ import annotations
 
-import importlib
 from abc import abstractmethod
 from collections.abc import Iterable, Iterator
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar
 
 import torch
 from e3nn import o3
@@ -21,7 +20,7 @@ from etp import irreps as irreps_module
 from etp.irreps import Layout, Meeting
 from etp.kernels.modes import autocasting
 from etp.problem import Kind, Weights
-from etp.product import applicability, weighting
+from etp.product import applicability, kinds, weighting
 from etp.product.chunks import in_chunks
 from etp.product.layout import (
     are_rows,
@@ -34,70 +33,14 @@ from etp.product.layout import (
     output_index,
     promoted,
 )
-from etp.product.tables import BuiltForReal, TableModule
+from etp.product.path import Cost as Cost
+from etp.product.path import Path as Path
+from etp.product.path import dense_macs as dense_macs
+from etp.product.tables import TableModule
 from etp.product.weighting import Per, Split, Weighting, of_second, scaled
 
 
-class Path(NamedTuple):
-    """One interaction: which irreps meet, where the result goes, and how strongly.
-
-    ``coefficient`` is relative to ``e3nn.o3.wigner_3j`` and never 0.
-
-    Examples:
-        >>> from etp import products
-        >>> products.get("gaunt-grid")("1o", "1o").paths[0]
-        Path(ir_in1=1o, ir_in2=1o, ir_out=0e, coefficient=0.48860251190...)
-    """
-
-    ir_in1: o3.Irrep
-    ir_in2: o3.Irrep
-    ir_out: o3.Irrep
-    coefficient: float
-
-
-def dense_macs(paths: Iterable[Path]) -> int:
-    """Multiply-adds of an outer product for each pair of irreps, and dense coefficients.
-
-    Examples:
-        >>> from etp import products
-        >>> dense_macs(products.get("cg-dense")("1o", "1o", filter_ir_out="0e").paths)
-        18
-    """
-    paths = tuple(paths)
-    pairs = {(path.ir_in1, path.ir_in2) for path in paths}
-    outer = sum(a.dim * b.dim for a, b in pairs)
-    return outer + sum(p.ir_in1.dim * p.ir_in2.dim * p.ir_out.dim for p in paths)
-
-
-class Cost(NamedTuple):
-    """What one call must do at the least: multiply-adds, and bytes read and written once.
-
-    Examples:
-        >>> cost = Cost(macs=10, bytes=40)
-        >>> cost.flops
-        20
-    """
-
-    macs: int
-    bytes: int
-
-    @property
-    def flops(self) -> int:
-        """Floating point operations, two for a multiply-add."""
-        return 2 * self.macs
-
-
-class Kinds(BuiltForReal):
-    """Type of the classes of products: calling one gives the kind that the inputs ask for."""
-
-    @override
-    def __call__(self, *args: Any, **options: Any) -> Any:
-        """Construct a pair product as the class describes it, or its edge product."""
-        of_kind = importlib.import_module("etp.product.edge").of_kind
-        return of_kind(self, super().__call__, *args, **options)
-
-
-class TensorProduct(TableModule, metaclass=Kinds):
+class TensorProduct(TableModule, metaclass=kinds.Kinds):
     """Bilinear equivariant map of two sets of irreps; base class of every product.
 
     Multiplicities are channels: channel u of input 1 meets channel u of input 2. Where input 2 has
@@ -325,11 +268,8 @@ class TensorProduct(TableModule, metaclass=Kinds):
     @classmethod
     def edge_class(cls) -> type[TensorProduct]:
         """Class of this algorithm's edge products."""
-        if cls.as_table:
-            table: type[TensorProduct] = importlib.import_module("etp.product.edge_table").TableEdge
-            return table
-        edge: type[TensorProduct] = importlib.import_module("etp.product.edge").EdgeProduct
-        return edge
+        edges: type[TensorProduct] = kinds.EDGES["table" if cls.as_table else "groups"]
+        return edges
 
     @classmethod
     def unavailable(cls) -> str | None:

@@ -8,7 +8,7 @@ it can. Products that are tables of coefficients run as kernels that read featur
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -17,12 +17,12 @@ from e3nn import o3
 from torch import Tensor
 from typing_extensions import override
 
-from etp import irreps as irreps_module
-from etp.irreps import LAYOUTS, Layout
+from etp.irreps import Layout
 from etp.problem import Weights
 from etp.product.base import Cost, TensorProduct
-from etp.product.layout import distinct, places, terms
-from etp.product.tables import BuiltForReal, TableModule
+from etp.product.kinds import edge_form
+from etp.product.layout import distinct, places
+from etp.product.tables import TableModule
 
 OF_CLASS = (
     "name", "title", "reference", "group", "keeps_paths", "weights_per", "rule",
@@ -33,47 +33,7 @@ SAME = 1e-12
 """Coefficients closer than this are the same."""
 
 
-def of_kind(
-    cls: type[TensorProduct],
-    construct: Callable[..., TensorProduct],
-    irreps_in1: str | o3.Irreps,
-    irreps_in2: str | o3.Irreps,
-    *,
-    layout: Layout = "mul_ir",
-    **options: Any,
-) -> TensorProduct:
-    """Construct the product of a class that the multiplicities of the inputs ask for.
-
-    Args:
-        cls: Class of the algorithm.
-        construct: What constructs its pair product.
-        irreps_in1: First input.
-        irreps_in2: Second input.
-        layout: Order within the blocks of input 1 and the output: ``mul_ir`` (copy, component) as
-            in e3nn, or ``ir_mul`` (component, copy), in which channels are contiguous.
-        options: Others of the class.
-
-    Raises:
-        ValueError: If the layout is unknown, or a pair product would need another one.
-        IrrepsError: If the multiplicities fit no kind.
-    """
-    if layout not in LAYOUTS:
-        raise ValueError(f"layout must be one of {', '.join(LAYOUTS)}, got {layout!r}")
-    first = irreps_module.parse(irreps_in1, "irreps_in1")
-    second = irreps_module.parse(irreps_in2, "irreps_in2")
-    if irreps_module.meeting(terms(first), terms(second)) == "edge":
-        # Not its own __call__, which is this function.
-        kind = cls.edge_class()
-        made: TensorProduct = BuiltForReal.__call__(kind, cls, first, second, layout, options)
-        return made
-    if layout != "mul_ir" and any(mul > 1 for mul, _ in first):
-        raise ValueError(
-            f"layout must be 'mul_ir' for a pair product of several channels, got {layout!r}: "
-            "give input 2 one channel (an edge product), or reorder the features"
-        )
-    return construct(irreps_in1, irreps_in2, **options)
-
-
+@edge_form("groups")
 class EdgeProduct(TensorProduct):
     """The edge product of an algorithm.
 

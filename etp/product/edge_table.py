@@ -13,9 +13,11 @@ from typing_extensions import override
 from etp.kernels.edge import EdgePath, EdgeTable, convolution, edge, serves
 from etp.maths import so3
 from etp.product.edge import EdgeProduct
+from etp.product.kinds import edge_form
 from etp.product.layout import slices
 
 
+@edge_form("table")
 class TableEdge(EdgeProduct):
     """Edge product of an algorithm whose coefficients are few, such as a Clebsch-Gordan product.
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TypeVar
 
+# Edge products enter themselves where products are made.
+from etp.product import edge_table as edge_table
 from etp.product.base import TensorProduct
 
 P = TypeVar("P", bound=TensorProduct)

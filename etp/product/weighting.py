@@ -8,14 +8,13 @@ it has a factor for each irrep of both inputs and of the output.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import Literal, NamedTuple, Protocol
 
 import torch
 from e3nn import o3
 from torch import Tensor
 
-if TYPE_CHECKING:
-    from etp.product.base import Path, TensorProduct
+from etp.product.path import Path
 
 Per = Literal["path", "degree"]
 Side = Literal["path", "in1", "in2", "out"]
@@ -50,6 +49,57 @@ class Term(NamedTuple):
     coefficient: float
 
 
+class Weighed(Protocol):
+    """What weights ask of a product: its irreps and paths, and a place for indices."""
+
+    @property
+    def name(self) -> str:
+        """For messages."""
+        ...
+
+    @property
+    def weights_per(self) -> Per:
+        """What its weights scale."""
+        ...
+
+    @property
+    def keeps_paths(self) -> bool:
+        """Whether each path has an output of its own."""
+        ...
+
+    @property
+    def channels(self) -> int:
+        """Number of channels."""
+        ...
+
+    @property
+    def irs_in1(self) -> tuple[o3.Irrep, ...]:
+        """Irreps of one channel of input 1."""
+        ...
+
+    @property
+    def irs_in2(self) -> tuple[o3.Irrep, ...]:
+        """Of input 2."""
+        ...
+
+    @property
+    def irs_out(self) -> tuple[o3.Irrep, ...]:
+        """Of the output."""
+        ...
+
+    @property
+    def paths(self) -> tuple[Path, ...]:
+        """Claimed paths."""
+        ...
+
+    def register_buffer(self, name: str, tensor: Tensor | None, persistent: bool = True) -> None:
+        """Keep an index."""
+
+    def index(self, name: str) -> Tensor:
+        """Return a kept index."""
+        ...
+
+
 class Weighting:
     """The weights of one product.
 
@@ -62,7 +112,7 @@ class Weighting:
         terms: How the coefficients of the paths depend on the weights.
     """
 
-    def __init__(self, owner: TensorProduct, splits: Sequence[Sequence[Split]]) -> None:
+    def __init__(self, owner: Weighed, splits: Sequence[Sequence[Split]]) -> None:
         self._owner = owner
         sides: dict[str, tuple[o3.Irrep, ...]] = {
             "in1": owner.irs_in1,
