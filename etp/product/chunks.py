@@ -2,22 +2,41 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import Protocol
 
+from e3nn import o3
 from torch import Tensor
 
 from etp.kernels.modes import plain_only, traced
 from etp.product.walk import Access, Edges, Nodes, Walk, Whole
 
-if TYPE_CHECKING:
-    from etp.product.base import TensorProduct
-
 CHUNK_BYTES = 16 << 20
 """Memory of what one chunk of edges reads and writes; algorithms hold a few times as much."""
 
 
+class PerEdge(Protocol):
+    """What is called for some edges at a time."""
+
+    irreps_out: o3.Irreps
+
+    @property
+    def weight_numel(self) -> int:
+        """Weights of an edge."""
+        ...
+
+    def multiply_channels(self, x1: Tensor, x2: Tensor, weights: Tensor | None = None) -> Tensor:
+        """Features of senders and edges to messages.
+
+        Args:
+            x1: (E, irreps_in1.dim).
+            x2: (E, irreps_in2.dim).
+            weights: (E, weight_numel), (weight_numel,) or None.
+        """
+        ...
+
+
 def in_chunks(
-    product: TensorProduct,
+    product: PerEdge,
     x: Tensor,
     y: Tensor,
     weights: Tensor | None,
