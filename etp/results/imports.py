@@ -18,6 +18,7 @@ from typing import Any
 
 from etp.results.rows import Row
 
+_MACHINE = ("source", "device_name", "cpu", "device")
 _NAMESPACE = uuid.UUID("7b0c7d53-64f5-5a55-9a6f-0a7d6f1a3c55")
 _READ_AS_MORE = str.maketrans(
     {"[": "(", "]": ")", "<": "‹", ">": "›", "`": "'", "*": "∗", "$": "＄", "|": "¦", "\\": "∖",
@@ -46,10 +47,12 @@ class Import:
 
 
 def adopted(rows: Sequence[Row], title: str) -> list[Import]:
-    """Split rows of a file into its runs and make each ours."""
-    runs: dict[str | None, list[Row]] = {}
+    """Split rows of a file into its runs, each of one machine, and make each ours."""
+    runs: dict[tuple[object, ...], list[Row]] = {}
     for row in rows:
-        runs.setdefault(row.job, []).append(row)
+        # Rows of other programs belong to no run: those of one machine are told from others.
+        key = (row.job,) if row.job is not None else (None, *map(row.environment.get, _MACHINE))
+        runs.setdefault(key, []).append(row)
     name = harmless(title)
     titles = [name] if len(runs) == 1 else [f"{name}, run {n}" for n in range(1, len(runs) + 1)]
     return [_import(own, called) for own, called in zip(runs.values(), titles, strict=True)]

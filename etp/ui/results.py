@@ -102,7 +102,8 @@ def _take_uploads() -> None:
         for file in files:
             jobs.runner().limits.check_upload(file.name, file.size)
         read = formats.gather_files({file.name: file.getvalue() for file in files})
-        title = files[0].name + (f" and {len(files) - 1} more" if len(files) > 1 else "")
+        title, more = read.files[0], len(read.files) - 1
+        title += f" and {more} more" if more else ""
         added = jobs.store().add_imports(imports.adopted(read.rows, title))
     except (LimitError, formats.FormatError, RowError, StoreError) as error:
         st.session_state["not_imported"] = [f"{error}. Nothing was added."]
@@ -186,6 +187,7 @@ def doubtful(found: list[Run]) -> None:
             "run": run.title,
             "product": row.environment.get("implementation") or row.product,
             "problem": name_of(row.problem),
+            "measure": row.measure,
             "badge": row.badges,
             "reason": row.reason,
         }
@@ -200,7 +202,7 @@ def doubtful(found: list[Run]) -> None:
                 "badge",
                 options=list(show.BADGES),
                 color="red",
-                width="small",
+                width="medium",
             )
         },
         alt=f"{len(invalid)} invalid rows with their reasons",
@@ -262,11 +264,19 @@ def machines(found: list[Run]) -> None:
         a, b = _choice("A", "a", timed, -1), _choice("B", "b", timed, 0)
     with st.container(border=True):
         unlike = differences(a.environment, b.environment)
-        noun = "field differs" if len(unlike) == 1 else "fields differ"
+        # What only one of them says is no difference that is known.
+        known = [line for line in unlike if "?" not in line[1:]]
+        noun = "field differs" if len(known) == 1 else "fields differ"
+        silent = len(unlike) - len(known)
         st.markdown(
-            f"**{len(unlike)} {noun}.** "
-            + " · ".join(f"{name} **{left} → {right}**" for name, left, right in unlike[:8])
-        )
+            f"**{len(known)} {noun}.** "
+            + " · ".join(
+                f"{plain(name)} **{plain(left)} → {plain(right)}**"
+                for name, left, right in known[:8]
+            )
+            + (f" {silent} more {'is' if silent == 1 else 'are'} said by one of them only."
+               if silent else "")
+        )  # fmt: skip
     beside = side_by_side(a.timed, b.timed)
     table = pd.DataFrame(beside)
     if table.empty:
@@ -282,7 +292,7 @@ def machines(found: list[Run]) -> None:
     st.dataframe(
         shown,
         hide_index=True,
-        height=220,
+        height=min(220, 36 * (len(shown) + 1)),
         key="machine_table",
         column_config={
             "ratio": st.column_config.TextColumn("time of A / B"),

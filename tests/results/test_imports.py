@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from etp.results.files import write_jsonl
-from etp.results.formats import FormatError, read_files
+from etp.results.formats import FormatError, gather_files, read_files
 from etp.results.imports import adopted, harmless, harmless_name
 from etp.results.reference import reference_rows
 from etp.results.rows import RESULTS, Row, RowError, jsonl
@@ -163,6 +163,18 @@ def test_the_same_file_read_twice_adds_nothing_and_its_runs_stay_apart(tmp_path)
     assert [run.title for run in runs] == ["x.jsonl, run 1", "x.jsonl, run 2", "x.jsonl, run 3"]
     assert store.add_imports(runs) == 3
     assert store.add_imports(adopted(rows, "other.jsonl")) == 0
+
+
+def test_rows_of_two_machines_read_together_are_two_runs():
+    head = b"lmax,irreps_type,tensor_product_type,batch,Time\n2,MIMO,GTP-grid,1000,1e-3\n"
+    found = gather_files({"a_cpu.csv": head, "b_A100.csv": head, "bad.csv": b"?"})
+    assert found.files == ["a_cpu.csv", "b_A100.csv"]
+    runs = adopted(found.rows, "both")
+    assert [{row.environment["device"] for row in run.rows} for run in runs] == [
+        {"cpu"},
+        {"cuda:0"},
+    ]
+    assert [run.title for run in runs] == ["both, run 1", "both, run 2"]
 
 
 def test_a_paper_file_read_twice_is_the_same_run():

@@ -186,7 +186,7 @@ def test_the_filter_of_results_leaves_what_matches():
     assert set(every["product"]) == {"beta"}
 
 
-SWEPT = {10: (1e-3, 5e-3), 100: (3e-3, 6e-3), 1000: (2e-2, 7e-3), 10000: (2e-1, 6e-2)}
+SWEPT = {10: (1e-3, 5e-3), 100: (6e-3, 1e-2), 1000: (4e-2, 2e-2), 10000: (2.5e-1, 4e-2)}
 
 
 def stored_sweep() -> None:

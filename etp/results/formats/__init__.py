@@ -32,10 +32,12 @@ class Reading:
 
     Attributes:
         rows: What could be read.
+        files: Names of the files that it is from.
         refused: What could not: each names the file, the place, the value and the mend.
     """
 
     rows: list[Row] = field(default_factory=list)
+    files: list[str] = field(default_factory=list)
     refused: list[FormatError] = field(default_factory=list)
 
     def whole(self) -> list[Row]:
@@ -92,6 +94,7 @@ def gather_files(files: Mapping[str, bytes], folder: str | None = None) -> Readi
             found.refused.append(error)
     context = openequivariance.device_of(texts)
     for name, text in texts.items():
+        before = len(found.rows)
         try:
             for read in _reader(name, text).read(name, text, context):
                 if isinstance(read, Row):
@@ -100,6 +103,8 @@ def gather_files(files: Mapping[str, bytes], folder: str | None = None) -> Readi
                     found.refused.append(read)
         except FormatError as error:
             found.refused.append(error)
+        if len(found.rows) > before:
+            found.files.append(name)
     if not found.rows:
         raise found.refused[0] if found.refused else FormatError(
             folder or "files", f"holds no result in a {', '.join(SUFFIXES)} file"
