@@ -5,7 +5,7 @@ PYTEST_ARGS ?= -n auto --maxprocesses 4 --dist loadfile
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: app test docs clean
+.PHONY: app test docs gpu clean
 
 app: $(VENV)/.app
 	$(BIN)/streamlit run app.py --server.port $(PORT)
@@ -18,6 +18,10 @@ test: $(VENV)/.test
 
 docs: $(VENV)/.docs
 	$(BIN)/mkdocs build --strict
+
+# With the Python that has torch for the card: nothing is set up, nothing is fetched.
+gpu:
+	$(PYTHON) -m benchmarks.gpu --all --out gpu.jsonl
 
 # Each set-up step leaves a mark, so that it is repeated only when its requirements change.
 $(VENV)/.venv:

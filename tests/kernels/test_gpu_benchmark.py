@@ -1,20 +1,184 @@
+"""What the benchmark of a GPU does with time, failures and files, without a card."""
+
 from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
+from benchmarks.gpu import correct, counters
+from benchmarks.gpu.page import page
+from benchmarks.gpu.steps import AGAIN, DONE, LEFT, File, Step, carry_out, read
+from etp import products
+from etp.kernels.on_gpu import launches
+from etp.kernels.on_gpu.row_form import Block, RowForm
+from etp.problem import Problem
+from etp.results.rows import Row
+from etp.run.case.questions import make_row
+
 ROOT = Path(__file__).parents[2]
+PROBLEM = Problem.of_setting("MIMO", 1)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device here")
-def test_the_benchmark_says_in_one_line_that_there_is_no_gpu():
-    command = [sys.executable, "benchmarks/gpu.py"]
+def test_the_benchmark_says_in_one_line_that_there_is_no_gpu(tmp_path):
+    command = [sys.executable, "-m", "benchmarks.gpu", "--all", "--out", str(tmp_path / "x.jsonl")]
     environment = {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT, env=environment)
     assert done.returncode == 2
     assert done.stdout == ""
     assert done.stderr == "no CUDA device here: the GPU kernels cannot be measured\n"
+
+
+def test_it_loads_neither_the_dashboard_nor_the_scheduler():
+    code = (
+        "import sys, benchmarks.gpu.__main__\n"
+        "print([m for m in ('streamlit', 'dask', 'distributed', 'altair') if m in sys.modules])"
+    )
+    environment = {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, env=environment
+    )
+    assert done.stdout == "[]\n", done.stderr
+
+
+def step(name: str, *, fails: str | None = None, ran: list[str] | None = None) -> Step:
+    def rows() -> Iterator[Row]:
+        if ran is not None:
+            ran.append(name)
+        cost = {"macs": 1, "bytes": 4, "flops": 2}
+        yield make_row(PROBLEM, name, "cost", cost)
+        if fails is not None:
+            raise RuntimeError(fails)
+
+    return Step(name, PROBLEM, name, "cost", rows)
+
+
+def test_a_failure_is_a_row_with_its_reason_and_the_rest_is_done(tmp_path):
+    path = tmp_path / "gpu.jsonl"
+    steps = [step("first", fails="illegal\nmore"), step("second")]
+    assert carry_out(steps, File(path), 60, lambda line: None) == DONE
+    rows = list(read(path))
+    assert [(row.product, row.status) for row in rows] == [
+        ("first", "ok"), ("first", "failed"), ("second", "ok"),
+    ]  # fmt: skip
+    assert rows[1].reason == "RuntimeError: illegal"
+
+
+def test_what_was_done_is_not_done_again(tmp_path):
+    path, ran = tmp_path / "gpu.jsonl", list[str]()
+    assert carry_out([step("a", ran=ran)], File(path), 60, lambda line: None) == DONE
+    steps = [step("a", ran=ran), step("b", ran=ran)]
+    assert carry_out(steps, File(path), 60, lambda line: None) == DONE
+    assert ran == ["a", "b"]
+    assert [row.product for row in read(path)] == ["a", "b"]
+
+
+def test_no_step_begins_after_the_time_is_over(tmp_path):
+    times = iter([0.0, 0.0, 0.0, 5.0, 10.0, 10.0])
+    said: list[str] = []
+    steps = [step("a"), step("b")]
+    state = carry_out(steps, File(tmp_path / "x"), 10, said.append, lambda: next(times))
+    assert state == LEFT
+    assert "no time left for b" in said[-1]
+    assert [row.product for row in read(tmp_path / "x")] == ["a"]
+
+
+def test_a_card_that_no_longer_answers_asks_for_a_new_process(tmp_path):
+    path = tmp_path / "gpu.jsonl"
+    steps = [step("a", fails="CUDA error: an illegal memory access"), step("b")]
+    assert carry_out(steps, File(path), 60, lambda line: None) == AGAIN
+    # The new process goes on behind the step that broke the old one.
+    assert carry_out(steps, File(path), 60, lambda line: None) == DONE
+    assert [row.product for row in read(path)] == ["a", "a", "b"]
+
+
+@pytest.mark.parametrize("name", ["cg-sparse", "gaunt-grid", "so2", "e3nn"])
+def test_derivatives_are_held_to_those_of_the_oracle(name):
+    wanted = f"correct {name} edge double-backward"
+    (own,) = [each for each in correct.steps("cpu") if each.name == wanted]
+    (row,) = own.rows()
+    assert row.status == "ok", row.reason
+    assert 0 < row.measured["max"] < 1e-11
+
+
+def test_a_derivative_that_is_wrong_is_seen(monkeypatch):
+    tp = products.get("cg-sparse")
+    right = tp.forward
+
+    def wrong(self, x, y, weights=None):
+        z = right(self, x, y, weights)
+        return z + 1e-6 * (z - z.detach())
+
+    monkeypatch.setattr(tp, "forward", wrong)
+    (own,) = [s for s in correct.steps("cpu") if s.name == "correct cg-sparse pair backward"]
+    (row,) = own.rows()
+    assert row.status == "invalid"
+    assert "agreement: its error is" in str(row.reason)
+
+
+def test_every_product_and_kind_is_asked_in_every_type_and_derivative():
+    names = [each.name for each in correct.steps("cpu")]
+    assert len(set(names)) == len(names)
+    kinds = sum(len(products.get(name).kinds) for name in products.available())
+    assert len(names) == kinds * (len(correct.DTYPES) + len(correct.DERIVATIVES))
+
+
+def test_the_page_shows_what_gave_no_result():
+    right = make_row(PROBLEM, "a", "agreement", {"max": 0.0, "median": 0.0, "per_degree": {},
+                                                 "gate": 1e-12})  # fmt: skip
+    bad = make_row(PROBLEM, "b", "runtime", None, status="failed", reason="out of | memory")
+    text = page([right, bad])
+    assert "1 checks" in text
+    assert "| b | runtime | MIMO lmax 1, 1 channels, pair, batch 1000, float32, forward | failed " \
+        "| out of / memory |" in text  # fmt: skip
+
+
+COUNTED = """==PROF== Connected to process 1
+"ID","Kernel Name","Metric Name","Metric Unit","Metric Value"
+"0","paths_forward","dram__bytes.sum","byte","1,024"
+"0","paths_forward","launch__registers_per_thread","register/thread","40"
+"1","copy","dram__bytes.sum","byte","8"
+"""
+
+
+def test_counters_are_read_kernel_by_kernel():
+    first, second = counters.parsed(COUNTED, "cg-sparse")
+    assert first.kernel == "paths_forward"
+    assert first.values == {"dram__bytes.sum": 1024.0, "launch__registers_per_thread": 40.0}
+    assert second.values == {"dram__bytes.sum": 8.0}
+
+
+class _Form(RowForm):
+    def sources(self, evaluation):
+        return []
+
+
+def test_launch_shapes_are_kept_by_card_and_used_on_it(tmp_path, monkeypatch):
+    table = tmp_path / "launches.json"
+    launches.write("A card", {"rows": 64}, table)
+    launches.write("Another", {"rows": 32}, table)
+    monkeypatch.setattr(launches, "TABLE", table)
+    launches.table.cache_clear()
+    try:
+        assert launches.shape("rows", "A card") == 64
+        assert launches.shape("rows", "Unknown") == launches.DEFAULTS["rows"]
+        form = _Form("key", 128, [[Block(0, 1)]])
+        monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
+        monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "A card")
+        assert form.rows == 64
+    finally:
+        launches.table.cache_clear()
+
+
+def test_a_broken_row_is_not_read(tmp_path):
+    path = tmp_path / "gpu.jsonl"
+    good = make_row(PROBLEM, "a", "cost", {"macs": 1, "bytes": 4, "flops": 2})
+    path.write_text(replace(good, measure="nothing").to_json() + "\n")
+    with pytest.raises(ValueError, match="measure"):
+        list(read(path))

@@ -6,6 +6,7 @@ Features are read and written as e3nn lays them out: an irrep's block is a tile 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cached_property
 from math import gcd
 from typing import NamedTuple
 
@@ -15,13 +16,12 @@ from torch import Tensor
 from typing_extensions import override
 
 from etp.kernels.multilinear import Evaluation
+from etp.kernels.on_gpu import launches
 from etp.kernels.on_gpu.kernel_form import KernelForm, Launch
 from etp.kernels.on_gpu.triton_source import Source
 from etp.product.layout import channel_index, distinct, slices
 
 WARP = 32
-MAX_ROWS = 128
-"""Rows of a program at the most, one for each thread. Not tuned: no GPU was at hand."""
 
 
 class Block(NamedTuple):
@@ -49,10 +49,22 @@ class RowForm(KernelForm):
         self.sides = tuple(tuple(side) for side in sides)
         widths = tuple(channels * sum(b.dim for b in side) for side in self.sides)
         super().__init__(key, widths, channels)
-        # A tile within one sample needs no mask and no division.
-        shared = gcd(channels, MAX_ROWS)
-        self.ragged = shared < WARP
-        self.rows = MAX_ROWS if self.ragged else shared
+
+    @cached_property
+    def ragged(self) -> bool:
+        """Whether a program takes rows of several samples, with masks and divisions."""
+        return gcd(self.channels, self._most) < WARP
+
+    @cached_property
+    def rows(self) -> int:
+        """Rows of a program."""
+        return self._most if self.ragged else gcd(self.channels, self._most)
+
+    @cached_property
+    def _most(self) -> int:
+        # Asked when kernels are written, for then the card is known; an interpreter has none.
+        card = torch.cuda.get_device_name() if torch.cuda.is_initialized() else ""
+        return launches.shape("rows", card)
 
     @override
     def launch(self, evaluation: Evaluation, like: Tensor) -> Launch:

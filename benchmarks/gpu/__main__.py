@@ -1,0 +1,119 @@
+"""The command line of :mod:`benchmarks.gpu`."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import torch
+
+from benchmarks.gpu import correct, counters, timings, tuning
+from benchmarks.gpu.page import page
+from benchmarks.gpu.steps import AGAIN, LEFT, File, Step, carry_out, read
+from etp.kernels.on_gpu.triton_source import triton_missing
+
+PARTS = {"correct": 150.0, "tune": 40.0, "layers": 190.0, "settings": 170.0, "counters": 40.0}
+"""Parts and the seconds that each may take: ten minutes in all."""
+ATTEMPTS = 20
+"""Processes that a part may use up, where the card's driver fails in them."""
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    """Run what is asked for.
+
+    Returns:
+        0 when all was done, 3 when time ended first (the same command goes on), 2 where there is
+        nothing to measure on.
+    """
+    asked = _options().parse_args(words)
+    if asked.device != "cpu" and (reason := _missing()) is not None:
+        print(reason, file=sys.stderr)
+        return 2
+    if asked.once is not None:
+        correct.once(asked.device, asked.once)
+        return 0
+    if asked.child:
+        return carry_out(steps(asked.part, asked), File(asked.out), _seconds(asked, asked.part))
+    parts = list(PARTS) if asked.all else [asked.part]
+    states = [_part(name, asked) for name in parts]
+    if asked.out.exists():
+        asked.out.with_suffix(".md").write_text(page(list(read(asked.out))), encoding="utf-8")
+        print(f"{asked.out} and {asked.out.with_suffix('.md')} hold what was found")
+    return LEFT if any(states) else 0
+
+
+def _options() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.gpu", description="Measure all there is to know on a GPU."
+    )
+    which = parser.add_mutually_exclusive_group(required=True)
+    which.add_argument("--all", action="store_true", help="all parts, ten minutes at the most")
+    which.add_argument("--part", type=_part_name, metavar="N", help="1 to 5, or its name: "
+                       + ", ".join(PARTS))  # fmt: skip
+    which.add_argument("--once", metavar="PRODUCT", help="one call, for a profiler to look at")
+    parser.add_argument("--out", type=Path, default=Path("gpu.jsonl"), metavar="FILE")
+    parser.add_argument("--device", default="cuda:0", help="cpu rehearses the script itself")
+    parser.add_argument("--seconds", type=float, help="of a part, instead of its usual share")
+    parser.add_argument("--rounds-seconds", type=float, default=2.0, help="of a problem")
+    parser.add_argument("--edges", type=int, default=50_000)
+    parser.add_argument("--batch", type=int, default=4096)
+    parser.add_argument("--child", action="store_true", help=argparse.SUPPRESS)
+    return parser
+
+
+def _part_name(text: str) -> str:
+    names = list(PARTS)
+    if text in names:
+        return text
+    if text.isdecimal() and 1 <= int(text) <= len(names):
+        return names[int(text) - 1]
+    raise argparse.ArgumentTypeError(f"must be 1 to {len(names)} or one of {', '.join(names)}")
+
+
+def _missing() -> str | None:
+    if not torch.cuda.is_available():
+        return "no CUDA device here: the GPU kernels cannot be measured"
+    if (reason := triton_missing()) is not None:
+        return f"the GPU kernels cannot be measured: {reason}"
+    return None
+
+
+def _seconds(asked: argparse.Namespace, part: str) -> float:
+    return PARTS[part] if asked.seconds is None else float(asked.seconds)
+
+
+def steps(part: str, asked: argparse.Namespace) -> Iterator[Step]:
+    """What a part does, in order."""
+    if part == "correct":
+        return correct.steps(asked.device)
+    if part == "tune":
+        return tuning.steps(asked.device)
+    if part == "layers":
+        return timings.layers(asked.device, asked.edges, asked.rounds_seconds)
+    if part == "settings":
+        return timings.settings(asked.device, asked.batch, asked.rounds_seconds)
+    return counters.steps(asked.device, asked.out.with_suffix(".counters.csv"))
+
+
+def _part(name: str, asked: argparse.Namespace) -> int:
+    """One part in a process of its own; a new one where its driver fails."""
+    command = [
+        sys.executable, "-m", "benchmarks.gpu", "--child", "--part", name, "--out", str(asked.out),
+        "--device", asked.device, "--edges", str(asked.edges), "--batch", str(asked.batch),
+        "--rounds-seconds", str(asked.rounds_seconds), "--seconds", str(_seconds(asked, name)),
+    ]  # fmt: skip
+    print(f"part {name}", flush=True)
+    for _ in range(ATTEMPTS):
+        state = subprocess.run(command, env=os.environ).returncode
+        if state != AGAIN:
+            return state
+        print("the device no longer answers this process: a new one goes on", flush=True)
+    return LEFT
+
+
+if __name__ == "__main__":
+    sys.exit(main())

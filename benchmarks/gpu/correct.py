@@ -1,0 +1,144 @@
+"""Part one: is every product right on the card, in every kind, number type and derivative?"""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from functools import partial
+from statistics import median
+
+import torch
+from torch import Tensor
+
+from benchmarks.gpu.steps import Step
+from etp import products
+from etp.measure.drawing import random_inputs, random_weights
+from etp.measure.oracle import GATES, Agreement, evaluate, gate, relative
+from etp.problem import Direction, DType, Kind, Problem
+from etp.results.rows import Row
+from etp.run import case as cases
+from etp.run.case.questions import make_row, plain
+
+DTYPES: tuple[DType, ...] = ("float64", "float32", "bfloat16")
+DERIVATIVES: tuple[Direction, ...] = ("backward", "double-backward")
+BATCH, LOOSER = 24, 10
+"""Samples; and how much larger an error a derivative may have than the product."""
+SHAPES: dict[Kind, tuple[str, str]] = {
+    "pair": ("32x0e+32x1o+32x2e", "32x0e+32x1o+32x2e"),
+    "edge": ("32x0e+16x1o+8x1e", "0e+1o+2e"),
+    "convolution": ("32x0e+16x1o+8x1e", "0e+1o+2e"),
+}
+
+
+def steps(device: str) -> Iterator[Step]:
+    """Agreement and equivariance of every product in every kind and type, then derivatives."""
+    for name in products.available():
+        for kind in products.get(name).kinds:
+            for dtype in DTYPES:
+                problem = _problem(kind, device, dtype)
+                label = f"correct {name} {kind} {dtype}"
+                yield Step(label, problem, name, "agreement", partial(_asked, problem, name))
+            for direction in DERIVATIVES:
+                problem = _problem(kind, device, "float64", direction)
+                label = f"correct {name} {kind} {direction}"
+                yield Step(label, problem, name, "agreement", partial(_derived, problem, name))
+    if device != "cpu":
+        problem = _problem("pair", device, "float32")
+        yield Step("correct memory checker", problem, "device", "agreement",
+                   partial(_sanitized, problem))  # fmt: skip
+
+
+def _problem(kind: Kind, device: str, dtype: DType, direction: Direction = "forward") -> Problem:
+    return Problem.of_irreps(
+        *SHAPES[kind], kind=kind, device=device, dtype=dtype, direction=direction, batch=BATCH,
+        neighbours=4,
+    )  # fmt: skip
+
+
+def _asked(problem: Problem, name: str) -> Iterator[Row]:
+    case = cases.Case(
+        problem, (name,), elements=4, questions=("agreement", "equivariance"), timed=False,
+        memory=False,
+    )  # fmt: skip
+    for row in cases.run(case.as_dict()):
+        if isinstance(row, Row):
+            yield _judged(row, problem)
+
+
+def _judged(row: Row, problem: Problem) -> Row:
+    """A row of a check that was not passed is invalid."""
+    result = row.measured
+    if not result or result["max"] <= result["gate"]:
+        return row
+    reason = f"its error is {result['max']:.1e}, above {result['gate']:.0e} of {problem.dtype}"
+    return replace(row, status="invalid", reason=f"{row.measure}: {reason}", result=None)
+
+
+Function = Callable[..., Tensor]
+
+
+def _derived(problem: Problem, name: str) -> Iterator[Row]:
+    """Gradients on the card beside those of the oracle, which is differentiable too."""
+    tp = cases.build(problem, name)
+    generator = torch.Generator().manual_seed(0)
+    x, y = random_inputs(tp, BATCH, generator)
+    free = random_weights(tp, "shared", BATCH, generator) if tp.per_edge.weight_numel else None
+    # An input that is made from directions is not free: the oracle knows nothing of directions.
+    inputs = [x, *([y] if tp.per_edge.bilinear else []), *([] if free is None else [free])]
+
+    def called(function: Function, fixed: Tensor, *given: Tensor) -> Tensor:
+        rest = list(given)
+        first = rest.pop(0)
+        second = rest.pop(0) if tp.per_edge.bilinear else fixed
+        return function(first, second, *rest)
+
+    z = evaluate(tp, x, y, free)
+    shapes = [z, *inputs]
+    along = [torch.randn(t.shape, dtype=t.dtype, generator=generator) for t in shapes]
+    twice, device = problem.direction == "double-backward", torch.device(problem.device)
+    wanted = _gradients(partial(called, partial(evaluate, tp), y), inputs, along, twice)
+    there, there_along = ([t.to(device) for t in tensors] for tensors in (inputs, along))
+    got = _gradients(partial(called, tp, y.to(device)), there, there_along, twice)
+    errors = [relative(a.cpu() - b, b) for a, b in zip(got, wanted, strict=True) if b.any()]
+    limit = LOOSER * gate(torch.float64, device, GATES)
+    worst = Agreement(max(errors), median(errors), {}, limit)
+    yield _judged(make_row(problem, name, "agreement", plain(worst)), problem)
+
+
+def _gradients(
+    function: Function, inputs: list[Tensor], along: list[Tensor], twice: bool
+) -> list[Tensor]:
+    leaves = [x.detach().requires_grad_() for x in inputs]
+    grad = along[0].clone().requires_grad_(twice)
+    first = torch.autograd.grad(function(*leaves), leaves, grad, create_graph=twice)
+    if not twice:
+        return list(first)
+    return list(torch.autograd.grad(first, [*leaves, grad], along[1:]))
+
+
+def _sanitized(problem: Problem) -> Iterator[Row]:
+    """Every product once more under the driver's memory checker, where there is one."""
+    if shutil.which("compute-sanitizer") is None:
+        reason = "compute-sanitizer is not on the PATH: it comes with the CUDA toolkit"
+        yield make_row(problem, "device", "agreement", None, status="cancelled", reason=reason)
+        return
+    for name in products.available():
+        command = ["compute-sanitizer", "--error-exitcode", "1", sys.executable, "-m",
+                   "benchmarks.gpu", "--device", problem.device, "--once", name]  # fmt: skip
+        done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+        if done.returncode:
+            said = [line for line in done.stdout.splitlines() if "=========" in line]
+            reason = f"compute-sanitizer: {said[1] if len(said) > 1 else done.stderr[-200:]}"
+            yield make_row(problem, name, "agreement", None, status="failed", reason=reason)
+
+
+def once(device: str, name: str) -> None:
+    """One call of a product with its gradients, for a checker or a profiler to look at."""
+    problem = _problem("pair", device, "float32", "backward")
+    tp = cases.build(problem, name)
+    x1, x2 = random_inputs(tp, BATCH, torch.Generator().manual_seed(0), torch.float32)
+    inputs = [x.to(device).requires_grad_() for x in (x1, x2)]
+    torch.autograd.grad(tp(*inputs).sum(), inputs)

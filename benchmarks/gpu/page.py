@@ -1,0 +1,94 @@
+"""The page that a file of rows becomes: what is wrong, the limits of the card, then the times."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+
+from etp import presets
+from etp.problem import ITEMSIZE, Problem
+from etp.results.rows import Row
+
+TRAFFIC = {"forward": 1, "backward": 3, "double-backward": 6}
+"""Least passes over inputs and outputs: derivatives read and write numbers of their sizes too."""
+
+
+def page(rows: Sequence[Row]) -> str:
+    """Markdown about all rows of a run."""
+    if not rows:
+        return "# On a GPU\n\nNothing was measured.\n"
+    return "\n".join([*_head(rows), *_wrong(rows), *_tables(rows)]) + "\n"
+
+
+def _head(rows: Sequence[Row]) -> Iterator[str]:
+    about = rows[-1].environment
+    card = about.get("device_name") or about.get("cpu") or "unknown device"
+    yield f"# On a GPU: {card}"
+    yield ""
+    kept = ("torch", "triton", "cuda", "driver", "e3nn", "etp", "revision")
+    said = [f"{name} {about[name]}" for name in kept if about.get(name)]
+    yield f"{rows[0].created[:10]}; {', '.join(said)}; {len(rows)} rows."
+    copies = [row.measured["copy_bytes_per_s"] for row in rows if row.measure == "roofline" and
+              row.result]  # fmt: skip
+    if copies:
+        yield f"Copies {max(copies) / 1e9:.0f} GB/s in this run."
+    right = [row for row in rows if row.measure in ("agreement", "equivariance") and row.result]
+    yield f"{len(right)} checks against the float64 oracle and under rotations passed."
+    yield ""
+
+
+def _wrong(rows: Sequence[Row]) -> Iterator[str]:
+    bad = [row for row in rows if row.status != "ok"]
+    if not bad:
+        return
+    yield "## What gave no result\n"
+    yield "| product | measure | problem | status | reason |"
+    yield "|---|---|---|---|---|"
+    for row in bad:
+        reason = (row.reason or "").replace("|", "/").replace("\n", " ")
+        yield f"| {row.product} | {row.measure} | {_title(row)} | {row.status} | {reason} |"
+    yield ""
+
+
+def _tables(rows: Sequence[Row]) -> Iterator[str]:
+    copy = max((row.measured["copy_bytes_per_s"] for row in rows
+                if row.measure == "roofline" and row.result), default=None)  # fmt: skip
+    timed = [row for row in rows if row.measure == "runtime" and row.result]
+    for title in dict.fromkeys(_title(row) for row in timed):
+        own = [row for row in timed if _title(row) == title and row.role == "product"]
+        yield f"## {title}\n"
+        yield "| product | ms | quartiles | to the first | of the copy |"
+        yield "|---|---|---|---|---|"
+        yield from _lines(own, copy)
+        yield ""
+
+
+def _lines(rows: Iterable[Row], copy: float | None) -> Iterator[str]:
+    ordered = sorted(rows, key=lambda row: row.typical_s)
+    first = ordered[0].typical_s
+    for row in ordered:
+        low, high = (1e3 * float(row.measured[key]) for key in ("q25_s", "q75_s"))
+        share = "" if copy is None else f"{least_bytes(row) / copy / row.typical_s:.0%}"
+        yield (
+            f"| {row.product} | {1e3 * row.typical_s:.3f} | {low:.3f} to {high:.3f} | "
+            f"{row.typical_s / first:.2f} | {share} |"
+        )
+
+
+def _title(row: Row) -> str:
+    problem = Problem.from_dict(row.problem)
+    what = presets.named(problem) or (
+        f"{problem.setting} lmax {problem.lmax}, {problem.channels} channels"
+        if problem.setting else f"{problem.irreps1} by {problem.irreps2}"
+    )  # fmt: skip
+    return f"{what}, {problem.kind}, batch {problem.batch}, {problem.dtype}, {problem.direction}"
+
+
+def least_bytes(row: Row) -> int:
+    """Bytes that must cross the device's memory when every path is kept apart."""
+    problem = Problem.from_dict(row.problem)
+    weights = 0
+    if problem.weights == "per-sample":
+        copies = problem.copies()
+        weights = problem.batch * sum(copies[ir] for ir, _, _ in problem.triples())
+    passes = TRAFFIC[problem.direction]
+    return passes * (problem.size().bytes + weights * ITEMSIZE[problem.dtype])
