@@ -9,16 +9,22 @@ from etp.ui.frame import page
 with page("Applications"):
     chosen = applications.controls()
     rows, source = applications.rows(chosen)
-    with progress.place(chosen.tetris, measured=source == "run"):
-        gallery_page.publish(chosen.tetris)
-    shown = tables.trained(rows, chosen.layers, chosen.learning_weights)
-    table = tables.learned(shown)
-    layers = shown[0].measured["layers"] if shown else chosen.layers
-    show.verdict(learning_finding(table, layers))
-    if shown:
-        show.provenance_rows(shown, source, applications.note(shown))
-        applications.costs(table)
-        applications.mirror(shown)
-        applications.numbers(table)
+    run = applications.job(chosen)
+    with progress.place(run, measured=source == "run"):
+        gallery_page.publish(run)
+    if chosen.study == "potential":
+        applications.potential(tables.potentials(rows, chosen.power), source)
+    elif chosen.study == "step-time":
+        applications.steps(rows, source)
+    else:
+        shown = tables.trained(rows, chosen.layers, chosen.learning_weights)
+        table = tables.learned(shown)
+        layers = shown[0].measured["layers"] if shown else chosen.layers
+        show.verdict(learning_finding(table, layers))
+        if shown:
+            show.provenance_rows(shown, source, applications.note(shown))
+            applications.costs(table)
+            applications.mirror(shown)
+            applications.numbers(table)
     applications.refusals(refused(rows))
     applications.reproduce(chosen)

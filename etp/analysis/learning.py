@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from statistics import median
+from typing import Any
 
 import pandas as pd
 
 from etp.analysis.findings import Finding
-from etp.analysis.text import list_text, power_text
+from etp.analysis.text import list_text, power_text, time_text
 from etp.experiments.pieces import NAMES
 from etp.results.rows import Row
 
@@ -42,7 +43,7 @@ def refused(rows: Sequence[Row]) -> dict[str, str]:
     return {
         row.product: str(row.reason)
         for row in rows
-        if row.measure == "tetris" and row.status in ("invalid", "failed")
+        if row.measure in ("tetris", "potential") and row.status in ("invalid", "failed")
     }
 
 
@@ -124,3 +125,150 @@ def learning_finding(table: pd.DataFrame, layers: int) -> Finding:
     seeds = int(table["seeds"].min())
     doubt = f"{seeds} seed{'s' if seeds > 1 else ''} each, short trainings"
     return Finding(heading, " ".join(parts), doubt)
+
+
+def potentials(rows: Sequence[Row], power: str) -> list[Row]:
+    """Trainings of a potential with one power; of any where there are none such."""
+    done = [row for row in rows if row.measure == "potential" and row.status == "ok"]
+    alike = [row for row in done if row.measured["power"] == power]
+    return alike if alike or not done else potentials(done, done[0].measured["power"])
+
+
+def curves(rows: Sequence[Row], against: str) -> pd.DataFrame:
+    """Learning curves: a point for each product and check, over its seeds.
+
+    Columns ``product``, ``x``, ``force`` (median validation error, meV/A), ``low``, ``high``.
+
+    Args:
+        rows: Trainings of one potential, of measure ``potential``.
+        against: ``check_s`` or ``check_steps``.
+    """
+    lines = []
+    for product in dict.fromkeys(row.product for row in rows):
+        own = [row.measured for row in rows if row.product == product]
+        checks = min(len(result["check_force_mev_per_a"]) for result in own)
+        for n in range(checks):
+            forces = [result["check_force_mev_per_a"][n] for result in own]
+            lines.append(
+                {
+                    "product": product,
+                    "x": median(result[against][n] for result in own),
+                    "force": median(forces),
+                    "low": min(forces),
+                    "high": max(forces),
+                }
+            )
+    return pd.DataFrame(lines)
+
+
+def potential_frame(rows: Sequence[Row]) -> pd.DataFrame:
+    """A line for each product over its seeds, of a set's part that was never trained on.
+
+    Columns ``product``; ``force`` with ``low`` and ``high``, ``hot`` (at the other temperature) and
+    ``in_time`` in meV/A, ``energy`` in meV; ``step_s``, ``total_s``, ``gamma``, ``seeds``.
+    ``in_time`` is the validation error when the fastest product had taken all its steps.
+    """
+    lines = []
+    found = [row for row in rows if row.measured.get("check_s")]
+    by = {
+        product: [row.measured for row in found if row.product == product]
+        for product in dict.fromkeys(row.product for row in found)
+    }
+    shared = min((median(r["check_s"][-1] for r in own) for own in by.values()), default=0.0)
+    for product, own in by.items():
+        forces = [result["force_mev_per_a"]["test"] for result in own]
+        reached = [_reached(result, shared) for result in own]
+        known = [value for value in reached if value is not None]
+        hot = [_other(result["force_mev_per_a"]) for result in own]
+        lines.append(
+            {
+                "product": product,
+                "force": median(forces),
+                "low": min(forces),
+                "high": max(forces),
+                "hot": median(value for value in hot if value is not None) if any(hot) else None,
+                "energy": median(result["energy_mev"]["test"] for result in own),
+                "in_time": median(known) if len(known) == len(own) else None,
+                "step_s": median(result["step_s"] for result in own),
+                "total_s": median(result["check_s"][-1] for result in own),
+                "gamma": own[0].get("gamma", 0),
+                "mean": own[0]["mean_force_mev_per_a"]["test"],
+                "seeds": len(own),
+            }
+        )
+    return pd.DataFrame(lines)
+
+
+def _reached(result: Mapping[str, Any], seconds: float) -> float | None:
+    """Error of the last check within a time; a little more is given to whom set it."""
+    errors = [
+        error
+        for error, at in zip(result["check_force_mev_per_a"], result["check_s"], strict=True)
+        if at <= 1.1 * seconds
+    ]
+    return errors[-1] if errors else None
+
+
+def _other(parts: Mapping[str, float]) -> float | None:
+    """Of the first part that is neither for validation nor the test."""
+    return next((parts[part] for part in parts if part not in ("valid", "test")), None)
+
+
+def potential_finding(table: pd.DataFrame) -> Finding:
+    """Who is nearest at equal steps, and who at equal time."""
+    if table.empty:
+        return Finding("Nothing was trained yet.", "Choose products and run them here.", "")
+    best = table.sort_values(["force", "step_s"]).iloc[0]
+    alike = table[(table["force"] / best["force"] - 1).abs() < 0.01]
+    names = list_text(list(alike["product"]))
+    heading = (
+        f"At equal steps {names} {'is' if len(alike) == 1 else 'are'} nearest: forces to "
+        f"{best['force']:.0f} meV/Å, where no force at all errs by {best['mean']:.0f}."
+    )
+    fast = table.sort_values("total_s").iloc[0]
+    timed = table.dropna(subset=["in_time"])
+    first = timed.sort_values(["in_time", "step_s"]).iloc[0]
+    meaning = (
+        f"In {time_text(fast['total_s'], 2)}, what {fast['product']} takes for all its steps, "
+        f"{first['product']} is nearest, at {first['in_time']:.0f} meV/Å (validation)."
+    )
+    seeds = int(table["seeds"].min())
+    doubt = f"{seeds} seed{'s' if seeds > 1 else ''} each, short trainings of one molecule"
+    return Finding(heading, meaning, doubt)
+
+
+def step_finding(rows: Sequence[Row]) -> Finding:
+    """What the choice of a power does to a training step."""
+    if not rows:
+        return Finding("No training step was timed yet.", "Run it here: it takes minutes.", "")
+    by = {row.product: row.measured for row in rows}
+    fast = min(by, key=lambda name: by[name]["median_s"])
+    first = rows[0].measured
+    heading = f"With {fast} a training step is shortest: {time_text(by[fast]['median_s'])}."
+    others = [
+        f"{name} {_against(result)}" for name, result in by.items() if name != first["reference"]
+    ]
+    meaning = f"Of a step with {first['reference']}: {list_text(others)}." if others else ""
+    return Finding(heading, meaning, f"paired in {first['rounds']} rounds")
+
+
+def _against(result: Mapping[str, Any]) -> str:
+    ends = [result.get(key) for key in ("low", "high")]
+    told = "" if None in ends else f" ({ends[0]:.2f} to {ends[1]:.2f})"
+    return f"{result['ratio']:.2f}{told}"
+
+
+def step_frame(rows: Sequence[Row]) -> pd.DataFrame:
+    """A line for each power, as people read it."""
+    return pd.DataFrame(
+        [
+            {
+                "power": row.product,
+                "a step": time_text(row.measured["median_s"]),
+                f"of {row.measured['reference']}": _against(row.measured),
+                "in powers": f"{100 * row.measured['share']:.0f} %",
+                "twin": f"{row.measured['floor']:.3f}",
+            }
+            for row in rows
+        ]
+    )

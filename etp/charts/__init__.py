@@ -4,7 +4,7 @@ from etp.charts.base import COLUMN_IN, PAGE_IN, PICK, alt_text, export
 from etp.charts.equivariance import cliff, equivariance_dots, equivariance_strip, per_degree
 from etp.charts.expressivity import WIDTH as MAP_WIDTH
 from etp.charts.expressivity import gamma_bars, interactability_map
-from etp.charts.learning import answers, confusion, learned, screws
+from etp.charts.learning import answers, confusion, curves, forces, learned, screws
 from etp.charts.lines import per_gamma_lines, runtime_lines, size_lines
 from etp.charts.progress import progress_grid
 from etp.charts.ratio import machines, ratio
@@ -21,9 +21,11 @@ __all__ = [
     "answers",
     "cliff",
     "confusion",
+    "curves",
     "equivariance_dots",
     "equivariance_strip",
     "export",
+    "forces",
     "gamma_bars",
     "interactability_map",
     "learned",

@@ -11,6 +11,7 @@ import plotly.graph_objects as go
 
 from etp.analysis.text import count_text, time_text
 from etp.charts import base, labels, theme
+from etp.charts.lines import lines
 from etp.charts.theme import Mode
 from etp.experiments.pieces import NAMES, PIECES
 
@@ -82,6 +83,105 @@ def learned(
     finding = (
         f"{best['product']} names {best['right']:.3g} of 8 pieces, "
         f"{time_text(best['step_s'])} a step, γ {count_text(best['gamma'])}."
+    )
+    return base.finished(layers, mode, finding, HEIGHT)
+
+
+def curves(
+    df: pd.DataFrame, mode: Mode, against: Literal["check_s", "check_steps"]
+) -> alt.LayerChart:
+    """Errors of forces while networks learn: medians as lines, rules over all seeds.
+
+    Args:
+        df: Columns ``product``, ``x``, ``force``, ``low``, ``high`` (meV/A).
+        mode: "light" or "dark".
+        against: Whether ``x`` holds seconds or steps.
+
+    Raises:
+        ValueError: If a column is missing or no valid row is left.
+    """
+    df = base.checked(df, "product", "x", "force", "low", "high")
+    df = base.faded(df, None)
+    df = df.rename(columns={"force": "median_s", "low": "q25_s", "high": "q75_s"})
+    df["time"] = [
+        f"{m:.0f} [{a:.0f} – {b:.0f}] meV/Å"
+        for m, a, b in zip(df["median_s"], df["q25_s"], df["q75_s"], strict=True)
+    ]
+    title, written = {
+        "check_s": ("time of training →", base.TIME_LABELS),
+        "check_steps": ("steps of training →", "format(datum.value, '~s')"),
+    }[against]
+    domain = base.log_domain(df["x"], 0.04, 0.02)
+    x = alt.X("x:Q").title(title).scale(base.log_scale(domain))
+    x = x.axis(values=base.log_ticks(domain, most=6), labelExpr=written, grid=False)
+    last = df.sort_values("x").groupby("product").tail(1).sort_values("median_s")
+    finding = "Errors of forces at the end, smallest first: " + ", ".join(
+        f"{p} {m:.0f}" for p, m in zip(last["product"], last["median_s"], strict=True)
+    )
+    layers = lines(df, mode, x, "error of forces / meV/Å", 300, str, _errors)
+    return base.finished(layers, mode, f"{finding} meV/Å.", 300)
+
+
+def _errors(domain: list[float], title: str) -> alt.Y:
+    axis = alt.Axis(values=base.log_ticks(domain), format="~s")
+    return alt.Y(title=title, scale=base.log_scale(domain), axis=axis)
+
+
+def forces(
+    df: pd.DataFrame, mode: Mode, against: Literal["step_s", "gamma"], width: int = 560
+) -> alt.LayerChart:
+    """Errors of forces on the test set against the time of a step or expressivity.
+
+    Args:
+        df: Columns ``product``, ``force``, ``low``, ``high`` (meV/A), ``step_s``, ``gamma``.
+        mode: "light" or "dark".
+        against: What the horizontal axis is.
+        width: Expected width in pixels, for the labels.
+
+    Raises:
+        ValueError: If a column is missing or no valid row is left.
+    """
+    df = base.checked(df, "product", "force", "low", "high", "step_s", "gamma")
+    df = base.checked(df[df[against] > 0], "product")
+    title, written = _AXES[against]
+    domain = base.log_domain(df[against], 0.12, 0.22)
+    x = alt.X(f"{against}:Q").title(title).scale(base.log_scale(domain))
+    x = x.axis(values=base.log_ticks(domain, most=6), labelExpr=written)
+    ends = base.log_domain([*df["low"], *df["high"]], 0.12, 0.12)
+    y = _errors(ends, "error of forces / meV/Å")
+    df["said"] = [f"{a:.0f} to {b:.0f} meV/Å" for a, b in zip(df["low"], df["high"], strict=True)]
+    df["time"] = df["step_s"].map(time_text)
+    wide, high = width - _LEFT, HEIGHT * _USED
+    points = [
+        (wide * base.position(a, domain), high * (1 - base.position(b, ends)))
+        for a, b in zip(df[against], df["force"], strict=True)
+    ]
+    widths = [labels.text_width(text, 12) for text in df["product"]]
+    spots = labels.place(points, widths, (0, 0, wide, high), [], first=[])
+    hue = base.colour(df["product"], mode)
+    chart = alt.Chart(df).encode(x=x, color=hue)
+    layers: list[Any] = [
+        chart.mark_rule(strokeWidth=2).encode(y=base.with_field(y, "low"), y2="high:Q"),
+        chart.mark_point(filled=True, size=80).encode(
+            y=base.with_field(y, "force"),
+            shape=base.shape(df["product"]),
+            tooltip=[
+                "product:N",
+                alt.Tooltip("said:N", title="over the seeds"),
+                alt.Tooltip("time:N", title="a step"),
+                alt.Tooltip("gamma:Q", title="γ"),
+            ],
+        ),
+    ]
+    for number, spot in enumerate(spots):
+        one = alt.Chart(df.iloc[number : number + 1])
+        placed: dict[str, Any] = {"align": spot.align, "dx": spot.dx, "dy": spot.dy}
+        text = one.mark_text(**placed, baseline="middle", fontSize=12)
+        layers.append(text.encode(x=x, y=base.with_field(y, "force"), text="product:N", color=hue))
+    best = df.sort_values(["force", "step_s"]).iloc[0]
+    finding = (
+        f"{best['product']} has the smallest error of forces, {best['force']:.0f} meV/Å, at "
+        f"{time_text(best['step_s'])} a step."
     )
     return base.finished(layers, mode, finding, HEIGHT)
 

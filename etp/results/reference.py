@@ -43,6 +43,16 @@ def potential_rows() -> list[Row]:
 
 
 @cache
+def step_rows() -> list[Row]:
+    """Rows of bundled timings of training steps (``benchmarks.steps``); none before they are made.
+
+    They are of one machine that was quiet, so they come with its measurement only.
+    """
+    path = DATA / "steps.jsonl.gz"
+    return _read(path) if path.exists() else []
+
+
+@cache
 def layer_rows() -> list[Row]:
     """Rows of bundled comparisons on the layers of published models (``benchmarks.reference``)."""
     return _read(DATA / "layers.jsonl.gz")

@@ -9,15 +9,16 @@ import pandas as pd
 import streamlit as st
 
 from etp import charts
+from etp.analysis.learning import potential_finding, step_finding
 from etp.analysis.text import power_text, time_text
 from etp.experiments.pieces import NAMES
-from etp.experiments.settings import LearnedWeights, Tetris
+from etp.experiments.settings import POWERS, LearnedWeights, Potential, Tetris
 from etp.options import declared
-from etp.results.reference import trained_rows
+from etp.results.reference import potential_rows, step_rows, trained_rows
 from etp.results.rows import Row
 from etp.ui import bar, data, jobs, show, tables
 from etp.ui.frame import mode, on_phone
-from etp.ui.plans import TETRIS, tetris_settings
+from etp.ui.plans import POTENTIAL, STEP_TIME, TETRIS, Plan, potential_settings, tetris_settings
 from etp.ui.session import bound, settings
 from etp.ui.settings import Settings
 
@@ -25,27 +26,78 @@ SEEDS = tuple(range(10))
 _OPTIONS = declared(Tetris)
 
 
+_STUDIES = {"tetris": "Tetris", "potential": "Potential", "step-time": "Step time"}
+_POTENTIAL = declared(Potential)
+
+
 def controls() -> Settings:
-    """Products, the network and the run button; return what is chosen."""
+    """What is asked, products, the network and the run button; return what is chosen."""
+    st.segmented_control(
+        "Application", list(_STUDIES), required=True, format_func=_STUDIES.__getitem__,
+        label_visibility="collapsed", **bound("study", "default"),
+    )  # fmt: skip
+    if settings().study == "potential":
+        return _potential_controls()
+    if settings().study == "step-time":
+        return _step_controls()
     with st.container(horizontal=True, gap="xsmall", vertical_alignment="center"):
         chosen = settings()
-        count = len(chosen.products)
-        with st.popover(
-            f"{count} product{'' if count == 1 else 's'}", icon=":material/category:",
-            key="bar_products",
-        ):  # fmt: skip
-            _products(chosen)
+        _products_popover(chosen)
         label = f"{chosen.layers} layers × {chosen.width} channels"
         with st.popover(label, icon=":material/layers:", key="bar_network"):
             _network()
-        label = f"seed{'' if len(chosen.seeds) == 1 else 's'} {', '.join(map(str, chosen.seeds))}"
-        with st.popover(label, icon=":material/casino:", key="bar_seeds"):
-            st.pills(
-                "Seeds", sorted({*SEEDS, *chosen.seeds}), selection_mode="multi",
-                help="A training for each: first weights and rotations.",
-                **bound("seeds", "default"),
+        _seeds_popover(chosen)
+        bar.run_button(TETRIS, chosen, lambda: _about(TETRIS, chosen))
+    bar.not_started()
+    return settings()
+
+
+def _products_popover(chosen: Settings) -> None:
+    count = len(chosen.products)
+    label = f"{count} product{'' if count == 1 else 's'}"
+    with st.popover(label, icon=":material/category:", key="bar_products"):
+        _products(chosen)
+
+
+def _seeds_popover(chosen: Settings) -> None:
+    label = f"seed{'' if len(chosen.seeds) == 1 else 's'} {', '.join(map(str, chosen.seeds))}"
+    with st.popover(label, icon=":material/casino:", key="bar_seeds"):
+        st.pills(
+            "Seeds", sorted({*SEEDS, *chosen.seeds}), selection_mode="multi",
+            help="A training for each: first weights and the order of what is seen.",
+            **bound("seeds", "default"),
+        )  # fmt: skip
+
+
+def _potential_controls() -> Settings:
+    chosen = settings()
+    with st.container(horizontal=True, gap="xsmall", vertical_alignment="center"):
+        _products_popover(chosen)
+        label = f"power {chosen.power}, {chosen.training_steps} steps"
+        with st.popover(label, icon=":material/layers:", key="bar_training"):
+            st.selectbox(
+                "Power", POWERS, help=_POTENTIAL["power"].help,
+                **bound("power", "index", POWERS),
             )  # fmt: skip
-        bar.run_button(TETRIS, chosen, lambda: _about(chosen))
+            st.number_input("Steps", 1, 100_000, help="Of Adam.", **bound("training_steps"))
+        _seeds_popover(chosen)
+        bar.run_button(POTENTIAL, chosen, lambda: _about(POTENTIAL, chosen))
+    bar.not_started()
+    return settings()
+
+
+def _step_controls() -> Settings:
+    chosen = settings()
+    with st.container(horizontal=True, gap="xsmall", vertical_alignment="center"):
+        with st.popover(
+            f"{chosen.step_channels} channels", icon=":material/layers:", key="bar_steps"
+        ):
+            st.number_input("Channels", 1, 1024, **bound("step_channels"))
+        bar.run_button(
+            STEP_TIME, chosen,
+            lambda: f"about {time_text(STEP_TIME.seconds(chosen), 2)}; convolutions run "
+            f"{chosen.products[0]}",
+        )  # fmt: skip
     bar.not_started()
     return settings()
 
@@ -72,21 +124,30 @@ def _network() -> None:
     )  # fmt: skip
 
 
-def _about(chosen: Settings) -> str:
+def _about(plan: Plan, chosen: Settings) -> str:
     return (
         f"{len(chosen.products)} products × {len(chosen.seeds)} seeds · about "
-        f"{time_text(TETRIS.seconds(chosen), 2)}"
+        f"{time_text(plan.seconds(chosen), 2)}"
     )
+
+
+_BUNDLED = {"tetris": trained_rows, "potential": potential_rows, "step-time": step_rows}
+
+
+def job(chosen: Settings) -> str | None:
+    """The run in the address."""
+    return {
+        "tetris": chosen.tetris, "potential": chosen.potential, "step-time": chosen.steps_run
+    }[chosen.study]  # fmt: skip
 
 
 def rows(chosen: Settings) -> tuple[list[Row], str]:
     """Rows of the run in the address; the bundled ones where it has none yet."""
-    found = data.job_rows(chosen.tetris) if chosen.tetris else []
-    return (
-        (found, "run")
-        if any(r.measure == "tetris" for r in found)
-        else (trained_rows(), "reference")
-    )
+    shown = job(chosen)
+    found = data.job_rows(shown) if shown else []
+    if any(row.measure == chosen.study and row.status == "ok" for row in found):
+        return found, "run"
+    return _BUNDLED[chosen.study](), "reference"
 
 
 def note(shown: Sequence[Row]) -> str:
@@ -107,6 +168,64 @@ def costs(table: pd.DataFrame) -> None:
     with right:
         show.head("What expressivity buys", "γ counts the independent bilinear maps of a layer")
         show.chart(charts.learned, table, mode(), "gamma", width, key="learned_gamma")
+
+
+def potential(shown: Sequence[Row], source: str) -> None:
+    """Forces learned at equal steps and at equal time, against cost and expressivity."""
+    table = tables.potential_frame(shown)
+    show.verdict(potential_finding(table))
+    if table.empty:
+        return
+    first = shown[0]
+    about = f"{first.measured['layers']} layers × {first.problem['channels']} channels, power "
+    about += f"{first.measured['power']}, lmax {first.problem['lmax']}"
+    show.provenance_rows(shown, source, about)
+    width = 340 if on_phone() else 560
+    left, right = st.columns(2, gap="medium")
+    with left:
+        show.head("At equal time", "validation, trained side by side; rules: all seeds")
+        timed = tables.curves(shown, "check_s")
+        show.chart(charts.curves, timed, mode(), "check_s", key="curves_time")
+        show.head("What a step of training buys", "test set after the last step; rules: all seeds")
+        show.chart(charts.forces, table, mode(), "step_s", width, key="forces_time")
+    with right:
+        show.head("At equal steps", "validation; rules: all seeds")
+        stepped = tables.curves(shown, "check_steps")
+        show.chart(charts.curves, stepped, mode(), "check_steps", key="curves_steps")
+        show.head("What expressivity buys", "γ counts the independent bilinear maps of a layer")
+        show.chart(charts.forces, table, mode(), "gamma", width, key="forces_gamma")
+    _errors(table)
+
+
+def _errors(table: pd.DataFrame) -> None:
+    with st.expander("All numbers", icon=":material/table_rows:"):
+        st.dataframe(
+            pd.DataFrame(
+                {
+                    "product": table["product"],
+                    "forces, meV/Å": table["force"].round(1),
+                    "at equal time": table["in_time"].round(1),
+                    "other temperature": table["hot"].round(1),
+                    "energy, meV": table["energy"].round(1),
+                    "a step": table["step_s"].map(time_text),
+                    "γ": table["gamma"],
+                    "seeds": table["seeds"],
+                }
+            ),
+            hide_index=True,
+        )
+
+
+def steps(shown: Sequence[Row], source: str) -> None:
+    """What a step costs with each power, and what part of it the powers are."""
+    done = [row for row in shown if row.measure == "step-time" and row.status == "ok"]
+    show.verdict(step_finding(done))
+    if not done:
+        return
+    first = done[0]
+    about = f"{first.problem['channels']} channels, lmax {first.problem['lmax']}, "
+    show.provenance_rows(done, source, about + f"{first.measured['rounds']} rounds")
+    st.dataframe(tables.steps(done), hide_index=True)
 
 
 def mirror(shown: Sequence[Row]) -> None:
@@ -189,17 +308,23 @@ def refusals(found: dict[str, str]) -> None:
 
 
 def reproduce(chosen: Settings) -> None:
-    """Command line that trains the same."""
+    """Command line that does the same."""
     with st.expander("Reproduce this: command", icon=":material/terminal:"):
         try:
-            first = tetris_settings(chosen)[0]
-        except ValueError as error:
-            st.code(f"# cannot be written: {error}", language="bash")
-            return
-        products, seeds = ",".join(chosen.products), ",".join(map(str, chosen.seeds))
-        st.code(
-            f"python -m etp experiment tetris --products {products} --seeds {seeds} "
-            f"{first.words()} --out results.jsonl",
-            language="bash",
-            wrap_lines=True,
-        )
+            words = _words(chosen)
+        except (ValueError, IndexError) as error:
+            words = f"# cannot be written: {error}"
+        st.code(words, language="bash", wrap_lines=True)
+
+
+def _words(chosen: Settings) -> str:
+    head = f"python -m etp experiment {chosen.study}"
+    if chosen.study == "step-time":
+        product, channels = chosen.products[0], chosen.step_channels
+        return f"{head} --product {product} --channels {channels} --threads 1 --out results.jsonl"
+    made = potential_settings if chosen.study == "potential" else tetris_settings
+    products, seeds = ",".join(chosen.products), ",".join(map(str, chosen.seeds))
+    return (
+        f"{head} --products {products} --seeds {seeds} {made(chosen)[0].words()} "
+        "--out results.jsonl"
+    )

@@ -53,12 +53,12 @@ def every() -> list[Published]:
 
 def _described(job: Job) -> Published:
     plan = next((plan for plan in PLANS if plan.title == job.title), PLANS[0])
-    page = "" if plan is PLANS[0] else plan.title.lower()
+    page = "" if plan is PLANS[0] else plan.page or plan.title.lower()
     shown = _shown(job.id)
     title = job.title if shown is None else f"{job.title}: {report.question(shown)}"
     sentence = "" if shown is None else finding(shown).heading
     owner = visitors.label(job.owner) if job.owner else "the host"
-    query = urlencode({plan.field: job.id})
+    query = urlencode({plan.field: job.id, **dict(plan.view)})
     return Published(job.id, page, query, title, sentence, owner, job.published or 0.0)
 
 

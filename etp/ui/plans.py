@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, get_args
 
 from etp import presets
-from etp.experiments.settings import Tetris
+from etp.experiments.settings import Potential, Tetris
 from etp.measure.statement import fewest_rounds
 from etp.options import flag
 from etp.presets import Layer
@@ -35,6 +35,8 @@ class Plan(NamedTuple):
         seconds_of: Rough time of those cases; None where it follows from the cases.
         timed: Whether time is measured, so that batch, channels and device matter.
         batch: Setting that holds the batch.
+        page: Address of its page; its title in small letters where it has none.
+        view: What else the address needs to show it.
     """
 
     title: str
@@ -43,6 +45,8 @@ class Plan(NamedTuple):
     seconds_of: Callable[[Settings], float] | None
     timed: bool
     batch: str = "batch"
+    page: str = ""
+    view: tuple[tuple[str, str], ...] = ()
 
     def checked(self, settings: Settings) -> Cases:
         """Cases that can be run here.
@@ -292,6 +296,56 @@ def _tetris_seconds(settings: Settings) -> float:
     return len(settings.products) * each
 
 
+def potential_settings(settings: Settings) -> list[Potential]:
+    """Trainings of a potential, one for each seed; the sizes are those of the reference results.
+
+    Raises:
+        ValueError: Naming the field that is wrong and the mend.
+    """
+    if not settings.seeds:
+        raise ValueError("seeds: choose at least one")
+    steps = settings.training_steps
+    return [
+        Potential(
+            channels=8, batch=4, steps=steps, check_every=max(1, steps // 12), patience=100,
+            threads=1, power=settings.power, seed=seed,
+        )
+        for seed in settings.seeds
+    ]  # fmt: skip
+
+
+def _potential(settings: Settings) -> Cases:
+    products = _some(settings.products)
+    return [each.case(products) | {"keep": True} for each in potential_settings(settings)]
+
+
+POTENTIAL_STEP_S = 0.12
+"""A step with a checkpoint's share of validation (a rough measurement)."""
+
+
+def _potential_seconds(settings: Settings) -> float:
+    each = sum(3 + POTENTIAL_STEP_S * p.steps for p in potential_settings(settings))
+    return len(settings.products) * each
+
+
+TIMED_POWERS = ("gaunt-fourier-fft", "gaunt-fourier-direct", "gaunt-grid", "cg")
+"""The paper's Gaunt forms, and the exact contraction beside them."""
+TIMED_LMAX, TIMED_ROUNDS = 3, 15
+
+
+def _step_time(settings: Settings) -> Cases:
+    product = _some(settings.products)[0]
+    each = Potential(
+        channels=settings.step_channels, lmax=TIMED_LMAX, steps=TIMED_ROUNDS, batch=2, threads=1
+    )
+    return [each.case(TIMED_POWERS) | {"kind": "step-time", "product": product}]
+
+
+def _step_seconds(settings: Settings) -> float:
+    # Five networks; a step takes that much for each channel (a rough measurement).
+    return 5 * (TIMED_ROUNDS + 3) * (0.3 + 0.03 * settings.step_channels)
+
+
 def layer_problem(settings: Settings) -> Problem:
     """The layer of the layers page.
 
@@ -323,5 +377,13 @@ CHECKS = Plan("Equivariance", "checks", _checks, _checks_seconds, timed=False)
 COUNTS = Plan("Expressivity", "counts", _counts, _counts_seconds, timed=False)
 TETRIS = Plan("Applications", "tetris", _tetris, _tetris_seconds, timed=False)
 LAYERS = Plan("Layers", "layer_run", _layers, None, timed=True, batch="edges")
-PLANS = (COMPARE, SCALING, CHECKS, COUNTS, TETRIS, LAYERS)
+POTENTIAL = Plan(
+    "Potential", "potential", _potential, _potential_seconds, timed=False,
+    page="applications", view=(("study", "potential"),),
+)  # fmt: skip
+STEP_TIME = Plan(
+    "Step time", "steps_run", _step_time, _step_seconds, timed=False,
+    page="applications", view=(("study", "step-time"),),
+)  # fmt: skip
+PLANS = (COMPARE, SCALING, CHECKS, COUNTS, TETRIS, LAYERS, POTENTIAL, STEP_TIME)
 """Of every page that runs something."""

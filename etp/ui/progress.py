@@ -281,6 +281,10 @@ def _outcome(row: Row) -> str:
     found = row.measured
     if row.measure == "tetris":
         return f"{8 * found['accuracy']:.3g} of 8"
+    if row.measure == "potential":
+        return f"{found['force_mev_per_a']['test']:.0f} meV/Å"
+    if row.measure == "step-time":
+        return time_text(found["median_s"])
     if row.measure == "runtime":
         return time_text(row.typical_s)
     if row.measure == "equivariance":

@@ -14,7 +14,7 @@ from functools import lru_cache
 from typing import Any, get_args
 
 from etp import presets
-from etp.experiments.settings import LearnedWeights
+from etp.experiments.settings import POWERS, LearnedWeights
 from etp.irreps import SETTINGS
 from etp.kernels.torch_compile import SUFFIX, asked, plain_name
 from etp.options import chosen, declared
@@ -23,6 +23,7 @@ from etp.results.rows import STATUSES
 
 CUSTOM = "Custom"
 COMPILED = ("no", "also")
+STUDIES = ("tetris", "potential", "step-time")
 LAYER_KINDS = ("convolution", "edge")
 MAX_LMAX = 10
 MAX_SIZES = 12
@@ -49,7 +50,13 @@ class Settings(Options):
         counts: Run of expressivity counts that is shown.
         scaling: Run of the scaling page that is shown.
         elsewhere: Device whose times stand beside those.
+        study: What the applications page is about.
         tetris: Training on the pieces of Tetris that is shown.
+        potential: Training of a potential that is shown.
+        power: How powers are computed in it.
+        training_steps: Its steps.
+        steps_run: Timing of training steps that is shown.
+        step_channels: Channels of the networks whose steps are timed.
         layers: Layers of a training.
         width: Copies of each irrep in its nodes.
         seeds: A training for each.
@@ -90,7 +97,13 @@ class Settings(Options):
     counts: str | None = None
     scaling: str | None = None
     elsewhere: str | None = None
+    study: str = "tetris"
     tetris: str | None = None
+    potential: str | None = None
+    power: str = "cg"
+    training_steps: int = 240
+    steps_run: str | None = None
+    step_channels: int = 16
     layers: int = 3
     width: int = 8
     seeds: tuple[int, ...] = (0, 1, 2)
@@ -385,7 +398,13 @@ _READERS: dict[str, Callable[[str, str], Any]] = {
     "counts": _one_name,
     "scaling": _text,
     "elsewhere": _text,
+    "study": _choice(*STUDIES),
     "tetris": _one_name,
+    "potential": _one_name,
+    "power": _choice(*POWERS),
+    "training_steps": _number(1, 100_000),
+    "steps_run": _one_name,
+    "step_channels": _number(1, 1024),
     "layer": _choice(*presets.LAYERS, CUSTOM),
     "layer_kind": _choice(*LAYER_KINDS),
     "edges": _number(1, MAX_BATCH),

@@ -33,6 +33,10 @@ ranks = kept(50)(expressivity.Counts.table)
 trained = kept(20)(learning.trained)
 learned = kept(20)(learning.frame)
 confusion = kept(50)(learning.confusion)
+potentials = kept(20)(learning.potentials)
+potential_frame = kept(20)(learning.potential_frame)
+curves = kept(40)(learning.curves)
+steps = kept(20)(learning.step_frame)
 bars = kept(50)(expressivity.Counts.bars)
 
 

@@ -1,0 +1,117 @@
+"""The applications page: a potential and step times, bundled, run, cancelled and gone on with."""
+
+from __future__ import annotations
+
+import pytest
+import streamlit as st
+
+from etp.analysis import learning
+from etp.cli.main import main
+from etp.experiments import structures
+from etp.experiments.settings import Potential
+from etp.results.reference import potential_rows
+from etp.results.rows import Row
+from etp.run import case as cases
+from etp.run.runner import Runner
+from etp.ui import jobs
+from etp.ui.applications import _words
+from etp.ui.plans import POTENTIAL, STEP_TIME, TETRIS
+from etp.ui.settings import Settings
+from tests.ui.test_pages import charts_of, open_page, text_of
+
+pytestmark = pytest.mark.filterwarnings("ignore")
+
+
+@pytest.fixture(autouse=True)
+def _fresh_server(monkeypatch):
+    monkeypatch.setattr(Runner, "warm", lambda self: None)
+    monkeypatch.setattr(jobs, "BY_ITSELF_S", 0.0)
+    jobs.close()
+    jobs.store.cache_clear()
+    st.cache_data.clear()
+    yield
+    jobs.close()
+    jobs.store.cache_clear()
+
+
+def test_the_bundled_potential_is_shown_against_time_steps_and_expressivity():
+    page = open_page("applications", study="potential")
+    assert not page.exception
+    assert charts_of(page) == 4
+    assert "At equal steps cg-sparse and e3nn are nearest" in text_of(page)
+
+
+def test_no_step_time_is_shown_before_one_was_measured():
+    page = open_page("applications", study="step-time")
+    assert not page.exception
+    assert "python -m etp experiment step-time" in "\n".join(c.value for c in page.code)
+
+
+def test_a_run_of_step_times_is_shown_from_the_store(monkeypatch):
+    few = structures.bundled()[:20]
+    monkeypatch.setattr(structures, "bundled", lambda: few)
+    settings = Potential(channels=2, lmax=1, steps=2, batch=2, threads=1)
+    case = settings.case(("gaunt-grid", "cg")) | {"kind": "step-time", "product": "cg-sparse"}
+    store = jobs.store()
+    store.add_job("steps", STEP_TIME.title, [case])
+    store.add_rows([item.with_(job="steps") for item in cases.run(case) if isinstance(item, Row)])
+    store.update_job("steps", state="done")
+    page = open_page("applications", study="step-time", steps_run="steps")
+    assert not page.exception
+    assert "a training step is shortest" in text_of(page)
+    (table,) = page.dataframe
+    assert list(table.value["power"]) == ["gaunt-grid", "cg"]
+
+
+def test_a_cancelled_training_has_a_button_to_go_on():
+    store = jobs.store()
+    chosen = Settings(study="potential", products=("cg-sparse",), seeds=(0,), training_steps=6)
+    store.add_job("half", POTENTIAL.title, POTENTIAL.cases(chosen))
+    store.update_job("half", state="cancelled")
+    page = open_page("applications", study="potential", potential="half")
+    assert not page.exception
+    assert [button.label for button in page.button if button.label == "Resume"] == ["Resume"]
+
+
+def test_cases_of_trainings_keep_their_state_and_sweep_products_and_seeds():
+    chosen = Settings(products=("cg-sparse", "matrix"), seeds=(3, 4))
+    for plan in (TETRIS, POTENTIAL):
+        made = plan.cases(chosen)
+        assert [case["settings"]["seed"] for case in made] == [3, 4]
+        assert all(case["keep"] and case["products"] == ["cg-sparse", "matrix"] for case in made)
+
+
+@pytest.mark.parametrize("study", ["tetris", "potential", "step-time"])
+def test_the_command_shown_trains_the_same(study, monkeypatch, tmp_path):
+    chosen = Settings(study=study, products=("cg-sparse", "matrix"), seeds=(1,))
+    asked: list[dict[str, object]] = []
+    monkeypatch.setattr("etp.run.case.run", lambda case: iter(asked.append(case) or ()))
+    monkeypatch.chdir(tmp_path)
+    main(_words(chosen).split()[3:])
+    plan = {"tetris": TETRIS, "potential": POTENTIAL, "step-time": STEP_TIME}[study]
+    for case in (*asked, *(wanted := plan.cases(chosen))):
+        case.pop("keep", None)
+    assert asked == [case | {"products": list(case["products"])} for case in wanted]
+
+
+def test_equal_time_is_that_of_the_fastest_and_medians_are_over_seeds():
+    def row(product: str, seed: int, seconds: float, force: float) -> Row:
+        old = potential_rows()[0]
+        result = dict(old.measured) | {
+            "check_s": [seconds, 2 * seconds], "check_steps": [1, 2],
+            "check_force_mev_per_a": [2 * force, force],
+            "force_mev_per_a": {"valid": force, "test": force, "600 K": 2 * force},
+        }  # fmt: skip
+        return Row.new({**old.problem, "seed": seed}, product, "potential", result, old.environment)
+
+    rows = [row("fast", n, 1.0, 100.0 + n) for n in range(3)]
+    rows += [row("slow", n, 2.0, 50.0 + n) for n in range(3)]
+    table = learning.potential_frame(rows).set_index("product")
+    assert table.loc["fast", ["force", "low", "high", "hot"]].tolist() == [101, 100, 102, 202]
+    assert table.loc["fast", "in_time"] == 101
+    assert table.loc["slow", "in_time"] == 102, "half of its steps"
+    said = learning.potential_finding(table.reset_index())
+    assert "slow is nearest: forces to 51" in said.heading
+    assert "fast is nearest, at 101" in said.meaning
+    timed = learning.curves(rows, "check_s")
+    assert timed[timed["product"] == "slow"]["x"].tolist() == [2.0, 4.0]
