@@ -1,9 +1,9 @@
-"""Time training steps with each power, and write the table and the reference results of the page.
+"""Time training steps with each power; write the table and the reference results of the page.
 
-``python -m benchmarks.steps`` takes steps of the potential at the paper's settings (lmax 3, order 3;
-64, 128 and 256 channels where memory allows) with the paper's Gaunt forms and the exact contraction,
-interleaved and paired, and writes ``benchmarks/steps.md`` and the rows that the page of applications
-shows. Nothing else should run meanwhile. ``--device cuda:0`` times a GPU.
+``python -m benchmarks.steps`` takes steps of the potential at the paper's settings (lmax 3, order
+3; 64, 128 and 256 channels where memory allows) with the paper's Gaunt forms and the exact
+contraction, interleaved and paired, and writes ``benchmarks/steps.md`` and the rows that the page
+of applications shows. Nothing else should run meanwhile. ``--device cuda:0`` times a GPU.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from etp.ui.plans import TIMED_LMAX, TIMED_POWERS
 
 TABLE = Path(__file__).parent / "steps.md"
 PAPER = 1.3125
-"""Times as fast a step of MACE with the grid as with the 2D-Fourier form, in the paper's notebook."""
+"""Times as fast a step with the grid as with the 2D-Fourier form, in the paper's notebook."""
 
 
 def main() -> None:
