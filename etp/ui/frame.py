@@ -14,6 +14,7 @@ from etp.run.events import event
 from etp.ui.navigation import LOGO, ensure_navigation
 from etp.ui.plain import plain
 from etp.ui.session import follow_address
+from etp.ui.visitors import access
 
 _KEYBOARD = """
 <style>
@@ -49,6 +50,7 @@ def page(title: str) -> Iterator[None]:
     st.html(_KEYBOARD, unsafe_allow_javascript=True)
     try:
         follow_address(title)
+        _login()
         yield
     except (RerunException, StopException):
         raise
@@ -61,6 +63,17 @@ def page(title: str) -> Iterator[None]:
             icon=":material/error:",
         )
     _settle()
+
+
+def _login() -> None:
+    """Where visitors are told apart by a provider: the button to it, and away from it."""
+    if access().mode != "oidc":
+        return
+    if st.user.is_logged_in:
+        label = f"Log out {plain(str(st.user.get('email') or ''))}".strip()
+        st.button(label, icon=":material/logout:", key="log_out", on_click=st.logout)
+    else:
+        st.button("Log in", icon=":material/login:", key="log_in", on_click=st.login)
 
 
 @st.cache_resource(show_spinner=False)

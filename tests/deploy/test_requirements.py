@@ -21,11 +21,11 @@ REFUSED = re.compile(r"\b(A?GPL|LGPL|SSPL|BUSL|proprietary|non-?commercial)", re
 
 def licence(name: str) -> str:
     """What a package says of its licence: an expression, classifiers, or the first line."""
-    about = metadata.metadata(name)
-    if (expression := about.get("License-Expression")) is not None:
-        return expression
-    said = [text for text in about.get_all("Classifier") or [] if text.startswith("License ::")]
-    return "; ".join(said) or (about.get("License") or "").partition("\n")[0]
+    about = metadata.metadata(name).json
+    if (expression := about.get("license_expression")) is not None:
+        return str(expression)
+    said = [text for text in about.get("classifier", []) if text.startswith("License ::")]
+    return "; ".join(said) or str(about.get("license", "")).partition("\n")[0]
 
 
 @pytest.mark.parametrize("name", PINNED)

@@ -85,7 +85,12 @@ def test_cases_of_trainings_keep_their_state_and_sweep_products_and_seeds():
 def test_the_command_shown_trains_the_same(study, monkeypatch, tmp_path):
     chosen = Settings(study=study, products=("cg-sparse", "matrix"), seeds=(1,))
     asked: list[dict[str, object]] = []
-    monkeypatch.setattr("etp.run.case.run", lambda case: iter(asked.append(case) or ()))
+
+    def note(case: dict[str, object]) -> list[Row]:
+        asked.append(case)
+        return []
+
+    monkeypatch.setattr("etp.run.case.run", note)
     monkeypatch.chdir(tmp_path)
     main(_words(chosen).split()[3:])
     plan = {"tetris": TETRIS, "potential": POTENTIAL, "step-time": STEP_TIME}[study]
@@ -107,7 +112,8 @@ def test_equal_time_is_that_of_the_fastest_and_medians_are_over_seeds():
     rows = [row("fast", n, 1.0, 100.0 + n) for n in range(3)]
     rows += [row("slow", n, 2.0, 50.0 + n) for n in range(3)]
     table = learning.potential_frame(rows).set_index("product")
-    assert table.loc["fast", ["force", "low", "high", "hot"]].tolist() == [101, 100, 102, 202]
+    fast = table.to_dict("index")["fast"]
+    assert [fast[key] for key in ("force", "low", "high", "hot")] == [101, 100, 102, 202]
     assert table.loc["fast", "in_time"] == 101
     assert table.loc["slow", "in_time"] == 102, "half of its steps"
     said = learning.potential_finding(table.reset_index())
