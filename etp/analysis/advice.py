@@ -48,7 +48,8 @@ def advice(found: Comparison) -> Advice:
     base = found.baseline
     if not found.entry(base).valid:
         raise ValueError(f"{base} was not timed here: advice compares with it")
-    others = [entry for entry in found.timed if entry.product != base]
+    # What only approximates has no paths of its own to speak of.
+    others = [e for e in found.timed if e.product != base and e.operation is not None]
     same = _best(found, [e for e in others if found.same(e.product)])
     reach = _best(found, [e for e in others if not found.same(e.product) and not lost(found, e)])
     fewer = _best(found, [e for e in others if lost(found, e)])

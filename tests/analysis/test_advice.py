@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import re
+from math import exp
+
 import pytest
 
 from etp.analysis.advice import advice, lost
 from etp.analysis.comparison import comparisons
+from etp.analysis.text import ratio_text
+from etp.cli.terminal import table
 from etp.presets import LAYERS, named
 from etp.problem import Problem
 from etp.results.reference import layer_rows
@@ -94,3 +99,57 @@ def test_bundled_results_give_three_sentences_for_every_layer():
         timed = {entry.product for entry in comparison.timed}
         assert {product for product in said.products if product} <= timed
         assert said.products[0] == "cg-sparse"
+
+
+BUNDLED = {named(found.problem) or "": found for found in comparisons(layer_rows())}
+FACTOR = re.compile(r"([\d.]+)× (faster|slower) \(at least ([\d.]+)×\)")
+
+
+@pytest.mark.parametrize("name", LAYERS)
+def test_every_sentence_agrees_with_the_table_below_it(name):
+    """Classes, places, factors and counts, from the lines and rows that the table is made of."""
+    found = BUNDLED[name]
+    said = advice(found)
+    lines = {line.split()[0]: line for line in table(found)}
+    base = {tuple(t) for t in found.entry(found.baseline).result("interactions")["triples"]}
+    classes: list[dict[str, float]] = [{}, {}, {}]
+    for entry in found.timed:
+        if entry.product == found.baseline:
+            continue
+        reached = {tuple(t) for t in entry.result("interactions")["triples"]}
+        kind = 0 if found.same(entry.product) else 1 if base <= reached else 2
+        classes[kind][entry.product] = found.judgement.verdicts[entry.product].estimate
+    for sentence, product, own in zip(said.sentences, said.products, classes, strict=True):
+        assert (product is None) == (not own)
+        if product is None:
+            continue
+        assert own[product] == min(own.values())
+        assert product in sentence
+        ratio = exp(own[product])
+        assert ratio_text(ratio) in lines[product]
+        claim = FACTOR.search(sentence)
+        word = found.judgement.verdicts[product].word
+        assert (claim is not None) == (word in ("faster", "slower"))
+        if claim is not None:
+            assert claim[2] == word
+            factor = 1 / ratio if word == "faster" else ratio
+            assert float(claim[1]) == pytest.approx(factor, rel=0.06)
+            assert 1 <= float(claim[3]) <= float(claim[1])
+    if said.products[2] is not None:
+        result = found.entry(said.products[2]).result("interactions")
+        assert f"{result['count']} of {result['allowed']} paths" in said.fewer
+        lost_here = lost(found, found.entry(said.products[2]))
+        assert len(lost_here) == len(base) - len(base & {tuple(t) for t in result["triples"]})
+        assert " to ".join([" with ".join(lost_here[0][:2]), lost_here[0][2]]) in said.fewer
+    if said.products[1] is not None:
+        count = found.entry(said.products[1]).result("interactions")["count"]
+        assert f"reaches all {count} paths" in said.reach
+
+
+def test_what_only_approximates_is_in_no_sentence():
+    seconds = {"e3nn": 12e-3, "cg-sparse": 4e-3, "near": 1e-4}
+    rows = run_of(seconds, twin="e3nn", noise=0.01, problem=LAYER)
+    rows += [interactions(name, ALL, allowed=3, problem=LAYER) for name in ("e3nn", "cg-sparse")]
+    (found,) = comparisons(rows, "e3nn")
+    assert "near" in {entry.product for entry in found.timed}
+    assert advice(found).products == ("cg-sparse", None, None)
