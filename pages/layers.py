@@ -28,6 +28,7 @@ with page("Layers"):
             show.provenance(view.chosen, view.source)
             compare.hero(view)
             layers.use(view.chosen.problem, said)
+            layers.turning()
             compare.pairs(view)
             compare.table(view)
             st.code(layers.reproduce(view.chosen.problem), language="bash", wrap_lines=True)

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Iterator
+from dataclasses import asdict
 from typing import Any
 
 from etp import presets
 from etp.analysis.advice import advice
 from etp.analysis.comparison import Comparison, comparisons
+from etp.analysis.model import ModelTime, Part, largest_batch, model_times
+from etp.analysis.text import bytes_text, count_text, ratio_text, time_text
 from etp.cli.problems import add_options, problems, product_names
 from etp.cli.terminal import Progress, table
-from etp.presets import Layer
+from etp.presets import Layer, Model
 from etp.results.rows import Row
 
 ROUNDS, BUDGET_S = 30, 12.0
@@ -26,6 +30,10 @@ def add(commands: Any) -> None:
     advised.add_argument(
         "--products", metavar="A,B,...", help=f"default: {','.join(presets.ADVISED)}"
     )
+    advised.add_argument("--model", metavar="NAME", help=f"one of {', '.join(presets.MODELS)}")
+    advised.add_argument(
+        "--share", type=float, help="of a step that these layers take now, from 0 to 1 (--model)"
+    )
     advised.add_argument("--budget", type=float, default=BUDGET_S, help="seconds of rounds")
     advised.add_argument("--json", action="store_true")
     advised.set_defaults(run=_advise)
@@ -39,6 +47,11 @@ def available(names: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def _advise(options: argparse.Namespace) -> None:
+    if options.model:
+        _advise_model(options)
+        return
+    if options.share is not None:
+        raise ValueError("--share is of a step of a model: give --model too")
     if not (options.layer or options.setting or options.irreps1 or options.irreps2):
         raise ValueError(
             f"--layer must be one of {', '.join(presets.LAYERS)}; or give --irreps1 and --irreps2"
@@ -65,10 +78,94 @@ def _advise(options: argparse.Namespace) -> None:
     for line in (*said.sentences, *_notes(layer, said.products[0])):
         print(line)
     print()
-    print("\n".join(table(found)))
+    print("\n".join([*table(found), *_fitting(found), *_absent(options.products)]))
     for row in rows:
         if row.measure == "runtime" and row.status != "ok":
             print(f"{row.product}: {row.reason}")
+
+
+def _advise_model(options: argparse.Namespace) -> None:
+    model = presets.model(options.model)
+    share = model.share if options.share is None else options.share
+    if share is not None and not 0 <= share <= 1:
+        raise ValueError(f"--share must be from 0 to 1, got {share}")
+    if options.layer or options.setting or options.irreps1 or options.irreps2:
+        raise ValueError("--model gives the layers: leave --layer, --setting and irreps out")
+    names = product_names(options.products) if options.products else available(presets.ADVISED)
+    # As with --layer: no model runs its layers as pairs, or without weights for each edge.
+    options.kind = "convolution" if options.kind == "pair" else options.kind
+    options.weights = "per-sample" if options.weights == "none" else options.weights
+    parts = []
+    for layer, count in model.layers:
+        options.irreps1, options.irreps2, options.filter_out = (
+            layer.nodes,
+            layer.edges,
+            layer.outputs,
+        )
+        (problem,) = problems(options, [None])
+        parts.append(Part(layer.name, count, compared(problem, names, options.budget)[0]))
+    times = model_times(parts)
+    if options.json:
+        made = [
+            asdict(one) | {"step_gain": None if share is None else one.step_gain(share)}
+            for one in times
+        ]
+        print(json.dumps({"model": model.name, "share": share, "products": made}))
+        return
+    print("\n".join(_model_lines(model, parts, times, share)))
+
+
+def _model_lines(
+    model: Model, parts: list[Part], times: list[ModelTime], share: float | None
+) -> Iterator[str]:
+    """The layers added up, product by product."""
+    heads = "".join(f"{f'{part.repeats} x {part.name}':>20s}" for part in parts)
+    yield f"{'product':24s}{'all layers':>12s}{'of base':>10s}{heads}{'step gains':>12s}"
+    for one in times:
+        shares = "".join(f"{f'{100 * own:.0f} %':>20s}" for own in one.shares)
+        gain = "" if share is None else ratio_text(one.step_gain(share))
+        yield (
+            f"{one.product:24s}{time_text(one.seconds):>12s}{ratio_text(one.ratio):>10s}"
+            f"{shares}{gain:>12s}"
+        )
+    if share is None:
+        yield "What a step gains: give --share, the share of a step that these layers take now."
+    else:
+        known = f" ({model.source})" if share == model.share and model.source else ""
+        yield (
+            f"A step gains what is said where these layers take {100 * share:.0f} % of it{known}; "
+            f"at most {ratio_text(1 / (1 - share)) if share < 1 else 'without bound'}."
+        )
+
+
+def _fitting(found: Comparison) -> Iterator[str]:
+    """How many edges fit into what is free on the device, product by product."""
+    from etp.run.devices import free_bytes
+
+    memory = free_bytes(found.problem.device)
+    if memory is None:
+        return
+    fitting = [
+        f"{entry.product} {count_text(largest)}"
+        for entry in found.timed
+        if (largest := largest_batch(found, entry, memory)) is not None
+    ]
+    if fitting:
+        what = "samples" if found.problem.kind == "pair" else "edges"
+        yield f"Largest batch ({what}) in the {bytes_text(memory)} free here: {', '.join(fitting)}"
+
+
+def _absent(asked: str | None) -> Iterator[str]:
+    """Engines that people would otherwise pick and that have no row, each with why."""
+    if asked:
+        return
+    from etp import products
+
+    for name in presets.ADVISED:
+        if (reason := products.get(name).unavailable()) is not None:
+            yield f"{name}: {reason}"
+    for name, what in presets.ENGINES.items():
+        yield f"{name}: {what}"
 
 
 def compared(problem: Any, names: tuple[str, ...], budget: float) -> tuple[Comparison, list[Row]]:

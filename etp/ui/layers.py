@@ -5,6 +5,7 @@ from __future__ import annotations
 import streamlit as st
 
 from etp import presets
+from etp.analysis import turns
 from etp.analysis.advice import Advice
 from etp.analysis.findings import Finding
 from etp.analysis.text import bytes_text, count_text, counted
@@ -154,6 +155,24 @@ def use(problem: Problem, said: Advice) -> None:
             f"{keep},\n)\n"
             "out = etp.Convolution(tp)(x, y, weights, senders, receivers, num_nodes)",
             language="python",
+        )
+
+
+def turning() -> None:
+    """Where the exact contraction of a power stops needing fewer multiply-adds than Gaunt."""
+    label = "Where it turns: powers (symmetric contractions)"
+    with st.expander(label, icon=":material/functions:"):
+        for sentence in turns.sentences():
+            st.markdown(sentence)
+        st.dataframe(
+            turns.table(),
+            hide_index=True,
+            height=240,
+            alt="Multiply-adds of the exact and of the Gaunt power by order, lmax and outputs",
+        )
+        st.caption(
+            "Counted, not timed: one channel of one node, weights contracted before; all degrees "
+            "of the Gaunt power read at once, which favours it."
         )
 
 

@@ -1,0 +1,95 @@
+"""Layers of a whole model: time added up, shares, what a step gains, and what fits into memory."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from etp.analysis.comparison import Comparison, Entry
+
+MEMORY_SHARE = 0.8
+"""Of the memory that is free; the rest is left to the program around it."""
+
+
+class Part(NamedTuple):
+    """A layer of a model: its name, how often it occurs (repeats) and what was measured on it."""
+
+    name: str
+    repeats: int
+    found: Comparison
+
+
+@dataclass(frozen=True)
+class ModelTime:
+    """One product in all layers of a model.
+
+    Attributes:
+        product: Its name.
+        seconds: All layers added up.
+        shares: Of each layer in that sum.
+        ratio: Its sum over that of the baseline.
+    """
+
+    product: str
+    seconds: float
+    shares: tuple[float, ...]
+    ratio: float
+
+    def step_gain(self, share: float) -> float:
+        """How many times as fast a step becomes, where the layers took ``share`` of it (Amdahl).
+
+        Raises:
+            ValueError: If the share is not from 0 to 1.
+        """
+        if not 0 <= share <= 1:
+            raise ValueError(f"share must be from 0 to 1, got {share}")
+        return 1 / (1 - share + share * self.ratio)
+
+
+def model_times(parts: Sequence[Part]) -> list[ModelTime]:
+    """Products that were timed in every layer, fastest first.
+
+    Raises:
+        ValueError: If the baseline was not timed in every layer, or there is none.
+    """
+    if not parts:
+        raise ValueError("parts must hold at least one layer, got none")
+    base = parts[0].found.baseline
+    sums = {
+        entry.product: [part.repeats * _median(part, entry.product) for part in parts]
+        for entry in parts[0].found.timed
+        if all(entry.product in {e.product for e in part.found.timed} for part in parts)
+    }
+    if base not in sums:
+        raise ValueError(f"{base} was not timed in every layer: gains are told against it")
+    made = [
+        ModelTime(
+            product, sum(own), tuple(t / sum(own) for t in own), sum(own) / sum(sums[base])
+        )
+        for product, own in sums.items()
+    ]  # fmt: skip
+    return sorted(made, key=lambda one: one.seconds)
+
+
+def _median(part: Part, product: str) -> float:
+    return float(part.found.entry(product).result("runtime")["median_s"])
+
+
+def largest_batch(found: Comparison, entry: Entry, memory: int) -> int | None:
+    """Edges (or samples) whose call fits into so many bytes; None where memory was not measured.
+
+    Peak memory and the bytes of inputs and outputs are taken to grow with the batch.
+
+    Args:
+        found: What was measured.
+        entry: The product.
+        memory: Bytes that are free.
+    """
+    peak = entry.result("memory").get("peak_bytes")
+    numbers = entry.result("cost").get("bytes")
+    if peak is None or numbers is None:
+        return None
+    tables = entry.result("memory").get("table_bytes", 0)
+    free = MEMORY_SHARE * memory - tables
+    return max(0, int(found.problem.batch * free / (peak + numbers)))

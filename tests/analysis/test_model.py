@@ -1,0 +1,69 @@
+"""Layers of a model added up, against sums by hand and against the bundled results."""
+
+from __future__ import annotations
+
+import pytest
+
+from etp.analysis.comparison import comparisons
+from etp.analysis.model import Part, largest_batch, model_times
+from etp.presets import MODELS, named
+from etp.problem import Problem
+from etp.results.reference import layer_rows
+from tests.make import row, run_of
+
+LAYER = Problem.of_irreps("8x0e+8x1o", "0e+1o", "0e+1o+1e", kind="convolution", batch=100)
+
+
+def part(name, count, **seconds):
+    named_so = {product.replace("_", "-"): s for product, s in seconds.items()}
+    (found,) = comparisons(run_of(named_so, twin="e3nn", noise=1e-6, problem=LAYER), "e3nn")
+    return Part(name, count, found)
+
+
+def test_layers_are_added_up_and_a_step_gains_what_amdahl_says():
+    parts = [
+        part("first", 1, e3nn=2e-3, cg_sparse=1e-3),
+        part("main", 3, e3nn=6e-3, cg_sparse=1e-3),
+    ]
+    fast, base = model_times(parts)
+    assert (fast.product, base.product) == ("cg-sparse", "e3nn")
+    assert base.seconds == pytest.approx(20e-3, rel=0.02)
+    assert fast.ratio == pytest.approx(0.2, rel=0.02)
+    assert base.shares == pytest.approx((0.1, 0.9), rel=0.02)
+    assert fast.step_gain(0.5) == pytest.approx(1 / (0.5 + 0.1), rel=0.02)
+    assert base.step_gain(0.5) == pytest.approx(1, rel=0.02)
+    with pytest.raises(ValueError, match="share must be from 0 to 1, got 2"):
+        fast.step_gain(2)
+
+
+def test_only_what_was_timed_in_every_layer_is_added_up():
+    parts = [part("first", 1, e3nn=2e-3, cg_sparse=1e-3), part("main", 1, e3nn=2e-3, matrix=1e-3)]
+    assert [one.product for one in model_times(parts)] == ["e3nn"]
+
+
+def test_bundled_models_are_the_sums_of_their_layers():
+    bundled = {named(found.problem): found for found in comparisons(layer_rows(), "e3nn")}
+    for name in ("nequix", "sevennet-l3i5"):
+        parts = [Part(one.name, n, bundled[one.name]) for one, n in MODELS[name].layers]
+        for time in model_times(parts):
+            medians = [
+                p.repeats * p.found.entry(time.product).result("runtime")["median_s"] for p in parts
+            ]
+            assert time.seconds == pytest.approx(sum(medians))
+            assert sum(time.shares) == pytest.approx(1)
+
+
+def test_what_fits_grows_with_memory_and_falls_with_the_peak():
+    rows = run_of({"e3nn": 1e-3, "cg-sparse": 1e-3}, twin="e3nn", noise=0.01, problem=LAYER)
+    for name, peak in (("e3nn", 9000), ("cg-sparse", 4000)):
+        rows.append(row(name, "memory", {"peak_bytes": peak, "table_bytes": 0}, problem=LAYER))
+        rows.append(row(name, "cost", {"macs": 1, "bytes": 1000}, problem=LAYER))
+    (found,) = comparisons(rows, "e3nn")
+    base, fast = (found.entry(name) for name in ("e3nn", "cg-sparse"))
+    assert largest_batch(found, base, 10**6) == 8000
+    assert largest_batch(found, fast, 10**6) == 16000
+    assert largest_batch(found, fast, 10**7) == 160_000
+
+
+def test_shares_that_are_bundled_say_where_they_are_from():
+    assert all(model.source for model in MODELS.values() if model.share is not None)
