@@ -109,7 +109,11 @@ class Convolution(Unscripted):
         receivers: Tensor,
         num_nodes: int,
     ) -> None:
-        edges, wide = senders.shape[0], self._widths
+        given = {"x": x, "y": y, "weights": weights, "senders": senders, "receivers": receivers}
+        for name, tensor in given.items():
+            if tensor is not None and not isinstance(tensor, Tensor):
+                raise ValueError(f"{name} must be a torch.Tensor, got {type(tensor).__name__}")
+        edges, wide = senders.numel(), self._widths
         if x.ndim != 2 or x.shape[1] != wide[0]:
             raise ValueError(f"x must have shape (nodes, {wide[0]}), got {tuple(x.shape)}")
         if y.shape != (edges, wide[1]):
@@ -122,11 +126,11 @@ class Convolution(Unscripted):
                 f"weights must have shape ({wide[2]},) or ({edges}, {wide[2]}), got "
                 f"{tuple(weights.shape)}"
             )
-        for name, given in (("y", y), ("weights", weights)):
-            if given is not None and (given.dtype != x.dtype or given.device != x.device):
+        for name, tensor in (("y", y), ("weights", weights)):
+            if tensor is not None and (tensor.dtype != x.dtype or tensor.device != x.device):
                 raise ValueError(
                     f"{name} must have dtype {x.dtype} and be on {x.device} as x is, got "
-                    f"{given.dtype} on {given.device}"
+                    f"{tensor.dtype} on {tensor.device}"
                 )
         for name, index, nodes in (
             ("senders", senders, x.shape[0]),

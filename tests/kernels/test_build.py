@@ -129,6 +129,7 @@ def test_without_compiler_and_cache_one_warning_says_so(built, tmp_path):
     assert done.stdout == "plain\n"
     assert done.stderr.count("SlowForm") == 1
     assert "install g++ or clang++" in done.stderr
+    assert list((tmp_path / "none").rglob("*.nbi"))  # Numba's files too, not in the package
 
 
 def test_processes_that_build_at_once_all_compute(built, tmp_path):

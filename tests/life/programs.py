@@ -9,6 +9,8 @@ from __future__ import annotations
 import copy
 import os
 import pickle
+import subprocess
+import sys
 import tempfile
 import threading
 import traceback
@@ -339,10 +341,13 @@ def jacobian_forward(case: Case) -> None:
 def compiled_jacobian(case: Case) -> None:
     """``torch.compile`` of ``torch.func.jacfwd``."""
     question = case.ask()
+    weight = _weight(question)
+
+    def energy(*inputs: Tensor) -> Tensor:
+        return (question.product(*inputs, *question.index) * weight).sum()
+
     with compiler():
-        made = torch.compile(
-            lambda *x: jacfwd(question.energy, argnums=0)(*x), backend=case.backend
-        )
+        made = torch.compile(lambda *x: jacfwd(energy)(*x), backend=case.backend)
         hold({"x1": made(*question.inputs)}, {"x1": case.gradients["x1"]})
 
 
@@ -492,7 +497,7 @@ def forked(case: Case) -> None:
     """A process that was forked after the first call."""
     question = case.ask()
     hold(slopes(question, question.product), case.gradients)
-    _in_children([partial(_hold_slopes, case, question)])
+    _in_child(partial(_hold_slopes, case, question))
 
 
 def _hold_slopes(case: Case, question: Question) -> None:
@@ -516,53 +521,60 @@ class _Model(nn.Module):
 
 def distributed(case: Case) -> None:
     """``DistributedDataParallel`` over two processes: the mean of their gradients."""
-    question = case.ask()
-    _ = case.gradients, _weight(question)
     with tempfile.TemporaryDirectory() as folder:
-        store = str(Path(folder) / "store")
-        _in_children([partial(_train_together, case, question, rank, store) for rank in range(2)])
+        words = (case.kind, case.name, str(Path(folder) / "store"))
+        code = "import sys; from tests.life.programs import train; train(*sys.argv[1:])"
+        ranks = [
+            subprocess.Popen(
+                [sys.executable, "-W", "ignore", "-c", code, *words, str(rank)],
+                cwd=Path(__file__).parents[2], stderr=subprocess.PIPE, text=True,
+            )
+            for rank in range(2)
+        ]  # fmt: skip
+        for rank in ranks:
+            said = rank.communicate(timeout=600)[1]
+            if rank.returncode:
+                raise WrongError(said[-2000:])
 
 
-def _train_together(case: Case, question: Question, rank: int, store: str) -> None:
+def train(kind: Kind, name: str, store: str, rank: str) -> None:
+    """One of two processes that train together, on losses of which one is thrice the other.
+
+    Args:
+        kind: What is asked of the product.
+        name: Of the product or the power.
+        store: File through which the two find each other.
+        rank: 0 or 1.
+    """
     import torch.distributed as dist
 
-    wait = timedelta(seconds=60)
+    case = Case(kind, name)
+    question = case.ask()
+    found = dist.FileStore(store, 2)  # type: ignore[attr-defined]
     dist.init_process_group(
-        "gloo",
-        store=dist.FileStore(store, 2),  # type: ignore[attr-defined]
-        rank=rank,
-        world_size=2,
-        timeout=wait,
+        "gloo", store=found, rank=int(rank), world_size=2, timeout=timedelta(minutes=5)
     )
     model = DistributedDataParallel(_Model(question))
-    # One process has the energy three times: the mean is twice its gradient.
     z = model(*question.inputs[:-1], *question.index)
-    ((1, 3)[rank] * z * _weight(question)).sum().backward()
+    ((1, 3)[int(rank)] * z * _weight(question)).sum().backward()
     last = question.names[-1]
     hold({last: model.module.weights.grad}, {last: 2 * case.gradients[last]})
     dist.destroy_process_group()
 
 
-def _in_children(tasks: Sequence[Callable[[], None]]) -> None:
-    """Run each task in a process forked from this one."""
+def _in_child(task: Callable[[], None]) -> None:
+    """Run a task in a process forked from this one."""
     with tempfile.TemporaryDirectory() as folder:
-        said = [Path(folder) / f"{n}" for n in range(len(tasks))]
-        children = []
-        for task, path in zip(tasks, said, strict=True):
-            if (child := os.fork()) == 0:
-                try:
-                    task()
-                    os._exit(0)
-                except BaseException:
-                    path.write_text(traceback.format_exc(limit=-3))
-                    os._exit(1)
-            children.append(child)
-        results = [os.waitpid(child, 0)[1] for child in children]
-        for status, path in zip(results, said, strict=True):
-            if status:
-                raise WrongError(
-                    path.read_text() if path.exists() else f"a child ended by {status}"
-                )
+        said = Path(folder) / "said"
+        if (child := os.fork()) == 0:
+            try:
+                task()
+                os._exit(0)
+            except BaseException:
+                said.write_text(traceback.format_exc(limit=-3))
+                os._exit(1)
+        if status := os.waitpid(child, 0)[1]:
+            raise WrongError(said.read_text() if said.exists() else f"a child ended by {status}")
 
 
 PROGRAMS: dict[str, Callable[[Case], None]] = {
@@ -600,3 +612,4 @@ PROGRAMS: dict[str, Callable[[Case], None]] = {
 COMPILED = ("torch.compile", "Inductor", "AOTInductor", "compiled forces", "compiled jvp",
             "compiled jacfwd")  # fmt: skip
 PROCESSES = ("fork", "DDP")
+"""Programs of several processes."""

@@ -285,6 +285,10 @@ def test_wrong_inputs_are_refused_with_the_rule(name):
         tp(x1.float(), x2)
     with pytest.raises(ValueError, match="floating point"):
         tp(x1.long(), x2.long())
+    with pytest.raises(ValueError, match=r"x1 must be a torch\.Tensor, got ndarray"):
+        tp(x1.numpy(), x2)
+    with pytest.raises(ValueError, match=r"x1 and x2 must have leading axes that broadcast, got"):
+        tp(x1[:2], x2[:3])
 
 
 def test_an_empty_product_cannot_be_built(name):

@@ -197,6 +197,10 @@ def test_wrong_graphs_are_refused(name):
         conv(x, y, weights[:, 1:], index, index, 3)
     with pytest.raises(ValueError, match="senders must hold 3 whole numbers"):
         conv(x, y, weights, index.double(), index, 3)
+    with pytest.raises(ValueError, match=r"x must be a torch\.Tensor, got ndarray"):
+        conv(x.numpy(), y, weights, index, index, 3)
+    with pytest.raises(ValueError, match=r"senders must be a torch\.Tensor, got list"):
+        conv(x, y, weights, [0, 1, 2], index, 3)
 
 
 def test_nodes_without_edges_are_zero(name):

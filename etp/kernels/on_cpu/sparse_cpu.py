@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import time
 from functools import cache
+from typing import Any
 
 import numba
 import numpy as np
@@ -17,6 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from etp.kernels import compile_times as compiling
+from etp.kernels.on_cpu import cache as on_disk
 
 _TILE = 64
 _BLOCK = 16
@@ -66,7 +68,19 @@ def _max_threads() -> int:
     return int(getattr(numba.config, "NUMBA_NUM_THREADS", 0)) or os.cpu_count() or 1
 
 
-@numba.njit(parallel=True, fastmath={"contract", "reassoc"}, cache=True, nogil=True)
+def _kept_on_disk(walk: Any) -> Any:
+    """Keep what is compiled where our libraries are: the package's folder may not be ours."""
+    before = numba.config.CACHE_DIR  # type: ignore[attr-defined]
+    numba.config.CACHE_DIR = before or str(on_disk.writable_folder())  # type: ignore[attr-defined]
+    try:
+        walk.enable_caching()
+    finally:
+        numba.config.CACHE_DIR = before  # type: ignore[attr-defined]
+    return walk
+
+
+@_kept_on_disk
+@numba.njit(parallel=True, fastmath={"contract", "reassoc"}, nogil=True)
 def _walk(
     x: NDArray[np.floating],
     y: NDArray[np.floating],
