@@ -132,7 +132,7 @@ class Swept:
 def swept(settings: Settings) -> Swept:
     """The line to show along the axis chosen; of the reference results where the run has none."""
     key = settings.scaling
-    choosing = replace(_choosing(settings), axis=settings.axis, products=())
+    choosing = replace(_choosing(settings), axis=settings.axis)
     for source, rows in (
         ("published", published_of(key) if key else []),
         ("run", job_rows(key) if key else []),
@@ -150,8 +150,15 @@ def _swept(source: str, found: list[Comparison], rows: list[Row], settings: Sett
     long = [line for line in lines(found, settings.axis) if len(line.sizes) > 1]  # type: ignore[arg-type]
     if not long:
         return Swept(source, None, {}, rows)
+    if source == "reference":
+        long = [_line_of(line, settings.products) for line in long]
     best = max(long, key=lambda line: _fit_for(line, settings))
     return Swept(source, best, _by_lmax(best, long), rows, _elsewhere(best, long, settings))
+
+
+def _line_of(line: Line, products: Collection[str]) -> Line:
+    """The same sizes, shown for some products beside the baseline."""
+    return replace(line, found=tuple(one.of(products) for one in line.found))
 
 
 def _elsewhere(shown: Line, found: list[Line], settings: Settings) -> dict[str, Line]:
@@ -252,7 +259,7 @@ def _shown(settings: Settings, job: str | None, measure: str) -> Shown:
             usual = [lmax for lmax in degrees if lmax <= 4] or degrees
             lmax = settings.at if settings.at in degrees else usual[-1]
             return Shown(source, rows, wanted, lmax)
-    rows = reference_rows()
+    rows = _of_products(settings.products)
     degrees = _degrees(rows, "MIMO", measure)
     usual = [lmax for lmax in degrees if lmax <= 4]
     return Shown("reference", rows, "MIMO", usual[-1])

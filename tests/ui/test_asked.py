@@ -7,7 +7,10 @@ import pytest
 from etp.analysis.text import count_text
 from etp.problem import Problem
 from etp.ui.asked import difference
-from tests.ui.test_pages import open_page, text_of
+from tests.ui.test_pages import _fresh_server, open_page, text_of
+
+__all__ = ["_fresh_server"]
+"""A fixture, for pytest."""
 
 SHOWN = [Problem.of_setting("MIMO", lmax) for lmax in (1, 2, 3)]
 
@@ -51,6 +54,44 @@ def test_the_page_says_so_before_anything_is_run():
                      direction="backward")  # fmt: skip
     assert any("Shown: MIMO, forward" in info.value for info in page.info)
     assert not open_page("compare").info
+
+
+@pytest.mark.parametrize("name", ["scaling", "expressivity", "equivariance"])
+def test_the_products_chosen_are_the_products_shown_on_every_page(name):
+    page = open_page(name, products="cg-sparse,matrix")
+    shown = " ".join([*(m.value for m in page.markdown), *(str(d.value) for d in page.dataframe)])
+    assert "matrix" in shown
+    assert "vector-signal" not in shown
+    assert not page.info
+
+
+@pytest.mark.parametrize(
+    ("name", "query"),
+    [
+        ("compare", {"batch": "20000"}),
+        ("scaling", {"direction": "backward"}),
+        ("scaling", {"axis": "batch", "batches": "10,100,100000"}),
+        ("equivariance", {"setting": "Custom", "irreps1": "0e+1o", "irreps2": "0e+1o"}),
+        ("expressivity", {"lmax": "8:9"}),
+        ("layers", {"direction": "backward"}),
+    ],
+)
+def test_results_of_another_question_are_dimmed(name, query):
+    page = open_page(name, **query)
+    assert any("You ask: " in info.value for info in page.info)
+    assert dimmed(page)
+    assert not dimmed(open_page(name))
+
+
+def dimmed(page) -> bool:
+    return any("st-key-answers" in style.proto.body for style in page.get("html"))
+
+
+def test_typed_irreps_have_no_counts_of_others():
+    page = open_page("expressivity", setting="Custom", irreps1="0e+1o", irreps2="0e+1o")
+    assert "### Nothing was counted yet." in text_of(page)
+    assert not dimmed(page)
+    assert not any("closed form" in table.value for table in page.dataframe)
 
 
 def test_the_products_chosen_are_the_products_shown():
