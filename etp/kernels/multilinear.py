@@ -67,7 +67,7 @@ class Evaluation(NamedTuple):
         Its inputs are these inputs and then the given gradients. An output without terms is zero.
         """
         extended = self.inputs + tuple(self.outputs[o].side for o in given)
-        found = []
+        outputs = []
         for a in wanted:
             terms = [
                 (*(b for b in term if b != a), len(self.inputs) + place)
@@ -76,8 +76,8 @@ class Evaluation(NamedTuple):
                 if a in term
             ]
             ordered = (tuple(sorted(term, key=lambda b: extended[b])) for term in terms)
-            found.append(Output(self.inputs[a], tuple(ordered)))
-        return Evaluation(extended, tuple(found))
+            outputs.append(Output(self.inputs[a], tuple(ordered)))
+        return Evaluation(extended, tuple(outputs))
 
 
 @cache
@@ -128,8 +128,8 @@ def intern(form: Form) -> str:
 
 def evaluate(key: str, evaluation: Evaluation, inputs: Sequence[Tensor]) -> list[Tensor]:
     """Evaluate the form interned under ``key``; differentiable any number of times."""
-    found: list[Tensor] = _evaluate(list(inputs), key, str(evaluation))
-    return found
+    results: list[Tensor] = _evaluate(list(inputs), key, str(evaluation))
+    return results
 
 
 @torch.library.custom_op("etp::multilinear", mutates_args=())
@@ -159,14 +159,14 @@ def _differentiate(ctx: Any, grads: list[Tensor | None]) -> tuple[list[Tensor | 
     wanted = [a for a, needed in enumerate(ctx.needs_input_grad[0]) if needed]
     asked = Evaluation.parse(ctx.evaluation).derivative(wanted, given)
     kept = [place for place, out in enumerate(asked.outputs) if out.terms]
-    found: list[Tensor | None] = [None] * len(ctx.saved_tensors)
+    gradients: list[Tensor | None] = [None] * len(ctx.saved_tensors)
     if kept:
         asked = asked._replace(outputs=tuple(asked.outputs[place] for place in kept))
         inputs = [*ctx.saved_tensors, *(grads[o] for o in given)]
         results = _evaluate(inputs, ctx.form, str(asked))
         for place, result in zip(kept, results, strict=True):
-            found[wanted[place]] = result
-    return found, None, None
+            gradients[wanted[place]] = result
+    return gradients, None, None
 
 
 _evaluate.register_autograd(_differentiate, setup_context=_remember)

@@ -89,13 +89,13 @@ class SparseTable:
 
     def forms(self, dtype: torch.dtype) -> Forms:
         """The three forms with coefficients in ``dtype``; the same ones until the owner moves."""
-        found = self._forms.get(dtype)
-        if found is None or found.product.values is not self._owner.table(
+        forms = self._forms.get(dtype)
+        if forms is None or forms.product.values is not self._owner.table(
             f"{self._name}_product", dtype
         ):
-            found = Forms(*(self._form(form, dtype) for form in Forms._fields))
-            self._forms[dtype] = found
-        return found
+            forms = Forms(*(self._form(form, dtype) for form in Forms._fields))
+            self._forms[dtype] = forms
+        return forms
 
     def _form(self, form: str, dtype: torch.dtype) -> Form:
         owner, prefix = self._owner, f"{self._name}_{form}"

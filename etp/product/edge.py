@@ -114,9 +114,9 @@ class EdgeProduct(TensorProduct):
             return self.whole
         core = self._core(irs)
         wanted = {path[:3]: path.coefficient for path in self.paths if path.ir_in1 in irs}
-        found = {path[:3]: path.coefficient for path in core.paths}
-        same = wanted.keys() == found.keys() and all(
-            abs(found[triple] - value) <= SAME * abs(value) for triple, value in wanted.items()
+        own = {path[:3]: path.coefficient for path in core.paths}
+        same = wanted.keys() == own.keys() and all(
+            abs(own[triple] - value) <= SAME * abs(value) for triple, value in wanted.items()
         )
         return core if same else self.whole
 

@@ -183,7 +183,7 @@ def places(irreps: o3.Irreps, irs: Sequence[o3.Irrep] | None, layout: Layout) ->
         index = torch.arange(part.start, part.stop)
         block = index.reshape(mul, ir.dim) if layout == "mul_ir" else index.reshape(ir.dim, mul).T
         blocks.setdefault(number if irs is None else ir, []).append(block)
-    return {key: torch.cat(found) for key, found in blocks.items()}
+    return {key: torch.cat(parts) for key, parts in blocks.items()}
 
 
 def output_index(irs: Iterable[o3.Irrep], channels: int) -> Tensor:

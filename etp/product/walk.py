@@ -116,26 +116,26 @@ class Walk:
 
     def __call__(self, *tensors: Tensor) -> tuple[Tensor, ...]:
         """Evaluate, differentiable to any order."""
-        found: tuple[Tensor, ...] = _Walked.apply(self, *tensors)  # type: ignore[no-untyped-call]
-        return found
+        outputs: tuple[Tensor, ...] = _Walked.apply(self, *tensors)  # type: ignore[no-untyped-call]
+        return outputs
 
     def evaluate(self, tensors: Sequence[Tensor]) -> tuple[Tensor, ...]:
         """Evaluate without a graph."""
         # Views of a leaf would still ask for gradients, and be taken for parts of a graph.
         tensors = [x.detach() for x in tensors]
-        found: list[Tensor] = []
+        sums: list[Tensor] = []
         for start in range(0, self.edges, self.step):
             edges = slice(start, min(start + self.step, self.edges))
             read = [way.read(x, edges) for way, x in zip(self.inputs, tensors, strict=True)]
             parts = self.chunk(*read)
-            if not found:
-                found = [
+            if not sums:
+                sums = [
                     way.empty(part, self.edges)
                     for way, part in zip(self.outputs, parts, strict=True)
                 ]
-            for way, out, part in zip(self.outputs, found, parts, strict=True):
+            for way, out, part in zip(self.outputs, sums, parts, strict=True):
                 way.write(out, part, edges)
-        return tuple(found)
+        return tuple(sums)
 
     def pullback(self, wanted: Sequence[int]) -> Walk:
         """Inputs and gradients of the outputs to the gradients of the wanted inputs."""
@@ -146,11 +146,11 @@ class Walk:
             with torch.enable_grad():
                 fresh = [x if x.requires_grad else x.detach().requires_grad_() for x in inputs]
                 outputs = self.chunk(*fresh)
-                found = torch.autograd.grad(
+                gradients = torch.autograd.grad(
                     outputs, [fresh[i] for i in wanted], grads,
                     create_graph=further, materialize_grads=True,
                 )  # fmt: skip
-            return found
+            return gradients
 
         outputs = [self.inputs[i] for i in wanted]
         return Walk(chunk, [*self.inputs, *self.outputs], outputs, self.edges, self.step)
@@ -166,6 +166,6 @@ class _Walked(Function):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         wanted = [i for i, needed in enumerate(ctx.needs_input_grad[1:]) if needed]
-        found = ctx.walk.pullback(wanted)(*ctx.saved_tensors, *grads)
-        by_place = dict(zip(wanted, found, strict=True))
+        gradients = ctx.walk.pullback(wanted)(*ctx.saved_tensors, *grads)
+        by_place = dict(zip(wanted, gradients, strict=True))
         return None, *(by_place.get(i) for i in range(len(ctx.saved_tensors)))

@@ -133,7 +133,7 @@ class Weighting:
                 )
                 uses.append((number, used, piece.coefficient))
         targets: dict[str, tuple[Path | o3.Irrep, ...]] = {"path": owner.paths, **sides}
-        order = {side: {t: i for i, t in enumerate(found)} for side, found in targets.items()}
+        order = {side: {t: i for i, t in enumerate(those)} for side, those in targets.items()}
         self.factors = tuple(
             sorted(
                 {factor for _, used, _ in uses for factor in used},
@@ -147,8 +147,8 @@ class Weighting:
             return
         for side, number in sorted({(f.side, f.number) for f in self.factors if f.side in sides}):
             # A component that no path uses may carry any weight: it changes nothing.
-            found = [index.get(Factor(side, ir, number), 0) for ir in sides[side]]
-            self._register(side, number, sides[side], found)
+            numbers = [index.get(Factor(side, ir, number), 0) for ir in sides[side]]
+            self._register(side, number, sides[side], numbers)
 
     def _register(
         self, side: Side, number: int, irs: Sequence[o3.Irrep], factors: Sequence[int]

@@ -88,8 +88,8 @@ class Feed(NamedTuple):
 
     def matrix(self) -> Tensor:
         """Values at the points, (points, components)."""
-        found = self.field.matrix(self.sector)
-        return (found if self.factors is None else self.factors[:, None] * found).T
+        values = self.field.matrix(self.sector)
+        return (values if self.factors is None else self.factors[:, None] * values).T
 
 
 def field_map(feeds: Sequence[Feed], nodes: sphere.Grid, features: int) -> FieldMap:
@@ -158,11 +158,11 @@ def _two_stages(parts: Sequence[_Part], shape: tuple[int, int], features: int) -
             legendre.append(Block(part.positions[here], rows, part.table[here]))
     fourier = [
         Block(
-            np.array([place * res_beta + b for place, _ in found], dtype=np.int32),
+            np.array([place * res_beta + b for place, _ in placed], dtype=np.int32),
             _rows(target * res_beta + b, res_alpha),
-            np.stack([wave for _, wave in found]),
+            np.stack([wave for _, wave in placed]),
         )
-        for target, found in sorted(waves.items())
+        for target, placed in sorted(waves.items())
         for b in range(res_beta)
     ]
     widths = (features, len(legendre) * res_beta, len(waves) * res_beta * res_alpha)

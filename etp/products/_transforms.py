@@ -41,13 +41,13 @@ class Sector(NamedTuple):
 
 def sectors(irs: Sequence[o3.Irrep]) -> dict[int, Sector]:
     """Split one channel's irreps by value parity p (-1)^l, +1 first."""
-    found: dict[int, list[Tensor]] = {}
+    by_parity: dict[int, list[Tensor]] = {}
     for ir, part in zip(irs, slices(irs), strict=True):
         m = torch.arange(-ir.l, ir.l + 1)
         rows = torch.stack([torch.full_like(m, ir.l), m, torch.arange(part.start, part.stop)])
-        found.setdefault(ir.p * (-1) ** ir.l, []).append(rows)
-    alone = len(found) == 1
-    merged = {s: torch.cat(found[s], dim=1).unbind(0) for s in sorted(found, reverse=True)}
+        by_parity.setdefault(ir.p * (-1) ** ir.l, []).append(rows)
+    alone = len(by_parity) == 1
+    merged = {s: torch.cat(by_parity[s], dim=1).unbind(0) for s in sorted(by_parity, reverse=True)}
     return {
         s: Sector(degrees, orders, positions, alone, int(degrees.max()))
         for s, (degrees, orders, positions) in merged.items()

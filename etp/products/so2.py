@@ -157,7 +157,7 @@ class SO2(TensorProduct):
 
     def _block(self, ir1: o3.Irrep, ir2: o3.Irrep, ir3: o3.Irrep) -> Tensor:
         """Strength of one path for each order of input 1, in the places of its features."""
-        found = torch.zeros(self._in.width, dtype=torch.float64)
+        strengths = torch.zeros(self._in.width, dtype=torch.float64)
         coupling = so3.clebsch_gordan(ir1.l, ir2.l, ir3.l)[:, ir2.l] * sqrt(
             (2 * ir2.l + 1) / 4 / pi
         )
@@ -166,8 +166,8 @@ class SO2(TensorProduct):
         centre = self._in.width // 2
         for m in range(odd, min(ir1.l, ir3.l) + 1):
             value = sign * coupling[ir1.l + (-m if odd else m), ir3.l + m]
-            found[centre + m] = found[centre - m] = value
-        return found
+            strengths[centre + m] = strengths[centre - m] = value
+        return strengths
 
     @override
     def coefficient(self, ir_in1: o3.Irrep, ir_in2: o3.Irrep, ir_out: o3.Irrep) -> float:

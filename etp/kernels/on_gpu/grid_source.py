@@ -75,9 +75,9 @@ class Plan:
         self.first: dict[Tile, int] = {}
         self.last: dict[Tile, int] = {}
         for number, work in enumerate(self.works):
-            for found in work.tiles:
-                self.first.setdefault(found, number)
-                self.last[found] = number
+            for held_tile in work.tiles:
+                self.first.setdefault(held_tile, number)
+                self.last[held_tile] = number
 
     def parts(self) -> list[range]:
         """Stages of each kernel."""
@@ -94,9 +94,9 @@ def held(form: GridData, evaluation: Evaluation) -> int:
     """Numbers that one row of a program holds at a time, at the most."""
     plan = Plan(form, evaluation)
     columns = [CROWDING * POINTS * len(work.needed) for work in plan.works]
-    for found, last in plan.last.items():
-        for number in range(plan.first[found], last + 1):
-            columns[number] += tile(form.dim(found.side, found.part))
+    for held_tile, last in plan.last.items():
+        for number in range(plan.first[held_tile], last + 1):
+            columns[number] += tile(form.dim(held_tile.side, held_tile.part))
     return max(columns)
 
 
@@ -128,19 +128,19 @@ class _Writer:
         add(f"channel = (row % {form.channels}).to(tl.int32)[:, None]")
         for columns in sorted({tile(part.shape[1]) for side in form.parts for part in side}):
             add(f"c{columns} = tl.arange(0, {columns})[None, :]")
-        last = {found: number for number in numbers for found in plan.works[number].tiles}
+        last = {held_tile: number for number in numbers for held_tile in plan.works[number].tiles}
         met: set[Tile] = set()
         for number in numbers:
             work = plan.works[number]
-            for found in work.tiles:
-                if found not in met:
-                    self._begin(found, earlier=plan.first[found] < numbers[0])
+            for held_tile in work.tiles:
+                if held_tile not in met:
+                    self._begin(held_tile, earlier=plan.first[held_tile] < numbers[0])
             met |= set(work.tiles)
             if work.sums:
                 self._loop(number, work)
-            for found in work.tiles:
-                if last[found] == number and found.result:
-                    self._store(found)
+            for held_tile in work.tiles:
+                if last[held_tile] == number and held_tile.result:
+                    self._store(held_tile)
         if numbers[0] == 0:
             self._zeros()
 

@@ -55,14 +55,14 @@ def sources(form: PathData, evaluation: Evaluation) -> list[Source]:
     reached = {
         (o, c.blocks[out.side]) for o, out in enumerate(evaluation.outputs) for c in form.couplings
     }
-    found = []
+    kernels = []
     for number, part in enumerate(parts):
         writer = _Writer(form, evaluation, part, written)
         if number == 0:
             writer.zeros([place for place in whole if place not in reached])
-        found.append(writer.source)
+        kernels.append(writer.source)
         written |= writer.written
-    return found
+    return kernels
 
 
 class _Writer(RowWriter):

@@ -135,10 +135,10 @@ def input_blocks(irreps: o3.Irreps) -> dict[o3.Irrep, Block] | None:
     """Block of each irrep; None if the channels of one do not lie in one piece."""
     irs = distinct(irreps)
     index = channel_index(irreps, irs).reshape(-1, sum(ir.dim for ir in irs))
-    found = {}
+    blocks = {}
     for ir, part in zip(irs, slices(irs), strict=True):
         block = index[:, part].flatten()
         if not torch.equal(block, block[0] + torch.arange(len(block))):
             return None
-        found[ir] = Block(int(block[0]), ir.dim)
-    return found
+        blocks[ir] = Block(int(block[0]), ir.dim)
+    return blocks

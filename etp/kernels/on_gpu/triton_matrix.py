@@ -163,12 +163,12 @@ class _Writer(RowWriter):
         """Entries of the matrix of an input that are not zero."""
         entries = self._entries[self._evaluation.inputs[number]]
         components = self._components[number]
-        found: Named = {}
+        entry_names: Named = {}
         for place in wanted:
             parts = [(components[m], value) for m, value in entries.get(place, ())]
             if parts:
-                found[place] = self.source.let(_sum(parts))
-        return found
+                entry_names[place] = self.source.let(_sum(parts))
+        return entry_names
 
     def _add_outer(
         self,
@@ -196,7 +196,7 @@ class _Writer(RowWriter):
         j: int,
     ) -> Named:
         """In the places of column j of A the row of B times C, of row j of B the column of A."""
-        found: Named = {}
+        entry_names: Named = {}
         for place in self._line(out.side, j):
             at = place[out.side]
             parts = []
@@ -206,8 +206,8 @@ class _Writer(RowWriter):
                     if (row, column) in vectors[other] and corner in vectors[third]:
                         parts.append(f"{vectors[other][row, column]} * {vectors[third][corner]}")
             if parts:
-                found[place] = self.source.let(" + ".join(parts))
-        return found
+                entry_names[place] = self.source.let(" + ".join(parts))
+        return entry_names
 
     def _read(self, o: int, values: Named) -> None:
         """Add the components of a matrix to an output."""
@@ -217,9 +217,9 @@ class _Writer(RowWriter):
             for m, value in entries.get(place, ()):
                 parts.setdefault(m, []).append((name, value))
         sums = self._sums[o]
-        for m, found in parts.items():
+        for m, summands in parts.items():
             before = [(sums[m], 1.0)] if sums[m] else []
-            sums[m] = self.source.let(_sum([*before, *found]))
+            sums[m] = self.source.let(_sum([*before, *summands]))
 
     def _store(self, o: int, *, first: bool) -> None:
         start = 0
@@ -241,10 +241,10 @@ def _sum(parts: Sequence[tuple[str, float]]) -> str:
 
 
 def _sparse(matrices: Tensor) -> Sparse:
-    found: dict[tuple[int, int], list[tuple[int, float]]] = {}
+    sparse: dict[tuple[int, int], list[tuple[int, float]]] = {}
     for m, row, column in (matrices.abs() > so3.ZERO).nonzero().tolist():
-        found.setdefault((row, column), []).append((m, float(matrices[m, row, column])))
-    return found
+        sparse.setdefault((row, column), []).append((m, float(matrices[m, row, column])))
+    return sparse
 
 
 def grade_of(tables: Sequence[Tensor], size: int) -> Grade:

@@ -48,8 +48,8 @@ def shared_memory(device: torch.device) -> int:
     """Bytes of shared memory that a program may use; without a GPU those of a Hopper card."""
     if device.type != "cuda":
         return 227 << 10
-    found = torch.cuda.get_device_properties(device)
-    return int(getattr(found, "shared_memory_per_block_optin", found.shared_memory_per_block))
+    card = torch.cuda.get_device_properties(device)
+    return int(getattr(card, "shared_memory_per_block_optin", card.shared_memory_per_block))
 
 
 def padded(dim: int) -> int:
