@@ -7,6 +7,7 @@ forms compute the same numbers (see :mod:`etp.products._signals`).
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import ClassVar
 
 import torch
 from e3nn import o3
@@ -39,6 +40,7 @@ class GauntGrid(Described):
     reference = "Xie et al. 2025, arXiv:2506.13523, sec. 4"
     broadcasts = True
     plain: PlainFields
+    usual: ClassVar[tuple[int, int] | None] = None
 
     def __init__(
         self,
@@ -58,7 +60,7 @@ class GauntGrid(Described):
     @property
     def resolution(self) -> tuple[int, int]:
         """Rows and columns of the grid."""
-        return self._asked or sphere.exact_resolution(*top_degrees(self))
+        return self._asked or self.usual or sphere.exact_resolution(*top_degrees(self))
 
     @override
     def coefficient(self, ir_in1: o3.Irrep, ir_in2: o3.Irrep, ir_out: o3.Irrep) -> float:
@@ -103,17 +105,7 @@ class GauntGridFixed(GauntGrid):
 
     name, title = "gaunt-grid-fixed", "Gaunt (fixed 100 x 99 grid)"
     reference = "Xie et al. 2025, arXiv:2506.13523, benchmarks"
-
-    def __init__(
-        self,
-        irreps_in1: str | o3.Irreps,
-        irreps_in2: str | o3.Irreps,
-        *,
-        filter_ir_out: str | o3.Irreps | Sequence[o3.Irrep] | None = None,
-    ) -> None:
-        super().__init__(
-            irreps_in1, irreps_in2, filter_ir_out=filter_ir_out, resolution=FIXED_RESOLUTION
-        )
+    usual = FIXED_RESOLUTION
 
 
 @register
