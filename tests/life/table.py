@@ -99,20 +99,20 @@ def page(measured: Measured) -> str:
     sentences: list[str] = []
     rows = []
     for program, function in PROGRAMS.items():
-        said = " ".join((function.__doc__ or "").split())
-        shown = [_shown(measured.get(program, {}).get(kind, {}), kind, sentences) for kind in KINDS]
+        said = " ".join((function.__doc__ or "").split()).replace("``", "`")
+        shown = [_shown(measured.get(program, {}).get(kind, {}), sentences) for kind in KINDS]
         rows.append(f"| **{program}** | {said} | {' | '.join(shown)} |")
     notes = [f"{n}. “{sentence}.”" for n, sentence in enumerate(sentences, 1)]
     return TEXT.format(rows="\n".join(rows), notes="\n".join(notes), products=_list())
 
 
-def _shown(found: dict[str, str], kind: Kind, sentences: list[str]) -> str:
+def _shown(found: dict[str, str], sentences: list[str]) -> str:
     by_answer: dict[str, list[str]] = {}
     for name, answer in found.items():
         by_answer.setdefault(answer, []).append(name)
     parts = []
     for answer, own in by_answer.items():
-        of = f"all {len(own)}" if set(own) == set(names(kind)) else ", ".join(own)
+        of = ", ".join(own)
         if answer == RIGHT:
             parts.append(f"right: {of}")
             continue
@@ -124,9 +124,8 @@ def _shown(found: dict[str, str], kind: Kind, sentences: list[str]) -> str:
 
 def _list() -> str:
     return "\n".join(
-        f"- {kind}: {', '.join(f'`{name}`' for name in names(kind))}; for each way of computing "
-        + ", ".join(f"`{name}`" for name in REPRESENTATIVE[kind])
-        for kind in KINDS
+        f"- {kind}: {', '.join(f'`{name}`' for name in few)}"
+        for kind, few in REPRESENTATIVE.items()
     )
 
 
@@ -153,10 +152,10 @@ are one set for each sample or edge, of a power one for each element.
 | --- | --- | --- | --- | --- | --- |
 {rows}
 
-Each cell says which products were measured: all of the kind, or those named. Compiled programs
-run with PyTorch's backend `aot_eager`, which traces, makes derivatives and partitions as Inductor
-does and leaves out the code generator, which is in the rows **Inductor** and **AOTInductor**. The
-products of each kind, and one for each way of computing, which the tests try in their short form:
+Each cell names the products that were measured; the command above measures the others. Compiled
+programs run with PyTorch's backend `aot_eager`, which traces, makes derivatives and partitions as
+Inductor does and leaves out the code generator, which is in the rows **Inductor** and
+**AOTInductor**. One product for each way of computing, which the tests try in their short form:
 
 {products}
 
