@@ -130,7 +130,7 @@ def test_channels_of_typed_irreps_multiply_their_own():
 )
 def test_a_sweep_that_cannot_run_is_refused_before_it_starts(change, words):
     with pytest.raises(ValueError, match=words):
-        plans.SCALING.cases(Settings().with_(**change))
+        plans.SCALING.checked(Settings().with_(**change))
 
 
 def test_a_larger_sweep_is_said_to_take_longer():
