@@ -169,7 +169,7 @@ class _Level:
                 products = [_sum(f, h, terms) for terms in self._rules[odd].terms]
                 signals = [signal.flatten(0, 1) for signal in products]
                 read = self._from[odd, q].from_grid(signals)
-                yield read.reshape(len(products[0]), -1)
+                yield read.reshape(products[0].shape[0], -1)
 
     def blocks(self) -> Iterator[tuple[o3.Irrep, o3.Irrep, int]]:
         """What :meth:`multiply` yields: pair and parity of l3 of each run of components."""
