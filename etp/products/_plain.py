@@ -169,7 +169,9 @@ class PlainFields(Plain):
         copies = [
             self.join(
                 [
-                    parts[copy, key] if (copy, key) in parts else like.new_zeros(len(like), width)
+                    parts[copy, key]
+                    if (copy, key) in parts
+                    else like.new_zeros(like.shape[0], width)
                     for key, width in zip(keys, widths, strict=True)
                 ]
             )
