@@ -5,7 +5,8 @@ r"""Edge products given by tables: one set of spherical harmonics meets every ch
 
 and convolutions, which gather ``x`` from senders and add ``z`` up at receivers. On a CPU both run
 as ``on_cpu/edge.c``: derivatives of first and second order by the same walk, never an array of
-edges by outputs. Elsewhere, and for what the kernel does not serve, they run in plain PyTorch.
+edges by outputs. On a GPU, and in Triton's interpreter, ``on_gpu/triton_edge.py`` does the same.
+Elsewhere, and for what the kernels do not serve, they run in plain PyTorch.
 """
 
 from __future__ import annotations
@@ -21,12 +22,15 @@ from torch import Tensor
 from etp.kernels import compile_times as compiling
 from etp.kernels.modes import plain_only
 from etp.kernels.on_cpu import build
+from etp.kernels.on_gpu import triton_source
 from etp.product.tables import TableModule
 
 Layout = Literal["mul_ir", "ir_mul"]
 PADDING = 16
 """Channels of a row are filled up to a multiple of this: a whole vector in each precision."""
 NEGLIGIBLE = 1e-14
+MAX_CODED = 10_000
+"""Coefficients that a GPU's kernel may have in its code: compiling takes minutes beyond."""
 HEADER = 16
 """Numbers before the arrays of a program."""
 _KERNEL_DTYPES = (torch.float32, torch.float64)
@@ -84,6 +88,26 @@ class EdgeTable(TableModule):
         self.register_table("dense", torch.cat([v.flatten() for v in values]))
         self.register_table("numbers", torch.from_numpy(program.numbers))
         self.register_buffer("program", torch.from_numpy(program.ints), persistent=False)
+        # As code it may not be too long, and each weight is of one path.
+        ranges = sorted((p[3], p[3] + p[4]) for p in self._places if p[3] >= 0)
+        apart = all(one[1] <= two[0] for one, two in pairwise(ranges))
+        self._codable = apart and len(program.numbers) <= 2 * MAX_CODED
+
+    @property
+    def places(self) -> list[tuple[Any, ...]]:
+        """Of each path x, y, z, w, mul and the shape of its coefficients."""
+        return self._places
+
+    def coefficients(self) -> list[Tensor]:
+        """Those of each path, float64."""
+        sizes = [a * b * c for *_, (a, b, c) in self._places]
+        flat = self.table("dense", torch.float64).split(sizes)
+        return [c.reshape(p[5]) for c, p in zip(flat, self._places, strict=True)]
+
+    def serves(self, *tensors: Tensor | None) -> bool:
+        """Whether a kernel can compute this table of these."""
+        on_gpu = any(t is not None and on_triton(t.device.type) for t in tensors)
+        return serves(*tensors) and (not on_gpu or self._codable)
 
     def plain(self, x: Tensor, y: Tensor, w: Tensor | None) -> Tensor:
         """The product of each edge's own features, in PyTorch: the reference.
@@ -150,7 +174,7 @@ def edge(table: EdgeTable, x: Tensor, y: Tensor, weights: Tensor | None) -> Tens
     Returns:
         Shape (E, dims[2]).
     """
-    if not serves(x, y, weights):
+    if not table.serves(x, y, weights):
         return table.plain(x, y, weights)
     none = x.new_empty(0, 0)
     return _run(table, x, y, weights, none, none, x.shape[0])
@@ -180,7 +204,7 @@ def convolution(
         Shape (num_nodes, dims[2]). Always the same numbers for the same edges, whatever the
         threads; in another order of the edges the same up to rounding.
     """
-    if not serves(x, y, weights):
+    if not table.serves(x, y, weights):
         return table.plain_convolution(x, y, weights, senders, receivers, num_nodes)
     return _run(table, x, y, weights, senders, receivers, num_nodes)
 
@@ -210,11 +234,31 @@ def _run(
 
 
 def serves(*tensors: Tensor | None) -> bool:
-    """Whether the kernel can compute this: on a CPU, and asked for nothing it cannot give."""
-    given = [t for t in tensors if t is not None]
-    if any(t.device.type != "cpu" for t in given):
+    """Whether a kernel can compute this: on a CPU or a GPU, outside transforms of functions."""
+    devices = {t.device.type for t in tensors if t is not None}
+    if len(devices) != 1 or not devices <= {"cpu", "cuda"}:
         return False
-    return not plain_only() and _ready()
+    if plain_only():
+        return False
+    return _on_gpu() if on_triton(*devices) else _ready()
+
+
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
+def on_triton(device: str) -> bool:
+    """Whether it would be Triton that runs on this type of device."""
+    return device == "cuda" or (device == "cpu" and triton_source.interpreted())
+
+
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
+def _on_gpu() -> bool:
+    """Whether the operators have their Triton kernels in this process."""
+    if triton_source.triton_missing() is not None:
+        return False
+    from etp.kernels.on_gpu import triton_edge, triton_power
+
+    triton_edge.register()
+    triton_power.register()
+    return True
 
 
 def _ready() -> bool:
@@ -371,7 +415,7 @@ def _backward_backward(ctx: Any, hx: Tensor, hy: Tensor, hw: Tensor) -> Grads:
 
 def _plain(program: Tensor, values: Tensor, senders: Tensor, receivers: Tensor, rows: int) -> Any:
     """What ``edge_forward`` computes, as a function of x, y and w, from its table alone."""
-    table = _restored(program, values)
+    table = restored(program, values).to(values.device)
 
     def product(x: Tensor, y: Tensor, w: Tensor) -> Tensor:
         own = w if w.numel() else None
@@ -429,7 +473,7 @@ def vjp(
     )
 
 
-def _restored(program: Tensor, values: Tensor) -> EdgeTable:
+def restored(program: Tensor, values: Tensor) -> EdgeTable:
     """The table that a program was made of, from the layout that :class:`_Program` gives it."""
     ints = program.tolist()
     n_paths, n_in, n_out, entries, terms, *dims, numel, by_component = ints[:10]

@@ -6,8 +6,8 @@ r"""Powers given by polynomials: each channel of a node is raised to sums of pro
 
 over the sorted monomials m = (i_1 <= ... <= i_nu) that occur. On a CPU this runs as
 ``on_cpu/power.c``: weights are contracted once for each element, and derivatives of first and
-second order take the same walk. Elsewhere, and for what the kernel does not serve, it runs in
-plain PyTorch.
+second order take the same walk. On a GPU ``on_gpu/triton_power.py`` does so. Elsewhere, and for
+what the kernels do not serve, it runs in plain PyTorch.
 """
 
 from __future__ import annotations
@@ -20,11 +20,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from etp.kernels.edge import serves, vjp
+from etp.kernels.edge import on_triton, serves, vjp
 from etp.kernels.modes import real_tensors
 from etp.product.tables import TableModule
 
 _KERNEL_DTYPES = (torch.float32, torch.float64)
+MAX_CODED = 4000
+"""Pairs and monomials that a GPU's kernel may have in its code."""
 _HEADER = 8
 _FRAGMENT = torch.library.Library("etp", "FRAGMENT")
 Floats = np.ndarray[Any, np.dtype[np.float64]]
@@ -234,7 +236,8 @@ def power(
     Returns:
         Shape (N, out * channels).
     """
-    if not serves(x, w):
+    coded = table.monomials + table.pairs <= MAX_CODED
+    if not serves(x, w) or (on_triton(x.device.type) and not coded):
         return plain(table, x, w, elements, lie)
     wide = x.dtype if x.dtype in _KERNEL_DTYPES else torch.float32
     none = x.new_empty(0, 0) if elements is None else elements
@@ -341,11 +344,17 @@ def _backward_backward(ctx: Any, hx: Tensor, hw: Tensor) -> Grads:
 # Derivatives of third order are those of the plain form, with graphs of their own.
 
 
+def restored(program: Tensor, values: Tensor) -> PowerTable:
+    """The table that a program and its numbers were made of, on the CPU."""
+    return PowerTable(Program(program.cpu().numpy(), values.cpu().double().numpy()))
+
+
 def _restored(tables: Sequence[Tensor]) -> Callable[[Tensor, Tensor], Tensor]:
     """What ``power_forward`` computes, as a function of x and w, from its tables alone."""
     elements, program, lie, values = tables
     with real_tensors():
-        table = PowerTable(Program(program.numpy(), values.double().numpy()))
+        table = restored(program, values)
+    table = table.to(values.device)
     own = elements if elements.ndim == 1 else None
     return lambda x, w: plain(table, x, w, own, lie)
 

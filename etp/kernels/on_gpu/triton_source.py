@@ -147,16 +147,20 @@ class Source:
 
 
 def compiled(source: Source) -> Any:
-    """Make a kernel of a source. Python's line cache stands in for the file Triton reads."""
+    """Make a kernel of a source."""
+    return compiled_text(source.name, source.text())
+
+
+def compiled_text(name: str, text: str) -> Any:
+    """Make a kernel of a text. Python's line cache stands in for the file Triton reads."""
     import triton
     import triton.language as tl
 
-    text = source.text()
     file = f"<etp kernel {hashlib.sha256(text.encode()).hexdigest()[:16]}>"
     linecache.cache[file] = (len(text), None, text.splitlines(keepends=True), file)
     namespace: dict[str, Any] = {"tl": tl, "__name__": __name__}
     exec(compile(text, file, "exec"), namespace)
-    return triton.jit(namespace[source.name])
+    return triton.jit(namespace[name])
 
 
 class _Listener:

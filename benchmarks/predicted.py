@@ -1,0 +1,287 @@
+"""What Triton's compiler says of the GPU kernels, and the share of bandwidth that it predicts.
+
+``python -m benchmarks.predicted`` compiles kernels for cards that need not be there and writes the
+tables of ``docs/kernels.md``. Nothing here is measured: registers, spills and shared memory are the
+compiler's, occupancy follows from them, and the predicted share is the least of three bounds: what
+instructions leave of the time that bytes take, loads under way for the latency of memory, and one.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+
+from etp import powers, presets, products
+from etp.kernels.edge import EdgeTable
+from etp.kernels.multilinear import PRODUCT
+from etp.kernels.on_gpu.edge_source import Kind
+from etp.kernels.on_gpu.power_source import Shape
+from etp.kernels.on_gpu.triton_edge import WARP, EdgeForm
+from etp.kernels.on_gpu.triton_power import PowerForm
+from etp.kernels.on_gpu.triton_source import compiled, compiled_text
+from etp.kernels.power import places
+
+PAGE = Path(__file__).parents[1] / "docs" / "kernels.md"
+BEGIN = "<!-- predicted: python -m benchmarks.predicted -->"
+END = "<!-- end of predicted -->"
+NEIGHBOURS = 20
+"""Edges of a node, among which its features and results are shared."""
+
+
+class Card(NamedTuple):
+    """What a vendor says of a card.
+
+    Attributes:
+        name: As in the tables.
+        capability: Compute capability, ten times.
+        multiprocessors: Number of them.
+        hertz: Clock.
+        bytes_per_s: Peak of its memory.
+        shared: Bytes of shared memory of a multiprocessor.
+        per_block: Bytes of it that one program may have.
+    """
+
+    name: str
+    capability: int
+    multiprocessors: int
+    hertz: float
+    bytes_per_s: float
+    shared: int
+    per_block: int
+
+
+CARDS = (
+    Card("A100 (sm_80)", 80, 108, 1.41e9, 1.555e12, 164 << 10, 163 << 10),
+    Card("H100 (sm_90)", 90, 132, 1.83e9, 3.35e12, 228 << 10, 227 << 10),
+    Card("B200 (sm_100)", 100, 148, 1.85e9, 8.0e12, 228 << 10, 227 << 10),
+)
+REGISTERS, WARPS, BLOCKS, LATENCY_S = 65536, 64, 32, 7e-7
+"""Of a multiprocessor; latency of memory under load, about."""
+LOADS = 4
+"""Loads that a lane has under way, about: straight-line code issues them ahead."""
+
+
+class Kernel(NamedTuple):
+    """A kernel to compile.
+
+    Attributes:
+        name: Product, shape and derivative.
+        make: Makes it.
+        kinds: Triton's types of its arguments by name; those missing are float32 pointers.
+        constants: Its constants.
+        lanes: Lanes of a program.
+        bytes: Least that a lane moves each time it runs through the code.
+    """
+
+    name: str
+    make: Callable[[], Any]
+    kinds: dict[str, str]
+    constants: dict[str, Any]
+    lanes: int
+    bytes: float
+
+
+class Figures(NamedTuple):
+    """What the compiler says of a kernel, and what follows."""
+
+    registers: int
+    spilled: int
+    shared: int
+    occupancy: float
+    share: float
+
+
+def compile_for(kernel: Kernel, card: Card) -> Figures:
+    """Compile a kernel for a card; about a second."""
+    import triton
+    from triton.backends.compiler import GPUTarget
+    from triton.compiler import ASTSource
+
+    made = kernel.make()
+    signature = {
+        name: "constexpr" if name in kernel.constants else kernel.kinds.get(name, "*fp32")
+        for name in made.arg_names
+    }
+    found = triton.compile(
+        ASTSource(made, signature=signature, constexprs=kernel.constants),
+        target=GPUTarget("cuda", card.capability, WARP),
+        options={"num_warps": kernel.lanes // WARP},
+    )
+    registers, spilled, instructions = _resources(found.asm["cubin"])
+    return figures(kernel, card, registers, spilled, int(found.metadata.shared), instructions)
+
+
+def _resources(cubin: bytes) -> tuple[int, int, int]:
+    """Registers, bytes of stack and instructions."""
+    from triton.backends.nvidia import compiler
+
+    tools = Path(compiler.__file__).parent / "bin"
+    with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
+        file.write(cubin)
+        file.flush()
+        usage, code = (
+            subprocess.run(command, capture_output=True, text=True, check=True).stdout
+            for command in (
+                [str(tools / "cuobjdump"), "--dump-resource-usage", file.name],
+                [str(tools / "nvdisasm"), "-c", file.name],
+            )
+        )
+    (registers,), (stack,) = (re.findall(rf"{what}:(\d+)", usage) for what in ("REG", "STACK"))
+    lines = re.findall(r"/\*[0-9a-f]{4,}\*/\s+(?:@!?U?P\w+\s+)?([A-Z][\w.]*)", code)
+    return int(registers), int(stack), sum(not line.startswith("NOP") for line in lines)
+
+
+def figures(
+    kernel: Kernel, card: Card, registers: int, spilled: int, shared: int, instructions: int
+) -> Figures:
+    """What follows from the compiler's figures.
+
+    Args:
+        kernel: What was compiled.
+        card: For which card.
+        registers: Of a thread.
+        spilled: Bytes of stack of a thread.
+        shared: Bytes of shared memory of a program.
+        instructions: Of the whole code, each taken to run once a turn.
+    """
+    warps = kernel.lanes // WARP
+    # Registers are given out to warps in pieces of 256.
+    of_warp = -(-registers * WARP // 256) * 256
+    programs = min(REGISTERS // (of_warp * warps), WARPS // warps, BLOCKS)
+    if shared:
+        programs = min(programs, card.shared // (shared + 1024))
+    resident = programs * warps
+    of_bytes = kernel.bytes * WARP / (card.bytes_per_s / card.multiprocessors)
+    of_instructions = instructions / 4 / card.hertz
+    needed = card.bytes_per_s / card.multiprocessors * LATENCY_S
+    under_way = resident * WARP * LOADS * 4
+    share = min(1.0, of_bytes / of_instructions, under_way / needed)
+    return Figures(registers, spilled, shared, resident / WARPS, share)
+
+
+def kernels(*, whole: bool = True) -> Iterator[Kernel]:
+    """Kernels of the tables; few of them where not ``whole``."""
+    for layer in ("mace-large", "mace-medium") if whole else ("nequip-water",):
+        yield from edge_kernels(layer)
+    yield from power_kernels(2 if whole else 1, "0e+1o")
+    yield from pair_kernels(2 if whole else 1)
+
+
+def edge_kernels(layer: str) -> Iterator[Kernel]:
+    """The convolution of a layer in every derivative, largest of its kernels each."""
+    import triton.language as tl
+
+    shape = presets.layer(layer)
+    tp = products.get("cg-sparse")(shape.nodes, shape.edges, filter_ir_out=shape.outputs or None)
+    table = edge_table(tp)
+    form = EdgeForm(table)
+    block = form.block(128)
+    ints = dict.fromkeys(("here", "there", "order", "starts"), "*i64")
+    numbers = dict.fromkeys(("edges", "chunk", "planes"), "i32")
+    constants = {"PLANE": 0, "BLOCK": block, "ACC": tl.float32}
+    for label, backward, change in (
+        ("forward", False, False), ("backward", True, False),
+        ("change of forward", False, True), ("double backward", True, True),
+    ):  # fmt: skip
+        made = form.kernels(Kind(backward, change, True, "edge"), block)
+        weights = sum(path.w >= 0 for path in form.paths)
+        rows = (table.dims[0] + table.dims[2]) / form.widest / NEIGHBOURS
+        passes = (1 + backward) * (1 + change)
+        bytes_ = 4 * passes * (weights + rows) / len(made)
+        largest = max(made, key=lambda kernel: len(kernel.text))
+        yield Kernel(
+            f"convolution, {layer}, {label} ({len(made)} kernel{'s' * (len(made) > 1)})",
+            partial(compiled_text, "edges", largest.text),
+            ints | numbers, constants, block, bytes_,
+        )  # fmt: skip
+
+
+def edge_table(tp: Any) -> EdgeTable:
+    """The table of an edge product."""
+    found: EdgeTable = next(m for m in tp.modules() if isinstance(m, EdgeTable))
+    return found
+
+
+def power_kernels(lmax: int, out: str, channels: int = 128) -> Iterator[Kernel]:
+    """The power of order 3 of MACE's features and its gradients."""
+    import triton.language as tl
+
+    irreps = "+".join(f"{channels}x{l}{'eo'[l % 2]}" for l in range(lmax + 1))
+    kept = "+".join(f"{channels}x{ir}" for ir in out.split("+"))
+    tp: Any = powers.get("cg")(irreps, order=3, irreps_out=kept)
+    form = PowerForm(tp.polynomials)
+    sizes = [2 * l + 1 for l in range(lmax + 1)], [2 * int(ir[0]) + 1 for ir in out.split("+")]
+    lie = tuple(places(sizes[0], channels, False) + places(sizes[1], channels, False))
+    kinds = dict.fromkeys(("element", "order", "starts"), "*i64") | {"slices": "i32"}
+    for which in ("forward", "features", "coefficients"):
+        texts = form.texts(which, lie, Shape(channels, "element", False, False))
+        text = max(texts, key=len)
+        moved = form.tree.out + form.tree.dim * (1 + (which == "features"))
+        yield Kernel(
+            f"power 3, lmax {lmax} to {out}, {which} ({len(texts)})",
+            partial(compiled_text, "power", text),
+            kinds, {"BLOCK": channels, "ACC": tl.float32}, channels, 4.0 * moved,
+            )  # fmt: skip
+
+
+def pair_kernels(lmax: int, channels: int = 128) -> Iterator[Kernel]:
+    """Clebsch-Gordan products of pairs."""
+    import triton.language as tl
+
+    irreps = "+".join(f"{channels}x{l}{'eo'[l % 2]}" for l in range(lmax + 1))
+    tp: Any = products.get("cg-sparse")(irreps, irreps)
+    form = next(e for e in tp.executors if hasattr(e, "form")).form(torch.device("cpu"))
+    for label, evaluation in (("forward", PRODUCT), ("backward", PRODUCT.derivative([0, 1], [0]))):
+        sources = form.sources(evaluation)
+        source = max(sources, key=lambda s: len(s.text()))
+        numbers = source.text().split("(", 1)[1].split(")")[0].split(", ")
+        kinds = {n: "i32" for n in numbers if re.fullmatch(r"s\d+|rows", n)}
+        sides = [*evaluation.inputs, *(out.side for out in evaluation.outputs)]
+        moved = sum(form.widths[side] for side in sides) / form.channels
+        yield Kernel(
+            f"pair, MIMO lmax {lmax}, {label} ({len(sources)})",
+            partial(compiled, source),
+            kinds, {"BLOCK": form.rows, "ACC": tl.float32}, form.rows, 4.0 * moved / len(sources),
+        )  # fmt: skip
+
+
+def line(kernel: Kernel, cards: tuple[Card, ...] = CARDS) -> str:
+    """A kernel's row of the table."""
+    cells = []
+    for card in cards:
+        f = compile_for(kernel, card)
+        spilled = f" ({f.spilled} s)" if f.spilled else ""
+        cells.append(
+            f"{f.registers}{spilled} / {f.shared} / {f.occupancy:.0%} / {f.share:.0%} predicted"
+        )
+    return f"| {kernel.name} | {' | '.join(cells)} |"
+
+
+def main() -> int:
+    """Write the tables; the fraction that is compiled can be cut down."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--short", action="store_true", help="few kernels, printed only")
+    options = parser.parse_args()
+    head = f"| kernel | {' | '.join(card.name for card in CARDS)} |"
+    lines = [head, "|" + "---|" * (len(CARDS) + 1)]
+    for kernel in kernels(whole=not options.short):
+        lines.append(line(kernel))
+        print(lines[-1], flush=True)
+    if not options.short:
+        text = PAGE.read_text()
+        before, after = text.split(BEGIN)[0], text.split(END)[1]
+        PAGE.write_text(before + BEGIN + "\n" + "\n".join(lines) + "\n" + END + after)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
