@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from etp.measure.card import card
 from etp.measure.clock import Block, Call, Clock, Event, group_size, time_rounds, warm_up
 from etp.measure.drawing import random_inputs, random_weights
 from etp.measure.graph import Measurable
@@ -233,22 +234,19 @@ DIRECTIONS: dict[Direction, Callable[[Function, Inputs], Callable[[], object]]] 
 
 def device_sync(device: torch.device) -> Callable[[], object]:
     """What waits until ``device`` has finished."""
-    if device.type == "cuda":
-        return lambda: torch.cuda.synchronize(device)
-    return lambda: None
+    queue = card(device)
+    return (lambda: None) if queue is None else queue.synchronise
 
 
 def _event(device: torch.device) -> Callable[[], Event] | None:
-    if device.type != "cuda":
-        return None
-    return lambda: torch.cuda.Event(enable_timing=True)
+    queue = card(device)
+    return None if queue is None else queue.event
 
 
 def _flush(device: torch.device) -> Callable[[], object]:
     """Overwrite more memory than the cache holds: twice the L2 that a GPU reports."""
-    size = CPU_FLUSH_BYTES
-    if device.type == "cuda":
-        size = 2 * int(torch.cuda.get_device_properties(device).L2_cache_size)
+    queue = card(device)
+    size = CPU_FLUSH_BYTES if queue is None else 2 * queue.cache_bytes()
     buffer = torch.empty(size, dtype=torch.int8, device=device)
     return buffer.zero_
 

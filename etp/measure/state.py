@@ -9,8 +9,6 @@ import os
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass
-from importlib import import_module
-from importlib.util import find_spec
 from typing import Any
 
 from etp import processor
@@ -53,29 +51,16 @@ def device_state(device: str) -> State:
     load = None
     with suppress(OSError, AttributeError):
         load = os.getloadavg()[0]
-    if not device.startswith("cuda"):
-        return State(clock_mhz=_cpu_clock(), load=load)
-    return _gpu_state(device, load)
+    # Pages read states and know no torch.
+    from etp.measure.card import card
+
+    queue = card(device)
+    return State(clock_mhz=_cpu_clock(), load=load) if queue is None else queue.state(load)
 
 
 def _cpu_clock() -> float | None:
     clocks = [float(processor.value(line)) for line in processor.lines("cpu MHz")]
     return round(sum(clocks) / len(clocks), 1) if clocks else None
-
-
-def _gpu_state(device: str, load: float | None) -> State:
-    import torch
-
-    if find_spec("pynvml") is None:
-        return State(load=load)
-    nvml = import_module("pynvml")
-    uuid = torch.cuda.get_device_properties(device).uuid
-    try:
-        nvml.nvmlInit()
-        return nvml_state(nvml, nvml.nvmlDeviceGetHandleByUUID(f"GPU-{uuid}"), load)
-    except nvml.NVMLError:
-        # A card in a container or a virtual machine may not answer; that is no reason to fail.
-        return State(load=load)
 
 
 def nvml_state(nvml: Any, handle: Any, load: float | None) -> State:

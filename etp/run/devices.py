@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import platform
 import shutil
 import subprocess
 import sys
@@ -24,6 +25,25 @@ print(json.dumps({f"cuda:{i}": [p.name, p.total_memory] for i, p in enumerate(fo
 def devices() -> dict[str, str]:
     """Names of the devices by torch's own names, ``{"cpu": ..., "cuda:0": ...}``."""
     return {"cpu": processor.name()} | {device: name for device, (name, _) in _cuda().items()}
+
+
+def label(device: str) -> str:
+    """A device by its name, with a GPU's memory: ``NVIDIA H100, 80 GB``."""
+    name = devices().get(device)
+    if name is None:
+        return "not on this machine"
+    found = _cuda().get(device)
+    return name if found is None else f"{name}, {found[1] / 1e9:.0f} GB"
+
+
+def not_offered() -> dict[str, str]:
+    """Devices of this machine that nothing is measured on, with the reason."""
+    if sys.platform == "darwin" and platform.machine() == "arm64":
+        return {
+            "mps": "Apple's GPU has no float64, in which every product is checked before it is "
+            "timed: use the CPU"
+        }
+    return {}
 
 
 def free_bytes(device: str) -> int | None:
@@ -55,7 +75,10 @@ def check_device(device: str) -> None:
     import torch
 
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    number = int(device.partition(":")[2] or 0)
+    kind, _, place = device.partition(":")
+    if (reason := not_offered().get(kind)) is not None:
+        raise ValueError(f"device must be cpu here, got {device!r}: {reason}")
+    number = int(place or 0)
     if number >= count:
         there = ", ".join(["cpu", *(f"cuda:{n}" for n in range(count))])
         raise ValueError(

@@ -71,13 +71,15 @@ def _compiler() -> Check:
 
 
 def _devices() -> Check:
-    from etp.run.devices import devices
+    from etp.run.devices import devices, label, not_offered
 
     try:
         names = devices()
     except (OSError, ValueError, RuntimeError) as error:
         return Check("devices", False, str(error), "see whether 'import torch' works")
-    return Check("devices", bool(names), ", ".join(f"{d} ({n})" for d, n in names.items()))
+    there = [f"{device} ({label(device)})" for device in names]
+    there += [f"{device} (not offered: {why})" for device, why in not_offered().items()]
+    return Check("devices", bool(names), ", ".join(there))
 
 
 def _store() -> Check:

@@ -26,6 +26,7 @@ from etp.run.case.case import check_fits
 from etp.run.cluster import Cluster, check_address
 from etp.run.config import HOUR_S, Limits
 from etp.run.devices import devices as find_devices
+from etp.run.devices import label as device_label
 from etp.run.events import event
 from etp.run.lane import STOPPED, Lane, Shared, end_job
 from etp.run.outbox import Outbox
@@ -123,6 +124,12 @@ class Runner:
             return self._cluster.devices_elsewhere()
         names = find_devices()
         return {d: n for d, n in names.items() if self._wanted is None or d in self._wanted}
+
+    def label(self, device: str) -> str:
+        """A device in words: its name, and the memory of a GPU of this machine."""
+        if self._remote is not None:
+            return self.devices().get(device, "not on the machines that measure")
+        return device_label(device)
 
     def submit(
         self,

@@ -275,7 +275,7 @@ def _devices() -> None:
         "Devices",
         list(dict.fromkeys([*found, *settings().devices])),
         selection_mode="multi",
-        format_func=lambda device: f"{device}: {found.get(device, 'not on this machine')}",
+        format_func=lambda device: f"{device}: {jobs.runner().label(device)}",
         **bound("devices", "default"),
     )
     _options("devices")

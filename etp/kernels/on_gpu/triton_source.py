@@ -27,6 +27,8 @@ from etp.kernels import compile_times as compiling
 @cache
 def triton_missing() -> str | None:
     """Why the GPU kernels cannot be used; None if they can."""
+    if torch.version.hip is not None:
+        return "the kernels are written for NVIDIA's cards: on AMD's the plain form runs"
     return None if find_spec("triton") else "triton is not installed: pip install triton"
 
 

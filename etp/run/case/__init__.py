@@ -17,7 +17,7 @@ from etp.run.case.case import ELEMENTS, Case, build, check_fits, needed_bytes, u
 from etp.run.case.checks import checked, started
 from etp.run.case.grids import run_grids
 from etp.run.case.questions import QUESTIONS, make_row
-from etp.run.case.rounds import Event, Slot, timed, unmeasured
+from etp.run.case.rounds import Event, Slot, lost, timed, unmeasured
 from etp.run.case.spheres import run_spheres
 from etp.run.case.training import run_potential, run_step_time, run_tetris
 from etp.run.devices import check_device
@@ -68,7 +68,12 @@ def run_comparison(case: dict[str, Any], cancelled: Callable[[], bool]) -> Itera
         names = [slot.name for slot in slots]
         yield from unmeasured(plan, names, "cancelled before it was measured")
         return
-    yield from timed(plan, slots, cancelled)
+    try:
+        yield from timed(plan, slots, cancelled)
+    except RuntimeError as error:
+        # A device that is full, or does not answer any more: what was checked is kept.
+        yield from lost(plan, [slot.name for slot in slots], error)
+        return
     if plan.roofs and not cancelled():
         yield {"event": "progress", "product": "device", "stage": "measuring the limits of"}
         yield _roofs(plan.problem)
