@@ -9,15 +9,17 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
 from statistics import median
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from benchmarks.gpu.steps import Step
-from etp import products
+from etp import powers, products
 from etp.measure.drawing import random_inputs, random_weights
 from etp.measure.oracle import GATES, Agreement, evaluate, gate, relative
-from etp.problem import Direction, DType, Kind, Problem
+from etp.measure.runtime import draw, make_call
+from etp.problem import Direction, DType, Kind, Problem, Weights
 from etp.results.rows import Row
 from etp.run import case as cases
 from etp.run.case.questions import make_row, plain
@@ -45,6 +47,10 @@ def steps(device: str) -> Iterator[Step]:
                 problem = _problem(kind, device, "float64", direction)
                 label = f"correct {name} {kind} {direction}"
                 yield Step(label, problem, name, "agreement", partial(_derived, problem, name))
+    for name in powers.names():
+        problem = _problem("pair", device, "float64")
+        yield Step(f"correct power {name}", problem, f"power {name}", "agreement",
+                   partial(_powered, problem, name))  # fmt: skip
     if device != "cpu":
         problem = _problem("pair", device, "float32")
         yield Step("correct memory checker", problem, "device", "agreement",
@@ -108,6 +114,37 @@ def _derived(problem: Problem, name: str) -> Iterator[Row]:
     yield _judged(make_row(problem, name, "agreement", plain(worst)), problem)
 
 
+def _powered(problem: Problem, name: str) -> Iterator[Row]:
+    """A power with its derivatives of both orders, on the card and on the CPU, in float64."""
+    irreps = problem.irreps1
+    tp: Any = powers.get(name)(irreps, order=2, irreps_out=irreps)
+    generator = torch.Generator().manual_seed(0)
+    sizes = (BATCH, tp.irreps_in.dim), (3, tp.weight_numel)
+    inputs = [torch.randn(size, dtype=torch.float64, generator=generator) for size in sizes]
+    elements = torch.randint(3, (BATCH,), generator=generator)
+    z = tp(*inputs, elements)
+    along = [torch.randn(t.shape, dtype=t.dtype, generator=generator) for t in (z, *inputs)]
+
+    def results(device: torch.device) -> list[Tensor]:
+        there = tp.to(device)
+        own, own_along = ([t.to(device) for t in tensors] for tensors in (inputs, along))
+        function = partial(_of_elements, there, elements.to(device))
+        return [function(*own), *_gradients(function, own, own_along, False),
+                *_gradients(function, own, own_along, True)]  # fmt: skip
+
+    wanted = results(torch.device("cpu"))
+    device = torch.device(problem.device)
+    got = results(device)
+    errors = [relative(a.cpu() - b, b) for a, b in zip(got, wanted, strict=True) if b.any()]
+    worst = Agreement(max(errors), median(errors), {}, LOOSER * gate(torch.float64, device, GATES))
+    yield _judged(make_row(problem, f"power {name}", "agreement", plain(worst)), problem)
+
+
+def _of_elements(power: Any, elements: Tensor, a: Tensor, weights: Tensor) -> Tensor:
+    z: Tensor = power(a, weights, elements)
+    return z
+
+
 def _gradients(
     function: Function, inputs: list[Tensor], along: list[Tensor], twice: bool
 ) -> list[Tensor]:
@@ -136,9 +173,12 @@ def _sanitized(problem: Problem) -> Iterator[Row]:
 
 
 def once(device: str, name: str) -> None:
-    """One call of a product with its gradients, for a checker or a profiler to look at."""
-    problem = _problem("pair", device, "float32", "backward")
-    tp = cases.build(problem, name)
-    x1, x2 = random_inputs(tp, BATCH, torch.Generator().manual_seed(0), torch.float32)
-    inputs = [x.to(device).requires_grad_() for x in (x1, x2)]
-    torch.autograd.grad(tp(*inputs).sum(), inputs)
+    """One call in each kind with all its gradients, for a checker or a profiler to look at."""
+    for kind in products.get(name).kinds:
+        problem = _problem(kind, device, "float32", "double-backward")
+        tp = cases.build(problem, name)
+        weights: Weights = "shared" if tp.per_edge.weight_numel else "none"
+        x1, x2, free = draw(tp, BATCH, torch.float32, device, weights, 0)
+        call = make_call(tp, x1, x2, problem.direction, weights=free)
+        call.run()
+        call.sync()

@@ -11,12 +11,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from benchmarks.gpu import correct, counters
+from benchmarks.gpu import correct, counters, tuning
 from benchmarks.gpu.page import page
 from benchmarks.gpu.steps import AGAIN, DONE, LEFT, File, Step, carry_out, read
-from etp import products
+from etp import powers, products
 from etp.kernels.on_gpu import launches
 from etp.kernels.on_gpu.row_form import Block, RowForm
+from etp.measure import runtime
 from etp.problem import Problem
 from etp.results.rows import Row
 from etp.run.case.questions import make_row
@@ -126,7 +127,55 @@ def test_every_product_and_kind_is_asked_in_every_type_and_derivative():
     names = [each.name for each in correct.steps("cpu")]
     assert len(set(names)) == len(names)
     kinds = sum(len(products.get(name).kinds) for name in products.available())
-    assert len(names) == kinds * (len(correct.DTYPES) + len(correct.DERIVATIVES))
+    of_products = kinds * (len(correct.DTYPES) + len(correct.DERIVATIVES))
+    assert len(names) == of_products + len(powers.names())
+
+
+def test_powers_are_held_to_what_the_processor_gives(monkeypatch):
+    (own,) = [each for each in correct.steps("cpu") if each.name == "correct power cg"]
+    (row,) = own.rows()
+    assert row.status == "ok", row.reason
+    right, calls = correct._of_elements, list[int]()
+
+    def wrong(*given):
+        calls.append(1)
+        # The processor's results come first: only the second device is wrong.
+        z = right(*given)
+        return z * (1 + 1e-6) if len(calls) > 3 else z
+
+    monkeypatch.setattr(correct, "_of_elements", wrong)
+    (row,) = own.rows()
+    assert row.status == "invalid"
+
+
+def test_a_profiler_meets_every_kind_with_all_derivatives(monkeypatch):
+    asked: list[tuple[str, str]] = []
+    make = runtime.make_call
+
+    def noted(tp, x1, x2, direction, **rest):
+        asked.append((type(tp).__name__, direction))
+        return make(tp, x1, x2, direction, **rest)
+
+    monkeypatch.setattr(correct, "make_call", noted)
+    correct.once("cpu", "cg-sparse")
+    assert len(asked) == len(products.get("cg-sparse").kinds) == 3
+    assert {direction for _, direction in asked} == {"double-backward"}
+
+
+def test_launch_sizes_of_every_family_are_tried_in_one_run(monkeypatch):
+    monkeypatch.setattr(tuning, "ROUNDS", 1)
+    monkeypatch.setattr(tuning, "BATCH", 8)
+    monkeypatch.setattr(tuning, "EDGES", 40)
+    monkeypatch.setattr(tuning, "CHANNELS", 2)
+    monkeypatch.setattr(tuning, "LAYERS", ("nequip-water",))
+    written: list[dict[str, int]] = []
+    monkeypatch.setattr(launches, "write", lambda card, shapes: written.append(shapes))
+    families = {step.name.split()[1]: list(step.rows()) for step in tuning.steps("cpu")}
+    assert set(families) == set(launches.DEFAULTS)
+    assert {row.product for row in families["edge"]} == {
+        f"cg-sparse {size} edge" for size in launches.SHAPES
+    }
+    assert not written
 
 
 def test_the_page_shows_what_gave_no_result():
