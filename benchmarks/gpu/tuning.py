@@ -32,8 +32,10 @@ LAYERS = ("mace-medium", "mace-large", "nequip-toluene")
 
 def steps(device: str) -> Iterator[Step]:
     """A step for each family of kernels: all sizes in interleaved rounds, on each of its shapes."""
-    pairs = [_pair(lmax, device) for lmax in (1, 2, 3)]
-    edges = [presets.layer(name).problem(batch=EDGES, device=device) for name in LAYERS]
+    # On a processor there is nothing to tune: the rehearsal is short.
+    batch, count = (BATCH, EDGES) if device != "cpu" else (16, 64)
+    pairs = [_pair(lmax, batch, device) for lmax in (1, 2, 3)]
+    edges = [presets.layer(name).problem(batch=count, device=device) for name in LAYERS]
     for family, problems, make in (
         ("rows", pairs, _product),
         ("edge", edges, _product),
@@ -43,8 +45,8 @@ def steps(device: str) -> Iterator[Step]:
                    partial(_tuned, family, problems, make))  # fmt: skip
 
 
-def _pair(lmax: int, device: str) -> Problem:
-    return Problem.of_setting("MIMO", lmax, batch=BATCH, channels=CHANNELS, device=device)
+def _pair(lmax: int, batch: int, device: str) -> Problem:
+    return Problem.of_setting("MIMO", lmax, batch=batch, channels=CHANNELS, device=device)
 
 
 def _tuned(
