@@ -21,3 +21,13 @@ settings.load_profile("etp")
 def _own_store(tmp_path, monkeypatch):
     """No test touches the user's results."""
     monkeypatch.setenv("ETP_STORE", str(tmp_path / "etp.sqlite"))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport():
+    """What a test printed or logged is text that one process can send to another."""
+    report = yield
+    report.sections = [
+        (name, text.encode("utf-8", "backslashreplace").decode()) for name, text in report.sections
+    ]
+    return report

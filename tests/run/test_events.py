@@ -19,11 +19,11 @@ from tests.make import run_of
 def told(capsys):
     """Events as they were written to standard error."""
     log = logging.getLogger("etp.events")
-    before, log.propagate = list(log.handlers), False
+    before = list(log.handlers)
     events.to_stderr()
     events.to_stderr()
     yield lambda: [json.loads(line) for line in capsys.readouterr().err.splitlines()]
-    log.handlers[:], log.propagate = before, True
+    log.handlers[:] = before
 
 
 def test_an_event_is_one_line_whatever_it_holds(told):
