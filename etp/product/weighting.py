@@ -93,7 +93,13 @@ class Weighed(Protocol):
         ...
 
     def register_buffer(self, name: str, tensor: Tensor | None, persistent: bool = True) -> None:
-        """Keep an index."""
+        """Keep an index.
+
+        Args:
+            name: What it is called.
+            tensor: The index.
+            persistent: Whether it is part of a saved state.
+        """
 
     def index(self, name: str) -> Tensor:
         """Return a kept index."""

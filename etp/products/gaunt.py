@@ -84,11 +84,26 @@ class GauntGrid(Described):
         return Fields(nodes, (first, second, out), terms)
 
     def to_signal(self, x: Tensor, which: int, sector: int) -> Tensor:
-        """(N, features) of input ``which`` (1 or 2) to the signal of one sector."""
+        """Features of an input to the signal of one sector.
+
+        Args:
+            x: (N, features).
+            which: Input 1 or 2.
+            sector: 1 for the natural irreps, -1 for the others.
+        """
         return self.plain.transform(which - 1, sector).to_grid(x)[0]
 
     def from_signal(self, signal: Tensor, sector: int, dtype: torch.dtype) -> Tensor:
-        """Signal of one sector to (N, components)."""
+        """Signal of one sector to components of the output.
+
+        Args:
+            signal: (N, points).
+            sector: As for :meth:`to_signal`.
+            dtype: Of the components.
+
+        Returns:
+            (N, components).
+        """
         return self.plain.transform(OUT, sector).from_grid([signal])
 
     def join(self, parts: Sequence[Tensor]) -> Tensor:
