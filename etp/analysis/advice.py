@@ -123,6 +123,14 @@ def _slower(found: Comparison, entry: Entry, other: Entry) -> bool:
     return verdict is not None and verdict.word == "faster"
 
 
+def _settled(found: Comparison, entry: Entry, other: Entry) -> bool:
+    """Whether one of two products was shown to be the faster; true where no pair was judged."""
+    pairs = found.judgement.pairs
+    names = entry.product, other.product
+    verdict = pairs.get(names) or pairs.get(names[::-1])
+    return verdict is None or verdict.word in ("faster", "slower")
+
+
 def _beside(found: Comparison, entry: Entry, same: Entry | None) -> str:
     """How it stands to the product of the first sentence."""
     if same is None:
@@ -130,6 +138,8 @@ def _beside(found: Comparison, entry: Entry, same: Entry | None) -> str:
     ratio = exp(_log_time(found, entry) - _log_time(found, same))
     if not isfinite(ratio):
         return ""
+    if not _settled(found, entry, same):
+        return f" and not separable from {same.product}"
     if ratio >= 1:
         return f" and {ratio_text(ratio)} the time of {same.product}"
     return f" and {ratio_text(1 / ratio)} faster than {same.product}"

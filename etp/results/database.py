@@ -22,7 +22,7 @@ _MENDS = (
     ("full", "no space is left on its disk: free some, nothing measured is lost meanwhile"),
     ("readonly", "the file cannot be written: give this user the right to, or set ETP_STORE"),
     ("locked", f"another program has held it for {BUSY_S:.0f} s: end that program"),
-    ("unable to open", "its folder is missing or not open to this user: or set ETP_STORE"),
+    ("unable to open", "not a file in a folder open to this user: name another with ETP_STORE"),
     ("i/o", "its disk does not answer: check the disk"),
 )
 """What SQLite says, and what to do."""

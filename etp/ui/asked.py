@@ -15,6 +15,8 @@ from etp.ui.settings import Settings
 
 _SAID = ("direction", "weights", "dtype", "matmul", "cache", "batch", "channels", "outputs")
 _OPTIONS = declared(Options)
+CAN_RUN = "can_run"
+"""Where the bar notes for the rest of the page whether Run here can be pressed."""
 
 
 def note(
@@ -43,7 +45,9 @@ def note(
 def say(said: str | None, *, running: bool = False) -> bool:
     """Show the line, where there is one; return whether there is."""
     if said is not None:
-        told = said.replace("; press Run here", "; a run goes on") if running else said
+        allowed = st.session_state.get(CAN_RUN, True)
+        then = "a run goes on" if running else "press Run here" if allowed else "it cannot run"
+        told = said.replace("; press Run here", f"; {then}")
         st.info(plain(told), icon=":material/compare_arrows:")
     return said is not None
 

@@ -15,7 +15,7 @@ from etp.problem import Options
 from etp.product import applicability
 from etp.run.catalog import Entry
 from etp.run.config import TooLargeError
-from etp.ui import jobs
+from etp.ui import asked, jobs
 from etp.ui.plain import plain
 from etp.ui.plans import Plan
 from etp.ui.session import bound, choose, settings
@@ -306,6 +306,7 @@ def run_button(
         )
         return
     error = _error(plan, chosen)
+    st.session_state[asked.CAN_RUN] = error is None
     st.button(
         "Run here",
         type="primary",

@@ -241,6 +241,7 @@ def table(view: View) -> None:
         tables.shown(lines, found.baseline),
         hide_index=True,
         key="everything",
+        placeholder="",
         on_select=event,
         selection_mode="single-row",
         column_config=_columns(found, lines),

@@ -44,8 +44,9 @@ def gallery() -> None:
     runs = every()
     st.markdown("### Published runs" if runs else "### Nothing is published yet")
     st.caption(
-        "Runs that their owners keep for others to see. Open one, copy its link, or press Publish "
-        "under a run of your own."
+        "Runs that their owners keep for others to see. "
+        + ("Open one, copy its link, or press" if runs else "Press")
+        + " Publish under a run of your own."
     )
     for run in runs:
         _card(run)

@@ -33,6 +33,7 @@ def offered() -> None:
         pd.DataFrame(lines),
         hide_index=True,
         key="offered",
+        placeholder="",
         column_config={
             "open": link("open", display_text="Open", width="small"),
             "growth": link("growth", display_text="Scaling", width="small"),

@@ -165,6 +165,7 @@ def listing(found: list[Run]) -> None:
         pd.DataFrame(lines),
         hide_index=True,
         key="runs",
+        placeholder="",
         column_config={
             "open": st.column_config.LinkColumn("open", display_text="Compare", width="small"),
             "growth": st.column_config.LinkColumn("growth", display_text="Scaling", width="small"),

@@ -69,6 +69,12 @@ def test_what_is_not_settled_is_not_claimed():
     assert "nothing else that was timed reaches every path" in said.reach
 
 
+def test_two_products_that_no_round_tells_apart_are_not_ranked():
+    seconds = {"e3nn": 12e-3, "cg-sparse": 1.01e-3, "cg-summed": 1e-3}
+    said = advice(compared(seconds, USUAL, noise=0.3, summed=("cg-summed",)))
+    assert said.reach.endswith("and not separable from cg-sparse.")
+
+
 def test_nothing_that_does_the_same_is_said():
     seconds = {"e3nn": 1e-3, "gaunt-grid": 1e-4}
     said = advice(compared(seconds, USUAL, summed=("gaunt-grid",)))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from etp.analysis.text import bytes_text, count_text
 from etp.problem import Problem
 from etp.results.store import Store
 from etp.run import devices, environment
@@ -27,12 +28,23 @@ def two_gb(monkeypatch):
 def test_the_batch_that_is_named_fits_and_no_much_larger_one_does(two_gb, kind, device):
     problem = Problem.of_irreps("16x0e+16x1o", "0e+1o" if kind != "pair" else "16x0e+16x1o",
                                 kind=kind, batch=10_000_000, device=device)  # fmt: skip
-    with pytest.raises(TooLargeError, match=f"2.0 GB are free on {device}") as error:
+    with pytest.raises(TooLargeError, match=f"2.00 GB are free on {device}") as error:
         check_fits(problem)
     fits = error.value.batch
     assert fits is not None
     check_fits(problem.at(batch=fits))
     assert needed_bytes(problem.at(batch=int(1.01 * fits) + 1)) > SHARE * 2 * GB
+
+
+def test_large_numbers_are_said_as_people_read_them(two_gb):
+    large = Problem.of_setting("MIMO", 10, channels=512, batch=1_000_000)
+    with pytest.raises(TooLargeError) as error:
+        check_fits(large)
+    assert "TB and 2.00 GB" in str(error.value)
+    assert (
+        f"batch {count_text(1_000_000)} needs about {bytes_text(needed_bytes(large), 3)} and"
+        in (str(error.value))
+    )
 
 
 def test_where_no_batch_helps_none_is_named(two_gb):

@@ -32,6 +32,7 @@ def test_the_mend_is_a_button_and_then_it_can_be_run(monkeypatch, page, query):
     assert shown.button(key="run").disabled
     assert "GB are free on cpu: use a batch of at most" in text_of(shown)
     assert "Cannot run: it does not fit" in text_of(shown) or page == "layers"
+    assert not any("press Run here" in info.value for info in shown.info)
     assert shown.button(key="mend_batch").label.endswith("which fits")
     shown.button(key="mend_batch").click().run()
     assert not shown.exception

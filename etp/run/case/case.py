@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from functools import cache, lru_cache
 from typing import Any
 
+from etp.analysis.text import bytes_text, count_text
 from etp.irreps import Term, parse_terms, to_text
 from etp.kernels import torch_compile
 from etp.problem import ITEMSIZE, Problem
@@ -97,10 +98,11 @@ def check_fits(problem: Problem) -> None:
     if have is None or need <= SHARE * have:
         return
     fits = int(problem.batch * SHARE * have / need)
-    mend = f"use a batch of at most {fits}, fewer channels" if fits else "use fewer channels"
+    most = f"use a batch of at most {count_text(fits)}, fewer channels"
+    mend = most if fits else "use fewer channels"
     raise TooLargeError(
-        f"batch {problem.batch} needs about {need / 1e9:.1f} GB and {have / 1e9:.1f} GB are free "
-        f"on {problem.device}: {mend} or a smaller lmax",
+        f"batch {count_text(problem.batch)} needs about {bytes_text(need, 3)} and "
+        f"{bytes_text(have, 3)} are free on {problem.device}: {mend} or a smaller lmax",
         fits or None,
     )
 
