@@ -132,6 +132,33 @@ def test_without_compiler_and_cache_one_warning_says_so(built, tmp_path):
     assert list((tmp_path / "none").rglob("*.nbi"))  # Numba's files too, not in the package
 
 
+COMPILER = """#!/bin/sh
+while [ "$1" != -o ]; do shift; done
+exec dd if=/dev/zero of="$2" bs=64k
+"""
+"""Writes objects without end, as far as the disk goes."""
+
+
+def test_the_disk_is_full_while_kernels_are_compiled(built, tmp_path):
+    disk, compiler = tmp_path / "disk", tmp_path / "endless"
+    disk.mkdir()
+    compiler.write_text(COMPILER)
+    compiler.chmod(0o755)
+    mount = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(disk)]
+    if shutil.which("mount") is None or subprocess.run(mount, capture_output=True).returncode:
+        pytest.skip("a small file system cannot be mounted here")
+    try:
+        done = use(disk, built / "answer.pt", CXX=str(compiler))
+        assert done.stdout == "plain\n"
+        assert done.stderr.count("SlowForm") == 1
+        assert "No space left on device" in done.stderr
+        # Nothing half made is left to be loaded, and the disk is as free as before.
+        assert not [path for path in disk.rglob("*") if path.suffix in (".so", ".o")]
+        assert shutil.disk_usage(disk).free > 500_000
+    finally:
+        subprocess.run(["umount", "-l", str(disk)], check=True)
+
+
 def test_processes_that_build_at_once_all_compute(built, tmp_path):
     with ThreadPoolExecutor(2) as pool:
         running = [pool.submit(use, tmp_path, built / "answer.pt") for _ in range(2)]
