@@ -16,6 +16,16 @@ LEASE_S = 10.0
 """A device whose holder has not said that it lives for this long is free."""
 
 
+def alive(beat: float, seconds: float) -> bool:
+    """Whether who said at ``beat`` that it lives did so within some seconds.
+
+    Both are told by the machine's clock since its start, which all its processes share and nobody
+    sets: when the time of day jumps, nothing is taken from those who live or kept by the dead. What
+    was said later than now was said before the machine was started.
+    """
+    return 0 <= time.monotonic() - beat <= seconds
+
+
 @dataclass(frozen=True)
 class Job:
     """One request: its cases, how far it is, and why it ended.
@@ -27,8 +37,8 @@ class Job:
         now: The last progress event, None before the first.
         stop: Whether it was cancelled, by whatever process.
         estimate_s: Seconds that it was expected to take, None where nobody said.
-        created: Seconds since the epoch, as ``started``, ``finished`` and ``beat``.
-        beat: When the process that runs it last said so.
+        created: Seconds since the epoch, as ``started`` and ``finished``.
+        beat: When the process that runs it last said so, by the clock of :func:`alive`.
         published: When its owner put it into the gallery, None where it is not there.
     """
 
@@ -90,8 +100,8 @@ class Jobs(Database):
             owner: Who asks.
             estimate_s: Seconds that it is expected to take.
         """
-        now = time.time()
-        values = [job_id, title, owner, json.dumps(list(cases)), "queued", estimate_s, now, now]
+        values = [job_id, title, owner, json.dumps(list(cases)), "queued", estimate_s]
+        values += [time.time(), time.monotonic()]
         self.write(
             lambda db: db.execute(
                 "INSERT INTO job (id, title, owner, cases, state, estimate_s, created, beat)"
@@ -129,7 +139,7 @@ class Jobs(Database):
         db.execute(
             "UPDATE job SET cases = ?, ended = ?, state = 'queued', reason = NULL, now = NULL,"
             " stop = 0, finished = NULL, beat = ? WHERE id = ?",
-            [json.dumps(list(cases)), json.dumps(list(ended)), time.time(), job_id],
+            [json.dumps(list(cases)), json.dumps(list(ended)), time.monotonic(), job_id],
         )
 
     def update_job(self, job_id: str, **changes: Any) -> None:
@@ -187,17 +197,20 @@ class Jobs(Database):
         return [read_job(row) for row in self.read(lambda db: db.execute(query).fetchall())]
 
     def jobs_since(self, owner: str, since: float) -> int:
-        """How many jobs an owner has asked for since a time."""
-        query = "SELECT count(*) FROM job WHERE owner = ? AND created >= ?"
-        (count,) = self.read(lambda db: db.execute(query, [owner, since]).fetchone())
+        """How many jobs an owner has asked for since a time; none in a time still to come."""
+        query = "SELECT count(*) FROM job WHERE owner = ? AND created BETWEEN ? AND ?"
+        values = [owner, since, time.time()]
+        (count,) = self.read(lambda db: db.execute(query, values).fetchone())
         return int(count)
 
     def lease(self, device: str, holder: str) -> bool:
         """Take a device, or keep it: one holder at a time, whatever processes share the store."""
-        now = time.time()
+        now = time.monotonic()
 
         def work(db: sqlite3.Connection) -> bool:
-            db.execute("DELETE FROM lease WHERE device = ? AND beat < ?", [device, now - LEASE_S])
+            held = db.execute("SELECT beat FROM lease WHERE device = ?", [device]).fetchone()
+            if held is not None and not alive(held["beat"], LEASE_S):
+                db.execute("DELETE FROM lease WHERE device = ?", [device])
             db.execute("INSERT OR IGNORE INTO lease VALUES (?, ?, ?)", [device, holder, now])
             kept = db.execute(
                 "UPDATE lease SET beat = ? WHERE device = ? AND holder = ?", [now, device, holder]

@@ -71,6 +71,16 @@ def _is_loopback(host: str) -> bool:
         return False
 
 
+class SchedulerError(OSError):
+    """A scheduler elsewhere does not answer; says which."""
+
+    def __init__(self, address: str) -> None:
+        super().__init__(
+            f"the scheduler at {address} does not answer; what was measured until then is kept, "
+            "and the rest can be resumed when it runs again"
+        )
+
+
 class Cluster:
     """Workers, started or connected to on first use; used from any thread.
 
@@ -96,9 +106,18 @@ class Cluster:
     def connect(self) -> Client:
         """The client of the workers."""
         with self._lock:
+            if self.client is not None and self.has_lost(self.client):
+                with suppress(OSError, TimeoutError, RuntimeError):
+                    self.client.close(timeout=1)
+                self.client = None
             if self.client is None:
                 self.client = self._started()
             return self.client
+
+    def has_lost(self, client: Client, future: Future[int] | None = None) -> bool:
+        """Whether a client lost its scheduler elsewhere, now or since it asked for a future."""
+        lost = client.status != "running" or (future is not None and future.cancelled())
+        return self.scheduler is not None and lost
 
     def _started(self) -> Client:
         import dask
@@ -108,7 +127,10 @@ class Cluster:
 
         if self.scheduler is not None:
             security = _certificates(self.scheduler)
-            client = Client(self.scheduler, security=security, set_as_default=False)
+            try:
+                client = Client(self.scheduler, security=security, set_as_default=False)
+            except (OSError, TimeoutError) as error:
+                raise SchedulerError(self.scheduler) from error
             client.get_versions(check=True)
             return client
         security = Security.temporary()
@@ -126,12 +148,13 @@ class Cluster:
 
     def devices_elsewhere(self) -> dict[str, str]:
         """Devices of a scheduler's workers and the hosts that have them; empty until connected."""
-        if self.client is None or time.monotonic() < self._asked + ASK_S:
+        client = self.client
+        if client is None or self.has_lost(client) or time.monotonic() < self._asked + ASK_S:
             return self._known
         self._asked = time.monotonic()
         with suppress(OSError, TimeoutError):
             hosts: dict[str, set[str]] = {}
-            for info in self.client.scheduler_info(n_workers=-1)["workers"].values():
+            for info in client.scheduler_info(n_workers=-1)["workers"].values():
                 for device in info.get("resources", {}):
                     hosts.setdefault(device, set()).add(str(info["host"]))
             self._known = {name: ", ".join(sorted(hosts[name])) for name in sorted(hosts)}

@@ -16,7 +16,7 @@ from etp.results.database import StoreError
 from etp.results.jobs import Job
 from etp.results.rows import RESULTS, Row
 from etp.results.store import Store
-from etp.run.cluster import Cluster, wait_for_exit
+from etp.run.cluster import Cluster, SchedulerError, wait_for_exit
 from etp.run.config import Limits
 from etp.run.events import event
 from etp.run.outbox import Outbox
@@ -77,6 +77,7 @@ class Lane:
         self.waiting: list[Job] = []
         self.running: Job | None = None
         self.held_up: str | None = None
+        self._begun: float | None = None
         name = f"etp-lane-{device}"
         self.thread = threading.Thread(target=self._work, name=name, daemon=True)
         self.thread.start()
@@ -93,6 +94,11 @@ class Lane:
         """Say that the device is still held."""
         if self.running is not None and self.held_up is None:
             self._shared.store.lease(self._lease, self._shared.holder)
+
+    def seconds(self) -> float:
+        """Time since the running job began, 0 before."""
+        begun = self._begun
+        return 0.0 if begun is None else time.monotonic() - begun
 
     def drop(self, job_id: str) -> bool:
         """Take a waiting job out; the caller holds ``wake``. Whether it was there."""
@@ -118,7 +124,7 @@ class Lane:
                 self._end(job, "failed", f"{type(error).__name__}: {error}")
             finally:
                 with self._shared.wake:
-                    self.running = None
+                    self.running = self._begun = None
                 self._left(job, self)
 
     def _next(self) -> Job | None:
@@ -139,11 +145,11 @@ class Lane:
         if not self._taken(job):
             return
         try:
-            now = time.time()
+            now, begun = time.time(), time.monotonic()
+            self._begun = begun
             shared.outbox.put(
-                lambda: shared.store.update_job(job.id, state="running", started=now, beat=now)
+                lambda: shared.store.update_job(job.id, state="running", started=now, beat=begun)
             )
-            begun = time.monotonic()
             for index in self.mine(job):
                 limit = shared.limits.job_seconds
                 if limit is not None and time.monotonic() - begun > limit:
@@ -157,6 +163,8 @@ class Lane:
                 shared.outbox.put(lambda index=index: shared.store.end_case(job.id, index))  # type: ignore[misc]
         except StoppedError:
             self._end(job, "interrupted", STOPPED)
+        except SchedulerError as error:
+            self._end(job, "interrupted", str(error))
         finally:
             with suppress(StoreError):
                 shared.store.release(self._lease, shared.holder)
@@ -207,6 +215,8 @@ class Lane:
             future = shared.cluster.start(case, name)
             reason = self._watch(future, taken, job, name)
             self._collect(future, taken)
+            if reason is None and shared.cluster.has_lost(client, future):
+                raise SchedulerError(str(shared.cluster.scheduler))
             if future.status != "finished":
                 if wait_for_exit(shared.cluster, self.device, 0.0 if reason else 1.0):
                     raise StoppedError
@@ -218,7 +228,8 @@ class Lane:
             # A result kept on a worker that restarts would be computed a second time.
             future.release()
         finally:
-            client.unsubscribe_topic(name)
+            with suppress(OSError, RuntimeError):
+                client.unsubscribe_topic(name)
 
     def _watch(self, future: Future[int], taken: _Taken, job: Job, name: str) -> str | None:
         """Receive rows until the case has ended; why it was made to end, if it was."""

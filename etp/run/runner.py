@@ -9,6 +9,7 @@ or the job.
 from __future__ import annotations
 
 import atexit
+import math
 import os
 import threading
 import time
@@ -20,7 +21,7 @@ from typing import Any
 
 from etp.problem import Problem
 from etp.results.database import StoreError
-from etp.results.jobs import Job
+from etp.results.jobs import Job, alive
 from etp.results.store import Store
 from etp.run.case.case import check_fits
 from etp.run.cluster import Cluster, check_address
@@ -263,16 +264,20 @@ class Runner:
         if self._lost(job):
             state, reason = "interrupted", _LOST
         ahead: Sequence[Job] = ()
+        gone = 0.0
         if not running and queues:
-            ahead = min((jobs for _, jobs in queues), key=len)
+            first, ahead = min(queues, key=lambda queue: len(queue[1]))
+            gone = first.seconds()
         lanes = running or [lane for lane, _ in queues]
         held_up = self._shared.outbox.trouble or next(
             (lane.held_up for lane in lanes if lane.held_up), None
         )
-        end = job.finished or time.time()
-        seconds = end - job.started if job.started else 0.0
+        # Elsewhere or in the past: by the time of day, which may have been set back.
+        seconds = max((lane.seconds() for lane in running), default=0.0) or max(
+            0.0, (job.finished or time.time()) - (job.started or math.inf)
+        )
         return Status(
-            state, job.done, job.total, job.now, len(ahead), _start_s(ahead), reason, seconds,
+            state, job.done, job.total, job.now, len(ahead), _start_s(ahead, gone), reason, seconds,
             held_up, job.owner,
         )  # fmt: skip
 
@@ -325,7 +330,7 @@ class Runner:
                 self._keep_few()
             with suppress(StoreError):
                 for job_id in self._ids():
-                    self.store.update_job(job_id, beat=time.time())
+                    self.store.update_job(job_id, beat=time.monotonic())
                 for lane in list(self._lanes.values()):
                     lane.keep()
                 self._mark_lost()
@@ -353,7 +358,7 @@ class Runner:
 
     def _lost(self, job: Job) -> bool:
         """Whether a job's process has ended without saying so."""
-        return job.active and time.time() - job.beat > LOST_S and not self._is_mine(job.id)
+        return job.active and not alive(job.beat, LOST_S) and not self._is_mine(job.id)
 
     def _mark_lost(self) -> None:
         """Jobs of processes that have ended, however they did."""
@@ -366,10 +371,9 @@ def _runs(lane: Lane, job_id: str) -> bool:
     return lane.running is not None and lane.running.id == job_id
 
 
-def _start_s(ahead: Sequence[Job]) -> float | None:
-    """Seconds until those ahead are done, as far as they said; the running one counts in part."""
+def _start_s(ahead: Sequence[Job], gone: float) -> float | None:
+    """Seconds until those ahead are done, as far as they said; the first is at it already."""
     known = [job.estimate_s for job in ahead if job.estimate_s is not None]
     if not ahead or len(known) < len(ahead):
         return None
-    gone = time.time() - ahead[0].started if ahead[0].started else 0.0
     return max(0.0, sum(known) - gone)

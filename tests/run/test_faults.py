@@ -19,7 +19,7 @@ import pytest
 
 from etp.results import database
 from etp.results.store import Store, StoreError
-from etp.run.config import Limits
+from etp.run.config import LimitError, Limits
 from etp.run.runner import Runner, Status
 from tests.make import MIMO
 
@@ -243,7 +243,7 @@ def test_a_server_that_is_told_to_stop_interrupts_its_jobs_which_can_be_resumed(
         server.wait()
     assert [s for _, s in products(store, job)] == ["ok"]
     again = make(store)
-    store.update_job(job, beat=0.0)
+    store.update_job(job, beat=-1e9)
     status = wait(again, job)
     assert (status.state, status.resumable) == ("interrupted", True)
     again.cancel(job)
@@ -301,3 +301,76 @@ def test_many_submitters_lose_and_double_nothing(store, make):
     for job in jobs:
         assert wait(runner, job).state == "done"
         assert products(store, job) == [("quick", "ok")]
+
+
+class Clock:
+    """The time of day as this process sees it, which can be set."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.off, real = 0.0, time.time
+        monkeypatch.setattr(time, "time", lambda: real() + self.off)
+
+    def set(self, off: float) -> None:
+        """Once nothing is under way: distributed holds messages back by the time of day."""
+        time.sleep(0.5)
+        self.off = off
+
+
+def test_the_clock_is_set_back_while_a_job_runs(store, make, monkeypatch):
+    clock = Clock(monkeypatch)
+    first = make(store, limits=Limits(case_seconds=4, jobs_per_hour=4))
+    job = first.submit("t", [case("slow", "quick"), case("deaf"), case("quick-2")], owner="ann")
+    waits = first.submit("t", [case("quick")], owner="ann", estimate_s=5)
+    wait(first, job, reached("slow"))
+    clock.set(-24 * 3600)
+    # Another program neither takes the device nor thinks that the first has ended.
+    second = make(Store(store.path))
+    other = second.submit("t", [case("quick")])
+    held = wait(second, other, lambda status: status.held_up is not None)
+    assert "another program" in str(held.held_up)
+    for runner in (first, second):
+        status = runner.status(job)
+        assert status is not None
+        assert status.state == "running"
+    status = first.status(job)
+    assert status is not None
+    assert 0 < status.seconds < 60
+    over = wait(first, job)
+    assert (over.state, over.reason) == ("done", None)
+    rows = store.rows(job=job)
+    assert [(r["product"], r["status"]) for r in rows] == [
+        ("slow", "ok"), ("quick", "ok"), ("deaf", "failed"), ("quick-2", "ok"),
+    ]  # fmt: skip
+    assert "case_seconds" in rows[2]["reason"]
+    assert wait(first, waits).state == "done"
+    assert wait(second, other).state == "done"
+    ended = first.status(job)
+    assert ended is not None
+    assert ended.seconds >= 0
+
+
+def test_leases_and_lives_are_told_by_a_clock_that_nobody_sets(store, monkeypatch):
+    clock = Clock(monkeypatch)
+    assert store.lease("cpu", "one")
+    for clock.off in (-1e6, 1e6):
+        assert not store.lease("cpu", "two")
+    # Its holder has ended, or the machine was started anew: then others may have it.
+    for beat in (time.monotonic() - 11, time.monotonic() + 1e6):
+        with sqlite3.connect(store.path) as db:
+            db.execute("UPDATE lease SET beat = ?", [beat])
+        db.close()
+        holder = f"after {beat}"
+        assert store.lease("cpu", holder)
+        assert not store.lease("cpu", "two")
+
+
+def test_the_limit_of_jobs_within_an_hour_outlives_no_clock(store, make, monkeypatch):
+    runner = make(store, limits=Limits(jobs_per_hour=1))
+    clock = Clock(monkeypatch)
+    clock.off = 1e7
+    wait(runner, runner.submit("t", [case("quick")], owner="ann"))
+    with pytest.raises(LimitError, match="jobs_per_hour"):
+        runner.submit("t", [case("quick")], owner="ann")
+    clock.set(0.0)
+    after = runner.submit("t", [case("quick")], owner="ann")
+    assert wait(runner, after).state == "done"

@@ -199,7 +199,7 @@ def test_a_killed_application_finds_its_store_whole_and_leaves_no_worker(tmp_pat
     while any(alive(pid) for pid in workers) and time.monotonic() < end:
         time.sleep(0.1)
     assert not [pid for pid in workers if alive(pid)]
-    store.update_job(job, beat=time.time() - 2 * LOST_S)
+    store.update_job(job, beat=time.monotonic() - 2 * LOST_S)
     again = Runner(Store(path), devices=["cpu"], task=TASK)
     try:
         status = again.status(job)
