@@ -118,8 +118,10 @@ def _irreps(problem: Problem) -> str:
 
 
 def _range(axis: Axis, sizes: Sequence[int]) -> str:
-    low, high = count_text(min(sizes)), count_text(max(sizes))
-    return f"{axis} {low}" if low == high else f"{axis} {low} to {high}"
+    low, high = min(sizes), max(sizes)
+    if axis == "lmax" and set(sizes) == {*range(low, high + 1)} and low < high:
+        return f"{axis} {low} to {high}"
+    return f"{axis} {', '.join(map(count_text, sorted(set(sizes))))}"
 
 
 def one_degree(setting: str | None, lmax: int, source: str, chosen: Settings) -> str | None:

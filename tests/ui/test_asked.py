@@ -49,6 +49,11 @@ def test_a_larger_lmax_is_asked_for():
     assert line == "Shown: lmax 1 to 3. You ask: also lmax 4, 5; press Run here."
 
 
+def test_degrees_that_are_missing_between_are_not_said_to_be_shown():
+    line = difference([SHOWN[0], SHOWN[2]], SHOWN, "run")
+    assert line == "Shown: lmax 1, 3. You ask: also lmax 2; press Run here."
+
+
 def test_the_page_says_so_before_anything_is_run():
     page = open_page("compare", setting="Custom", irreps1="0e+1o", irreps2="0e+1o",
                      direction="backward")  # fmt: skip
