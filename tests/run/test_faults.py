@@ -92,6 +92,12 @@ def fill(path: Path) -> None:
         os.close(descriptor)
 
 
+@pytest.mark.fault(
+    done="the store's disk full while a job runs",
+    lost=0,
+    doubled=0,
+    says="cannot be used",
+)
 def test_rows_wait_in_memory_while_the_disk_is_full_and_the_next_job_runs(small_disk, make):
     store = Store(small_disk / "etp.sqlite")
     runner = make(store)
@@ -110,6 +116,12 @@ def test_rows_wait_in_memory_while_the_disk_is_full_and_the_next_job_runs(small_
     assert wait(runner, after).state == "done"
 
 
+@pytest.mark.fault(
+    done="the store locked by another program",
+    lost=0,
+    doubled=0,
+    says="another program has held it",
+)
 def test_a_locked_store_is_waited_for_and_said(store, make, monkeypatch):
     monkeypatch.setattr(database, "BUSY_S", 0.2)
     runner = make(store)
@@ -125,6 +137,12 @@ def test_a_locked_store_is_waited_for_and_said(store, make, monkeypatch):
     assert products(store, job) == [("slow", "ok"), ("quick", "ok")]
 
 
+@pytest.mark.fault(
+    done="the store deleted while a job runs",
+    lost="those in the deleted file",
+    doubled=0,
+    says="",
+)
 def test_a_store_deleted_under_the_program_is_begun_anew(store, make):
     runner = make(store)
     job = runner.submit("t", [case("slow", "quick")])
@@ -138,6 +156,12 @@ def test_a_store_deleted_under_the_program_is_begun_anew(store, make):
     assert products(store, after) == [("quick", "ok")]
 
 
+@pytest.mark.fault(
+    done="the store overwritten while the program runs",
+    lost="what was overwritten; the file is set aside",
+    doubled=0,
+    says=".damaged-",
+)
 def test_a_store_damaged_under_the_program_is_set_aside_under_a_name_that_is_told(store, make):
     runner = make(store)
     first = runner.submit("t", [case("quick")])
@@ -151,6 +175,12 @@ def test_a_store_damaged_under_the_program_is_set_aside_under_a_name_that_is_tol
     assert ".damaged-" in store.set_aside.name
 
 
+@pytest.mark.fault(
+    done="a worker that hangs (SIGSTOP), then Cancel",
+    lost=0,
+    doubled=0,
+    says="",
+)
 def test_a_worker_that_hangs_is_replaced_when_its_job_is_cancelled(store, make):
     runner = make(store)
     job = runner.submit("t", [case("quick", "polite")])
@@ -164,6 +194,12 @@ def test_a_worker_that_hangs_is_replaced_when_its_job_is_cancelled(store, make):
     assert wait(runner, after).state == "done"
 
 
+@pytest.mark.fault(
+    done="two programs on one store",
+    lost=0,
+    doubled=0,
+    says="another program with the same store measures on this device",
+)
 def test_two_programs_on_one_store_never_measure_on_one_device_at_once(store, make):
     first, second = make(store), make(Store(store.path))
     one = first.submit("t", [case("polite")])
@@ -225,6 +261,12 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.fault(
+    done="the server ended by SIGTERM",
+    lost=0,
+    doubled=0,
+    says="",
+)
 def test_a_server_that_is_told_to_stop_interrupts_its_jobs_which_can_be_resumed(tmp_path, make):
     script = tmp_path / "server.py"
     script.write_text(SERVER % MIMO.as_dict())
@@ -253,6 +295,12 @@ def test_a_server_that_is_told_to_stop_interrupts_its_jobs_which_can_be_resumed(
     assert wait(again, job).state == "cancelled"
 
 
+@pytest.mark.fault(
+    done="workers ended by SIGTERM",
+    lost=0,
+    doubled=0,
+    says="the server was stopped",
+)
 def test_workers_are_ended_from_outside_and_the_job_says_that_the_server_was_stopped(store, make):
     runner = make(store)
     job = runner.submit("t", [case("quick", "polite"), case("quick-2")])
@@ -285,6 +333,12 @@ def test_a_scheduler_that_lets_anyone_run_code_is_refused(store, address):
         Runner(store, scheduler=address)
 
 
+@pytest.mark.fault(
+    done="twenty jobs of four owners at once",
+    lost=0,
+    doubled=0,
+    says="",
+)
 def test_many_submitters_lose_and_double_nothing(store, make):
     runner = make(store)
     jobs: list[str] = []
@@ -316,6 +370,12 @@ class Clock:
         self.off = off
 
 
+@pytest.mark.fault(
+    done="the clock set back by a day while a job runs",
+    lost=0,
+    doubled=0,
+    says="another program with the same store measures on this device",
+)
 def test_the_clock_is_set_back_while_a_job_runs(store, make, monkeypatch):
     clock = Clock(monkeypatch)
     first = make(store, limits=Limits(case_seconds=4, jobs_per_hour=4))

@@ -68,6 +68,12 @@ def test_a_job_runs_its_cases_in_order_and_all_rows_are_there_when_it_is_done(ru
     assert (status.done, status.total) == (2, 2)
 
 
+@pytest.mark.fault(
+    done="a worker killed while it measures, as when memory runs out",
+    lost=0,
+    doubled=0,
+    says="the worker process was killed",
+)
 def test_a_killed_worker_leaves_a_true_reason_and_what_was_measured(runner, store):
     job = runner.submit("t", [case("quick", "suicide", "quick-2"), case("quick")])
     assert wait(runner, job).state == "done"
@@ -176,6 +182,12 @@ if __name__ == "__main__":
 """
 
 
+@pytest.mark.fault(
+    done="the server killed while a job runs",
+    lost=0,
+    doubled=0,
+    says="the process that ran it ended; what was measured until then is kept",
+)
 def test_a_killed_application_finds_its_store_whole_and_leaves_no_worker(tmp_path):
     script = tmp_path / "server.py"
     script.write_text(SERVER % MIMO.as_dict())

@@ -72,6 +72,12 @@ def wait(runner: Runner, job: str, product: str | None = None) -> Status:
     raise AssertionError(runner.status(job))
 
 
+@pytest.mark.fault(
+    done="a scheduler elsewhere killed while a job runs",
+    lost=0,
+    doubled=0,
+    says="does not answer; what was measured until then is kept",
+)
 def test_a_scheduler_is_killed_and_the_next_job_runs_on_one_that_takes_its_place(
     tmp_path, monkeypatch
 ):
