@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import socket
+import subprocess
 import sys
 import tempfile
 import time
@@ -67,7 +68,25 @@ def _compiler() -> Check:
     wanted = [os.environ.get("CXX", ""), "g++", "c++", "clang++"]
     path = next((found for name in wanted if name and (found := shutil.which(name))), None)
     mend = "install g++ or clang++, or set CXX: products run in their slow, plain form until then"
-    return Check("C++ compiler", path is not None, path or "none", mend)
+    if path is None:
+        return Check("C++ compiler", False, "none", mend)
+    failed = _trial(path)
+    mend = f"mend or replace it, or set CXX to another: {mend.partition(': ')[2]}"
+    return Check("C++ compiler", not failed, f"{path} {failed}".strip(), mend)
+
+
+def _trial(compiler: str) -> str:
+    """What is wrong with a compiler that does not compile three lines; "" if it does."""
+    with tempfile.TemporaryDirectory() as folder:
+        source = Path(folder) / "trial.cpp"
+        source.write_text("#include <vector>\nint f() { return std::vector<int>(1).size(); }\n")
+        command = [compiler, "-shared", "-fPIC", str(source), "-o", str(Path(folder) / "trial.so")]
+        try:
+            done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+        except (OSError, subprocess.TimeoutExpired) as error:
+            return f"does not run: {error}"
+    said = (done.stderr.strip() or f"exit status {done.returncode}").splitlines()[0]
+    return f"does not compile: {said}" if done.returncode else ""
 
 
 def _devices() -> Check:

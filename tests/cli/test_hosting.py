@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+import socket
 import sqlite3
 import ssl
 import stat
@@ -82,6 +84,50 @@ def test_the_doctor_names_what_is_wrong_and_the_mend(tmp_path, monkeypatch):
     broken = {check.what: check for check in doctor.checks() if not check.good}
     assert {"store", "C++ compiler"} <= set(broken)
     assert all(check.mend for check in broken.values())
+
+
+def told() -> dict[str, doctor.Check]:
+    return {check.what: check for check in doctor.checks()}
+
+
+def test_the_doctor_tries_the_compiler(tmp_path, monkeypatch):
+    monkeypatch.setenv("ETP_STORE", str(tmp_path / "etp.sqlite"))
+    broken = tmp_path / "broken"
+    broken.write_text("#!/bin/sh\necho 'no such header' >&2\nexit 1\n")
+    broken.chmod(0o755)
+    monkeypatch.setenv("CXX", str(broken))
+    check = told()["C++ compiler"]
+    assert (check.good, check.found) == (False, f"{broken} does not compile: no such header")
+    # The mend that is named mends it.
+    assert "set CXX to another" in check.mend
+    if (other := shutil.which("g++") or shutil.which("clang++")) is not None:
+        monkeypatch.setenv("CXX", other)
+        assert told()["C++ compiler"].good
+
+
+def test_the_doctor_names_a_store_that_cannot_be_written_and_the_mend_works(tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("no folder")
+    monkeypatch.setenv("ETP_STORE", str(tmp_path / "file" / "etp.sqlite"))
+    check = told()["store"]
+    assert not check.good
+    assert "set ETP_STORE" in check.mend
+    monkeypatch.setenv("ETP_STORE", str(tmp_path / "other.sqlite"))
+    assert told()["store"].good
+
+
+def test_the_doctor_names_a_port_in_use_and_the_mend_works(tmp_path, monkeypatch):
+    monkeypatch.setenv("ETP_STORE", str(tmp_path / "etp.sqlite"))
+    with socket.socket() as taken, socket.socket() as free:
+        for one in (taken, free):
+            one.bind(("127.0.0.1", 0))
+        taken.listen()
+        busy, other = taken.getsockname()[1], free.getsockname()[1]
+        monkeypatch.setenv("PORT", str(busy))
+        check = told()[f"port {busy}"]
+        assert (check.good, check.found) == (False, "in use")
+        assert "PORT=" in check.mend
+        monkeypatch.setenv("PORT", str(other))
+        assert told()[f"port {other}"].good
 
 
 def test_the_doctor_runs_from_the_command_line(tmp_path):
