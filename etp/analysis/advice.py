@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from math import exp, isfinite
 
 from etp.analysis.comparison import Comparison, Entry
-from etp.analysis.text import ratio_text, speed_words
+from etp.analysis.text import at_least_text, ratio_text, speed_words
 from etp.measure.verdict import Verdict
 
 NAMED = 3
@@ -161,9 +161,9 @@ def _speed(verdict: Verdict | None, base: str) -> str:
         return f"not timed in the same rounds as {base}"
     factor = exp(-verdict.estimate)
     if verdict.word == "faster":
-        return f"{ratio_text(factor)} faster (at least {ratio_text(exp(-verdict.high))})"
+        return f"{ratio_text(factor)} faster (at least {at_least_text(exp(-verdict.high))})"
     if verdict.word == "slower":
-        return f"{ratio_text(1 / factor)} slower (at least {ratio_text(exp(verdict.low))})"
+        return f"{ratio_text(1 / factor)} slower (at least {at_least_text(exp(verdict.low))})"
     if verdict.word == "same":
         return "as fast, within 2 %"
     return f"not yet separable in time (estimate: {speed_words(factor)})"

@@ -240,7 +240,7 @@ def potential_finding(table: pd.DataFrame) -> Finding:
 def step_finding(rows: Sequence[Row]) -> Finding:
     """What the choice of a power does to a training step."""
     if not rows:
-        return Finding("No training step was timed yet.", "Run it here: it takes minutes.", "")
+        return Finding("No training step was timed yet.", "Run it here.", "")
     by = {row.product: row.measured for row in rows}
     fast = min(by, key=lambda name: by[name]["median_s"])
     first = rows[0].measured

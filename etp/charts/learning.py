@@ -152,12 +152,18 @@ def forces(
     df["said"] = [f"{a:.0f} to {b:.0f} meV/Å" for a, b in zip(df["low"], df["high"], strict=True)]
     df["time"] = df["step_s"].map(time_text)
     wide, high = width - _LEFT, HEIGHT * _USED
-    points = [
-        (wide * base.position(a, domain), high * (1 - base.position(b, ends)))
-        for a, b in zip(df[against], df["force"], strict=True)
+
+    def py(force: float) -> float:
+        return high * (1 - base.position(force, ends))
+
+    xs = [wide * base.position(a, domain) for a in df[against]]
+    points = [(px, py(force)) for px, force in zip(xs, df["force"], strict=True)]
+    rules = [
+        (px - 2, py(most), px + 2, py(least))
+        for px, most, least in zip(xs, df["high"], df["low"], strict=True)
     ]
     widths = [labels.text_width(text, 12) for text in df["product"]]
-    spots = labels.place(points, widths, (0, 0, wide, high), [], first=[])
+    spots = labels.place(points, widths, (0, 0, wide, high), rules, first=[])
     hue = base.colour(df["product"], mode)
     chart = alt.Chart(df).encode(x=x, color=hue)
     layers: list[Any] = [
@@ -204,7 +210,7 @@ def _labelled(
         (px - 2, py(most), px + 2, py(least))
         for (px, _), most, least in zip(points, df["high"], df["low"], strict=True)
     ]
-    bars.append((0, py(7) - 1, 200, py(7) + 18))
+    bars += [(0, py(7) - 1, wide, py(7) + 1), (0, py(7) - 1, 200, py(7) + 18)]
     widths = [labels.text_width(text, 12) for text in df["product"]]
     spots = labels.place(points, widths, (0, 0, wide, high), bars, first=[])
     df["dx"], df["dy"] = [s.dx for s in spots], [s.dy for s in spots]
