@@ -58,8 +58,11 @@ def test_pieces_are_eight_different_ones_of_four_cubes_two_of_them_mirror_images
 
 @pytest.mark.parametrize("product", FAST)
 def test_the_whole_network_is_equivariant(product):
-    network = fresh(product)
-    assert tetris.equivariance_error(network, product, elements=4) < 1e-12
+    error = tetris.equivariance_error(fresh(product), product, elements=4)
+    if products.get(product).approximate:
+        assert error > 1e-3, "what is not equivariant shows in the network"
+    else:
+        assert error < 1e-12
 
 
 def test_the_check_of_equivariance_sees_a_broken_network():
