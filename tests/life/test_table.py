@@ -16,9 +16,8 @@ from tests.life.programs import COMPILED, PROCESSES, PROGRAMS, Case
 from tests.life.table import REPRESENTATIVE, SLOWLY, Cell
 
 EVERYTHING = bool(os.environ.get("ETP_LIFE"))
-QUICK = {"jvp", "vmap", "grad", "inference_mode", "changed in place"}
-"""Tried with every pair product in the short form too. None asks for second differences, which cost
-more than all the rest."""
+QUICK = {"eager", "jvp", "vmap", "grad", "inference_mode", "changed in place"}
+"""Tried with every pair product in the short form too."""
 ONE = {
     Cell("torch.compile", "edge", "cg-sparse"),
     Cell("compiled forces", "convolution", "cg-sparse"),
