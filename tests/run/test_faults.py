@@ -370,6 +370,10 @@ class Clock:
         self.off = off
 
 
+@pytest.mark.skipif(
+    "ETP_CLOCK" not in os.environ,
+    reason="distributed may hold messages after the clock went back: run by itself, ETP_CLOCK=1",
+)
 @pytest.mark.fault(
     done="the clock set back by a day while a job runs",
     lost=0,
