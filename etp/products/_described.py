@@ -13,11 +13,13 @@ from typing_extensions import override
 from etp.kernels.multilinear import WEIGHTED, Form
 from etp.kernels.on_cpu.program import Bilinear
 from etp.kernels.on_gpu.lying import Lying
+from etp.maths import sphere
 from etp.product.base import TensorProduct
 from etp.product.weighting import Side, of_second, scaled
 from etp.products import _forms as forms
-from etp.products._description import Description
+from etp.products._description import ONE_SLOT, Description
 from etp.products._executors import Executor, Tiles, Triton, Walk, pick
+from etp.products._grid import Fields, top_degrees
 from etp.products._paths import Paths
 from etp.products._plain import in_pytorch
 from etp.products._programs import has_programs, programs
@@ -48,6 +50,7 @@ class Described(TensorProduct):
     ) -> None:
         super().__init__(irreps_in1, irreps_in2, filter_ir_out=filter_ir_out)
         whole, apart = self.describe(), self.describe_slots()
+        self._slots = ONE_SLOT if apart is None else apart.slots
         self.plain = in_pytorch(whole, self)
         self.tiles = Tiles(self._programs if has_programs(whole) else None)
         self.fused = Triton(self._form)
@@ -58,10 +61,9 @@ class Described(TensorProduct):
         self.executors: tuple[Executor, ...] = (
             self.tiles, Triton(self._row_form), *walks, self.plain,
         )  # fmt: skip
-        self._slots = apart.slots
         self.slotted: tuple[Executor, ...] = ()
         self._plain_slotted = self.plain
-        if any(list(slots) != [0] for slots in apart.slots):
+        if apart is not None and any(list(slots) != [0] for slots in apart.slots):
             self._plain_slotted = in_pytorch(apart, self, self.plain)
             tiles, fused = Tiles(self._slot_programs), Triton(self._slot_form)
             self.slotted = (tiles, fused, self._plain_slotted)
@@ -70,9 +72,9 @@ class Described(TensorProduct):
     def describe(self) -> Description:
         """What is computed on the components of one channel, without weights."""
 
-    def describe_slots(self) -> Description:
-        """The same with a slot for each weight of a component; by default there is one each."""
-        return self.describe()
+    def describe_slots(self) -> Description | None:
+        """The same with a slot for each weight of a component; None where there is one each."""
+        return None
 
     @override
     def multiply(self, x1: Tensor, x2: Tensor) -> Tensor:
@@ -130,7 +132,7 @@ class Described(TensorProduct):
         return programs(self.describe())
 
     def _slot_programs(self) -> Bilinear:
-        return programs(self.describe_slots())
+        return programs(self._apart())
 
     def _form(self, device: torch.device) -> Form | None:
         return forms.form(self.describe(), Lying.of(self), device)
@@ -142,7 +144,39 @@ class Described(TensorProduct):
         return forms.form(self.describe(), Lying.in_rows(self), device)
 
     def _slot_form(self, device: torch.device) -> Form | None:
-        return forms.form(self.describe_slots(), Lying.in_rows(self), device)
+        return forms.form(self._apart(), Lying.in_rows(self), device)
+
+    def _apart(self) -> Description:
+        """What is computed on slots, or without any the same."""
+        apart = self.describe_slots()
+        return self.describe() if apart is None else apart
+
+
+class DescribedFields(Described):
+    """A product by fields on a grid; slots tell apart what is made of the same components."""
+
+    broadcasts = True
+
+    @property
+    def resolution(self) -> tuple[int, int]:
+        """Rows and columns of the grid: the smallest exact one."""
+        return sphere.exact_resolution(*top_degrees(self))
+
+    @abstractmethod
+    def fields(self, *, apart: bool) -> Fields:
+        """What is made of the components, and multiplied.
+
+        Args:
+            apart: Whether each of it has a slot of its own on every side.
+        """
+
+    @override
+    def describe(self) -> Fields:
+        return self.fields(apart=False)
+
+    @override
+    def describe_slots(self) -> Fields:
+        return self.fields(apart=True)
 
 
 def _copies(x: Tensor, factors: Sequence[Tensor]) -> Tensor:

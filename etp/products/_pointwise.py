@@ -23,10 +23,10 @@ from typing_extensions import override
 from etp.kernels.on_cpu.compose import Pointwise
 from etp.maths import so3, sphere
 from etp.product.weighting import Split
-from etp.products._described import Described
+from etp.products._described import DescribedFields
 from etp.products._fields import Field, gradient, value
-from etp.products._grid import Drawing, Fields, top_degrees
-from etp.products._transforms import sectors
+from etp.products._grid import Drawing, Fields
+from etp.products._transforms import sector_of, sectors
 
 How = Literal["value", "dot", "cross"]
 _TERMS: dict[How, tuple[tuple[int, int, int], ...]] = {
@@ -63,13 +63,11 @@ class Plan(NamedTuple):
     meetings: Sequence[Meeting]
 
 
-class PointwiseProduct(Described):
+class PointwiseProduct(DescribedFields):
     """A plan on the smallest exact grid, one output copy per irrep and parity.
 
     Its weights are a factor for each irrep and signal.
     """
-
-    broadcasts = True
 
     @abstractmethod
     def plan(self) -> Plan:
@@ -79,18 +77,13 @@ class PointwiseProduct(Described):
     def _plan(self) -> Plan:
         return self.plan()
 
-    @property
-    def resolution(self) -> tuple[int, int]:
-        """Rows and columns of the grid."""
-        return sphere.exact_resolution(*top_degrees(self))
-
     def _pieces(
         self, ir_in1: o3.Irrep, ir_in2: o3.Irrep, ir_out: o3.Irrep
     ) -> Iterator[tuple[Meeting, float]]:
         """What each meeting gives to a path, where it gives anything."""
         degrees = ir_in1.l, ir_in2.l, ir_out.l
         for meeting in self._plan.meetings:
-            factor = _coefficient(meeting.how, *degrees)
+            factor = coefficient_of(meeting.how, *degrees)
             for side, l in enumerate(degrees):
                 factor *= self._plan.signals[side][meeting.numbers[side]].factors[l]
             if factor != 0.0:
@@ -106,23 +99,11 @@ class PointwiseProduct(Described):
             yield Split(*meeting.numbers, factor)
 
     @override
-    def describe(self) -> Fields:
-        return self._fields(apart=False)
-
-    @override
-    def describe_slots(self) -> Fields:
-        """Every signal of an irrep has weights of its own."""
-        return self._fields(apart=True)
-
-    def _fields(self, *, apart: bool) -> Fields:
-        """Signals that meet on some path, sector by sector.
-
-        Args:
-            apart: Whether each signal has a slot of its own on every side.
-        """
+    def fields(self, *, apart: bool) -> Fields:
+        """Signals that meet on some path, sector by sector; every one of an irrep has a slot."""
         nodes = sphere.grid(*self.resolution)
         meetings = dict.fromkeys(
-            (meeting, tuple(map(_sector, path[:3])))
+            (meeting, tuple(map(sector_of, path[:3])))
             for path in self.paths
             for meeting, _ in self._pieces(*path[:3])
         )
@@ -157,8 +138,15 @@ def _made(signal: Signal, side: Drawing, sector: int, nodes: sphere.Grid) -> lis
     return [field.times(factors * _normal(lmax)) for field in gradient(lmax, nodes)]
 
 
-def _coefficient(how: How, l1: int, l2: int, l3: int) -> float:
-    """Coefficient of a meeting whose factors are one."""
+def coefficient_of(how: How, l1: int, l2: int, l3: int) -> float:
+    """Coefficient of a meeting whose factors are one.
+
+    Args:
+        how: How the signals meet.
+        l1: Degree of input 1.
+        l2: Degree of input 2.
+        l3: Degree of the output.
+    """
     if how == "value":
         return so3.gaunt_coefficient(l1, l2, l3)
     if l1 == 0 or l2 == 0:
@@ -175,8 +163,3 @@ def _normal(lmax: int) -> Tensor:
     """1 / sqrt(l (l + 1)) of each degree, 0 for l = 0."""
     l = torch.arange(1, lmax + 1, dtype=torch.float64)
     return torch.cat([torch.zeros(1, dtype=torch.float64), (l * (l + 1)).rsqrt()])
-
-
-def _sector(ir: o3.Irrep) -> int:
-    """Parity of the signal's value."""
-    return int(ir.p * (-1) ** ir.l)

@@ -39,13 +39,18 @@ class Sector(NamedTuple):
     lmax: int
 
 
+def sector_of(ir: o3.Irrep) -> int:
+    """Parity of the value of an irrep's signal, p (-1)^l."""
+    return int(ir.p * (-1) ** ir.l)
+
+
 def sectors(irs: Sequence[o3.Irrep]) -> dict[int, Sector]:
     """Split one channel's irreps by value parity p (-1)^l, +1 first."""
     by_parity: dict[int, list[Tensor]] = {}
     for ir, part in zip(irs, slices(irs), strict=True):
         m = torch.arange(-ir.l, ir.l + 1)
         rows = torch.stack([torch.full_like(m, ir.l), m, torch.arange(part.start, part.stop)])
-        by_parity.setdefault(ir.p * (-1) ** ir.l, []).append(rows)
+        by_parity.setdefault(sector_of(ir), []).append(rows)
     alone = len(by_parity) == 1
     merged = {s: torch.cat(by_parity[s], dim=1).unbind(0) for s in sorted(by_parity, reverse=True)}
     return {

@@ -19,17 +19,17 @@ from etp.kernels.on_cpu.compose import Pointwise
 from etp.maths import so3, sphere
 from etp.product.registry import register
 from etp.product.weighting import Split
-from etp.products._described import Described
+from etp.products._described import DescribedFields
 from etp.products._fields import gradient, value
-from etp.products._grid import Drawing, Fields, top_degrees
-from etp.products._transforms import sectors
+from etp.products._grid import Drawing, Fields
+from etp.products._transforms import sector_of, sectors
 
 EVEN, ODD = 0, 1
 """The two parts: product of values, bracket."""
 
 
 @register
-class GauntBracket(Described):
+class GauntBracket(DescribedFields):
     r"""Both parts added up, one output copy per irrep and parity; smallest exact grid.
 
     c = :func:`etp.maths.so3.gaunt_coefficient` for even l1 + l2 + l3 and
@@ -42,7 +42,6 @@ class GauntBracket(Described):
 
     name, title = "gaunt-bracket", "Gaunt + bracket (S2 grid)"
     reference = "arXiv:2602.21466; Elsasser integrals (James 1973)"
-    broadcasts = True
 
     @override
     def coefficient(self, ir_in1: o3.Irrep, ir_in2: o3.Irrep, ir_out: o3.Irrep) -> float:
@@ -56,29 +55,12 @@ class GauntBracket(Described):
         part = _part(ir_in1, ir_in2, ir_out)
         yield Split(part, part, part, self.coefficient(ir_in1, ir_in2, ir_out))
 
-    @property
-    def resolution(self) -> tuple[int, int]:
-        """Rows and columns of the grid."""
-        return sphere.exact_resolution(*top_degrees(self))
-
     @override
-    def describe(self) -> Fields:
-        return self._fields(apart=False)
-
-    @override
-    def describe_slots(self) -> Fields:
-        """Both parts of each irrep have weights of their own."""
-        return self._fields(apart=True)
-
-    def _fields(self, *, apart: bool) -> Fields:
-        """Values of each signal for the even part, gradients for the odd one.
-
-        Args:
-            apart: Whether each part has a slot of its own on every side.
-        """
+    def fields(self, *, apart: bool) -> Fields:
+        """Values of each signal for the even part, gradients for the odd one, a slot for each."""
         nodes = sphere.grid(*self.resolution)
         meetings = sorted(
-            {(_part(*p[:3]), _sector(p.ir_in1), _sector(p.ir_in2)) for p in self.paths}
+            {(_part(*p[:3]), sector_of(p.ir_in1), sector_of(p.ir_in2)) for p in self.paths}
         )
         slots = sorted({part for part, _, _ in meetings}) if apart else [0]
         first, second, out = (
@@ -104,8 +86,3 @@ class GauntBracket(Described):
 
 def _part(ir_in1: o3.Irrep, ir_in2: o3.Irrep, ir_out: o3.Irrep) -> int:
     return (ir_in1.l + ir_in2.l + ir_out.l) % 2
-
-
-def _sector(ir: o3.Irrep) -> int:
-    """Parity of the signal's value."""
-    return ir.p * (-1) ** ir.l

@@ -85,7 +85,7 @@ class ClebschGordanSummed(Described):
         dims = torch.tensor([len(part) for part in paths.read(self._side)])
         of_path = torch.repeat_interleave(torch.arange(len(dims)), dims)
         self.register_buffer("of_path", of_path, persistent=False)
-        table = self._copied().table(self, "weighted")
+        table = paths.with_copies(self._side).table(self, "weighted")
         self._weighted = Tiles(self._weighted_programs), Walk(table)
 
     @override

@@ -15,16 +15,14 @@ channels are mixed before and after, apart from the transforms.
 from __future__ import annotations
 
 from functools import cache
-from math import sqrt
 from typing import ClassVar
 
 import torch
 from torch import Tensor
 from typing_extensions import override
 
-from etp.maths import so3
 from etp.product.registry import register
-from etp.products._pointwise import How, Meeting, Plan, PointwiseProduct, Signal
+from etp.products._pointwise import How, Meeting, Plan, PointwiseProduct, Signal, coefficient_of
 
 SWEEPS = 80
 """Of alternating least squares."""
@@ -54,7 +52,7 @@ class LowRank(PointwiseProduct):
         meetings = []
         hows: tuple[How, How] = ("value", "cross")
         for spin, how in enumerate(hows):
-            found = factors(tops, spin, self.rank)
+            found = factors(tops, how, self.rank)
             for r in range(self.rank):
                 for side, made in enumerate(signals):
                     made.append(Signal(spin if side < 2 else 0, found[side][r]))
@@ -78,15 +76,15 @@ class LowRank4(LowRank):
 
 
 @cache
-def factors(tops: tuple[int, int, int], parity: int, rank: int) -> tuple[Factors, Factors, Factors]:
+def factors(tops: tuple[int, int, int], how: How, rank: int) -> tuple[Factors, Factors, Factors]:
     """Factors of each degree that bring all coefficients of one parity as near to 1 as rank allows.
 
     Args:
         tops: Largest degrees of both inputs and of the output.
-        parity: 0 for even paths, 1 for odd ones.
+        how: ``value`` for even paths, ``cross`` for odd ones.
         rank: Number of products.
     """
-    sizes = _sizes(tops, parity)
+    sizes = _sizes(tops, how)
     generator = torch.Generator().manual_seed(rank)
     sides = [
         1 + 0.3 * torch.randn(top + 1, rank, generator=generator, dtype=torch.float64)
@@ -108,17 +106,13 @@ def factors(tops: tuple[int, int, int], parity: int, rank: int) -> tuple[Factors
     return first, second, third
 
 
-def _sizes(tops: tuple[int, int, int], parity: int) -> Tensor:
-    """Coefficients of one product of each kind, 0 where there is no path of this parity."""
+def _sizes(tops: tuple[int, int, int], how: How) -> Tensor:
+    """Coefficients of one product of each kind, 0 where there is no path of its parity."""
     sizes = torch.zeros([top + 1 for top in tops], dtype=torch.float64)
+    odd = how == "cross"
     for l1 in range(tops[0] + 1):
         for l2 in range(tops[1] + 1):
             for l3 in range(abs(l1 - l2), min(l1 + l2, tops[2]) + 1):
-                if (l1 + l2 + l3) % 2 != parity:
-                    continue
-                if parity == 0:
-                    sizes[l1, l2, l3] = so3.gaunt_coefficient(l1, l2, l3)
-                elif min(l1, l2):
-                    normal = sqrt(l1 * (l1 + 1) * l2 * (l2 + 1))
-                    sizes[l1, l2, l3] = so3.bracket_coefficient(l1, l2, l3) / normal
+                if (l1 + l2 + l3) % 2 == odd:
+                    sizes[l1, l2, l3] = coefficient_of(how, l1, l2, l3)
     return sizes

@@ -22,14 +22,14 @@ from etp.maths import so3, sphere
 from etp.product.registry import register
 from etp.product.weighting import Split
 from etp.products import _vectors as vectors
-from etp.products._described import SIDES, Described
+from etp.products._described import SIDES, DescribedFields
 from etp.products._grid import OUT, Fields, FieldSide, Source
 from etp.products._transforms import sectors
 from etp.products._vectors import Harmonic, Potential, Step
 
 
 @register
-class VectorSignal(Described):
+class VectorSignal(DescribedFields):
     r"""Pointwise product of two vector signals, read with vector harmonics; smallest exact grid.
 
     :math:`c = \kappa \sum \pm \sqrt{(2j_1+1)(2j_2+1)(2j_3+1)}\, g(l_1,l_2,l_3)\,
@@ -47,7 +47,6 @@ class VectorSignal(Described):
 
     name, title = "vector-signal", "Vector signals (cross product)"
     reference = "Xie et al. 2025, arXiv:2506.13523, sec. 6; Varshalovich et al. 1988, 7.3"
-    broadcasts = True
 
     def __init__(
         self,
@@ -65,6 +64,7 @@ class VectorSignal(Described):
         super().__init__(irreps_in1, irreps_in2, filter_ir_out=filter_ir_out)
 
     @property
+    @override
     def resolution(self) -> tuple[int, int]:
         """Rows and columns of the grid.
 
@@ -74,19 +74,10 @@ class VectorSignal(Described):
         return sphere.exact_resolution(*(max(h.ir.l for h in self._used(n)) for n in range(3)))
 
     @override
-    def describe(self) -> Fields:
-        return self._fields(apart=False)
-
-    @override
-    def describe_slots(self) -> Fields:
-        """Each harmonic (j, l) of an irrep has a weight of its own: slots are numbered l - j."""
-        return self._fields(apart=True)
-
-    def _fields(self, *, apart: bool) -> Fields:
+    def fields(self, *, apart: bool) -> Fields:
         """Every field that is read, as the potentials that it is made of.
 
-        Args:
-            apart: Whether harmonics have slots of their own, else they are added up.
+        Each harmonic (j, l) of an irrep has a slot, numbered l - j.
         """
         nodes = sphere.grid(*self.resolution)
         potentials = self._read_potentials()
