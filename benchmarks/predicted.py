@@ -24,8 +24,9 @@ from etp import powers, presets, products
 from etp.kernels.edge import EdgeTable
 from etp.kernels.multilinear import PRODUCT
 from etp.kernels.on_gpu.edge_source import Kind
+from etp.kernels.on_gpu.launches import WARP
 from etp.kernels.on_gpu.power_source import Shape
-from etp.kernels.on_gpu.triton_edge import WARP, EdgeForm
+from etp.kernels.on_gpu.triton_edge import EdgeForm
 from etp.kernels.on_gpu.triton_power import PowerForm
 from etp.kernels.on_gpu.triton_source import compiled, compiled_text
 from etp.kernels.power import places

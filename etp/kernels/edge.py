@@ -106,8 +106,7 @@ class EdgeTable(TableModule):
 
     def serves(self, *tensors: Tensor | None) -> bool:
         """Whether a kernel can compute this table of these."""
-        on_gpu = any(t is not None and on_triton(t.device.type) for t in tensors)
-        return serves(*tensors) and (not on_gpu or self._codable)
+        return serves(*tensors, codable=self._codable)
 
     def plain(self, x: Tensor, y: Tensor, w: Tensor | None) -> Tensor:
         """The product of each edge's own features, in PyTorch: the reference.
@@ -233,18 +232,23 @@ def _run(
     return z.to(x.dtype)
 
 
-def serves(*tensors: Tensor | None) -> bool:
-    """Whether a kernel can compute this: on a CPU or a GPU, outside transforms of functions."""
+def serves(*tensors: Tensor | None, codable: bool = True) -> bool:
+    """Whether a kernel can compute this: on a CPU or a GPU, outside transforms of functions.
+
+    Args:
+        *tensors: What it is given.
+        codable: Whether a GPU's kernel may have the table in its code.
+    """
     devices = {t.device.type for t in tensors if t is not None}
     if len(devices) != 1 or not devices <= {"cpu", "cuda"}:
         return False
     if plain_only():
         return False
-    return _on_gpu() if on_triton(*devices) else _ready()
+    return codable and _on_gpu() if _on_triton(*devices) else _ready()
 
 
 @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
-def on_triton(device: str) -> bool:
+def _on_triton(device: str) -> bool:
     """Whether it would be Triton that runs on this type of device."""
     return device == "cuda" or (device == "cpu" and triton_source.interpreted())
 

@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from etp.kernels.edge import on_triton, serves, vjp
+from etp.kernels.edge import serves, vjp
 from etp.kernels.modes import real_tensors
 from etp.product.tables import TableModule
 
@@ -95,11 +95,13 @@ class PowerTable(TableModule):
         out: Components of the output.
         numel: Weights of one channel.
         pairs: (output, monomial) pairs that some weight reaches.
+        codable: Whether a GPU's kernel may have it in its code.
     """
 
     def __init__(self, program: Program) -> None:
         super().__init__()
         self.dim, self.out, self.numel, monomials, self.pairs, _ = map(int, program.ints[:6])
+        self.codable = monomials + self.pairs <= MAX_CODED
         self.program = program
         arrays = program.arrays()
         self._rows = [int(n) for n in arrays["row"]]
@@ -236,8 +238,7 @@ def power(
     Returns:
         Shape (N, out * channels).
     """
-    coded = table.monomials + table.pairs <= MAX_CODED
-    if not serves(x, w) or (on_triton(x.device.type) and not coded):
+    if not serves(x, w, codable=table.codable):
         return plain(table, x, w, elements, lie)
     wide = x.dtype if x.dtype in _KERNEL_DTYPES else torch.float32
     none = x.new_empty(0, 0) if elements is None else elements

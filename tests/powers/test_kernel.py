@@ -236,7 +236,7 @@ def test_compiled_and_exported_whole_with_any_number_of_nodes(built, monkeypatch
     if built and build.missing() is not None:
         pytest.skip(str(build.missing()))
     if not built:
-        monkeypatch.setattr(kernel, "serves", lambda *tensors: False)
+        monkeypatch.setattr(kernel, "serves", lambda *tensors, codable: False)
     layer = _Layer()
     count = torch.export.Dim("nodes", min=2)
     moving = {"a": {0: count}, "w": None, "elements": {0: count}}

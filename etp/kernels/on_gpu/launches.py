@@ -12,6 +12,8 @@ from pathlib import Path
 
 import torch
 
+WARP = 32
+"""Threads that run together."""
 TABLE = Path(__file__).with_name("launches.json")
 DEFAULTS = {"rows": 128, "edge": 128, "power": 128}
 """Rows or channels of a program, one for each thread, of each family of kernels."""

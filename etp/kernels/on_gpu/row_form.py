@@ -18,10 +18,9 @@ from typing_extensions import override
 from etp.kernels.multilinear import Evaluation
 from etp.kernels.on_gpu import launches
 from etp.kernels.on_gpu.kernel_form import KernelForm, Launch
+from etp.kernels.on_gpu.launches import WARP
 from etp.kernels.on_gpu.triton_source import Source
 from etp.product.layout import channel_index, distinct, slices
-
-WARP = 32
 
 
 class Block(NamedTuple):

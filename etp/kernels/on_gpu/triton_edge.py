@@ -15,11 +15,12 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.weak import WeakTensorKeyDictionary
 
 from etp.kernels import edge
-from etp.kernels.on_gpu import edge_source, launches, registered
+from etp.kernels.on_gpu import edge_source, launches
 from etp.kernels.on_gpu.edge_source import Entry, Kind, Lines, Sizes
+from etp.kernels.on_gpu.launches import WARP
+from etp.kernels.on_gpu.registered import by_row, inside, of_table, register_all
 from etp.kernels.on_gpu.triton_source import (
     accumulator,
     compile_times,
@@ -29,7 +30,6 @@ from etp.kernels.on_gpu.triton_source import (
 )
 
 Three = tuple[Tensor, Tensor, Tensor]
-WARP = 32
 CHUNK = 32
 """Edges of a program where the gradient of shared weights is summed."""
 
@@ -94,22 +94,7 @@ def _entries(values: np.ndarray[Any, np.dtype[np.float64]], first: int) -> tuple
     return tuple(found)
 
 
-_FORMS = WeakTensorKeyDictionary()
-
-
-def _form(program: Tensor, values: Tensor) -> EdgeForm:
-    """The form of a table. A module's buffer is looked up by itself, without a copy to the host."""
-    if program not in _FORMS:
-        ints, numbers = program.cpu(), values.cpu().double()
-        _FORMS[program] = _of(ints.numpy().tobytes(), numbers.numpy().tobytes())
-    found: EdgeForm = _FORMS[program]
-    return found
-
-
-@cache
-def _of(ints: bytes, numbers: bytes) -> EdgeForm:
-    program = torch.from_numpy(np.frombuffer(ints, dtype=np.int32).copy())
-    return EdgeForm(edge.restored(program, torch.from_numpy(np.frombuffer(numbers).copy())))
+_form = of_table(lambda program, values: EdgeForm(edge.restored(program, values)))
 
 
 class _Graph(NamedTuple):
@@ -121,22 +106,11 @@ class _Graph(NamedTuple):
     starts: Tensor
 
 
-def inside(name: str, index: Tensor, count: int) -> None:
-    """Stop where an index is of nothing: at once, on a GPU when it comes to it."""
-    if index.is_cuda:
-        within = ((index >= 0) & (index < count)).all()
-        torch._assert_async(within, f"{name} must be from 0 to {count - 1}")
-    elif index.numel() and not 0 <= int(index.min()) <= int(index.max()) < count:
-        raise RuntimeError(f"{name} must be from 0 to {count - 1}, got {index.tolist()}")
-
-
 def grouped(here: Tensor, there: Tensor, rows: int, others: int) -> _Graph:
     """Edges grouped by ``here``, in a fixed order; indices out of range stop the device."""
     inside("nodes of edges", here, rows)
     inside("nodes of edges", there, others)
-    by_node, order = here.sort(stable=True)
-    ends = torch.arange(rows + 1, device=here.device, dtype=here.dtype)
-    return _Graph(here, there, order, torch.searchsorted(by_node, ends))
+    return _Graph(here, there, *by_row(here, rows))
 
 
 def _run(
@@ -217,7 +191,7 @@ def _backward(
 @cache
 def register() -> None:
     """Make these the operators' kernels."""
-    registered.register({
+    register_all({
         "edge_forward": lambda x, y, w, s, r, p, v, rows, width: _forward(
             {"x": x, "y": y, "w": w}, s, r, (p, v), rows, width
         ),

@@ -13,15 +13,15 @@ from __future__ import annotations
 from functools import cache
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.weak import WeakTensorKeyDictionary
 
 from etp.kernels import power
-from etp.kernels.on_gpu import launches, power_source, registered
+from etp.kernels.on_gpu import launches, power_source
+from etp.kernels.on_gpu.launches import WARP
 from etp.kernels.on_gpu.power_source import Places, Shape
-from etp.kernels.on_gpu.triton_edge import WARP, inside
+from etp.kernels.on_gpu.registered import by_row, inside, of_table, register_all
 from etp.kernels.on_gpu.triton_source import (
     accumulator,
     compile_times,
@@ -70,22 +70,8 @@ class PowerForm:
         return [made] if isinstance(made, str) else made
 
 
-_FORMS = WeakTensorKeyDictionary()
+_form = of_table(lambda program, values: PowerForm(power.restored(program, values)))
 _PLACES = WeakTensorKeyDictionary()
-
-
-def _form(program: Tensor, values: Tensor) -> PowerForm:
-    if program not in _FORMS:
-        numbers = values.cpu().double().numpy().tobytes()
-        _FORMS[program] = _of(program.cpu().numpy().tobytes(), numbers)
-    found: PowerForm = _FORMS[program]
-    return found
-
-
-@cache
-def _of(ints: bytes, numbers: bytes) -> PowerForm:
-    program = torch.from_numpy(np.frombuffer(ints, dtype=np.int32).copy())
-    return PowerForm(power.restored(program, torch.from_numpy(np.frombuffer(numbers).copy())))
 
 
 def _lie(places: Tensor) -> Places:
@@ -151,9 +137,7 @@ class _Call:
             "shared": self.x.new_zeros(self.nodes, dtype=torch.int64),
             "node": torch.arange(self.nodes, device=self.x.device),
         }[self.shape.rows]
-        row, order = index.sort(stable=True)
-        ends = torch.arange(rows + 1, device=self.x.device, dtype=row.dtype)
-        starts = torch.searchsorted(row, ends)
+        order, starts = by_row(index, rows)
         slices = max(1, min(MAX_SLICES, self.nodes // (SLICE * max(rows, 1))))
         sums = self.x.new_zeros(rows * slices, len(self.dense), self.channels)
         self.run(
@@ -186,7 +170,7 @@ def _backward(
 @cache
 def register() -> None:
     """Make these the operators' kernels."""
-    registered.register({
+    register_all({
         "power_forward": lambda x, w, e, p, lie, v, width: _forward(
             {"x": x, "w": w}, e, (p, lie, v), width
         ),
