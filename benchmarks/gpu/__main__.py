@@ -13,8 +13,9 @@ import torch
 
 from benchmarks.gpu import correct, counters, timings, tuning
 from benchmarks.gpu.page import page
-from benchmarks.gpu.steps import AGAIN, LEFT, File, Step, carry_out, read
+from benchmarks.gpu.steps import AGAIN, LEFT, File, Step, carry_out
 from etp.kernels.on_gpu.triton_source import triton_missing
+from etp.results.formats import read_path
 
 PARTS = {"correct": 150.0, "tune": 40.0, "layers": 190.0, "settings": 170.0, "counters": 40.0}
 """Parts and the seconds that each may take: ten minutes in all."""
@@ -40,8 +41,8 @@ def main(words: Sequence[str] | None = None) -> int:
         return carry_out(steps(asked.part, asked), File(asked.out), _seconds(asked, asked.part))
     parts = list(PARTS) if asked.all else [asked.part]
     states = [_part(name, asked) for name in parts]
-    if asked.out.exists():
-        asked.out.with_suffix(".md").write_text(page(list(read(asked.out))), encoding="utf-8")
+    if asked.out.exists() and asked.out.stat().st_size:
+        asked.out.with_suffix(".md").write_text(page(read_path(asked.out)), encoding="utf-8")
         print(f"{asked.out} and {asked.out.with_suffix('.md')} hold what was found")
     return LEFT if any(states) else 0
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
@@ -14,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from benchmarks.gpu.steps import Step
+from benchmarks.gpu.steps import Step, once_under
 from etp import powers, products
 from etp.measure.drawing import random_inputs, random_weights
 from etp.measure.oracle import GATES, Agreement, evaluate, gate, relative
@@ -163,9 +161,7 @@ def _sanitized(problem: Problem) -> Iterator[Row]:
         yield make_row(problem, "device", "agreement", None, status="cancelled", reason=reason)
         return
     for name in products.available():
-        command = ["compute-sanitizer", "--error-exitcode", "1", sys.executable, "-m",
-                   "benchmarks.gpu", "--device", problem.device, "--once", name]  # fmt: skip
-        done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+        done = once_under(["compute-sanitizer", "--error-exitcode", "1"], problem.device, name)
         if done.returncode:
             said = [line for line in done.stdout.splitlines() if "=========" in line]
             reason = f"compute-sanitizer: {said[1] if len(said) > 1 else done.stderr[-200:]}"

@@ -5,14 +5,12 @@ from __future__ import annotations
 import csv
 import io
 import shutil
-import subprocess
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from benchmarks.gpu.steps import Step
+from benchmarks.gpu.steps import Step, once_under
 from etp import products
 from etp.problem import Problem
 from etp.results.rows import Row
@@ -50,9 +48,7 @@ def _asked(problem: Problem, name: str, table: Path) -> Iterator[Row]:
         reason = "ncu is not on the PATH: it comes with NVIDIA Nsight Compute"
         yield make_row(problem, name, "cost", None, status="cancelled", reason=reason)
         return
-    command = ["ncu", "--csv", "--metrics", ",".join(METRICS), sys.executable, "-m",
-               "benchmarks.gpu", "--device", problem.device, "--once", name]  # fmt: skip
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    done = once_under(["ncu", "--csv", "--metrics", ",".join(METRICS)], problem.device, name)
     if done.returncode:
         said = [line for line in done.stdout.splitlines() if line.startswith("==ERROR==")]
         raise RuntimeError(said[0] if said else f"ncu ended with {done.returncode}")

@@ -13,9 +13,7 @@ TRAFFIC = {"forward": 1, "backward": 3, "double-backward": 6}
 
 
 def page(rows: Sequence[Row]) -> str:
-    """Markdown about all rows of a run."""
-    if not rows:
-        return "# On a GPU\n\nNothing was measured.\n"
+    """Markdown about all rows of a run, of which there is at least one."""
     return "\n".join([*_head(rows), *_wrong(rows), *_tables(rows)]) + "\n"
 
 
@@ -27,13 +25,18 @@ def _head(rows: Sequence[Row]) -> Iterator[str]:
     kept = ("torch", "triton", "cuda", "driver", "e3nn", "etp", "revision")
     said = [f"{name} {about[name]}" for name in kept if about.get(name)]
     yield f"{rows[0].created[:10]}; {', '.join(said)}; {len(rows)} rows."
-    copies = [row.measured["copy_bytes_per_s"] for row in rows if row.measure == "roofline" and
-              row.result]  # fmt: skip
-    if copies:
-        yield f"Copies {max(copies) / 1e9:.0f} GB/s in this run."
+    copy = _copy_rate(rows)
+    if copy is not None:
+        yield f"Copies {copy / 1e9:.0f} GB/s in this run."
     right = [row for row in rows if row.measure in ("agreement", "equivariance") and row.result]
     yield f"{len(right)} checks against the float64 oracle and under rotations passed."
     yield ""
+
+
+def _copy_rate(rows: Sequence[Row]) -> float | None:
+    """Bytes per second of a copy, the best of the run; None where nothing was copied."""
+    roofs = [row for row in rows if row.measure == "roofline" and row.result]
+    return max((float(row.measured["copy_bytes_per_s"]) for row in roofs), default=None)
 
 
 def _wrong(rows: Sequence[Row]) -> Iterator[str]:
@@ -50,8 +53,7 @@ def _wrong(rows: Sequence[Row]) -> Iterator[str]:
 
 
 def _tables(rows: Sequence[Row]) -> Iterator[str]:
-    copy = max((row.measured["copy_bytes_per_s"] for row in rows
-                if row.measure == "roofline" and row.result), default=None)  # fmt: skip
+    copy = _copy_rate(rows)
     timed = [row for row in rows if row.measure == "runtime" and row.result]
     for title in dict.fromkeys(_title(row) for row in timed):
         own = [row for row in timed if _title(row) == title and row.role == "product"]

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -114,9 +116,15 @@ def _tried(step: Step) -> tuple[list[Row], str | None]:
     return rows, next((row.reason for row in rows if row.status == "failed"), None)
 
 
-def read(path: Path) -> Iterator[Row]:
-    """Rows of a file, checked."""
-    import json
+def once_under(tool: Sequence[str], device: str, product: str) -> subprocess.CompletedProcess[str]:
+    """Call a product once in a process that a checker or a profiler looks at.
 
-    with path.open(encoding="utf-8") as file:
-        yield from (Row.read(json.loads(line)) for line in file)
+    Args:
+        tool: Its command and options.
+        device: Where.
+        product: Name of the product.
+    """
+    call = ["-m", "benchmarks.gpu", "--device", device, "--once", product]
+    return subprocess.run(
+        [*tool, sys.executable, *call], capture_output=True, text=True, timeout=120
+    )

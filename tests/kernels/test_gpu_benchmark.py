@@ -13,12 +13,13 @@ import torch
 
 from benchmarks.gpu import correct, counters, tuning
 from benchmarks.gpu.page import page
-from benchmarks.gpu.steps import AGAIN, DONE, LEFT, File, Step, carry_out, read
+from benchmarks.gpu.steps import AGAIN, DONE, LEFT, File, Step, carry_out
 from etp import powers, products
 from etp.kernels.on_gpu import launches
 from etp.kernels.on_gpu.row_form import Block, RowForm
 from etp.measure import runtime
 from etp.problem import Problem
+from etp.results.formats import read_path as read
 from etp.results.rows import Row
 from etp.run.case.questions import make_row
 
