@@ -26,7 +26,7 @@ from etp.product.tables import TableModule
 
 OF_CLASS = (
     "name", "title", "reference", "group", "keeps_paths", "weights_per", "rule",
-    "bilinear", "as_table", "broadcasts", "kinds",
+    "bilinear", "as_table", "broadcasts", "approximate", "kinds",
 )  # fmt: skip
 """What an edge product has from the class of its algorithm."""
 SAME = 1e-12

@@ -70,7 +70,10 @@ def test_a_canonical_decomposition_is_exact_only_with_enough_terms():
 
 
 def timed(lmax: int) -> Comparison:
-    problem = Problem.of_setting("MIMO", lmax, batch=10, dtype="float64")
+    return timed_on(Problem.of_setting("MIMO", lmax, batch=10, dtype="float64"))
+
+
+def timed_on(problem: Problem) -> Comparison:
     plan = Case(problem, ("cg-summed", "cp-16"), rounds=2, budget_s=0.2, elements=2, memory=False)
     rows = [row for row in run(plan.as_dict()) if isinstance(row, Row)]
     return comparisons(rows)[0]
@@ -86,6 +89,15 @@ def test_an_approximation_is_timed_with_its_error_and_never_the_same_operation()
     assert entry.result("equivariance")["max"] > entry.result("equivariance")["gate"]
     assert not found.same("cp-16")
     assert found.judgement.fronts.get("cp-16") is None
+
+
+@pytest.mark.parametrize("kind", ["edge", "convolution"])
+def test_edge_products_of_an_approximation_say_so_too(kind):
+    problem = Problem.of_irreps("2x0e+2x1o+2x2e", "0e+1o+2e", kind=kind, batch=10, neighbours=2)
+    entry = timed_on(problem).entry("cp-16")
+    assert entry.valid
+    assert entry.runtime is not None
+    assert "approximate" in entry.runtime.badges
 
 
 def test_where_it_is_exact_it_is_a_product_like_others():
