@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import io
 import re
-from pathlib import Path
 from typing import Any
 
 import altair as alt
@@ -23,8 +22,8 @@ from etp import charts
 from etp.charts.spec import Unchecked, fields_of, specification
 from etp.ui import show
 from etp.ui.kept import kept
+from tests.ui.opening import open_page
 
-ROOT = Path(__file__).resolve().parents[2]
 PAGES = ("compare", "layers", "scaling", "equivariance", "expressivity", "applications")
 FEWEST = {"compare": 5, "layers": 2, "scaling": 6, "equivariance": 4, "expressivity": 2,
           "applications": 4}  # fmt: skip
@@ -58,10 +57,7 @@ def drawn(monkeypatch):
 
 
 def opened(name: str, **query: str) -> AppTest:
-    page = AppTest.from_file(str(ROOT / "pages" / f"{name}.py"), default_timeout=60)
-    for field, value in query.items():
-        page.query_params[field] = value
-    page.run()
+    page = open_page(name, **query)
     assert not page.exception
     return page
 

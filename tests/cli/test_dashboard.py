@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -21,6 +20,7 @@ from etp.cli import dashboard
 from etp.cli.main import main
 from etp.ui.navigation import PAGES
 from tests.make import complaint
+from tests.network import free_port
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 SHIPPED = ("etp", "pages", ".streamlit", "app.py", "setup.py", "pyproject.toml", "README.md",
@@ -120,9 +120,7 @@ def _fetched(address: str, seconds: float = 180) -> bytes:
 
 
 def test_etp_app_serves_from_an_installed_package(site, tmp_path):
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     with started(site, tmp_path, port):
         assert _fetched(f"http://127.0.0.1:{port}/_stcore/health") == b"ok"
         assert b"<html" in _fetched(f"http://127.0.0.1:{port}/scaling")

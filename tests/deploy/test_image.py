@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -16,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from tests.deploy.dockerfile import Image
+from tests.network import free_port
 
 ROOT = Path(__file__).resolve().parents[2]
 pytestmark = [
@@ -69,9 +69,7 @@ def test_kernels_are_those_of_the_image_and_need_no_compiler(image):
 
 
 def test_the_app_starts_is_healthy_and_shows_its_pages(image):
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     command = [word.replace("8501", str(port)) for word in image.command]
     probe = [word.replace("8501", str(port)) for word in image.health]
     app = image.popen(command)

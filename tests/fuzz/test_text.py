@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import shutil
-import socket
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
 from etp.ui.plain import csv, plain
+from tests.network import free_port, wait_for
 
 ROOT = Path(__file__).resolve().parents[2]
 BROWSER = shutil.which("chromium") or shutil.which("chromium-browser")
@@ -59,19 +58,12 @@ def test_a_browser_makes_nothing_of_it(tmp_path):
         "    st.markdown(text)\n    st.caption(text)\n    st.markdown(f'### {text}')\n"
         "    st.markdown(f'**{text}** :gray[{text}]')\nst.error('the end')\n"
     )
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     command = [sys.executable, "-m", "streamlit", "run", str(script), "--server.headless=true"]
     command += [f"--server.port={port}", "--server.address=127.0.0.1"]
     with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL) as process:
         try:
-            end = time.monotonic() + 30
-            while time.monotonic() < end:
-                with socket.socket() as tried:
-                    if tried.connect_ex(("127.0.0.1", port)) == 0:
-                        break
-                time.sleep(0.1)
+            wait_for(port, 30)
             with sync_playwright() as playwright:
                 browser = playwright.chromium.launch(executable_path=BROWSER, args=["--no-sandbox"])
                 page = browser.new_page()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -17,6 +16,7 @@ from etp.results.store import Store
 from etp.run.certificates import make
 from etp.run.runner import Runner
 from tests.make import MIMO
+from tests.network import free_port, wait_for
 
 ROOT = Path(__file__).resolve().parents[2]
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -32,9 +32,7 @@ def certificates(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def address(certificates) -> Iterator[str]:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     url = f"tls://127.0.0.1:{port}"
     with ExitStack() as stack:
 
@@ -56,12 +54,7 @@ def address(certificates) -> Iterator[str]:
         for name in NAMES:
             start("worker", "dask_worker", url, "--protocol=tls", "--nthreads=1", "--no-dashboard",
                   f"--resources={name}=1", f"--name={name}")  # fmt: skip
-        end = time.monotonic() + 30
-        while time.monotonic() < end:
-            with socket.socket() as tried:
-                if tried.connect_ex(("127.0.0.1", port)) == 0:
-                    break
-            time.sleep(0.1)
+        wait_for(port, 30)
         yield url
 
 

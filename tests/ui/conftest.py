@@ -1,11 +1,14 @@
-"""One server and one browser for the tests of a file."""
+"""One server and one browser for the tests of a file; a server begun anew for each page."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
 import pytest
+import streamlit as st
 
+from etp.run.runner import Runner
+from etp.ui import jobs
 from tests.ui.browsing import BROWSER, FLAGS, serving
 
 
@@ -27,3 +30,17 @@ def browser():
         chromium = playwright.chromium.launch(executable_path=BROWSER, args=FLAGS)
         yield chromium
         chromium.close()
+
+
+@pytest.fixture
+def fresh_server(monkeypatch):
+    """No store or runner of another test, and no worker process until a job needs one."""
+    monkeypatch.setattr(Runner, "warm", lambda self: None)
+    monkeypatch.setattr(jobs, "BY_ITSELF_S", 0.0)
+    jobs.close()
+    jobs.store.cache_clear()
+    # Rows are cached by the number of changes of the one store that a server has.
+    st.cache_data.clear()
+    yield
+    jobs.close()
+    jobs.store.cache_clear()

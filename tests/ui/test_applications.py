@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pytest
-import streamlit as st
 
 from etp.analysis import learning
 from etp.cli.main import main
@@ -12,26 +11,16 @@ from etp.experiments.settings import Potential
 from etp.results.reference import potential_rows
 from etp.results.rows import Row
 from etp.run import case as cases
-from etp.run.runner import Runner
 from etp.ui import jobs
 from etp.ui.applications import _words
 from etp.ui.plans import POTENTIAL, STEP_TIME, TETRIS
 from etp.ui.settings import Settings
-from tests.ui.test_pages import charts_of, open_page, text_of
+from tests.ui.opening import charts_of, open_page, text_of
 
-pytestmark = pytest.mark.filterwarnings("ignore")
-
-
-@pytest.fixture(autouse=True)
-def _fresh_server(monkeypatch):
-    monkeypatch.setattr(Runner, "warm", lambda self: None)
-    monkeypatch.setattr(jobs, "BY_ITSELF_S", 0.0)
-    jobs.close()
-    jobs.store.cache_clear()
-    st.cache_data.clear()
-    yield
-    jobs.close()
-    jobs.store.cache_clear()
+pytestmark = [
+    pytest.mark.usefixtures("fresh_server"),
+    pytest.mark.filterwarnings("ignore"),
+]
 
 
 def test_the_bundled_potential_is_shown_against_time_steps_and_expressivity():

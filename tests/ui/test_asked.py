@@ -7,10 +7,9 @@ import pytest
 from etp.analysis.text import count_text
 from etp.problem import Problem
 from etp.ui.asked import difference
-from tests.ui.test_pages import _fresh_server, open_page, text_of
+from tests.ui.opening import open_page, text_of
 
-__all__ = ["_fresh_server"]
-"""A fixture, for pytest."""
+pytestmark = pytest.mark.usefixtures("fresh_server")
 
 SHOWN = [Problem.of_setting("MIMO", lmax) for lmax in (1, 2, 3)]
 

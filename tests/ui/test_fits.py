@@ -11,11 +11,12 @@ from etp.ui import effort, jobs
 from etp.ui.bar import rounded_down
 from etp.ui.plans import COMPARE
 from etp.ui.settings import Settings
-from tests.ui.test_pages import _fresh_server, open_page, text_of
+from tests.ui.opening import open_page, text_of
 
-pytestmark = pytest.mark.filterwarnings("ignore")
-__all__ = ["_fresh_server"]
-"""A fixture, for pytest."""
+pytestmark = [
+    pytest.mark.usefixtures("fresh_server"),
+    pytest.mark.filterwarnings("ignore"),
+]
 
 
 @pytest.mark.parametrize(

@@ -13,10 +13,12 @@ from etp.ui import jobs, removal
 from etp.ui.visitors import Visitor
 from tests.make import run_of
 from tests.results.test_formats import BENCHMARK, NSIGHT, PAPER, oeq
-from tests.ui.test_pages import PAGES, open_page, text_of
-from tests.ui.test_pages import _fresh_server as _fresh_server
+from tests.ui.opening import PAGES, open_page, text_of
 
-pytestmark = pytest.mark.filterwarnings("ignore")
+pytestmark = [
+    pytest.mark.usefixtures("fresh_server"),
+    pytest.mark.filterwarnings("ignore"),
+]
 
 FILES = {
     "nsight_profiling_RTX.csv": NSIGHT,

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import pytest
-import streamlit as st
 from streamlit.testing.v1 import AppTest
 
 from etp.problem import Problem
@@ -14,45 +12,14 @@ from etp.results.rows import Row
 from etp.results.store import Store, default_path
 from etp.run.case import Case
 from etp.run.case import run as run_case
-from etp.run.runner import Runner
 from etp.ui import jobs
 from tests.make import MIMO, row, run_of
+from tests.ui.opening import PAGES, ROOT, charts_of, open_page, text_of
 
-ROOT = Path(__file__).resolve().parents[2]
-PAGES = sorted(path.stem for path in (ROOT / "pages").glob("*.py"))
-
-pytestmark = pytest.mark.filterwarnings("ignore")
-
-
-@pytest.fixture(autouse=True)
-def _fresh_server(monkeypatch):
-    """No store or runner of another test, and no worker process until a job needs one."""
-    monkeypatch.setattr(Runner, "warm", lambda self: None)
-    monkeypatch.setattr(jobs, "BY_ITSELF_S", 0.0)
-    jobs.close()
-    jobs.store.cache_clear()
-    # Rows are cached by the number of changes of the one store that a server has.
-    st.cache_data.clear()
-    yield
-    jobs.close()
-    jobs.store.cache_clear()
-
-
-def open_page(name: str, **query: str) -> AppTest:
-    page = AppTest.from_file(str(ROOT / "pages" / f"{name}.py"), default_timeout=60)
-    for key, value in query.items():
-        page.query_params[key] = value
-    return page.run()
-
-
-def text_of(page: AppTest) -> str:
-    parts = [*page.markdown, *page.caption, *page.error, *page.warning]
-    # What parts an address or an icon has no width.
-    return "\n".join(str(part.value) for part in parts).replace("\u2060", "")
-
-
-def charts_of(page: AppTest) -> int:
-    return len(page.get("arrow_vega_lite_chart")) + len(page.get("vega_lite_chart"))
+pytestmark = [
+    pytest.mark.usefixtures("fresh_server"),
+    pytest.mark.filterwarnings("ignore"),
+]
 
 
 @pytest.mark.parametrize("name", PAGES)

@@ -13,11 +13,12 @@ from etp.problem import Problem
 from etp.results.store import Job, Store, default_path
 from etp.ui import progress
 from tests.make import MIMO, row, run_of
-from tests.ui.test_pages import _fresh_server, open_page, text_of
+from tests.ui.opening import open_page, text_of
 
-pytestmark = pytest.mark.filterwarnings("ignore")
-__all__ = ["_fresh_server"]
-"""A fixture, for pytest."""
+pytestmark = [
+    pytest.mark.usefixtures("fresh_server"),
+    pytest.mark.filterwarnings("ignore"),
+]
 
 PROBLEMS = [Problem.of_setting("MIMO", lmax) for lmax in (1, 2, 3)]
 
