@@ -26,18 +26,24 @@ _KEYBOARD = """
 <script>
 if (!window.etpKeyboard) {
   window.etpKeyboard = true;
+  const first = 'input:not([disabled]), button:not([disabled]), [role="slider"], [tabindex="0"]';
+  const enter = (body, frames) => requestAnimationFrame(() => {
+    body.querySelector(first)?.focus();
+    const outside = body.isConnected && !body.contains(document.activeElement);
+    if (outside && frames) enter(body, frames - 1);
+  });
   let focused = null;
   new MutationObserver(() => {
     const body = document.querySelector('[data-testid="stPopoverBody"]');
     if (body === focused) return;
     focused = body;
-    const first = 'input:not([disabled]), button:not([disabled]), [role="slider"], [tabindex="0"]';
-    requestAnimationFrame(() => body?.querySelector(first)?.focus());
+    if (body) enter(body, 60);
   }).observe(document.body, { childList: true, subtree: true });
 }
 </script>
 """
-"""Popovers are drawn at the end of the document: one that opens takes the focus. The links of
+"""Popovers are drawn at the end of the document: one that opens takes the focus, as soon as what is
+in it is there and seen. The links of
 headings would be a stop of the Tab key each. What a rerun leaves out stays until it has ended: of
 Run and Cancel only the one that is new is shown."""
 
