@@ -9,14 +9,16 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from etp.irreps import multiplicities, parse_terms
 from etp.problem import Kind, Problem
 
 Mode = Literal["uvu", "uvw"]
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -124,8 +126,12 @@ def model(name: str) -> Model:
     Raises:
         ValueError: If there is none; lists those that there are.
     """
-    if (known := MODELS.get(name.strip().lower())) is None:
-        raise ValueError(f"model must be one of {', '.join(MODELS)}, got {name[:40]!r}")
+    return _known("model", MODELS, name)
+
+
+def _known(field: str, table: Mapping[str, T], name: str) -> T:
+    if (known := table.get(name.strip().lower())) is None:
+        raise ValueError(f"{field} must be one of {', '.join(table)}, got {name[:40]!r}")
     return known
 
 
@@ -142,9 +148,7 @@ def layer(name: str) -> Layer:
     Raises:
         ValueError: If there is none; lists those that there are.
     """
-    if (known := LAYERS.get(name.strip().lower())) is None:
-        raise ValueError(f"layer must be one of {', '.join(LAYERS)}, got {name[:40]!r}")
-    return known
+    return _known("layer", LAYERS, name)
 
 
 ADVISED = (

@@ -247,7 +247,7 @@ def _compared(rows: Sequence[Row], baseline: str | None) -> Comparison | None:
         return None
     entries: dict[str, Entry] = {}
     for row in rows:
-        if _role(row) == "product":
+        if row.role == "product":
             entries.setdefault(row.product, Entry(row.product)).add(row)
     timed = [entry for entry in entries.values() if entry.valid]
     reference = next((str(e.result("runtime").get("reference", "")) for e in timed), "")
@@ -267,7 +267,7 @@ def _judge(comparison: Comparison) -> Judgement:
     names = [e.product for e in comparison.timed if _has_all(members, e.product, looks)]
     if comparison.baseline not in names:
         return Judgement()
-    twin_of = next((str(r.product) for r in members if _role(r) == "twin"), None)
+    twin_of = next((str(r.product) for r in members if r.role == "twin"), None)
     columns = [(name, "product") for name in names]
     twin = None
     if twin_of in names:
@@ -316,7 +316,7 @@ def _bounded(floor: Floor | None) -> tuple[float, float] | None:
 
 def _has_all(members: Sequence[Row], product: str, looks: Sequence[int]) -> bool:
     found = {r.measured.get("look", 0) for r in members
-             if r.product == product and _role(r) == "product"}  # fmt: skip
+             if r.product == product and r.role == "product"}  # fmt: skip
     return found == set(looks)
 
 
@@ -324,14 +324,10 @@ def _blocks(
     members: Sequence[Row], columns: Sequence[tuple[str, str]], look: int
 ) -> np.ndarray[Any, np.dtype[np.float64]]:
     """Block values of one look, ``(rounds, columns)``."""
-    found = {(r.product, _role(r)): r.measured["blocks_s"] for r in members
+    found = {(r.product, r.role): r.measured["blocks_s"] for r in members
              if r.measured.get("look", 0) == look}  # fmt: skip
     rounds = min(len(found[column]) for column in columns)
     return np.array([found[column][:rounds] for column in columns], dtype=float).T
-
-
-def _role(row: Row) -> str:
-    return str(row.measured.get("role", "product"))
 
 
 def _against(verdict: Verdict, baseline: int) -> Verdict:

@@ -152,7 +152,7 @@ def _is_time(row: Row) -> bool:
     return (
         row.measure == "runtime"
         and row.status == "ok"
-        and row.measured.get("role", "product") == "product"
+        and row.role == "product"
         and row.measured.get("median_s", 0) > 0
     )
 

@@ -54,7 +54,7 @@ class Run:
     def timed(self) -> list[Row]:
         """Valid runtimes of products."""
         return [r for r in self.rows if r.measure == "runtime" and r.status == "ok"
-                and r.measured.get("role", "product") == "product"]  # fmt: skip
+                and r.role == "product"]  # fmt: skip
 
     @property
     def invalid(self) -> list[Row]:

@@ -24,6 +24,16 @@ _AXES = {
 }
 
 
+def _horizontal(
+    df: pd.DataFrame, against: Literal["step_s", "gamma"], ticks: int = 9
+) -> tuple[alt.X, list[float]]:
+    """The axis of what a step or expressivity costs, and its ends."""
+    title, written = _AXES[against]
+    domain = base.log_domain(df[against], 0.12, 0.22)
+    x = alt.X(f"{against}:Q").title(title).scale(base.log_scale(domain))
+    return x.axis(values=base.log_ticks(domain, most=ticks), labelExpr=written), domain
+
+
 def learned(
     df: pd.DataFrame, mode: Mode, against: Literal["step_s", "gamma"], width: int = 560
 ) -> alt.LayerChart:
@@ -41,10 +51,7 @@ def learned(
     df = base.checked(df, "product", "right", "low", "high", "step_s", "gamma")
     df = base.checked(df[df[against] > 0], "product")
     t = theme.tokens(mode)
-    title, written = _AXES[against]
-    domain = base.log_domain(df[against], 0.12, 0.22)
-    x = alt.X(f"{against}:Q").title(title).scale(base.log_scale(domain))
-    x = x.axis(values=base.log_ticks(domain), labelExpr=written)
+    x, domain = _horizontal(df, against)
     low = min(5.0, float(df["low"].min())) - 0.4
     y = alt.Y("right:Q").title("pieces named rightly").axis(values=list(range(9)), format="d")
     y = y.scale(alt.Scale(domain=[low, _HIGH], nice=False, zero=False))
@@ -143,10 +150,7 @@ def forces(
     """
     df = base.checked(df, "product", "force", "low", "high", "step_s", "gamma")
     df = base.checked(df[df[against] > 0], "product")
-    title, written = _AXES[against]
-    domain = base.log_domain(df[against], 0.12, 0.22)
-    x = alt.X(f"{against}:Q").title(title).scale(base.log_scale(domain))
-    x = x.axis(values=base.log_ticks(domain, most=6), labelExpr=written)
+    x, domain = _horizontal(df, against, ticks=6)
     ends = base.log_domain([*df["low"], *df["high"]], 0.12, 0.12)
     y = _errors(ends, "error of forces / meV/Å")
     df["said"] = [f"{a:.0f} to {b:.0f} meV/Å" for a, b in zip(df["low"], df["high"], strict=True)]

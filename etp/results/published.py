@@ -15,19 +15,12 @@ from pathlib import Path
 
 from etp.problem import Problem
 from etp.results.formats.common import foreign_row
+from etp.results.formats.paper import PRODUCTS
 from etp.results.rows import Row
 
 PATH = Path(__file__).resolve().parent / "data" / "published.csv"
 SOURCE = "published with arXiv 2506.13523"
 BADGE = "published"
-PRODUCTS = {
-    "CGTP-dense": "cg-dense",
-    "CGTP-sparse": "cg-sparse",
-    "GTP-grid": "gaunt-grid",
-    "GTP-fourier": "gaunt-fourier-direct",
-    "Matrix-TP": "matrix-block",
-}
-"""What does the same among ours, by the paper's name; times are of the paper's own code."""
 HOW = {
     "NVIDIA RTX A5500": "time of kernels under a profiler",
     "NVIDIA A100": "wall time",

@@ -269,7 +269,7 @@ def _measure(case: Mapping[str, Any]) -> str:
 
 def _is_of(row: Row, case: Mapping[str, Any], measure: str) -> bool:
     """Whether a row is the answer of a case about a product; that of its twin is not."""
-    if row.problem != case["problem"] or row.measured.get("role", "product") != "product":
+    if row.problem != case["problem"] or row.role != "product":
         return False
     if row.status == "ok":
         return row.measure == measure and row.measured.get("look", 0) == case.get("look", 0)
