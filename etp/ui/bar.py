@@ -9,7 +9,6 @@ import streamlit as st
 
 from etp.analysis.text import bytes_text, count_text, counted, time_text
 from etp.irreps import SETTINGS, IrrepsError
-from etp.measure.statement import fewest_rounds
 from etp.options import Group, Option, declared
 from etp.problem import Options
 from etp.product import applicability
@@ -337,12 +336,11 @@ def _about(plan: Plan, chosen: Settings) -> str:
 
 def takes(plan: Plan, chosen: Settings) -> str:
     """How long a run takes, and what that affords."""
-    text = f"about {time_text(plan.seconds(chosen), 2)}"
-    rounds = plan.rounds(chosen)
-    if rounds is None:
+    told = plan.takes(chosen)
+    text = f"about {time_text(told.seconds, 2)}"
+    if told.rounds is None:
         return text
-    few = rounds < fewest_rounds(len(plan.cases(chosen)[0]["products"]))
-    return f"{text}, {counted(rounds, 'round')}{', too few for a verdict' if few else ''}"
+    return f"{text}, {counted(told.rounds, 'round')}{', too few for a verdict' if told.few else ''}"
 
 
 def refusals(plan: Plan, chosen: Settings) -> None:

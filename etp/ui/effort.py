@@ -36,11 +36,6 @@ def _efforts(device: str, name: str | None, revision: int) -> Efforts:
     )
 
 
-def seconds(cases: Sequence[Mapping[str, Any]]) -> float:
-    """Seconds of cases that compare."""
-    return sum(found.seconds for case in cases if (found := of_case(case)) is not None)
-
-
 def check_time(cases: Sequence[Mapping[str, Any]]) -> None:
     """Refuse a case that this server would stop before it has ended.
 

@@ -25,6 +25,20 @@ SPHERE_LMAX = 2
 COUNTED = ("expressivity", "interactions")
 
 
+class Takes(NamedTuple):
+    """What a run takes.
+
+    Attributes:
+        seconds: Rough time.
+        rounds: Fewest that the time of a case affords; None where nothing is timed.
+        few: Whether those are too few for a verdict.
+    """
+
+    seconds: float
+    rounds: int | None = None
+    few: bool = False
+
+
 class Plan(NamedTuple):
     """What a page runs.
 
@@ -66,20 +80,23 @@ class Plan(NamedTuple):
         Raises:
             ValueError: As :attr:`cases`.
         """
-        if self.seconds_of is not None:
-            return self.seconds_of(settings)
-        return effort.seconds(self.cases(settings))
+        return self.takes(settings).seconds
 
-    def rounds(self, settings: Settings) -> int | None:
-        """Fewest rounds that the time of a case affords; None where nothing is timed.
+    def takes(self, settings: Settings) -> Takes:
+        """Rough time of a run, and what that affords.
 
         Raises:
             ValueError: As :attr:`cases`.
         """
-        if not self.timed:
-            return None
-        found = [effort.of_case(case) for case in self.cases(settings)]
-        return min((each.rounds for each in found if each is not None), default=None)
+        if self.seconds_of is not None:
+            return Takes(self.seconds_of(settings))
+        cases = self.cases(settings)
+        efforts = [each for case in cases if (each := effort.of_case(case)) is not None]
+        seconds = sum(each.seconds for each in efforts)
+        if not self.timed or not efforts:
+            return Takes(seconds)
+        rounds = min(each.rounds for each in efforts)
+        return Takes(seconds, rounds, rounds < fewest_rounds(len(cases[0]["products"])))
 
     def smaller(self, settings: Settings, batch: int) -> dict[str, Any]:
         """Changes of the settings after which no problem has more samples than ``batch``."""
