@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from etp.analysis.findings import Finding
-from etp.analysis.text import list_text, power_text, time_text
+from etp.analysis.text import counted, list_text, power_text, time_text
 from etp.experiments.pieces import NAMES
 from etp.results.rows import Row
 
@@ -99,7 +99,7 @@ def learning_finding(table: pd.DataFrame, layers: int) -> Finding:
     blind = table[table["mirror_gap"] < ALIKE]
     seeing = table[table["mirror_gap"] >= ALIKE]
     full = list(seeing[seeing["right"] > PIECES - 0.5]["product"])
-    deep = f"{layers} layer{'s' if layers > 1 else ''}"
+    deep = counted(layers, "layer")
     if blind.empty:
         heading = f"With {deep}, every product shown tells a piece from its mirror image."
     elif seeing.empty:
@@ -123,7 +123,7 @@ def learning_finding(table: pd.DataFrame, layers: int) -> Finding:
     if not seeing.empty:
         parts.append("One path with l1 + l2 + l3 odd is enough.")
     seeds = int(table["seeds"].min())
-    doubt = f"{seeds} seed{'s' if seeds > 1 else ''} each, short trainings"
+    doubt = f"{counted(seeds, 'seed')} each, short trainings"
     return Finding(heading, " ".join(parts), doubt)
 
 
@@ -233,7 +233,7 @@ def potential_finding(table: pd.DataFrame) -> Finding:
         f"{first['product']} is nearest, at {first['in_time']:.0f} meV/Å (validation)."
     )
     seeds = int(table["seeds"].min())
-    doubt = f"{seeds} seed{'s' if seeds > 1 else ''} each, short trainings of one molecule"
+    doubt = f"{counted(seeds, 'seed')} each, short trainings of one molecule"
     return Finding(heading, meaning, doubt)
 
 

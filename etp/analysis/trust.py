@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from etp.analysis.comparison import Comparison
-from etp.analysis.text import count_text, significant
+from etp.analysis.text import counted, significant
 
 LOUD = 0.1
 """A twin this far from its original hides differences that people ask about."""
@@ -44,7 +44,7 @@ def _facts(found: Comparison) -> Iterator[Fact]:
     judged = found.judgement
     few = any(verdict.word == "too few" for verdict in judged.verdicts.values())
     yield Fact(
-        f"{count_text(judged.rounds)} round{'s' if judged.rounds != 1 else ''}",
+        counted(judged.rounds, "round"),
         "In each round every product takes its turn, in random order; a ratio is taken within a "
         "round, so that what slows the machine slows both. "
         + ("Too few for some verdicts: measure more." if few else "Enough for every verdict given."
@@ -67,7 +67,7 @@ def _facts(found: Comparison) -> Iterator[Fact]:
     if load is not None and cores:
         busy = load > cores
         yield Fact(
-            f"load {load:.1f} on {cores} core{'s' if cores != 1 else ''}",
+            f"load {load:.1f} on {counted(cores, 'core')}",
             "How many processes wanted to run, on average over a minute, the measurement among "
             "them. "
             + (

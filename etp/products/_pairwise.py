@@ -115,11 +115,11 @@ class _Level:
         ]
         odd_pairs = {path[:2] for path in owner.paths if sum(ir.l for ir in path[:3]) % 2}
         even_pairs = {path[:2] for path in owner.paths if not sum(ir.l for ir in path[:3]) % 2}
-        self.groups = []
+        self.groups, known = [], set(pairs)
         for number, ir1 in enumerate(self.irs_in1):
             for q in (0, 1):
                 found = [i for i, ir2 in enumerate(self.irs_in2)
-                         if ir2.l % 2 == q and (ir1, ir2) in set(pairs)]  # fmt: skip
+                         if ir2.l % 2 == q and (ir1, ir2) in known]  # fmt: skip
                 if found:
                     block = slice(found[0], found[-1] + 1)
                     met = {(ir1, ir2) for ir2 in self.irs_in2[block]}

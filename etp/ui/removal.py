@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pandas as pd
 import streamlit as st
 
-from etp.analysis.text import count_text
+from etp.analysis.text import count_text, counted
 from etp.results.store import Job, StoreError
 from etp.ui import jobs
 from etp.ui.plain import plain
@@ -64,8 +64,7 @@ def set_aside() -> None:
     refused = jobs.store().refused()
     if not refused:
         return
-    noun = "row" if len(refused) == 1 else "rows"
-    with st.expander(f"{count_text(len(refused))} {noun} set aside", icon=":material/report:"):
+    with st.expander(f"{counted(len(refused), 'row')} set aside", icon=":material/report:"):
         st.dataframe(
             pd.DataFrame({"row": list(refused), "reason": list(refused.values())}),
             hide_index=True,

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import get_args
 
 from etp.analysis.comparison import Comparison
-from etp.analysis.text import count_text
+from etp.analysis.text import count_text, counted
 from etp.problem import Axis, Problem
 from etp.results.rows import Row
 
@@ -71,7 +71,7 @@ class Line:
 def size_text(axis: str, size: int) -> str:
     """A size in words."""
     if axis == "channels":
-        return f"{count_text(size)} channel{'s' if size > 1 else ''}"
+        return counted(size, "channel")
     return f"{axis} {count_text(size)}"
 
 
