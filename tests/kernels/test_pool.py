@@ -164,6 +164,31 @@ print(counts_of(300, 3))
     assert done.stdout.split() == ["0"] * 10 + ["{1}"], done.stderr
 
 
+def test_a_child_builds_though_another_thread_was_building():
+    done = run(
+        FORK
+        + """
+import signal
+inside, over = threading.Event(), threading.Event()
+def build_slowly():
+    with build._ONE_AT_A_TIME:
+        inside.set()
+        over.wait()
+thread = threading.Thread(target=build_slowly)
+thread.start()
+inside.wait()
+pid = os.fork()
+if pid == 0:
+    signal.alarm(30)
+    child()
+print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+over.set()
+thread.join()
+"""
+    )
+    assert done.stdout.split() == ["0"], done.stderr
+
+
 def test_a_process_ends_though_a_thread_is_inside():
     done = run("""
 threading.Thread(target=lambda: [counts_of(10**6, 3) for _ in range(100)], daemon=True).start()

@@ -69,6 +69,15 @@ PARTS = {
 _ONE_AT_A_TIME = threading.Lock()
 
 
+def _unlock() -> None:
+    """A child has none of the threads that might have been building when it was forked."""
+    global _ONE_AT_A_TIME
+    _ONE_AT_A_TIME = threading.Lock()
+
+
+os.register_at_fork(after_in_child=_unlock)
+
+
 class Library(NamedTuple):
     """What was compiled, and its plain entries."""
 
