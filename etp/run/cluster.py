@@ -6,6 +6,7 @@ certificate made at that moment and kept in memory only; one elsewhere must do s
 
 from __future__ import annotations
 
+import gc
 import ipaddress
 import os
 import signal
@@ -36,6 +37,8 @@ _CONFIG = {
     # A fixed trim threshold gives memory back after every call: each output is page faults anew.
     "distributed.nanny.pre-spawn-environ.MALLOC_TRIM_THRESHOLD_": None,
     "distributed.worker.daemon": True,  # workers end with this process, however it ends
+    # A worker that is slow to come back would be closed for good, and its device with it.
+    "distributed.deploy.lost-worker-timeout": "365 days",
     "distributed.diagnostics.nvml": False,
     "distributed.admin.tick.limit": "60 s",
     "distributed.comm.timeouts.connect": "10 s",
@@ -43,6 +46,8 @@ _CONFIG = {
 }
 ENDED_BY_REQUEST = (-signal.SIGTERM, -signal.SIGINT)
 """Exit codes of a worker that was told to end, as when a server is stopped."""
+GIVEN_UP = ("closing", "closing_gracefully", "closed", "failed")
+"""States of what watches a worker in which it will not start it again."""
 ASK_S = 5.0
 """How long what a scheduler elsewhere said of its workers is believed."""
 CERTIFICATES = ("ca.pem", "client-cert.pem", "client-key.pem")
@@ -112,7 +117,25 @@ class Cluster:
                 self.client = None
             if self.client is None:
                 self.client = self._started()
+            self._start_again()
             return self.client
+
+    def _start_again(self) -> None:
+        """Start workers in the place of those that were given up."""
+        if gone := [name for name in self._nannies if self.gave_up(name)]:
+            for name in gone:
+                del self._nannies[name]
+            self._workers.scale(len(self._workers.worker_spec))
+
+    def gave_up(self, device: str) -> bool:
+        """Whether nothing will start the worker of a device again, as when it dies at its start."""
+        nanny = self._nannies.get(device)
+        return nanny is not None and nanny.status.name in GIVEN_UP
+
+    @property
+    def _nannies(self) -> dict[str, Any]:
+        """What starts each worker of this machine again when it ends."""
+        return {} if self._workers is None else self._workers.workers
 
     def has_lost(self, client: Client, future: Future[int] | None = None) -> bool:
         """Whether a client lost its scheduler elsewhere, now or since it asked for a future."""
@@ -127,10 +150,13 @@ class Cluster:
 
         if self.scheduler is not None:
             security = _certificates(self.scheduler)
-            try:
+            client = None
+            with suppress(OSError, TimeoutError):
                 client = Client(self.scheduler, security=security, set_as_default=False)
-            except (OSError, TimeoutError) as error:
-                raise SchedulerError(self.scheduler) from error
+            if client is None:
+                # What is left of it closes itself when collected: here, not in a loop's own thread.
+                gc.collect()
+                raise SchedulerError(self.scheduler)
             client.get_versions(check=True)
             return client
         security = Security.temporary()
@@ -183,9 +209,9 @@ class Cluster:
         """End the process of a device, whatever it is doing; another takes its place."""
         event("worker_ended", device=device)
         if self._workers is not None:
-            nanny = self._workers.workers.get(device)
-            with suppress(OSError, TypeError):
-                os.kill(nanny.pid, signal.SIGKILL)
+            # Without a process there is none to end: it is being started.
+            with suppress(KeyError, OSError, TypeError):
+                os.kill(self._nannies[device].pid, signal.SIGKILL)
             return
         client = self.connect()
         addresses = [
@@ -201,7 +227,7 @@ class Cluster:
 
     def ended_by_request(self, device: str) -> bool:
         """Whether the last process of a device was told to end, from outside this program."""
-        nanny = None if self._workers is None else self._workers.workers.get(device)
+        nanny = self._nannies.get(device)
         return nanny is not None and nanny.last_exit in ENDED_BY_REQUEST
 
     def close(self) -> None:

@@ -33,6 +33,7 @@ TICK_S = 0.05
 LOOK_S = 0.25
 """How often the store is asked whether another process has cancelled."""
 LATE_S = 10.0
+GAVE_UP = "the worker process ended and could not be started; the next case starts another"
 STOPPED = (
     "the server was stopped; what was measured until then is kept, and the rest can be resumed"
 )
@@ -246,6 +247,8 @@ class Lane:
                 looked = now
                 if self._stopped(job):
                     reason = "cancelled before it was measured"
+                elif shared.cluster.gave_up(self.device) and not shared.closed:
+                    return GAVE_UP
             if reason is not None and asked is None:
                 asked = now
                 shared.cluster.ask_to_stop(name)
