@@ -23,6 +23,9 @@ from etp.measure.verdict import Board, Floor, Verdict, front
 from etp.problem import Problem
 from etp.results.rows import Row
 
+USUAL_BASELINE = "e3nn"
+"""What people have: comparisons are told against it where nothing else is chosen."""
+
 
 @dataclass
 class Entry:
@@ -221,7 +224,8 @@ def comparisons(rows: Iterable[Row], baseline: str | None = None) -> list[Compar
 
     Args:
         rows: Of one or several jobs; of a problem measured twice the last run counts.
-        baseline: Product that words refer to; by default the reference of the run.
+        baseline: Product that words refer to; by default :data:`USUAL_BASELINE` where it was
+            timed, else the reference of the run.
 
     Examples:
         >>> from etp.results.reference import reference_rows
@@ -252,7 +256,9 @@ def _compared(rows: Sequence[Row], baseline: str | None) -> Comparison | None:
     timed = [entry for entry in entries.values() if entry.valid]
     reference = next((str(e.result("runtime").get("reference", "")) for e in timed), "")
     names = [entry.product for entry in timed] or list(entries)
-    chosen = next((name for name in (baseline, reference) if name in names), names[0])
+    chosen = next(
+        (name for name in (baseline, USUAL_BASELINE, reference) if name in names), names[0]
+    )
     runs = [row for row in rows if row.measure == "runtime" and row.status == "ok"]
     return Comparison(problem, list(entries.values()), chosen, runs)
 

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import streamlit as st
 
+from etp.analysis.comparison import USUAL_BASELINE
 from etp.analysis.text import bytes_text, count_text, counted, time_text
 from etp.irreps import SETTINGS, IrrepsError
 from etp.options import Group, Option, declared
@@ -175,7 +176,7 @@ def _why_not(entry: Entry, chosen: Settings) -> str | None:
 
 
 def _baseline_name(name: str | None) -> str:
-    return "the first product of the run" if name is None else name
+    return f"{USUAL_BASELINE}, or the first of the run" if name is None else name
 
 
 def _sizes_label(chosen: Settings) -> str:

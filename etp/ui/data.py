@@ -17,9 +17,6 @@ from etp.ui.kept import kept
 from etp.ui.plans import shown_problem
 from etp.ui.settings import CUSTOM, Settings
 
-USUAL_BASELINE = "e3nn"
-"""What people have: the reference results are told against it where nothing else is chosen."""
-
 
 @dataclass
 class View:
@@ -59,7 +56,7 @@ def view(settings: Settings) -> View:
         if any(one.timed for one in found):
             return _view("run", found, rows, _choosing(settings))
     rows = reference_rows()
-    found = compared(rows, settings.baseline or USUAL_BASELINE)
+    found = compared(rows, settings.baseline)
     return _view("reference", found, rows, _choosing(settings))
 
 
