@@ -159,8 +159,8 @@ class Lane:
                 if shared.closed or self._stopped(job):
                     return
                 self._run_case(job, index)
-                if job.cases[index].get("keep") and self._stopped(job):
-                    return  # It goes on from its checkpoints when the job is resumed.
+                if self._stopped(job):
+                    return  # Nobody knows how far it came: it is run again when the job is resumed.
                 shared.outbox.put(lambda index=index: shared.store.end_case(job.id, index))  # type: ignore[misc]
         except StoppedError:
             self._end(job, "interrupted", STOPPED)

@@ -116,16 +116,18 @@ def test_cancel_stops_within_a_second_and_keeps_what_was_measured(runner, store,
     assert "quick-2" not in found
 
 
-def test_a_cancelled_case_that_keeps_its_state_is_run_again_when_the_job_is_resumed(runner, store):
-    job = runner.submit("t", [case("quick", "polite") | {"keep": True}, case("quick-2")])
-    wait(runner, job, reached("polite"))
+@pytest.mark.parametrize("product", ["polite", "deaf"])
+def test_a_case_that_was_cancelled_is_run_again_when_the_job_is_resumed(runner, store, product):
+    job = runner.submit("t", [case("quick"), case("quick-2", product), case("quick")])
+    wait(runner, job, reached(product))
     runner.cancel(job)
     status = wait(runner, job)
-    assert (status.state, status.done, status.resumable) == ("cancelled", 0, True)
+    assert (status.state, status.done, status.resumable) == ("cancelled", 1, True)
     runner.resume(job)
-    wait(runner, job, reached("polite"))
+    wait(runner, job, reached(product))
     runner.cancel(job)
     assert wait(runner, job).state == "cancelled"
+    assert [row["product"] for row in store.rows(job=job)].count("quick") == 1
 
 
 def test_jobs_wait_for_each_other_and_a_waiting_one_can_be_cancelled(runner, store):
