@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Literal, get_args
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from etp import Convolution, powers, products
@@ -192,9 +194,18 @@ def differs(found: Answers | Tensor, wanted: Answers | Tensor) -> str | None:
     return None
 
 
-@cache
 def direction(shape: Sequence[int], seed: int) -> Tensor:
-    return torch.randn(shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
+    """Normal numbers, the same at every call.
+
+    Numbers are kept and no tensor: one that is made under ``torch.func.grad`` belongs to that
+    transform, and tracers take it for a constant of its size ever after.
+    """
+    return torch.from_numpy(_normal(tuple(shape), seed))
+
+
+@cache
+def _normal(shape: tuple[int, ...], seed: int) -> NDArray[np.float64]:
+    return np.random.default_rng(seed).standard_normal(shape)
 
 
 def _along(

@@ -10,13 +10,14 @@ import subprocess
 import sys
 
 import pytest
+import torch
 
-from tests.life import table
-from tests.life.programs import COMPILED, PROCESSES, PROGRAMS, Case
+from tests.life import reference, table
+from tests.life.programs import COMPILED, PROCESSES, PROGRAMS, SIZE, Case
 from tests.life.table import REPRESENTATIVE, SLOWLY, Cell
 
 EVERYTHING = bool(os.environ.get("ETP_LIFE"))
-QUICK = {"eager", "jvp", "vmap", "grad", "inference_mode", "changed in place"}
+QUICK = {"jvp", "vmap", "grad", "inference_mode", "changed in place"}
 """Tried with every pair product in the short form too."""
 ONE = {
     Cell("torch.compile", "edge", "cg-sparse"),
@@ -86,3 +87,10 @@ def test_a_wrong_number_is_no_answer():
     case.output.mul_(1 + 1e-5)
     with pytest.raises(AssertionError, match="output is wrong by"):
         table.measure(Cell("vjp", "pair", "cg-sparse"), case)
+
+
+def test_no_number_of_a_question_belongs_to_the_transform_that_drew_it_first():
+    shape, seed = (SIZE, 22), 12345
+    torch.func.grad(lambda x: (x * reference.direction(shape, seed)).sum())(torch.ones(shape))
+    drawn = reference.direction(shape, seed)
+    assert not torch._C._functorch.is_functorch_wrapped_tensor(drawn)
