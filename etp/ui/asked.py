@@ -39,7 +39,7 @@ def note(
     try:
         return say(difference(shown, asked(), source, axis), running=running)
     except ValueError:
-        return False  # the bar says what is wrong with the question
+        return True  # the bar says what is wrong with the question, which nothing answers
 
 
 def say(said: str | None, *, running: bool = False) -> bool:

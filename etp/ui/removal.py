@@ -40,7 +40,7 @@ def _one_of(label: str, some: list[Job], verb: str, work: Callable[[str], None])
 
 
 def _remove(job_id: str) -> None:
-    _changed(job_id, jobs.store().remove, "rows removed; Remove brings them back")
+    _changed(job_id, jobs.store().remove, "rows removed; they can be brought back under Remove")
 
 
 def _bring_back(job_id: str) -> None:

@@ -6,7 +6,7 @@ import pytest
 
 from etp.analysis.text import count_text
 from etp.problem import Problem
-from etp.ui.asked import difference
+from etp.ui.asked import difference, note
 from tests.ui.opening import open_page, text_of
 
 pytestmark = pytest.mark.usefixtures("fresh_server")
@@ -103,3 +103,10 @@ def test_the_products_chosen_are_the_products_shown():
     assert "gaunt-bracket" not in text_of(page)
     heading = next(m.value for m in page.markdown if m.value.startswith("### "))
     assert "as e3nn" in heading
+
+
+def test_what_answers_no_valid_question_is_dimmed():
+    def asks() -> list[Problem]:
+        raise ValueError("irreps1: '1x' is not an irrep")
+
+    assert note(SHOWN, "reference", asks)
