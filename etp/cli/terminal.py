@@ -19,8 +19,9 @@ QUIET_S = 5.0
 
 
 def table(found: Comparison) -> Iterator[str]:
-    """Lines of a comparison: every product, then what may be said about them."""
-    yield f"{'product':24s}{'median':>10s}{'of base':>10s}{'γ':>8s}{'error':>10s}  notes"
+    """Lines of a comparison: every product, its speed relative to the baseline, what to say."""
+    speed = f"× {found.baseline}"
+    yield f"{'product':24s}{'median':>10s}{speed:>16s}{'γ':>8s}{'error':>10s}  notes"
     for entry in found.entries:
         yield _line(found, entry)
     said = finding(found)
@@ -33,14 +34,14 @@ def _line(found: Comparison, entry: Entry) -> str:
     row = entry.runtime
     if row is None or row.status != "ok":
         reason = "not timed" if row is None else f"{row.status}: {row.reason}"
-        return f"{entry.product:24s}{'':38s}  {reason}"
+        return f"{entry.product:24s}{'':44s}  {reason}"
     verdict = found.judgement.verdicts.get(entry.product)
-    ratio = "" if verdict is None else ratio_text(exp(verdict.estimate))
+    ratio = "" if verdict is None else ratio_text(exp(-verdict.estimate))
     rank = entry.result("expressivity").get("rank")
     error = entry.result("equivariance").get("max")
     return (
         f"{entry.product:24s}{time_text(entry.typical_s):>10s}"
-        f"{'1' if entry.product == found.baseline else ratio:>10s}"
+        f"{'1' if entry.product == found.baseline else ratio:>16s}"
         f"{'' if rank is None else count_text(rank):>8s}"
         f"{'' if error is None else power_text(error, 1):>10s}  {', '.join(row.badges)}"
     ).rstrip()

@@ -252,7 +252,7 @@ def test_a_first_sweep_needs_no_option_and_prints_a_table_and_the_verdict(capsys
     assert [case["problem"]["lmax"] for case in asked] == [1, 2, 3, 4]
     assert asked[0]["products"] == list(USUAL)
     assert "At lmax 4, " in out
-    assert out.count("cg-sparse  ") == 4
+    assert out.count("\ncg-sparse  ") == 4
     assert "γ" in out
 
 
