@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import os
+import math
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -13,14 +14,17 @@ import torch
 
 from benchmarks.gpu import correct, counters, timings, tuning
 from benchmarks.gpu.page import page
-from benchmarks.gpu.steps import AGAIN, LEFT, File, Step, carry_out
+from benchmarks.gpu.steps import AGAIN, DONE, LEFT, File, Step, carry_out
 from etp.kernels.on_gpu.triton_source import triton_missing
 from etp.results.formats import read_path
 
-PARTS = {"correct": 150.0, "tune": 40.0, "layers": 190.0, "settings": 170.0, "counters": 40.0}
-"""Parts and the seconds that each may take: ten minutes in all."""
+PARTS = {"correct": 140.0, "tune": 40.0, "layers": 200.0, "settings": 150.0, "counters": 40.0}
+"""Parts and the seconds that each may take: ten minutes in all, with what ends a part too late."""
 ATTEMPTS = 20
 """Processes that a part may use up, where the card's driver fails in them."""
+GRACE_S = 10.0
+"""Seconds after its end at which a part's process is killed: in the middle of a step."""
+LATE = "its process was ended, for it took too long"
 
 
 def main(words: Sequence[str] | None = None) -> int:
@@ -38,9 +42,17 @@ def main(words: Sequence[str] | None = None) -> int:
         correct.once(asked.device, asked.once)
         return 0
     if asked.child:
-        return carry_out(steps(asked.part, asked), File(asked.out), _seconds(asked, asked.part))
-    parts = list(PARTS) if asked.all else [asked.part]
-    states = [_part(name, asked) for name in parts]
+        # What its process needed to start is of the part's time.
+        seconds = asked.until - time.time()
+        number = str(list(PARTS).index(asked.part) + 1)
+        return carry_out(
+            steps(asked.part, asked), File(asked.out), seconds, number, died=asked.died
+        )
+    states, end = [], time.time()
+    for name in list(PARTS) if asked.all else [asked.part]:
+        # Time that a part does not need is the next one's; so is what it took too much.
+        end += PARTS[name] if asked.seconds is None else asked.seconds
+        states.append(_part(name, asked, end))
     if asked.out.exists() and asked.out.stat().st_size:
         asked.out.with_suffix(".md").write_text(page(read_path(asked.out)), encoding="utf-8")
         print(f"{asked.out} and {asked.out.with_suffix('.md')} hold what was found")
@@ -63,6 +75,8 @@ def _options() -> argparse.ArgumentParser:
     parser.add_argument("--edges", type=int, default=50_000)
     parser.add_argument("--batch", type=int, default=4096)
     parser.add_argument("--child", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--until", type=float, default=math.inf, help=argparse.SUPPRESS)
+    parser.add_argument("--died", default="its process ended", help=argparse.SUPPRESS)
     return parser
 
 
@@ -83,10 +97,6 @@ def _missing() -> str | None:
     return None
 
 
-def _seconds(asked: argparse.Namespace, part: str) -> float:
-    return PARTS[part] if asked.seconds is None else float(asked.seconds)
-
-
 def steps(part: str, asked: argparse.Namespace) -> Iterator[Step]:
     """What a part does, in order."""
     if part == "correct":
@@ -100,20 +110,35 @@ def steps(part: str, asked: argparse.Namespace) -> Iterator[Step]:
     return counters.steps(asked.device, asked.out.with_suffix(".counters.csv"))
 
 
-def _part(name: str, asked: argparse.Namespace) -> int:
-    """One part in a process of its own; a new one where its driver fails."""
+def _part(name: str, asked: argparse.Namespace, end: float) -> int:
+    """One part in a process of its own; a new one where its driver fails, or the process dies."""
     command = [
         sys.executable, "-m", "benchmarks.gpu", "--child", "--part", name, "--out", str(asked.out),
         "--device", asked.device, "--edges", str(asked.edges), "--batch", str(asked.batch),
-        "--rounds-seconds", str(asked.rounds_seconds), "--seconds", str(_seconds(asked, name)),
+        "--rounds-seconds", str(asked.rounds_seconds), "--until", str(end),
     ]  # fmt: skip
     print(f"part {name}", flush=True)
+    died: list[str] = []
     for _ in range(ATTEMPTS):
-        state = subprocess.run(command, env=os.environ).returncode
-        if state != AGAIN:
+        try:
+            limit = max(0.0, end - time.time()) + GRACE_S
+            state = subprocess.run([*command, *_told(died)], timeout=limit).returncode
+        except subprocess.TimeoutExpired:
+            if died == [LATE]:
+                return LEFT
+            # One more, which has no time left and only writes down what became of the step.
+            died = [LATE]
+            continue
+        if state in (DONE, LEFT):
             return state
-        print("the device no longer answers this process: a new one goes on", flush=True)
+        died = [] if state == AGAIN else [f"its process ended with {state}"]
+        print("the device no longer answers this process, or it died: a new one goes on",
+              flush=True)  # fmt: skip
     return LEFT
+
+
+def _told(died: list[str]) -> list[str]:
+    return [word for text in died for word in ("--died", text)]
 
 
 if __name__ == "__main__":

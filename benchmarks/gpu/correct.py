@@ -73,10 +73,12 @@ def _asked(problem: Problem, name: str) -> Iterator[Row]:
 
 
 def _judged(row: Row, problem: Problem) -> Row:
-    """A row of a check that was not passed is invalid."""
+    """A row of a check that was not passed is invalid, unless the product claims no more."""
     result = row.measured
     if not result or result["max"] <= result["gate"]:
         return row
+    if row.product in products.available() and products.get(row.product).approximate:
+        return replace(row, badges=(*dict.fromkeys((*row.badges, "approximate")),))
     reason = f"its error is {result['max']:.1e}, above {result['gate']:.0e} of {problem.dtype}"
     return replace(row, status="invalid", reason=f"{row.measure}: {reason}", result=None)
 

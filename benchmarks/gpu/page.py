@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 
+from benchmarks.gpu.steps import NO_TIME
 from etp import presets
+from etp.analysis.text import counted
 from etp.problem import ITEMSIZE, Problem
 from etp.results.rows import Row
 
@@ -14,7 +17,9 @@ TRAFFIC = {"forward": 1, "backward": 3, "double-backward": 6}
 
 def page(rows: Sequence[Row]) -> str:
     """Markdown about all rows of a run, of which there is at least one."""
-    return "\n".join([*_head(rows), *_wrong(rows), *_tables(rows)]) + "\n"
+    left = [row for row in rows if (row.reason or "").startswith(NO_TIME)]
+    done = [row for row in rows if row not in left]
+    return "\n".join([*_head(rows), *_left(left), *_wrong(done), *_tables(done)]) + "\n"
 
 
 def _head(rows: Sequence[Row]) -> Iterator[str]:
@@ -37,6 +42,12 @@ def _copy_rate(rows: Sequence[Row]) -> float | None:
     """Bytes per second of a copy, the best of the run; None where nothing was copied."""
     roofs = [row for row in rows if row.measure == "roofline" and row.result]
     return max((float(row.measured["copy_bytes_per_s"]) for row in roofs), default=None)
+
+
+def _left(rows: Sequence[Row]) -> Iterator[str]:
+    for reason, count in Counter(row.reason for row in rows).items():
+        yield f"Not done yet: {counted(count, 'step')}, {reason}."
+        yield ""
 
 
 def _wrong(rows: Sequence[Row]) -> Iterator[str]:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +20,9 @@ DONE, LEFT, AGAIN = 0, 3, 4
 a new one can go on."""
 BROKEN = ("CUDA error", "HIP error", "device-side assert", "misaligned address")
 """What a process whose card no longer answers says, to everything that is asked of it."""
+NO_TIME = "no time left"
+LATELY = 5
+"""Steps whose longest is what the next one is expected to take."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +45,7 @@ class Step:
 
 
 class File:
-    """Rows as they come, and beside them the names of the steps that were done.
+    """Rows as they come, and beside them what was begun and done, and how long that took.
 
     Args:
         path: JSON Lines that ``etp import`` reads.
@@ -48,60 +53,119 @@ class File:
 
     def __init__(self, path: Path) -> None:
         self.path, self._list = path, path.with_name(f"{path.name}.done")
-        self._done = set(self._list.read_text().splitlines()) if self._list.exists() else set()
+        self._done: set[str] = set()
+        self.begun: str | None = None
+        for line in self._list.read_text().splitlines() if self._list.exists() else ():
+            word, name = line.split(" ", 1)
+            if word == "begun":
+                self.begun = name
+            else:
+                self._done.add(name)
+                self.begun = None
 
     def has(self, step: Step) -> bool:
         """Whether a step was done, now or earlier."""
         return step.name in self._done
 
+    def begin(self, step: Step) -> None:
+        """Say that a step is under way: where its process dies, the next one knows in which."""
+        self._note("begun", step)
+        self.begun = step.name
+
     def keep(self, step: Step, rows: Iterable[Row]) -> None:
         """Write the rows of a step, then that it was done."""
+        self.add(rows)
+        self._note("done", step)
+        self._done.add(step.name)
+        self.begun = None
+
+    def add(self, rows: Iterable[Row]) -> None:
+        """Write rows."""
         with self.path.open("a", encoding="utf-8") as file:
             file.writelines(f"{row.to_json()}\n" for row in rows)
+
+    def without(self, reason: str) -> None:
+        """Take out rows that only said what is still to be done, and a line that was cut off."""
+        if not self.path.exists():
+            return
+        lines = self.path.read_text(encoding="utf-8").splitlines(keepends=True)
+        kept = [line for line in lines if line.endswith("\n") and _reason(line) != reason]
+        if len(kept) < len(lines):
+            new = self.path.with_name(f"{self.path.name}.new")
+            new.write_text("".join(kept), encoding="utf-8")
+            new.replace(self.path)
+
+    def _note(self, word: str, step: Step) -> None:
         with self._list.open("a", encoding="utf-8") as file:
-            file.write(f"{step.name}\n")
-        self._done.add(step.name)
+            file.write(f"{word} {step.name}\n")
 
 
-def failure(step: Step, reason: str) -> Row:
+def _reason(line: str) -> object:
+    return json.loads(line)["reason"]
+
+
+def failure(step: Step, reason: str, status: str = "failed") -> Row:
     """Row that says why a step gave none."""
-    return make_row(step.problem, step.product, step.measure, None, status="failed", reason=reason)
+    return make_row(step.problem, step.product, step.measure, None, status=status, reason=reason)
+
+
+def no_time(part: str) -> str:
+    """Reason of the rows of steps that are left to the next run."""
+    return f"{NO_TIME}: run --part {part} again"
 
 
 def carry_out(
     steps: Iterable[Step],
     file: File,
     budget_s: float,
+    part: str,
     tell: Callable[[str], object] = print,
     clock: Callable[[], float] = time.monotonic,
+    died: str = "its process ended",
 ) -> int:
     """Do the steps that were not done yet, as long as there is time.
+
+    A step is begun if the longest of the last few would still end in time. What is left has a row
+    that says so, until the next run takes it up.
 
     Args:
         steps: In their order.
         file: Where rows go.
-        budget_s: No step is begun after that many seconds.
+        budget_s: Seconds.
+        part: What to run again.
         tell: Called with a line about each step.
         clock: Seconds.
+        died: What became of a process that left a step undone.
 
     Returns:
         ``DONE``, ``LEFT`` or ``AGAIN``.
     """
-    end = clock() + budget_s
+    end, lately, left = clock() + budget_s, deque[float](maxlen=LATELY), list[Step]()
+    file.without(no_time(part))
     for step in steps:
         if file.has(step):
             continue
-        if clock() >= end:
-            tell(f"no time left for {step.name} and what follows: the same command goes on")
-            return LEFT
+        if file.begun == step.name:
+            tell(f"   lost  {step.name}: {died}")
+            file.keep(step, [failure(step, f"{died} before it was done")])
+            continue
         begun = clock()
+        if left or begun + max(lately, default=0.0) >= end:
+            left.append(step)
+            continue
+        file.begin(step)
         rows, reason = _tried(step)
         file.keep(step, rows)
+        lately.append(clock() - begun)
         wrong = [row.reason for row in rows if row.status in ("failed", "invalid")]
-        tell(f"{clock() - begun:6.1f} s  {step.name}" + "".join(f"\n          {w}" for w in wrong))
+        tell(f"{lately[-1]:6.1f} s  {step.name}" + "".join(f"\n          {w}" for w in wrong))
         if reason is not None and any(sign in reason for sign in BROKEN):
             return AGAIN
-    return DONE
+    if not left:
+        return DONE
+    file.add(failure(step, no_time(part), "cancelled") for step in left)
+    tell(f"{no_time(part)} ({len(left)} left, {left[0].name} first)")
+    return LEFT
 
 
 def _tried(step: Step) -> tuple[list[Row], str | None]:

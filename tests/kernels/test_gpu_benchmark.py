@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from dataclasses import replace
+from itertools import accumulate, pairwise
 from pathlib import Path
 
 import pytest
 import torch
 
+from benchmarks.gpu import __main__ as main
 from benchmarks.gpu import correct, counters, tuning
 from benchmarks.gpu.page import page
 from benchmarks.gpu.steps import AGAIN, DONE, LEFT, File, Step, carry_out
@@ -64,7 +67,7 @@ def step(name: str, *, fails: str | None = None, ran: list[str] | None = None) -
 def test_a_failure_is_a_row_with_its_reason_and_the_rest_is_done(tmp_path):
     path = tmp_path / "gpu.jsonl"
     steps = [step("first", fails="illegal\nmore"), step("second")]
-    assert carry_out(steps, File(path), 60, lambda line: None) == DONE
+    assert carry_out(steps, File(path), 60, "1", lambda line: None) == DONE
     rows = list(read(path))
     assert [(row.product, row.status) for row in rows] == [
         ("first", "ok"), ("first", "failed"), ("second", "ok"),
@@ -74,29 +77,110 @@ def test_a_failure_is_a_row_with_its_reason_and_the_rest_is_done(tmp_path):
 
 def test_what_was_done_is_not_done_again(tmp_path):
     path, ran = tmp_path / "gpu.jsonl", list[str]()
-    assert carry_out([step("a", ran=ran)], File(path), 60, lambda line: None) == DONE
+    assert carry_out([step("a", ran=ran)], File(path), 60, "1", lambda line: None) == DONE
     steps = [step("a", ran=ran), step("b", ran=ran)]
-    assert carry_out(steps, File(path), 60, lambda line: None) == DONE
+    assert carry_out(steps, File(path), 60, "1", lambda line: None) == DONE
     assert ran == ["a", "b"]
     assert [row.product for row in read(path)] == ["a", "b"]
 
 
-def test_no_step_begins_after_the_time_is_over(tmp_path):
-    times = iter([0.0, 0.0, 0.0, 5.0, 10.0, 10.0])
+class Watch:
+    """A clock that steps move on."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+    def step(self, name: str, takes: float, ran: list[str]) -> Step:
+        def rows() -> Iterator[Row]:
+            ran.append(name)
+            self.now += takes
+            yield make_row(PROBLEM, name, "cost", {"macs": 1, "bytes": 4, "flops": 2})
+
+        return Step(name, PROBLEM, name, "cost", rows)
+
+
+def test_work_is_planned_by_what_it_took_and_what_is_left_is_taken_up(tmp_path):
+    path, watch, ran = tmp_path / "gpu.jsonl", Watch(), list[str]()
+    steps = [watch.step(f"s{n}", 4.0, ran) for n in range(5)]
     said: list[str] = []
-    steps = [step("a"), step("b")]
-    state = carry_out(steps, File(tmp_path / "x"), 10, said.append, lambda: next(times))
-    assert state == LEFT
-    assert "no time left for b" in said[-1]
-    assert [row.product for row in read(tmp_path / "x")] == ["a"]
+    assert carry_out(steps, File(path), 10, "3", said.append, watch) == LEFT
+    # A third would have ended after twelve seconds.
+    assert watch.now == 8.0
+    rows = list(read(path))
+    assert [(row.product, row.status) for row in rows] == [
+        ("s0", "ok"), ("s1", "ok"), ("s2", "cancelled"), ("s3", "cancelled"), ("s4", "cancelled"),
+    ]  # fmt: skip
+    assert {row.reason for row in rows[2:]} == {"no time left: run --part 3 again"}
+    assert "no time left: run --part 3 again (3 left, s2 first)" in said[-1]
+    assert "Not done yet: 3 steps, no time left: run --part 3 again." in page(rows)
+    assert "s2" not in page(rows)
+    assert carry_out(steps, File(path), 100, "3", said.append, watch) == DONE
+    assert ran == ["s0", "s1", "s2", "s3", "s4"]
+    assert [(row.product, row.status) for row in read(path)] == [(name, "ok") for name in ran]
+
+
+def test_a_step_that_killed_its_process_is_a_row_and_not_done_again(tmp_path):
+    path, watch, ran = tmp_path / "gpu.jsonl", Watch(), list[str]()
+    steps = [watch.step("a", 1.0, ran), watch.step("b", 1.0, ran)]
+    File(path).begin(steps[0])
+    path.write_text('{"reason": "cut o')
+    died = "its process ended with -11"
+    assert carry_out(steps, File(path), 60, "1", lambda line: None, watch, died) == DONE
+    first, second = read(path)
+    assert (first.product, first.status) == ("a", "failed")
+    assert first.reason == "its process ended with -11 before it was done"
+    assert (second.product, ran) == ("b", ["b"])
+
+
+class Shell:
+    """Processes of the parts: each takes so long, or as long as it may, and ends in a state."""
+
+    def __init__(self, watch: Watch, takes: list[float], states: list[int]) -> None:
+        self.watch, self.takes, self.states = watch, takes, states
+        self.calls: list[tuple[str, float, str | None]] = []
+
+    def run(self, command, timeout=None):
+        word = dict(pairwise(command))
+        self.calls.append((word["--part"], float(word["--until"]), word.get("--died")))
+        takes = self.takes.pop(0)
+        if timeout is not None and takes > timeout:
+            self.watch.now += timeout
+            raise subprocess.TimeoutExpired(command, timeout)
+        self.watch.now += takes
+        return subprocess.CompletedProcess(command, self.states.pop(0))
+
+
+def test_parts_end_within_ten_minutes_and_pass_on_what_they_leave(tmp_path, monkeypatch):
+    watch = Watch()
+    # The first is done early; the second hangs and is killed; the third's driver fails once.
+    takes, states = (
+        [100.0, 1e9, 2.0, 50.0, 130.0, 150.0, 45.0],
+        [DONE, LEFT, AGAIN, DONE, LEFT, LEFT],
+    )
+    shell = Shell(watch, takes, states)
+    monkeypatch.setattr(subprocess, "run", shell.run)
+    monkeypatch.setattr(time, "time", watch)
+    assert main.main(["--all", "--device", "cpu", "--out", str(tmp_path / "x.jsonl")]) == LEFT
+    ends = list(accumulate(main.PARTS.values()))
+    assert shell.calls == [
+        ("correct", ends[0], None), ("tune", ends[1], None), ("tune", ends[1], main.LATE),
+        ("layers", ends[2], None), ("layers", ends[2], None), ("settings", ends[3], None),
+        ("counters", ends[4], None),
+    ]  # fmt: skip
+    assert max(ends) + main.GRACE_S <= 600
+    assert watch.now <= 600
+    assert all(share <= 300 for share in main.PARTS.values())
 
 
 def test_a_card_that_no_longer_answers_asks_for_a_new_process(tmp_path):
     path = tmp_path / "gpu.jsonl"
     steps = [step("a", fails="CUDA error: an illegal memory access"), step("b")]
-    assert carry_out(steps, File(path), 60, lambda line: None) == AGAIN
+    assert carry_out(steps, File(path), 60, "1", lambda line: None) == AGAIN
     # The new process goes on behind the step that broke the old one.
-    assert carry_out(steps, File(path), 60, lambda line: None) == DONE
+    assert carry_out(steps, File(path), 60, "1", lambda line: None) == DONE
     assert [row.product for row in read(path)] == ["a", "a", "b"]
 
 
@@ -122,6 +206,13 @@ def test_a_derivative_that_is_wrong_is_seen(monkeypatch):
     (row,) = own.rows()
     assert row.status == "invalid"
     assert "agreement: its error is" in str(row.reason)
+
+
+def test_an_approximate_product_is_no_wrong_one():
+    steps = [s for s in correct.steps("cpu") if s.name.startswith("correct cp-16 pair")]
+    rows = [row for step in steps for row in step.rows()]
+    assert {row.status for row in rows} == {"ok"}
+    assert all("approximate" in row.badges for row in rows)
 
 
 def test_every_product_and_kind_is_asked_in_every_type_and_derivative():
