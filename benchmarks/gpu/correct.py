@@ -24,8 +24,10 @@ from etp.run.case.questions import make_row, plain
 
 DTYPES: tuple[DType, ...] = ("float64", "float32", "bfloat16")
 DERIVATIVES: tuple[Direction, ...] = ("backward", "double-backward")
-BATCH, LOOSER = 24, 10
-"""Samples; and how much larger an error a derivative may have than the product."""
+BATCH, ORDER = 24, 3
+"""Samples, and factors of a power."""
+LOOSER = {"float64": 10, "float32": 10, "bfloat16": 2}
+"""How much larger an error a derivative may have than the product."""
 SHAPES: dict[Kind, tuple[str, str]] = {
     "pair": ("32x0e+32x1o+32x2e", "32x0e+32x1o+32x2e"),
     "edge": ("32x0e+16x1o+8x1e", "0e+1o+2e"),
@@ -41,14 +43,17 @@ def steps(device: str) -> Iterator[Step]:
                 problem = _problem(kind, device, dtype)
                 label = f"correct {name} {kind} {dtype}"
                 yield Step(label, problem, name, "agreement", partial(_asked, problem, name))
-            for direction in DERIVATIVES:
-                problem = _problem(kind, device, "float64", direction)
-                label = f"correct {name} {kind} {direction}"
-                yield Step(label, problem, name, "agreement", partial(_derived, problem, name))
-    for name in powers.names():
-        problem = _problem("pair", device, "float64")
-        yield Step(f"correct power {name}", problem, f"power {name}", "agreement",
-                   partial(_powered, problem, name))  # fmt: skip
+    for dtype in DTYPES:
+        for name in powers.names():
+            problem = _problem("pair", device, dtype)
+            yield Step(f"correct power {name} {dtype}", problem, f"power {name}", "agreement",
+                       partial(_powered, problem, name))  # fmt: skip
+        for name in products.available():
+            for kind in products.get(name).kinds:
+                for direction in DERIVATIVES:
+                    problem = _problem(kind, device, dtype, direction)
+                    label = f"correct {name} {kind} {direction} {dtype}"
+                    yield Step(label, problem, name, "agreement", partial(_derived, problem, name))
     if device != "cpu":
         problem = _problem("pair", device, "float32")
         yield Step("correct memory checker", problem, "device", "agreement",
@@ -94,6 +99,8 @@ def _derived(problem: Problem, name: str) -> Iterator[Row]:
     free = random_weights(tp, "shared", BATCH, generator) if tp.per_edge.weight_numel else None
     # An input that is made from directions is not free: the oracle knows nothing of directions.
     inputs = [x, *([y] if tp.per_edge.bilinear else []), *([] if free is None else [free])]
+    dtype = getattr(torch, problem.dtype)
+    inputs = [t.to(dtype).double() for t in inputs]
 
     def called(function: Function, fixed: Tensor, *given: Tensor) -> Tensor:
         rest = list(given)
@@ -103,41 +110,44 @@ def _derived(problem: Problem, name: str) -> Iterator[Row]:
 
     z = evaluate(tp, x, y, free)
     shapes = [z, *inputs]
-    along = [torch.randn(t.shape, dtype=t.dtype, generator=generator) for t in shapes]
+    along = [torch.randn(t.shape, generator=generator).to(dtype).double() for t in shapes]
     twice, device = problem.direction == "double-backward", torch.device(problem.device)
     wanted = _gradients(partial(called, partial(evaluate, tp), y), inputs, along, twice)
-    there, there_along = ([t.to(device) for t in tensors] for tensors in (inputs, along))
-    got = _gradients(partial(called, tp, y.to(device)), there, there_along, twice)
-    errors = [relative(a.cpu() - b, b) for a, b in zip(got, wanted, strict=True) if b.any()]
-    limit = LOOSER * gate(torch.float64, device, GATES)
-    worst = Agreement(max(errors), median(errors), {}, limit)
-    yield _judged(make_row(problem, name, "agreement", plain(worst)), problem)
+    there, there_along = ([t.to(device, dtype) for t in tensors] for tensors in (inputs, along))
+    got = _gradients(partial(called, tp, y.to(device, dtype)), there, there_along, twice)
+    yield _compared(problem, name, got, wanted)
+
+
+def _compared(problem: Problem, name: str, got: list[Tensor], wanted: list[Tensor]) -> Row:
+    """A row of the errors of several tensors, the worst first."""
+    pairs = zip(got, wanted, strict=True)
+    errors = [relative(a.cpu().double() - b, b) for a, b in pairs if b.any()]
+    allowed = gate(getattr(torch, problem.dtype), torch.device(problem.device), GATES)
+    worst = Agreement(max(errors), median(errors), {}, LOOSER[problem.dtype] * allowed)
+    return _judged(make_row(problem, name, "agreement", plain(worst)), problem)
 
 
 def _powered(problem: Problem, name: str) -> Iterator[Row]:
-    """A power with its derivatives of both orders, on the card and on the CPU, in float64."""
-    irreps = problem.irreps1
-    tp: Any = powers.get(name)(irreps, order=2, irreps_out=irreps)
+    """A power with its derivatives of both orders, beside those on the CPU in float64."""
+    irreps, dtype = problem.irreps1, getattr(torch, problem.dtype)
+    tp: Any = powers.get(name)(irreps, order=ORDER, irreps_out=irreps)
     generator = torch.Generator().manual_seed(0)
     sizes = (BATCH, tp.irreps_in.dim), (3, tp.weight_numel)
-    inputs = [torch.randn(size, dtype=torch.float64, generator=generator) for size in sizes]
+    inputs = [torch.randn(size, generator=generator).to(dtype) for size in sizes]
     elements = torch.randint(3, (BATCH,), generator=generator)
-    z = tp(*inputs, elements)
-    along = [torch.randn(t.shape, dtype=t.dtype, generator=generator) for t in (z, *inputs)]
+    shapes = (BATCH, tp.irreps_out.dim), *sizes
+    along = [torch.randn(size, generator=generator).to(dtype) for size in shapes]
 
-    def results(device: torch.device) -> list[Tensor]:
+    def results(device: torch.device, dtype: torch.dtype) -> list[Tensor]:
         there = tp.to(device)
-        own, own_along = ([t.to(device) for t in tensors] for tensors in (inputs, along))
+        own, own_along = ([t.to(device, dtype) for t in tensors] for tensors in (inputs, along))
         function = partial(_of_elements, there, elements.to(device))
         return [function(*own), *_gradients(function, own, own_along, False),
                 *_gradients(function, own, own_along, True)]  # fmt: skip
 
-    wanted = results(torch.device("cpu"))
-    device = torch.device(problem.device)
-    got = results(device)
-    errors = [relative(a.cpu() - b, b) for a, b in zip(got, wanted, strict=True) if b.any()]
-    worst = Agreement(max(errors), median(errors), {}, LOOSER * gate(torch.float64, device, GATES))
-    yield _judged(make_row(problem, f"power {name}", "agreement", plain(worst)), problem)
+    wanted = results(torch.device("cpu"), torch.float64)
+    got = results(torch.device(problem.device), dtype)
+    yield _compared(problem, f"power {name}", got, wanted)
 
 
 def _of_elements(power: Any, elements: Tensor, a: Tensor, weights: Tensor) -> Tensor:

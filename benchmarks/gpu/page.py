@@ -67,7 +67,7 @@ def _tables(rows: Sequence[Row]) -> Iterator[str]:
     copy = _copy_rate(rows)
     timed = [row for row in rows if row.measure == "runtime" and row.result]
     for title in dict.fromkeys(_title(row) for row in timed):
-        own = [row for row in timed if _title(row) == title and row.role == "product"]
+        own = [row for row in timed if _title(row) == title and row.role in ("product", "power")]
         yield f"## {title}\n"
         yield "| product | ms | quartiles | to the first | of the copy |"
         yield "|---|---|---|---|---|"
@@ -80,7 +80,12 @@ def _lines(rows: Iterable[Row], copy: float | None) -> Iterator[str]:
     first = ordered[0].typical_s
     for row in ordered:
         low, high = (1e3 * float(row.measured[key]) for key in ("q25_s", "q75_s"))
-        share = "" if copy is None else f"{least_bytes(row) / copy / row.typical_s:.0%}"
+        # What a power must move depends on its weights, which are not in the row.
+        share = (
+            ""
+            if copy is None or row.role == "power"
+            else f"{least_bytes(row) / copy / row.typical_s:.0%}"
+        )
         yield (
             f"| {row.product} | {1e3 * row.typical_s:.3f} | {low:.3f} to {high:.3f} | "
             f"{row.typical_s / first:.2f} | {share} |"
@@ -89,6 +94,12 @@ def _lines(rows: Iterable[Row], copy: float | None) -> Iterator[str]:
 
 def _title(row: Row) -> str:
     problem = Problem.from_dict(row.problem)
+    if row.product.startswith("power "):
+        return (
+            f"Power of {problem.channels} channels of {problem.irreps1} to "
+            f"{problem.filter_out or problem.irreps1}, {counted(problem.batch, 'node')}, "
+            f"{problem.dtype}, {problem.direction}"
+        )
     what = presets.named(problem) or (
         f"{problem.setting} lmax {problem.lmax}, {problem.channels} channels"
         if problem.setting else f"{problem.irreps1} by {problem.irreps2}"

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 
+from benchmarks.gpu import power_timings
 from benchmarks.gpu.steps import Step
 from etp import presets, products
 from etp.irreps import Setting
@@ -19,22 +20,32 @@ SETTINGS: tuple[Setting, ...] = ("MIMO", "SIMO", "SISO")
 DEGREES = range(1, 5)
 CHANNELS = 128
 REFERENCE = "cg-sparse"
+NEIGHBOURS = 20
+"""Edges of a node: as many nodes have powers."""
 
 
 def layers(device: str, edges: int, seconds: float) -> Iterator[Step]:
-    """Layers of published models; the first step measures the limits of the device too.
+    """Layers of published models, powers among them; the first step measures the device's limits.
 
     Args:
         device: Where.
         edges: Of a call.
         seconds: Of the rounds of each problem.
     """
+    nodes = max(1, edges // NEIGHBOURS)
+    found = [_layers(names, device, edges, seconds) for names in (LAYERS[:2], LAYERS[2:])]
+    yield from found[0]
+    yield from power_timings.steps(device, nodes, seconds)
+    yield from found[1]
+
+
+def _layers(names: Sequence[str], device: str, edges: int, seconds: float) -> Iterator[Step]:
     yield from _steps(
         {
             f"layers {name} {kind} {direction} {edges}": presets.layer(name).problem(
                 kind, batch=edges, device=device, direction=direction
             )
-            for name in LAYERS
+            for name in names
             for kind in KINDS
             for direction in DIRECTIONS
         },

@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from benchmarks.gpu import __main__ as main
-from benchmarks.gpu import correct, counters, tuning
+from benchmarks.gpu import correct, counters, power_timings, tuning
 from benchmarks.gpu.page import page
 from benchmarks.gpu.steps import AGAIN, DONE, LEFT, File, Step, carry_out
 from etp import powers, products
@@ -186,7 +186,7 @@ def test_a_card_that_no_longer_answers_asks_for_a_new_process(tmp_path):
 
 @pytest.mark.parametrize("name", ["cg-sparse", "gaunt-grid", "so2", "e3nn"])
 def test_derivatives_are_held_to_those_of_the_oracle(name):
-    wanted = f"correct {name} edge double-backward"
+    wanted = f"correct {name} edge double-backward float64"
     (own,) = [each for each in correct.steps("cpu") if each.name == wanted]
     (row,) = own.rows()
     assert row.status == "ok", row.reason
@@ -202,7 +202,9 @@ def test_a_derivative_that_is_wrong_is_seen(monkeypatch):
         return z + 1e-6 * (z - z.detach())
 
     monkeypatch.setattr(tp, "forward", wrong)
-    (own,) = [s for s in correct.steps("cpu") if s.name == "correct cg-sparse pair backward"]
+    (own,) = [
+        s for s in correct.steps("cpu") if s.name == "correct cg-sparse pair backward float64"
+    ]
     (row,) = own.rows()
     assert row.status == "invalid"
     assert "agreement: its error is" in str(row.reason)
@@ -219,12 +221,12 @@ def test_every_product_and_kind_is_asked_in_every_type_and_derivative():
     names = [each.name for each in correct.steps("cpu")]
     assert len(set(names)) == len(names)
     kinds = sum(len(products.get(name).kinds) for name in products.available())
-    of_products = kinds * (len(correct.DTYPES) + len(correct.DERIVATIVES))
-    assert len(names) == of_products + len(powers.names())
+    of_products = kinds * (1 + len(correct.DERIVATIVES))
+    assert len(names) == (of_products + len(powers.names())) * len(correct.DTYPES)
 
 
 def test_powers_are_held_to_what_the_processor_gives(monkeypatch):
-    (own,) = [each for each in correct.steps("cpu") if each.name == "correct power cg"]
+    (own,) = [each for each in correct.steps("cpu") if each.name == "correct power cg float64"]
     (row,) = own.rows()
     assert row.status == "ok", row.reason
     right, calls = correct._of_elements, list[int]()
@@ -252,6 +254,32 @@ def test_a_profiler_meets_every_kind_with_all_derivatives(monkeypatch):
     correct.once("cpu", "cg-sparse")
     assert len(asked) == len(products.get("cg-sparse").kinds) == 3
     assert {direction for _, direction in asked} == {"double-backward"}
+
+
+def test_powers_are_timed_beside_their_peers_that_are_installed():
+    found = list(power_timings.steps("cpu", 3, 0.0))
+    # lmax 1 to 3, 64 and 128 channels, three directions.
+    assert len({step.name for step in found}) == 18
+    (own,) = [step for step in found if step.name == "powers 1 64 double-backward 3"]
+    rows = list(own.rows())
+    here = {row.product: row for row in rows if row.status == "ok"}
+    assert set(here) >= {f"power {name}" for name in powers.names()}
+    assert {row.role for row in here.values()} == {"power"}
+    absent = {row.product: str(row.reason) for row in rows if row.status == "cancelled"}
+    peers = {f"power {name}" for name in power_timings.PEERS}
+    assert set(here) | set(absent) >= peers
+    assert all("No module named" in reason for reason in absent.values())
+    text = page(rows)
+    assert "## Power of 64 channels of 0e+1o to 0e+1o, 3 nodes, float32, double-backward" in text
+    assert "| power cg |" in text
+
+
+def test_a_power_that_is_wrong_is_not_timed(monkeypatch):
+    monkeypatch.setattr(power_timings, "GATES", {torch.float32: 0.0})
+    step = next(iter(power_timings.steps("cpu", 3, 0.0)))
+    rows = list(step.rows())
+    assert {row.status for row in rows} == {"failed", "cancelled"}
+    assert "not timed" in str(rows[0].reason)
 
 
 def test_launch_sizes_of_every_family_are_tried_in_one_run(monkeypatch):
