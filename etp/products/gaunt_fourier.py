@@ -85,7 +85,8 @@ class GauntFourierFFT(_GauntFourier):
     def to_signal(self, x: Tensor, which: int, sector: int) -> Tensor:
         half = self._half_plane(x, which, sector)
         count, lmax = self.resolution[0], half.shape[-1] - 1
-        gap = half.new_zeros(half.shape[0], count - 2 * lmax - 1, lmax + 1)
+        zero = half.real.new_zeros(half.shape[0], count - 2 * lmax - 1, lmax + 1)
+        gap = torch.complex(zero, zero)  # AOTInductor cannot fill a complex tensor
         padded = torch.cat([half[:, : lmax + 1], gap, half[:, lmax + 1 :]], dim=1)
         return torch.fft.irfft2(padded, s=self.resolution, norm="forward").to(x.dtype)
 
@@ -176,6 +177,5 @@ def convolve(first: Tensor, second: Tensor, lmax_out: int) -> Tensor:
 
 def _odd_order_phase(orders: int, like: Tensor) -> Tensor:
     """1 for even orders, i for odd ones."""
-    phase = torch.ones(orders, dtype=like.dtype, device=like.device)
-    phase[1::2] = 1j  # type: ignore[assignment]
-    return phase
+    odd = (torch.arange(orders, device=like.device) % 2).to(like.real.dtype)
+    return torch.complex(1 - odd, odd)

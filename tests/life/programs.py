@@ -35,6 +35,8 @@ from tests.life.reference import Answers, Kind, Question, differs
 
 SIZE, OTHER = 7, 5
 """Samples, edges or nodes that a graph is made with, and those that it then meets."""
+FREE = 11
+"""The same for ``torch.compile``: a size of no table, which it would take for the same one."""
 
 
 class WrongError(AssertionError):
@@ -53,10 +55,12 @@ class Case:
     def __init__(self, kind: Kind, name: str, backend: str = "aot_eager") -> None:
         self.kind, self.name, self.backend = kind, name, backend
 
-    def ask(self, size: int = SIZE, product: nn.Module | None = None) -> Question:
+    def ask(
+        self, size: int = SIZE, product: nn.Module | None = None, weights: str = "per-sample"
+    ) -> Question:
         """A question to a new product, which no other program has called, or to this one."""
         made = product or reference.make(self.kind, self.name)
-        return reference.again(self.kind, made, size=size)
+        return reference.again(self.kind, made, weights, size)
 
     @cached_property
     def output(self) -> Tensor:
@@ -145,12 +149,12 @@ def compiled(case: Case) -> None:
     """``torch.compile(fullgraph=True, dynamic=True)``, at a second size without a new graph."""
     import torch._dynamo.config as dynamo
 
-    question = case.ask()
+    question = case.ask(FREE)
     with compiler():
         made = torch.compile(question.product, fullgraph=True, dynamic=True, backend=case.backend)
-        hold(slopes(question, made), case.gradients)
+        hold(slopes(question, made), reference.gradients(question))
         with torch.no_grad():
-            hold(made(*question.inputs, *question.index), case.output)
+            hold(made(*question.inputs, *question.index), reference.output(question))
         with dynamo.patch(error_on_recompile=True):
             at_other_size(case, made)
 
@@ -217,12 +221,12 @@ def _exported(question: Question) -> torch.export.ExportedProgram:
     given = (*question.inputs, *question.index)
     moving: Any = _moving(question)
     if isinstance(question.product, reference.Convolved):
-        moving = (*moving[:3], tuple(moving[3:]))  # senders and receivers are one argument
+        moving = (*moving[:2], tuple(moving[2:]))  # all that follows is one argument
     return torch.export.export(question.product, given, dynamic_shapes=moving)
 
 
 def exported(case: Case) -> None:
-    """``torch.export`` with samples of any number, twice; the product is used after it."""
+    """``torch.export`` with samples of any number, twice, and without weights; then used itself."""
     question = case.ask()
     for _ in range(2):
         program = _exported(question)
@@ -232,18 +236,36 @@ def exported(case: Case) -> None:
         at_other_size(case, program.module())
     hold(question(*question.inputs), case.output)
     hold(slopes(question, question.product), case.gradients)
+    _exports_right(case, "none", torch.export.ExportedProgram.module)
 
 
 def packaged(case: Case) -> None:
-    """AOTInductor: compiled to a file, loaded from it, met with another number of samples."""
+    """AOTInductor: to a file, loaded, another number of samples, with and without weights."""
+    for weights in ("per-sample", "none"):
+        _exports_right(case, weights, _loaded)
+
+
+def _loaded(program: torch.export.ExportedProgram) -> Callable[..., Tensor]:
     from torch._inductor import aoti_compile_and_package, aoti_load_package
 
-    other = case.ask(OTHER)
-    with compiler(), tempfile.TemporaryDirectory() as folder, torch.no_grad():
+    with compiler(), tempfile.TemporaryDirectory() as folder:
         path = str(Path(folder) / "product.pt2")
-        aoti_compile_and_package(_exported(case.ask()), package_path=path)
-        loaded = aoti_load_package(path)
-        hold(loaded(*other.inputs, *other.index), case.elsewhere[0])
+        aoti_compile_and_package(program, package_path=path)
+        made: Callable[..., Tensor] = aoti_load_package(path)
+        return made
+
+
+def _exports_right(
+    case: Case, weights: str, made: Callable[[torch.export.ExportedProgram], Callable[..., Tensor]]
+) -> None:
+    """Hold what is made of an exported program to the product, at the other size."""
+    if case.kind == "power" and weights == "none":
+        return  # a power has them always
+    question = case.ask(weights=weights)
+    other = case.ask(OTHER, weights=weights)
+    with torch.no_grad():
+        exported = made(_exported(question))
+        hold(exported(*other.inputs, *other.index), reference.output(other))
 
 
 def scripted(case: Case) -> None:

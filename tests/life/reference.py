@@ -41,9 +41,10 @@ class Convolved(nn.Module):
         super().__init__()
         self.convolution = Convolution(product)
 
-    def forward(self, x: Tensor, y: Tensor, weights: Tensor, *graph: Tensor) -> Tensor:
-        """Nodes, edges, weights of edges, senders and receivers to nodes."""
-        senders, receivers = graph
+    def forward(self, x: Tensor, y: Tensor, *others: Tensor) -> Tensor:
+        """Nodes, edges, perhaps weights of edges, senders and receivers to nodes."""
+        *given, senders, receivers = others
+        weights = given[0] if given else None
         z: Tensor = self.convolution(x, y, weights, senders, receivers, x.shape[0])
         return z
 

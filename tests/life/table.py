@@ -37,7 +37,8 @@ REPRESENTATIVE: dict[Kind, tuple[str, ...]] = {
 }
 """A product for each way of computing: tiles, kernels of edges and powers, PyTorch, a library."""
 SLOWLY = ("AOTInductor", "Inductor", "DDP")
-"""Programs that are measured for these alone: they wait for a C++ compiler or for processes."""
+"""Programs that are measured for these unless others are named: they wait for a C++ compiler or
+for processes."""
 Measured = dict[str, dict[str, dict[str, str]]]
 """By program, kind and product."""
 
@@ -55,12 +56,18 @@ def names(kind: Kind) -> list[str]:
     return powers.names() if kind == "power" else products.available()
 
 
-def cells(programs: Sequence[str]) -> Iterator[Cell]:
-    """What the page shows of some programs, product by product."""
+def cells(programs: Sequence[str], asked: Sequence[str] = ()) -> Iterator[Cell]:
+    """What the page shows of some programs, product by product.
+
+    Args:
+        programs: By their names.
+        asked: Products by their names; without, all, and a few in programs that are slow.
+    """
     for kind in KINDS:
         for name in names(kind):
             for program in programs:
-                if program not in SLOWLY or name in REPRESENTATIVE[kind]:
+                few = REPRESENTATIVE[kind] if program in SLOWLY else (name,)
+                if name in (asked or few):
                     yield Cell(program, kind, name)
 
 
@@ -98,15 +105,22 @@ def page(measured: Measured) -> str:
     """The document."""
     sentences: list[str] = []
     rows = []
+    known = {kind: _known(measured, kind) for kind in KINDS}
     for program, function in PROGRAMS.items():
         said = " ".join((function.__doc__ or "").split()).replace("``", "`")
-        shown = [_shown(measured.get(program, {}).get(kind, {}), sentences) for kind in KINDS]
+        shown = [_shown(measured.get(program, {}).get(kind, {}), known[kind], sentences)
+                 for kind in KINDS]  # fmt: skip
         rows.append(f"| **{program}** | {said} | {' | '.join(shown)} |")
     notes = [f"{n}. “{sentence}.”" for n, sentence in enumerate(sentences, 1)]
     return TEXT.format(rows="\n".join(rows), notes="\n".join(notes), products=_list())
 
 
-def _shown(found: dict[str, str], sentences: list[str]) -> str:
+def _known(measured: Measured, kind: Kind) -> list[str]:
+    """Products of a kind that were measured in any program."""
+    return sorted({name for kinds in measured.values() for name in kinds.get(kind, {})})
+
+
+def _shown(found: dict[str, str], known: Sequence[str], sentences: list[str]) -> str:
     by_answer: dict[str, list[str]] = {}
     for name, answer in found.items():
         by_answer.setdefault(answer, []).append(name)
@@ -119,7 +133,9 @@ def _shown(found: dict[str, str], sentences: list[str]) -> str:
         if answer not in sentences:
             sentences.append(answer)
         parts.append(f"refused ({sentences.index(answer) + 1}): {of}")
-    return "; ".join(parts) or "not measured"
+    if missing := [name for name in known if name not in found]:
+        parts.append(f"not measured: {', '.join(missing)}" if found else "not measured")
+    return "; ".join(parts)
 
 
 def _list() -> str:
@@ -152,10 +168,10 @@ are one set for each sample or edge, of a power one for each element.
 | --- | --- | --- | --- | --- | --- |
 {rows}
 
-Each cell names the products that were measured; the command above measures the others. Compiled
-programs run with PyTorch's backend `aot_eager`, which traces, makes derivatives and partitions as
-Inductor does and leaves out the code generator, which is in the rows **Inductor** and
-**AOTInductor**. One product for each way of computing, which the tests try in their short form:
+What was not measured is not promised; the command above measures it. Compiled programs run with
+PyTorch's backend `aot_eager`, which traces, makes derivatives and partitions as Inductor does and
+leaves out the code generator, which is in the rows **Inductor** and **AOTInductor**. One product
+for each way of computing, which the tests try in their short form:
 
 {products}
 
@@ -201,10 +217,8 @@ def main(words: Sequence[str] | None = None) -> int:
     warnings.simplefilter("ignore")
     torch.set_num_threads(1)
     case = Case("pair", "")
-    for cell in cells(asked):
+    for cell in cells(asked, chosen.products.split(",") if chosen.products else ()):
         if chosen.kinds and cell.kind not in chosen.kinds.split(","):
-            continue
-        if chosen.products and cell.name not in chosen.products.split(","):
             continue
         if chosen.few and cell.name not in REPRESENTATIVE[cell.kind]:
             continue

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from tests.life import reference, table
-from tests.life.programs import COMPILED, PROCESSES, PROGRAMS, SIZE, Case
+from tests.life.programs import COMPILED, PROCESSES, PROGRAMS, SIZE, Case, _exported
 from tests.life.table import REPRESENTATIVE, SLOWLY, Cell
 
 EVERYTHING = bool(os.environ.get("ETP_LIFE"))
@@ -94,3 +94,11 @@ def test_no_number_of_a_question_belongs_to_the_transform_that_drew_it_first():
     torch.func.grad(lambda x: (x * reference.direction(shape, seed)).sum())(torch.ones(shape))
     drawn = reference.direction(shape, seed)
     assert not torch._C._functorch.is_functorch_wrapped_tensor(drawn)
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_an_exported_product_fills_no_complex_tensor():
+    """AOTInductor stops there; this is seen without its compiler."""
+    program = _exported(Case("pair", "gaunt-fourier-fft").ask()).run_decompositions()
+    fills = [node.meta["val"] for node in program.graph.nodes if "aten.full" in str(node.target)]
+    assert not any(made.is_complex() for made in fills)
