@@ -24,7 +24,6 @@ ATTEMPTS = 20
 """Processes that a part may use up, where the card's driver fails in them."""
 GRACE_S = 10.0
 """Seconds after its end at which a part's process is killed: in the middle of a step."""
-LATE = "its process was ended, for it took too long"
 
 
 def main(words: Sequence[str] | None = None) -> int:
@@ -76,7 +75,7 @@ def _options() -> argparse.ArgumentParser:
     parser.add_argument("--batch", type=int, default=4096)
     parser.add_argument("--child", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--until", type=float, default=math.inf, help=argparse.SUPPRESS)
-    parser.add_argument("--died", default="its process ended", help=argparse.SUPPRESS)
+    parser.add_argument("--died", help=argparse.SUPPRESS)
     return parser
 
 
@@ -118,27 +117,24 @@ def _part(name: str, asked: argparse.Namespace, end: float) -> int:
         "--rounds-seconds", str(asked.rounds_seconds), "--until", str(end),
     ]  # fmt: skip
     print(f"part {name}", flush=True)
-    died: list[str] = []
+    told: list[str] = []
+    stopped = False
     for _ in range(ATTEMPTS):
         try:
             limit = max(0.0, end - time.time()) + GRACE_S
-            state = subprocess.run([*command, *_told(died)], timeout=limit).returncode
+            state = subprocess.run([*command, *told], timeout=limit).returncode
         except subprocess.TimeoutExpired:
-            if died == [LATE]:
+            if stopped:
                 return LEFT
-            # One more, which has no time left and only writes down what became of the step.
-            died = [LATE]
+            # One more, which has no time left and only writes down what is.
+            told, stopped = [], True
             continue
         if state in (DONE, LEFT):
             return state
-        died = [] if state == AGAIN else [f"its process ended with {state}"]
+        told = [] if state == AGAIN else ["--died", f"its process ended with {state}"]
         print("the device no longer answers this process, or it died: a new one goes on",
               flush=True)  # fmt: skip
     return LEFT
-
-
-def _told(died: list[str]) -> list[str]:
-    return [word for text in died for word in ("--died", text)]
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ import json
 import subprocess
 import sys
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -54,30 +54,32 @@ class File:
     def __init__(self, path: Path) -> None:
         self.path, self._list = path, path.with_name(f"{path.name}.done")
         self._done: set[str] = set()
-        self.begun: str | None = None
+        self._tries = Counter[str]()
         for line in self._list.read_text().splitlines() if self._list.exists() else ():
             word, name = line.split(" ", 1)
             if word == "begun":
-                self.begun = name
+                self._tries[name] += 1
             else:
                 self._done.add(name)
-                self.begun = None
 
     def has(self, step: Step) -> bool:
         """Whether a step was done, now or earlier."""
         return step.name in self._done
 
+    def tries(self, step: Step) -> int:
+        """How often a step was begun."""
+        return self._tries[step.name]
+
     def begin(self, step: Step) -> None:
         """Say that a step is under way: where its process dies, the next one knows in which."""
         self._note("begun", step)
-        self.begun = step.name
+        self._tries[step.name] += 1
 
     def keep(self, step: Step, rows: Iterable[Row]) -> None:
         """Write the rows of a step, then that it was done."""
         self.add(rows)
         self._note("done", step)
         self._done.add(step.name)
-        self.begun = None
 
     def add(self, rows: Iterable[Row]) -> None:
         """Write rows."""
@@ -121,7 +123,7 @@ def carry_out(
     part: str,
     tell: Callable[[str], object] = print,
     clock: Callable[[], float] = time.monotonic,
-    died: str = "its process ended",
+    died: str | None = None,
 ) -> int:
     """Do the steps that were not done yet, as long as there is time.
 
@@ -135,7 +137,8 @@ def carry_out(
         part: What to run again.
         tell: Called with a line about each step.
         clock: Seconds.
-        died: What became of a process that left a step undone.
+        died: What became of a process that died in a step; None where it was only stopped: that
+            step is tried once more.
 
     Returns:
         ``DONE``, ``LEFT`` or ``AGAIN``.
@@ -145,9 +148,9 @@ def carry_out(
     for step in steps:
         if file.has(step):
             continue
-        if file.begun == step.name:
-            tell(f"   lost  {step.name}: {died}")
-            file.keep(step, [failure(step, f"{died} before it was done")])
+        if (lost := _lost(file.tries(step), died)) is not None:
+            tell(f"   lost  {step.name}: {lost}")
+            file.keep(step, [failure(step, lost)])
             continue
         begun = clock()
         if left or begun + max(lately, default=0.0) >= end:
@@ -166,6 +169,13 @@ def carry_out(
     file.add(failure(step, no_time(part), "cancelled") for step in left)
     tell(f"{no_time(part)} ({len(left)} left, {left[0].name} first)")
     return LEFT
+
+
+def _lost(tries: int, died: str | None) -> str | None:
+    """Why a step that was begun and not done is not tried again."""
+    if tries and died is not None:
+        return died
+    return f"it did not end before its process was stopped, {tries} times" if tries > 1 else None
 
 
 def _tried(step: Step) -> tuple[list[Row], str | None]:

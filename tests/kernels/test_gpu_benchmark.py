@@ -22,6 +22,7 @@ from etp.kernels.on_gpu import launches
 from etp.kernels.on_gpu.row_form import Block, RowForm
 from etp.measure import runtime
 from etp.problem import Problem
+from etp.results import imports
 from etp.results.formats import read_path as read
 from etp.results.rows import Row
 from etp.run.case.questions import make_row
@@ -131,8 +132,20 @@ def test_a_step_that_killed_its_process_is_a_row_and_not_done_again(tmp_path):
     assert carry_out(steps, File(path), 60, "1", lambda line: None, watch, died) == DONE
     first, second = read(path)
     assert (first.product, first.status) == ("a", "failed")
-    assert first.reason == "its process ended with -11 before it was done"
+    assert first.reason == died
     assert (second.product, ran) == ("b", ["b"])
+
+
+def test_a_step_that_was_stopped_is_tried_once_more(tmp_path):
+    path, watch, ran = tmp_path / "gpu.jsonl", Watch(), list[str]()
+    steps = [watch.step("a", 1.0, ran)]
+    File(path).begin(steps[0])
+    assert carry_out(steps, File(path), 0, "1", lambda line: None, watch) == LEFT
+    File(path).begin(steps[0])
+    assert carry_out(steps, File(path), 60, "1", lambda line: None, watch) == DONE
+    (row,) = read(path)
+    assert (row.status, ran) == ("failed", [])
+    assert row.reason == "it did not end before its process was stopped, 2 times"
 
 
 class Shell:
@@ -166,7 +179,7 @@ def test_parts_end_within_ten_minutes_and_pass_on_what_they_leave(tmp_path, monk
     assert main.main(["--all", "--device", "cpu", "--out", str(tmp_path / "x.jsonl")]) == LEFT
     ends = list(accumulate(main.PARTS.values()))
     assert shell.calls == [
-        ("correct", ends[0], None), ("tune", ends[1], None), ("tune", ends[1], main.LATE),
+        ("correct", ends[0], None), ("tune", ends[1], None), ("tune", ends[1], None),
         ("layers", ends[2], None), ("layers", ends[2], None), ("settings", ends[3], None),
         ("counters", ends[4], None),
     ]  # fmt: skip
@@ -208,6 +221,16 @@ def test_a_derivative_that_is_wrong_is_seen(monkeypatch):
     (row,) = own.rows()
     assert row.status == "invalid"
     assert "agreement: its error is" in str(row.reason)
+
+
+def test_its_rows_are_imported(tmp_path):
+    path = tmp_path / "gpu.jsonl"
+    for each in (next(iter(correct.steps("cpu"))), next(iter(power_timings.steps("cpu", 3, 0.0)))):
+        File(path).keep(each, each.rows())
+    carry_out([step("left")], File(path), 0, "1", lambda line: None)
+    rows = list(read(path))
+    jobs = imports.adopted(rows, "a card")
+    assert sum(len(job.rows) for job in jobs) == len(rows)
 
 
 def test_an_approximate_product_is_no_wrong_one():
