@@ -102,3 +102,23 @@ def test_an_exported_product_fills_no_complex_tensor():
     program = _exported(Case("pair", "gaunt-fourier-fft").ask()).run_decompositions()
     fills = [node.meta["val"] for node in program.graph.nodes if "aten.full" in str(node.target)]
     assert not any(made.is_complex() for made in fills)
+
+
+EXPORTED_FIRST = """
+import torch
+from etp import measure, products
+new = products.get("e3nn")("0e+1o", "0e+1o")
+torch.export.export(new, (torch.ones(2, 4), torch.ones(2, 4)))
+tp = products.get("cg-dense")("0e+1o+2e", "0e+1o+2e").double()
+assert measure.agreement(tp).max < 1e-12
+"""
+
+
+def test_an_export_of_a_new_e3nn_product_leaves_nothing_fake_in_the_process():
+    """In a process of its own: e3nn keeps its tables for the whole of it."""
+    pytest.importorskip("e3nn")
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", EXPORTED_FIRST],
+        capture_output=True, text=True, cwd=table.ROOT,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr

@@ -64,6 +64,27 @@ def test_the_worked_example_passes_every_check_and_is_timed(files, tmp_path):
     assert "own layout" in mine["runtime"]["badges"]
 
 
+TRAINED = """
+import torch
+from etp import products
+mine = products.get("mine")("2x0e+2x1o", "2x0e+2x1o")
+x, y = (torch.randn(5, 8, requires_grad=True) for _ in range(2))
+with torch.inference_mode():
+    wanted = mine(x, y)
+z = mine(x, y)
+z.sum().backward()
+assert torch.equal(z, wanted) and x.grad.abs().sum() > 0
+"""
+
+
+def test_the_worked_example_is_trained_after_a_first_call_in_inference_mode(files):
+    done = subprocess.run(
+        [sys.executable, "-c", TRAINED], capture_output=True, text=True, cwd=ROOT,
+        env=os.environ | {plugins.VARIABLE: str(files[0])},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+
+
 def test_a_product_that_claims_too_much_is_not_timed(files, tmp_path):
     text = files[0].read_text().replace("nui,nuj,ijk->nuk", "nuj,nui,ijk->nuk")
     assert "nuj,nui" in text
