@@ -27,4 +27,4 @@ with page("Applications"):
             applications.mirror(shown)
             applications.numbers(table)
     applications.refusals(refused(rows))
-    applications.reproduce(chosen)
+    applications.reproduce(chosen, rows)

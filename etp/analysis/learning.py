@@ -9,8 +9,10 @@ from typing import Any
 import pandas as pd
 
 from etp.analysis.findings import Finding
+from etp.analysis.step_time import against, share_text
 from etp.analysis.text import counted, list_text, power_text, time_text
 from etp.experiments.pieces import NAMES
+from etp.measure.flags import Flag
 from etp.results.rows import Row
 
 PIECES = len(NAMES)
@@ -214,8 +216,13 @@ def _other(parts: Mapping[str, float]) -> float | None:
     return next((parts[part] for part in parts if part not in ("valid", "test")), None)
 
 
-def potential_finding(table: pd.DataFrame) -> Finding:
-    """Who is nearest at equal steps, and who at equal time."""
+def potential_finding(table: pd.DataFrame, flags: Sequence[Flag] = ()) -> Finding:
+    """Who is nearest at equal steps, and who at equal time.
+
+    Args:
+        table: As :func:`potential_frame`.
+        flags: What makes its times doubtful.
+    """
     if table.empty:
         return Finding("Nothing was trained yet.", "Choose products and run them here.", "")
     best = table.sort_values(["force", "step_s"]).iloc[0]
@@ -234,28 +241,8 @@ def potential_finding(table: pd.DataFrame) -> Finding:
     )
     seeds = int(table["seeds"].min())
     doubt = f"{counted(seeds, 'seed')} each, short trainings of one molecule"
+    doubt += "".join(f"; times: {flag.name}" for flag in flags)
     return Finding(heading, meaning, doubt)
-
-
-def step_finding(rows: Sequence[Row]) -> Finding:
-    """What the choice of a power does to a training step."""
-    if not rows:
-        return Finding("No training step was timed yet.", "Run it here.", "")
-    by = {row.product: row.measured for row in rows}
-    fast = min(by, key=lambda name: by[name]["median_s"])
-    first = rows[0].measured
-    heading = f"With {fast} a training step is shortest: {time_text(by[fast]['median_s'])}."
-    others = [
-        f"{name} {_against(result)}" for name, result in by.items() if name != first["reference"]
-    ]
-    meaning = f"Of a step with {first['reference']}: {list_text(others)}." if others else ""
-    return Finding(heading, meaning, f"paired in {first['rounds']} rounds")
-
-
-def _against(result: Mapping[str, Any]) -> str:
-    ends = [result.get(key) for key in ("low", "high")]
-    told = "" if None in ends else f" ({ends[0]:.2f} to {ends[1]:.2f})"
-    return f"{result['ratio']:.2f}{told}"
 
 
 def step_frame(rows: Sequence[Row]) -> pd.DataFrame:
@@ -265,8 +252,8 @@ def step_frame(rows: Sequence[Row]) -> pd.DataFrame:
             {
                 "power": row.product,
                 "a step": time_text(row.measured["median_s"]),
-                f"of {row.measured['reference']}": _against(row.measured),
-                "in powers": f"{100 * row.measured['share']:.0f} %",
+                f"of {row.measured['reference']}": against(row.measured),
+                "in powers": share_text(row.measured),
                 "twin": f"{row.measured['floor']:.3f}",
             }
             for row in rows

@@ -8,6 +8,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any, TypeVar
 
+from etp.analysis.step_time import load_flags, share_text
 from etp.analysis.text import power_text, time_text
 from etp.cli.problems import product_names, reader
 from etp.cli.terminal import Progress, watched
@@ -202,19 +203,20 @@ def potential_table(rows: Sequence[Row]) -> Iterator[str]:
 
 
 def step_table(rows: Sequence[Row]) -> Iterator[str]:
-    """A line for each power: its step, the ratio to the first with its interval, its share."""
-    yield f"{'power':22s}{'a step':>10s}{'of first':>10s}{'interval':>18s}{'in powers':>11s}"
+    """A line for each power: its step, the ratio to the first and its share, with intervals."""
+    yield f"{'power':22s}{'a step':>10s}{'of first':>10s}{'interval':>18s}{'in powers':>20s}"
     for row in rows:
         found = row.measured
         ends = [found.get(key) for key in ("low", "high")]
         bounded = "too few rounds" if None in ends else f"{ends[0]:.3f} – {ends[1]:.3f}"
         yield (
             f"{found['power']:22s}{time_text(found['median_s']):>10s}{found['ratio']:>10.3f}"
-            f"{bounded:>18s}{100 * found['share']:>9.0f} %"
+            f"{bounded:>18s}{share_text(found):>20s}"
         )
     if rows:
         floor, count = rows[0].measured["floor"], rows[0].measured["rounds"]
         yield f"{count} rounds; a twin of the first took {floor:.3f} of its time"
+        yield from (f"{flag.name}: {flag.detail}" for flag in load_flags(rows))
 
 
 def tetris_table(rows: Sequence[Row]) -> Iterator[str]:

@@ -23,7 +23,9 @@ from etp.experiments.network import gamma
 from etp.experiments.settings import Potential
 from etp.experiments.structures import Batch, Structure, batch, split
 
-RATE = 0.02
+RATE, WIDE = 0.02, 16
+"""Rate of Adam up to that many channels. Each weight moves by the rate whatever the width, so that
+what they add up to grows with it: more channels take smaller steps in proportion."""
 CLIP = 10.0
 
 
@@ -88,7 +90,8 @@ class Training(Kept):
             raise ValueError(
                 f"batch must be a multiple of the {self._world} processes, got {settings.batch}"
             )
-        self._adam = torch.optim.Adam(self.network.parameters(), lr=RATE)
+        self._rate = RATE * min(1.0, WIDE / settings.channels)
+        self._adam = torch.optim.Adam(self.network.parameters(), lr=self._rate)
         self._generator = torch.Generator().manual_seed(settings.seed)
         self._order: list[int] = []
         self.taken: list[Step] = []
@@ -133,7 +136,8 @@ class Training(Kept):
         given = self._next()
         done = len(self.taken)
         for group in self._adam.param_groups:
-            group["lr"] = RATE * (0.505 + 0.495 * math.cos(math.pi * done / self.settings.steps))
+            falling = 0.505 + 0.495 * math.cos(math.pi * done / self.settings.steps)
+            group["lr"] = self._rate * falling
         begun = time.perf_counter()
         loss = self._loss(given)
         self._adam.zero_grad()

@@ -81,6 +81,19 @@ def nvml_state(nvml: Any, handle: Any, load: float | None) -> State:
     )
 
 
+def load_flag(load: float, cores: int | None) -> Flag | None:
+    """Whether more processes wanted to run than there are cores.
+
+    Args:
+        load: Processes that wanted to run, on average.
+        cores: Of the machine, None where it is not known.
+    """
+    if not cores or round(load, 1) <= cores:
+        return None
+    noun = "core" if cores == 1 else "cores"
+    return Flag("loaded", f"{load:.1f} processes wanted to run at once on {cores} {noun}")
+
+
 def state_flags(
     before: Mapping[str, Any], after: Mapping[str, Any], cores: int | None = None
 ) -> tuple[Flag, ...]:
@@ -95,11 +108,8 @@ def state_flags(
     """
     found = []
     loads = [state["load"] for state in (before, after) if state.get("load") is not None]
-    if cores and loads and round(max(loads), 1) > cores:
-        noun = "core" if cores == 1 else "cores"
-        found.append(
-            Flag("loaded", f"{max(loads):.1f} processes wanted to run at once on {cores} {noun}")
-        )
+    if loads and (flag := load_flag(max(loads), cores)):
+        found.append(flag)
     slowed = list(dict.fromkeys([*before["slowed_by"], *after["slowed_by"]]))
     if slowed:
         found.append(Flag("throttled", f"the driver says the clock is held down by {slowed[0]}"))

@@ -9,10 +9,12 @@ import pandas as pd
 import streamlit as st
 
 from etp import charts
-from etp.analysis.learning import potential_finding, step_finding
+from etp.analysis.learning import potential_finding
+from etp.analysis.step_time import claim, load_flags, step_finding
 from etp.analysis.text import power_text, time_text
 from etp.experiments.pieces import NAMES
 from etp.experiments.settings import POWERS, LearnedWeights, Potential, Tetris
+from etp.measure.flags import Flag
 from etp.options import declared
 from etp.results.reference import potential_rows, step_rows, trained_rows
 from etp.results.rows import Row
@@ -173,17 +175,19 @@ def costs(table: pd.DataFrame) -> None:
 def potential(shown: Sequence[Row], source: str) -> None:
     """Forces learned at equal steps and at equal time, against cost and expressivity."""
     table = tables.potential_frame(shown)
-    show.verdict(potential_finding(table))
+    flags = load_flags(shown)
+    show.verdict(potential_finding(table, flags))
     if table.empty:
         return
     first = shown[0]
     about = f"{first.measured['layers']} layers × {first.problem['channels']} channels, power "
     about += f"{first.measured['power']}, lmax {first.problem['lmax']}"
-    show.provenance_rows(shown, source, about)
+    show.provenance_rows(shown, source, about, _badges(flags))
     width = 340 if on_phone() else 560
     left, right = st.columns(2, gap="medium")
     with left:
-        show.head("At equal time", "validation, trained side by side; rules: all seeds")
+        doubt = "".join(f"; times: {flag.name}" for flag in flags)
+        show.head("At equal time", f"validation, trained side by side; rules: all seeds{doubt}")
         timed = tables.curves(shown, "check_s")
         show.chart(charts.curves, timed, mode(), "check_s", key="curves_time")
         show.head("What a step of training buys", "test set after the last step; rules: all seeds")
@@ -219,13 +223,22 @@ def _errors(table: pd.DataFrame) -> None:
 def steps(shown: Sequence[Row], source: str) -> None:
     """What a step costs with each power, and what part of it the powers are."""
     done = [row for row in shown if row.measure == "step-time" and row.status == "ok"]
-    show.verdict(step_finding(done))
+    sizes = sorted({row.problem["channels"] for row in done})
+    by = {size: [row for row in done if row.problem["channels"] == size] for size in sizes}
+    show.verdict(step_finding(by[sizes[-1]] if sizes else []))
     if not done:
         return
-    first = done[0]
-    about = f"{first.problem['channels']} channels, lmax {first.problem['lmax']}, "
-    show.provenance_rows(done, source, about + f"{first.measured['rounds']} rounds")
-    st.dataframe(tables.steps(done), hide_index=True)
+    about = f"{', '.join(map(str, sizes))} channels, lmax {done[0].problem['lmax']}"
+    show.provenance_rows(done, source, about, _badges(load_flags(done)))
+    for size, own in by.items():
+        show.head(f"{size} channels", "ratios and shares are paired within rounds")
+        st.dataframe(tables.steps(own), hide_index=True)
+        if size != sizes[-1]:
+            st.markdown(claim(own))
+
+
+def _badges(flags: Sequence[Flag]) -> list[tuple[str, str]]:
+    return [(flag.name, flag.detail) for flag in flags]
 
 
 def mirror(shown: Sequence[Row]) -> None:
@@ -307,14 +320,16 @@ def refusals(found: dict[str, str]) -> None:
         show.refusal(product, reason, ["not trained"])
 
 
-def reproduce(chosen: Settings) -> None:
-    """Command line that does the same."""
-    with st.expander("Reproduce this: command", icon=":material/terminal:"):
+def reproduce(chosen: Settings, shown: Sequence[Row]) -> None:
+    """Command line that does the same, and what the rows shown were measured on."""
+    with st.expander("Reproduce this: command, manifest", icon=":material/terminal:"):
         try:
             words = _words(chosen)
         except (ValueError, IndexError) as error:
             words = f"# cannot be written: {error}"
         st.code(words, language="bash", wrap_lines=True)
+        if shown:
+            st.dataframe(show.manifest(shown[-1]["environment"]), hide_index=True, height=320)
 
 
 def _words(chosen: Settings) -> str:

@@ -30,41 +30,40 @@ def test_every_round_takes_a_step_with_each_power_and_a_twin_of_the_first():
     seen = [len(slots[0].steps_s) for slots in step_time.rounds("cg-sparse", POWERS, SMALL, few)]
     assert seen == [1, 2]
     *_, slots = step_time.rounds("cg-sparse", POWERS, SMALL, few)
-    assert [slot.power for slot in slots] == ["gaunt-grid", "cg", "gaunt-grid"]
-    assert all(len(slot.steps_s) == len(slot.alone_s) == 2 for slot in slots)
-    first, _, twin = (slot.training.network for slot in slots)
+    assert [slot.power for slot in slots] == ["gaunt-grid", "cg", "rest", "gaunt-grid"]
+    assert all(len(slot.steps_s) == 2 for slot in slots)
+    first, _, rest, twin = (slot.training.network for slot in slots)
+    assert not [module for module in rest.modules() if isinstance(module, Power)]
+    assert all(weights.grad is not None for weights in rest.parameters()), "all else is done"
     for a, b in zip(first.parameters(), twin.parameters(), strict=True):
         torch.testing.assert_close(a, b)
 
 
-def test_powers_alone_are_those_of_every_layer_and_change_nothing():
-    training = Training("cg-sparse", SMALL, structures.bundled()[:20])
-    call = step_time._alone(training)
-    before = [weights.detach().clone() for weights in training.network.parameters()]
-    raised = []
-    powers = [module for module in training.network.modules() if isinstance(module, Power)]
-    for power in powers:
-        power.register_forward_hook(lambda power, given, z: raised.append(z.shape[0]))
-    call()
-    assert raised == [2 * 27] * SMALL.layers
-    for old, weights in zip(before, training.network.parameters(), strict=True):
-        assert torch.equal(old, weights)
-
-
 def test_ratios_and_shares_are_those_of_the_times():
     rng = random.Random(1)
+    # What slows the machine slows all steps of a round.
+    course = [1 + rng.random() for _ in range(20)]
 
     def slot(power: str, seconds: float) -> Slot:
-        steps = [seconds * (1 + 0.02 * rng.random()) for _ in range(20)]
-        return Slot(power, None, steps, [0.25 * step for step in steps])  # type: ignore[arg-type]
+        steps = [seconds * (1 + 0.02 * rng.random()) * slow for slow in course]
+        return Slot(power, None, steps)  # type: ignore[arg-type]
 
-    first, second = step_time.results([slot("cg", 1.0), slot("matrix", 1.5), slot("cg", 1.0)])
+    given = [slot("cg", 1.0), slot("matrix", 1.5), slot("rest", 0.9), slot("cg", 1.0)]
+    first, second = step_time.results(given)
     assert first["ratio"] == 1.0
     assert first["floor"] == pytest.approx(1.0, abs=0.02)
-    assert second["low"] < 1.5 < second["high"]
+    assert second["ratio"] == pytest.approx(1.5, rel=0.01)
     assert second["high"] - second["low"] < 0.1
     assert second["word"] == "slower"
-    assert second["share"] == pytest.approx(0.25)
+    for row, share in ((first, 0.1), (second, 0.4)):
+        assert row["share_low"] < share < row["share_high"] < 1
+        assert row["share_high"] - row["share_low"] < 0.1
+
+
+def test_many_channels_take_smaller_steps_and_do_not_run_away():
+    wide = Potential(channels=256, lmax=3, steps=6, batch=1, power="gaunt-grid", threads=1)
+    training = Training("cg-sparse", wide, structures.bundled()[:20])
+    assert max(step.loss for step in training.steps()) < 1e6
 
 
 def test_a_cancelled_case_keeps_what_was_timed():
@@ -84,7 +83,8 @@ def test_the_command_prints_a_line_for_each_power(capsys, tmp_path):
     out = tmp_path / "rows.jsonl"
     assert main(["experiment", "step-time", *words, "--out", str(out)]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert [line.split()[0] for line in lines] == ["power", "gaunt-grid", "cg", "1"]
+    # On a busy machine a line more says that it was.
+    assert [line.split()[0] for line in lines][:4] == ["power", "gaunt-grid", "cg", "1"]
     assert len(out.read_text().splitlines()) == 2
     assert main(["experiment", "step-time", "--powers", "cubes"]) == 2
     assert "--powers must be among cg" in capsys.readouterr().err

@@ -48,8 +48,9 @@ def test_a_run_of_step_times_is_shown_from_the_store(monkeypatch):
     page = open_page("applications", study="step-time", steps_run="steps")
     assert not page.exception
     assert "a training step is shortest" in text_of(page)
-    (table,) = page.dataframe
+    table, manifest = page.dataframe
     assert list(table.value["power"]) == ["gaunt-grid", "cg"]
+    assert "torch" in manifest.value.to_string()
 
 
 def test_a_cancelled_training_has_a_button_to_go_on():

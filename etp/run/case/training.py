@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 from etp.experiments.settings import Experiment, Potential, Tetris
+from etp.measure.state import device_state
 from etp.results.rows import Row
 from etp.results.store import default_path
 from etp.run.case.case import use_numbers
@@ -121,6 +122,7 @@ def run_step_time(case: dict[str, Any], cancelled: Callable[[], bool]) -> Iterat
     slots: list[step_time.Slot] = []
     with _as_before():
         use_numbers(problem)
+        before = device_state(problem.device).as_dict()
         yield {"event": "progress", "stage": "warming up", "product": ", ".join(case["products"])}
         taken = step_time.rounds(case["product"], case["products"], settings, structures.bundled())
         for number, timed in enumerate(taken, 1):
@@ -131,8 +133,9 @@ def run_step_time(case: dict[str, Any], cancelled: Callable[[], bool]) -> Iterat
             }  # fmt: skip
             if cancelled():
                 break
+    states = {"state_before": before, "state_after": device_state(problem.device).as_dict()}
     for result in step_time.results(slots):
-        yield make_row(problem, result["power"], "step-time", result)
+        yield make_row(problem, result["power"], "step-time", result | states)
 
 
 class _Place(NamedTuple):
@@ -167,6 +170,7 @@ class _Trainee:
         self.product, self._settings = product, settings
         self.done, self.over = 0, False
         self.row: Row | None = None
+        self._before = device_state(settings.problem().device).as_dict()
         self._training: Trained | None = None
         self._steps: Iterator[Step] = iter(())
 
@@ -203,7 +207,9 @@ class _Trainee:
         with self._refusing():
             if self.row is None and self._training is not None:
                 result = self._training.outcome()
-                self.row = self._made(result)
+                after = device_state(self._settings.problem().device).as_dict()
+                states = {"state_before": self._before, "state_after": after}
+                self.row = self._made(result | states)
         assert self.row is not None
         return self.row
 
