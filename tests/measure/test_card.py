@@ -99,6 +99,23 @@ def test_a_card_that_vanishes_or_is_full_gives_rows_with_the_reason(fake, says):
     assert all(r.status == "failed" and says in str(r.reason) for r in lost)
 
 
+@pytest.mark.parametrize("error", [torch.cuda.OutOfMemoryError, RuntimeError])
+def test_a_card_too_full_for_its_roofs_keeps_the_times_and_the_next_case_runs(
+    fake, monkeypatch, error
+):
+    def full(*_):
+        raise error("CUDA out of memory: tried 1 GiB")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(measure, "roofline", full)
+        rows = run(("cg-sparse",), roofs=True)
+    assert [r.status for r in rows if r.measure == "runtime"][:1] == ["ok"]
+    (roof,) = [r for r in rows if r.measure == "roofline"]
+    assert (roof.product, roof.status) == ("device", "failed")
+    assert "out of memory" in str(roof.reason)
+    assert all(r.status == "ok" for r in run(("cg-sparse",)) if r.measure == "runtime")
+
+
 def test_other_types_of_device_have_no_queue():
     assert cards.card("cpu") is None
     assert isinstance(cards.card("cuda:1"), cards.Cuda)

@@ -76,7 +76,11 @@ def run_comparison(case: dict[str, Any], cancelled: Callable[[], bool]) -> Itera
         return
     if plan.roofs and not cancelled():
         yield {"event": "progress", "product": "device", "stage": "measuring the limits of"}
-        yield _roofs(plan.problem)
+        try:
+            yield _roofs(plan.problem)
+        except RuntimeError as error:
+            # The times are there already; only their roofs are not.
+            yield from lost(plan, ["device"], error, "roofline")
 
 
 def measure_one(problem: Problem, product: str, measure: str) -> Row:

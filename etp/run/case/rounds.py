@@ -120,18 +120,21 @@ def unmeasured(plan: Case, products: Sequence[str], reason: str) -> Iterator[Row
         yield make_row(plan.problem, product, "runtime", None, status="cancelled", reason=reason)
 
 
-def lost(plan: Case, products: Sequence[str], error: RuntimeError) -> Iterator[Row]:
+def lost(
+    plan: Case, products: Sequence[str], error: RuntimeError, measure: str = "runtime"
+) -> Iterator[Row]:
     """Rows of products whose device gave up while they were timed.
 
     Args:
         plan: The case.
         products: Their names.
         error: What the device said.
+        measure: What was measured: ``"runtime"``, or ``"roofline"`` of the device itself.
     """
     said = (str(error).splitlines() or [type(error).__name__])[0][:200]
     reason = f"{plan.problem.device} failed while it was timed: {said}"
     for product in products:
-        yield make_row(plan.problem, product, "runtime", None, status="failed", reason=reason)
+        yield make_row(plan.problem, product, measure, None, status="failed", reason=reason)
 
 
 def inputs(problem: Problem, tp: TensorProduct) -> tuple[Tensor, Tensor, Tensor | None]:
