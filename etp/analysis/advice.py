@@ -11,6 +11,7 @@ from math import exp, isfinite
 
 from etp.analysis.comparison import Comparison, Entry
 from etp.analysis.text import at_least_text, ratio_text, speed_words
+from etp.measure.statement import is_wide
 from etp.measure.verdict import Verdict
 
 NAMED = 3
@@ -156,14 +157,16 @@ def _verdict(found: Comparison, entry: Entry) -> Verdict | None:
 
 
 def _speed(verdict: Verdict | None, base: str) -> str:
-    """What the interval carries: the bound is what may be relied on."""
+    """What the interval carries: the bound is what may be relied on, and leads where it is wide."""
     if verdict is None:
         return f"not timed in the same rounds as {base}"
     factor = exp(-verdict.estimate)
-    if verdict.word == "faster":
-        return f"{ratio_text(factor)} faster (at least {at_least_text(exp(-verdict.high))})"
-    if verdict.word == "slower":
-        return f"{ratio_text(1 / factor)} slower (at least {at_least_text(exp(verdict.low))})"
+    if verdict.word in ("faster", "slower"):
+        near = exp(-verdict.high if verdict.word == "faster" else verdict.low)
+        size, bound = ratio_text(max(factor, 1 / factor)), at_least_text(near)
+        if is_wide(verdict):
+            return f"at least {bound} {verdict.word} (estimate: {size})"
+        return f"{size} {verdict.word} (at least {bound})"
     if verdict.word == "same":
         return "as fast, within 2 %"
     return f"not yet separable in time (estimate: {speed_words(factor)})"
