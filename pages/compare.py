@@ -15,7 +15,10 @@ with page("Compare"):
         gallery_page.publish(chosen.job)
         compare.welcome(view)
         shown = [one.problem for one in view.found]
-        other = asked.note(shown, view.source, chosen.problems, running=run.running)
+        other = asked.note(
+            shown, view.source, chosen.problems,
+            devices={row.problem["device"] for row in view.rows}, running=run.running,
+        )  # fmt: skip
     with asked.answers(stale=other or run.stale):
         show.verdict(finding(view.chosen))
         compare.trust(view)

@@ -20,8 +20,9 @@ with page("Scaling"):
             problems = [one.problem for one in swept.line.found]
             question = partial(scaling_problems, chosen)
             other = asked.note(
-                problems, swept.source, question, swept.line.axis, running=run.running
-            )
+                problems, swept.source, question, swept.line.axis,
+                devices={row.problem["device"] for row in swept.rows}, running=run.running,
+            )  # fmt: skip
     if swept.line is None:
         axis.nothing_yet(chosen)
     else:

@@ -20,6 +20,8 @@ TITLES: dict[str, str] = {
     "channels": "channels",
 }
 _USED = 0.80
+_LEAST_GAP = 10.0
+"""Pixels below which names at the ends of lines overprint each other."""
 
 
 def runtime_lines(
@@ -198,7 +200,7 @@ def lines(
     names = list(df["product"])
     hue, seen, stroke = base.colour(names, mode), base.opacity(), base.dash(names)
     outline = base.shape(names)
-    ends = end_labels(df, domain, height * _USED)
+    ends = end_labels(_named(df, height * _USED), domain, height * _USED)
     ends["text"] = [label(p) for p in ends["product"]]
     tooltip = [
         alt.Tooltip("product:N"),
@@ -244,6 +246,14 @@ def lines(
     layers.append(halo.mark_text(**style, stroke=t.page, strokeWidth=4))
     layers.append(names_at_ends.mark_text(**style))
     return layers
+
+
+def _named(df: pd.DataFrame, pixels: float) -> pd.DataFrame:
+    """Rows of the lines that are named: colour and mark name those elsewhere if not all fit."""
+    if df["product"].nunique() * _LEAST_GAP <= pixels:
+        return df
+    here = df[~df["product"].str.contains(theme.ON, regex=False)]
+    return df if here.empty else here
 
 
 def end_labels(

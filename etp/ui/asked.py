@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 
 import streamlit as st
@@ -25,6 +25,7 @@ def note(
     asked: Callable[[], Sequence[Problem]],
     axis: Axis = "lmax",
     *,
+    devices: Collection[str] = (),
     running: bool = False,
 ) -> bool:
     """Say in which words the question differs from what is shown; return whether it does.
@@ -34,10 +35,11 @@ def note(
         source: Where those come from.
         asked: Gives the problems of the question.
         axis: What changes from one problem to the next.
+        devices: All that those results are of, where it is more than what is shown.
         running: Whether a run goes on.
     """
     try:
-        return say(difference(shown, asked(), source, axis), running=running)
+        return say(difference(shown, asked(), source, axis, devices), running=running)
     except ValueError:
         return True  # the bar says what is wrong with the question, which nothing answers
 
@@ -68,7 +70,11 @@ def line(shown: str, asked: str) -> str:
 
 
 def difference(
-    shown: Sequence[Problem], asked: Sequence[Problem], source: str, axis: Axis = "lmax"
+    shown: Sequence[Problem],
+    asked: Sequence[Problem],
+    source: str,
+    axis: Axis = "lmax",
+    devices: Collection[str] = (),
 ) -> str | None:
     """One line where problems that are shown are not those that are asked; None where they are.
 
@@ -77,8 +83,11 @@ def difference(
         asked: Problems of the question.
         source: Where the results come from.
         axis: What changes from one problem to the next.
+        devices: All that the results are of, where it is more than what is shown.
     """
-    pairs = list(_differences(shown, asked, axis))
+    # A page is about one device and shows the others beside it: sizes are those of the one.
+    here = [problem for problem in asked if problem.device == shown[-1].device]
+    pairs = [*_differences(shown, here or asked, axis), *_devices(shown[-1], asked, devices)]
     if not pairs:
         return None
     ours, theirs = (", ".join(words) for words in zip(*pairs, strict=True))
@@ -108,8 +117,16 @@ def _differences(
         left, right = getattr(ours, name), getattr(theirs, name)
         if left != right and not (name == "outputs" and theirs.setting is None):
             yield _called(name, left), _called(name, right)
-    if ours.device != theirs.device:
-        yield ours.device, theirs.device
+
+
+def _devices(
+    shown: Problem, asked: Sequence[Problem], devices: Collection[str]
+) -> Iterator[tuple[str, str]]:
+    wanted = list(dict.fromkeys(problem.device for problem in asked))
+    if shown.device not in wanted:
+        yield shown.device, ", ".join(wanted)
+    elif missing := [name for name in wanted if name not in {shown.device, *devices}]:
+        yield shown.device, f"also {', '.join(missing)}"
 
 
 def _irreps(problem: Problem) -> str:

@@ -209,3 +209,17 @@ def test_two_devices_of_a_run_share_a_chart_and_no_ranking(drawn):
 
     assert products("runtime_lines") == {*names, *(f"{name} · H100" for name in names)}
     assert products("tradeoff") == set(names)
+
+
+@pytest.mark.parametrize(("number", "named"), [(5, 10), (15, 15)])
+def test_lines_of_another_device_are_named_only_where_all_names_fit(number, named):
+    names = [f"cg-{n}" for n in range(number)]
+    both = [*names, *(f"{name} · H100" for name in names)]
+    table = pd.DataFrame(
+        [(name, x, 1e-3 * x, None, None) for name in both for x in (1, 2)],
+        columns=["product", "x", "median_s", "q25_s", "q75_s"],
+    )
+    spec = charts.runtime_lines(table, "light").to_dict()
+    texts = [layer for layer in spec["layer"] if layer["mark"].get("type") == "text"]
+    shown = {row["text"] for layer in texts for row in spec["datasets"][layer["data"]["name"]]}
+    assert len(shown) == named

@@ -34,6 +34,15 @@ def test_only_what_differs_is_said(changes, shown, asked):
     assert line == f"Shown: {shown}. You ask: {asked}; press Run here."
 
 
+def test_devices_shown_beside_are_not_asked_for_again():
+    there = [p.at(device="cuda:0") for p in SHOWN]
+    asked = [*SHOWN, *there]
+    assert difference(SHOWN, asked, "run", devices=["cpu", "cuda:0"]) is None
+    assert difference(there, asked, "run", devices=["cpu", "cuda:0"]) is None
+    line = difference(SHOWN, asked, "run", devices=["cpu"])
+    assert line == "Shown: cpu. You ask: also cuda:0; press Run here."
+
+
 def test_other_irreps_are_named_with_the_source():
     asked = [Problem.of_irreps("0e+1o", "0e+1o", "0e")]
     line = difference(SHOWN, asked, "reference")
