@@ -15,7 +15,7 @@ from functools import cache
 from typing import Any, Literal, TypeVar
 
 from etp.irreps import multiplicities, parse_terms
-from etp.problem import Kind, Problem
+from etp.problem import Direction, Kind, Problem
 
 Mode = Literal["uvu", "uvw"]
 T = TypeVar("T")
@@ -87,18 +87,26 @@ class Model:
     Attributes:
         name: What it is called here.
         layers: Each convolution and how often it occurs.
-        share: Of a step that they take with e3nn's products; None where nobody has measured it.
-        source: Of the share.
+        source: Of the layers and their number.
+        forward_share: Of a forward that they take with e3nn's products; None where nobody has
+            measured it.
+        share_source: How that was measured.
     """
 
     name: str
     layers: tuple[tuple[Layer, int], ...]
-    share: float | None = None
-    source: str = ""
+    source: str
+    forward_share: float | None = None
+    share_source: str = ""
+
+    def share_of(self, direction: Direction) -> float | None:
+        """Measured share of what is run in a direction: of no training step has it been."""
+        return self.forward_share if direction == "forward" else None
 
 
 _MACE_FIRST = Layer("mace-first", "128x0e", "0e+1o+2e+3o", "0e+1o+2e+3o")
-_MACE_SOURCE = (
+_MACE_CONFIG = "arXiv:2401.00096: 2 interactions, max_ell 3, hidden_irreps {}"
+_MACE_SHARE = (
     "forward of mace-torch, 2 interactions of 128x0e+128x1o, order 3, 216 atoms, 6048 edges, "
     "float32, one thread: 30 to 33 %"
 )
@@ -106,15 +114,21 @@ _MACE_SOURCE = (
 MODELS = {
     model.name: model
     for model in (
-        Model("mace-medium", ((_MACE_FIRST, 1), (LAYERS["mace-medium"], 1)), 0.31, _MACE_SOURCE),
-        Model("mace-large", ((_MACE_FIRST, 1), (LAYERS["mace-large"], 1))),
+        Model(
+            "mace-medium", ((_MACE_FIRST, 1), (LAYERS["mace-medium"], 1)),
+            _MACE_CONFIG.format("128x0e+128x1o"), 0.31, _MACE_SHARE,
+        ),
+        Model(
+            "mace-large", ((_MACE_FIRST, 1), (LAYERS["mace-large"], 1)),
+            _MACE_CONFIG.format("128x0e+128x1o+128x2e"),
+        ),
         Model("nequix", (
             (LAYERS["nequix-first"], 1), (LAYERS["nequix-main"], 2), (LAYERS["nequix-last"], 1),
-        )),
+        ), "github.com/atomicarchitects/nequix, configs/nequix-mp-1.yml: n_layers 4, 89 elements"),
         Model("sevennet-l3i5", (
             (LAYERS["sevennet-first"], 1), (LAYERS["sevennet-main"], 3),
             (LAYERS["sevennet-last"], 1),
-        )),
+        ), "github.com/MDIL-SNU/SevenNet, sevenn/presets/sevennet-l3i5.yaml: irreps_manual"),
     )
 }  # fmt: skip
 """By name."""

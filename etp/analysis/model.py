@@ -1,4 +1,4 @@
-"""Layers of a whole model: time added up, shares, what a step gains, and what fits into memory."""
+"""Layers of a whole model: time added up, shares, what it gains, and what fits into memory."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from etp.analysis.comparison import Comparison, Entry
+from etp.problem import Direction
 
 MEMORY_SHARE = 0.8
 """Of the memory that is free; the rest is left to the program around it."""
@@ -36,8 +37,12 @@ class ModelTime:
     shares: tuple[float, ...]
     ratio: float
 
-    def step_gain(self, share: float) -> float:
-        """How many times as fast a step becomes, where the layers took ``share`` of it (Amdahl).
+    def gain(self, share: float) -> float:
+        """How many times as fast the whole becomes, where the layers took ``share`` of it (Amdahl).
+
+        Args:
+            share: Of the same whole, with the baseline: of a forward where forwards were timed, of
+                a training step where backwards were.
 
         Raises:
             ValueError: If the share is not from 0 to 1.
@@ -57,7 +62,7 @@ def model_times(parts: Sequence[Part]) -> list[ModelTime]:
         raise ValueError("parts must hold at least one layer, got none")
     base = parts[0].found.baseline
     sums = {
-        entry.product: [part.repeats * _median(part, entry.product) for part in parts]
+        entry.product: [part.repeats * part.found.entry(entry.product).typical_s for part in parts]
         for entry in parts[0].found.timed
         if all(entry.product in {e.product for e in part.found.timed} for part in parts)
     }
@@ -72,8 +77,23 @@ def model_times(parts: Sequence[Part]) -> list[ModelTime]:
     return sorted(made, key=lambda one: one.seconds)
 
 
-def _median(part: Part, product: str) -> float:
-    return float(part.found.entry(product).result("runtime")["median_s"])
+def largest_batches(parts: Sequence[Part], memory: int) -> dict[str, int]:
+    """Edges that fit into so many bytes in every layer, product by product, one layer at a time.
+
+    Products whose memory was not measured in every layer are left out.
+    """
+    found = {}
+    for time in model_times(parts):
+        each = [largest_batch(p.found, p.found.entry(time.product), memory) for p in parts]
+        known = [one for one in each if one is not None]
+        if len(known) == len(parts):
+            found[time.product] = min(known)
+    return found
+
+
+def whole_of(direction: Direction) -> str:
+    """What a share is of: ``forward``, or ``step`` where gradients are timed too."""
+    return "forward" if direction == "forward" else "step"
 
 
 def largest_batch(found: Comparison, entry: Entry, memory: int) -> int | None:

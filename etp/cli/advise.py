@@ -11,12 +11,20 @@ from typing import Any
 from etp import presets
 from etp.analysis.advice import advice
 from etp.analysis.comparison import Comparison, comparisons
-from etp.analysis.model import ModelTime, Part, largest_batch, model_times
+from etp.analysis.model import (
+    ModelTime,
+    Part,
+    largest_batch,
+    largest_batches,
+    model_times,
+    whole_of,
+)
 from etp.analysis.text import bytes_text, count_text, ratio_text, time_text
 from etp.cli.problems import add_options, problems, product_names
 from etp.cli.terminal import Progress, table
 from etp.presets import Layer, Model
 from etp.results.rows import Row
+from etp.run.devices import free_bytes
 
 ROUNDS, BUDGET_S = 30, 12.0
 
@@ -32,7 +40,10 @@ def add(commands: Any) -> None:
     )
     advised.add_argument("--model", metavar="NAME", help=f"one of {', '.join(presets.MODELS)}")
     advised.add_argument(
-        "--share", type=float, help="of a step that these layers take now, from 0 to 1 (--model)"
+        "--share",
+        type=float,
+        help="of a forward that these layers take now, from 0 to 1; of a training step with "
+        "--direction backward (--model)",
     )
     advised.add_argument("--budget", type=float, default=BUDGET_S, help="seconds of rounds")
     advised.add_argument("--json", action="store_true")
@@ -51,7 +62,7 @@ def _advise(options: argparse.Namespace) -> None:
         _advise_model(options)
         return
     if options.share is not None:
-        raise ValueError("--share is of a step of a model: give --model too")
+        raise ValueError("--share is of a model: give --model too")
     if not (options.layer or options.setting or options.irreps1 or options.irreps2):
         raise ValueError(
             f"--layer must be one of {', '.join(presets.LAYERS)}; or give --irreps1 and --irreps2"
@@ -86,7 +97,7 @@ def _advise(options: argparse.Namespace) -> None:
 
 def _advise_model(options: argparse.Namespace) -> None:
     model = presets.model(options.model)
-    share = model.share if options.share is None else options.share
+    share = model.share_of(options.direction) if options.share is None else options.share
     if share is not None and not 0 <= share <= 1:
         raise ValueError(f"--share must be from 0 to 1, got {share}")
     if options.layer or options.setting or options.irreps1 or options.irreps2:
@@ -105,14 +116,22 @@ def _advise_model(options: argparse.Namespace) -> None:
         (problem,) = problems(options, [None])
         parts.append(Part(layer.name, count, compared(problem, names, options.budget)[0]))
     times = model_times(parts)
+    memory = free_bytes(parts[0].found.problem.device)
+    fitting = {} if memory is None else largest_batches(parts, memory)
     if options.json:
         made = [
-            asdict(one) | {"step_gain": None if share is None else one.step_gain(share)}
+            asdict(one)
+            | {
+                "gain": None if share is None else one.gain(share),
+                "largest_batch": fitting.get(one.product),
+            }
             for one in times
         ]
-        print(json.dumps({"model": model.name, "share": share, "products": made}))
+        of = {"share": share, "share_of": whole_of(options.direction)}
+        print(json.dumps({"model": model.name} | of | {"products": made}))
         return
-    print("\n".join(_model_lines(model, parts, times, share)))
+    lines = _model_lines(model, parts, times, share)
+    print("\n".join([*lines, *_fits("edges", fitting, memory), *_absent(options.products)]))
 
 
 def _model_lines(
@@ -120,39 +139,47 @@ def _model_lines(
 ) -> Iterator[str]:
     """The layers added up, product by product."""
     heads = "".join(f"{f'{part.repeats} x {part.name}':>20s}" for part in parts)
-    yield f"{'product':24s}{'all layers':>12s}{'of base':>10s}{heads}{'step gains':>12s}"
+    whole = whole_of(parts[0].found.problem.direction)
+    speed = f"× {parts[0].found.baseline}"
+    yield f"{'product':24s}{'all layers':>12s}{speed:>16s}{heads}{f'{whole} gains':>15s}"
     for one in times:
         shares = "".join(f"{f'{100 * own:.0f} %':>20s}" for own in one.shares)
-        gain = "" if share is None else ratio_text(one.step_gain(share))
+        gain = "" if share is None else ratio_text(one.gain(share))
         yield (
-            f"{one.product:24s}{time_text(one.seconds):>12s}{ratio_text(one.ratio):>10s}"
-            f"{shares}{gain:>12s}"
+            f"{one.product:24s}{time_text(one.seconds):>12s}{ratio_text(1 / one.ratio):>16s}"
+            f"{shares}{gain:>15s}"
         )
     if share is None:
-        yield "What a step gains: give --share, the share of a step that these layers take now."
-    else:
-        known = f" ({model.source})" if share == model.share and model.source else ""
         yield (
-            f"A step gains what is said where these layers take {100 * share:.0f} % of it{known}; "
-            f"at most {ratio_text(1 / (1 - share)) if share < 1 else 'without bound'}."
+            f"What a {whole} gains: give --share, the share of a {whole} that these layers take "
+            f"now; none of {model.name} was measured."
+        )
+    else:
+        measured = share == model.share_of(parts[0].found.problem.direction)
+        known = f" (measured: {model.share_source})" if measured else ""
+        yield (
+            f"A {whole} gains what is said where these layers take {100 * share:.0f} % of "
+            f"it{known}; at most {ratio_text(1 / (1 - share)) if share < 1 else 'without bound'}."
         )
 
 
 def _fitting(found: Comparison) -> Iterator[str]:
     """How many edges fit into what is free on the device, product by product."""
-    from etp.run.devices import free_bytes
-
     memory = free_bytes(found.problem.device)
     if memory is None:
         return
-    fitting = [
-        f"{entry.product} {count_text(largest)}"
+    fitting = {
+        entry.product: largest
         for entry in found.timed
         if (largest := largest_batch(found, entry, memory)) is not None
-    ]
-    if fitting:
-        what = "samples" if found.problem.kind == "pair" else "edges"
-        yield f"Largest batch ({what}) in the {bytes_text(memory)} free here: {', '.join(fitting)}"
+    }
+    yield from _fits("samples" if found.problem.kind == "pair" else "edges", fitting, memory)
+
+
+def _fits(what: str, fitting: dict[str, int], memory: int | None) -> Iterator[str]:
+    if fitting and memory is not None:
+        listed = ", ".join(f"{name} {count_text(largest)}" for name, largest in fitting.items())
+        yield f"Largest batch ({what}) in the {bytes_text(memory)} free here: {listed}"
 
 
 def _absent(asked: str | None) -> Iterator[str]:

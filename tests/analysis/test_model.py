@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from statistics import median
+
 import pytest
 
 from etp.analysis.comparison import comparisons
-from etp.analysis.model import Part, largest_batch, model_times
+from etp.analysis.model import Part, largest_batch, largest_batches, model_times
 from etp.presets import MODELS, named
 from etp.problem import Problem
 from etp.results.reference import layer_rows
@@ -30,10 +32,10 @@ def test_layers_are_added_up_and_a_step_gains_what_amdahl_says():
     assert base.seconds == pytest.approx(20e-3, rel=0.02)
     assert fast.ratio == pytest.approx(0.2, rel=0.02)
     assert base.shares == pytest.approx((0.1, 0.9), rel=0.02)
-    assert fast.step_gain(0.5) == pytest.approx(1 / (0.5 + 0.1), rel=0.02)
-    assert base.step_gain(0.5) == pytest.approx(1, rel=0.02)
+    assert fast.gain(0.5) == pytest.approx(1 / (0.5 + 0.1), rel=0.02)
+    assert base.gain(0.5) == pytest.approx(1, rel=0.02)
     with pytest.raises(ValueError, match="share must be from 0 to 1, got 2"):
-        fast.step_gain(2)
+        fast.gain(2)
 
 
 def test_only_what_was_timed_in_every_layer_is_added_up():
@@ -46,10 +48,11 @@ def test_bundled_models_are_the_sums_of_their_layers():
     for name in ("nequix", "sevennet-l3i5"):
         parts = [Part(one.name, n, bundled[one.name]) for one, n in MODELS[name].layers]
         for time in model_times(parts):
-            medians = [
-                p.repeats * p.found.entry(time.product).result("runtime")["median_s"] for p in parts
+            blocks = [
+                p.repeats * median(p.found.entry(time.product).result("runtime")["blocks_s"])
+                for p in parts
             ]
-            assert time.seconds == pytest.approx(sum(medians))
+            assert time.seconds == pytest.approx(sum(blocks))
             assert sum(time.shares) == pytest.approx(1)
 
 
@@ -66,4 +69,17 @@ def test_what_fits_grows_with_memory_and_falls_with_the_peak():
 
 
 def test_shares_that_are_bundled_say_where_they_are_from():
-    assert all(model.source for model in MODELS.values() if model.share is not None)
+    for model in MODELS.values():
+        assert model.source
+        assert bool(model.share_source) == (model.forward_share is not None)
+        assert model.share_of("backward") is None
+
+
+def test_the_layer_that_needs_most_decides_what_fits_into_a_model():
+    parts = []
+    for name, peak in (("first", 4000), ("main", 9000)):
+        rows = run_of({"e3nn": 1e-3, "cg-sparse": 1e-3}, twin="e3nn", noise=0.01, problem=LAYER)
+        rows.append(row("e3nn", "memory", {"peak_bytes": peak, "table_bytes": 0}, problem=LAYER))
+        rows.append(row("e3nn", "cost", {"macs": 1, "bytes": 1000}, problem=LAYER))
+        parts.append(Part(name, 1, comparisons(rows, "e3nn")[0]))
+    assert largest_batches(parts, 10**6) == {"e3nn": 8000}
