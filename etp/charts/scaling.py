@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from math import floor
 from typing import Any
 
@@ -154,6 +154,7 @@ def roofline(
     mode: Mode,
     selected: str | None = None,
     width: int = 640,
+    other: tuple[str, Mapping[str, float]] | None = None,
 ) -> alt.LayerChart:
     """Counted operations per second against counted operations per byte, under measured roofs.
 
@@ -164,20 +165,27 @@ def roofline(
         mode: "light" or "dark".
         selected: A product to keep bright while the others fade.
         width: Expected width in pixels, for the labels.
+        other: Name and roofs of another device, drawn dotted; its products are those of ``df``
+            whose names say where they ran, told by colour and mark alone.
 
     Raises:
         ValueError: If a column or a roof is missing or no valid row is left.
     """
     df = base.faded(base.checked(df, "product", "x", "intensity", "flops_per_s"), selected)
-    missing = [k for k in ("copy_bytes_per_s", "matmul_flops_per_s") if k not in roofs]
-    if missing:
-        raise ValueError(f"roofs must have {', '.join(missing)}, got {', '.join(roofs) or 'none'}")
+    every = [roofs] if other is None else [roofs, other[1]]
+    for one in every:
+        missing = [k for k in ("copy_bytes_per_s", "matmul_flops_per_s") if k not in one]
+        if missing:
+            raise ValueError(
+                f"roofs must have {', '.join(missing)}, got {', '.join(one) or 'none'}"
+            )
     t = theme.tokens(mode)
     copy, peak = roofs["copy_bytes_per_s"], roofs["matmul_flops_per_s"]
-    ridge = peak / copy
-    xs = base.log_domain([*df["intensity"], ridge / 3, ridge * 3], 0.06, 0.14)
+    peaks = [one["matmul_flops_per_s"] for one in every]
+    ridges = [one["matmul_flops_per_s"] / one["copy_bytes_per_s"] for one in every]
+    xs = base.log_domain([*df["intensity"], min(ridges) / 3, max(ridges) * 3], 0.06, 0.14)
     left = min(copy * xs[0], float(df["flops_per_s"].min()))
-    ys = base.log_domain([*df["flops_per_s"], peak, left], 0.04, 0.12)
+    ys = base.log_domain([*df["flops_per_s"], *peaks, left], 0.04, 0.12)
     df["rate"] = [rate_text(v, "FLOP/s") for v in df["flops_per_s"]]
     sizes = sorted(set(df["x"]))
     area = {s: 18 + 82 * i / max(len(sizes) - 1, 1) for i, s in enumerate(sizes)}
@@ -190,12 +198,10 @@ def roofline(
     y = y.axis(values=base.log_ticks(ys), labelExpr="replace(format(datum.value, '~s'), 'G', ' G')")
     names = list(df["product"])
     hue, seen = base.colour(names, mode), base.opacity()
-    roof = pd.DataFrame(
-        {"intensity": [xs[0], ridge, xs[1]], "flops_per_s": [copy * xs[0], peak, peak]}
-    )
     high, wide = HEIGHT_ROOF * 0.84, width - 70
-    top = high * (1 - base.position(peak, ys))
-    ends = df.groupby("product", as_index=False).tail(1).copy()
+    tops = [high * (1 - base.position(p, ys)) for p in peaks]
+    here = df[~df["product"].str.contains(theme.ON, regex=False)]
+    ends = here.groupby("product", as_index=False).tail(1).copy()
     spots = labels.place(
         [
             (wide * base.position(i, xs), high * (1 - base.position(f, ys)))
@@ -210,14 +216,21 @@ def roofline(
                 for i, f in zip(df["intensity"], df["flops_per_s"], strict=True)
             )
         ]
-        + [(0, top - 3, wide, top + 3)],
+        + [(0, top - 3, wide, top + 3) for top in tops],
     )
     ends["dx"], ends["dy"] = [s.dx for s in spots], [s.dy for s in spots]
     ends["align"] = [s.align for s in spots]
     points = alt.Chart(df).encode(x=x, y=y, color=hue, opacity=seen)
     layers: list[Any] = [
-        alt.Chart(roof).mark_line(color=t.ink, strokeWidth=1.4, clip=True).encode(x=x, y=y),
-        points.mark_line(strokeWidth=1).encode(order=alt.Order("x:Q")),
+        *(
+            alt.Chart(_roof(one, xs))
+            .mark_line(color=t.ink, strokeWidth=1.4, clip=True, strokeDash=list(dash))
+            .encode(x=x, y=y)
+            for one, dash in zip(every, (theme.SOLID, theme.ELSEWHERE), strict=False)
+        ),
+        points.mark_line(strokeWidth=1).encode(
+            order=alt.Order("x:Q"), **({} if other is None else {"strokeDash": base.dash(names)})
+        ),
         points.mark_point(filled=True).encode(
             shape=base.shape(names),
             size=alt.Size("area:Q").scale(None).legend(None),
@@ -253,4 +266,13 @@ def roofline(
     ]
     finding = f"Share of the measured roof at the largest size: {list_text(parts, 20)}."
     finding += f" Roofs: {roofs_text(roofs)}."
+    if other is not None:
+        finding += f" Dotted: {other[0]}, {roofs_text(other[1])}."
     return base.finished(layers, mode, finding, HEIGHT_ROOF)
+
+
+def _roof(roofs: Mapping[str, float], xs: Sequence[float]) -> pd.DataFrame:
+    """Corners of a roof between two intensities."""
+    copy, peak = roofs["copy_bytes_per_s"], roofs["matmul_flops_per_s"]
+    found = {"intensity": [xs[0], peak / copy, xs[1]], "flops_per_s": [copy * xs[0], peak, peak]}
+    return pd.DataFrame(found)

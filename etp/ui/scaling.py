@@ -181,13 +181,22 @@ def roofs(swept: Swept, line: Line) -> None:
         if measured is None:
             st.caption("The limits of this device were not measured in this run. Run here to see.")
             return
-        points = _points(line, measured)
+        points, other = _points(line, measured), None
+        beside = swept.elsewhere.get(str(settings().elsewhere))
+        above = None if beside is None else tables.roofs_of(swept.rows, beside.last)
+        if beside is not None and above is not None:
+            other = (short_device(beside), above)
+            there = _points(beside, above)
+            there = there[there["product"].isin(points["product"])]
+            points = pd.concat([points, there.assign(product=there["product"] + ON + other[0])])
         if points.empty:
             st.caption("Operations were not counted in these results.")
             return
         wide = PHONE_PX if on_phone() else WIDE_PX
-        drawn = (charts.roofline, points, measured, mode(), settings().pick, wide)
+        drawn = (charts.roofline, points, measured, mode(), settings().pick, wide, other)
         show.chart(*drawn, key="roofline")
+        if other is not None:
+            st.caption(plain(f"Dotted: {other[0]}, {charts.roofs_text(other[1])}."))
     with right:
         _limits(line, measured)
 

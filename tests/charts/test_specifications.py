@@ -223,3 +223,21 @@ def test_lines_of_another_device_are_named_only_where_all_names_fit(number, name
     texts = [layer for layer in spec["layer"] if layer["mark"].get("type") == "text"]
     shown = {row["text"] for layer in texts for row in spec["datasets"][layer["data"]["name"]]}
     assert len(shown) == named
+
+
+def test_each_of_two_devices_stands_under_its_roof():
+    points = pd.DataFrame(
+        [(f"cg-sparse{on}", x, 2.0 * x, rate * x) for on, rate in (("", 1e9), (" · H100", 1e11))
+         for x in (1, 2)],
+        columns=["product", "x", "intensity", "flops_per_s"],
+    )  # fmt: skip
+    here = {"copy_bytes_per_s": 1e10, "matmul_flops_per_s": 1e11}
+    there = {"copy_bytes_per_s": 2e12, "matmul_flops_per_s": 5e13}
+    spec = charts.roofline(points, here, "light", other=("H100", there)).to_dict()
+    valid(spec)
+    peaks = [max(row["flops_per_s"] for row in table) for table in spec["datasets"].values()
+             if all("product" not in row for row in table)]  # fmt: skip
+    assert sorted(peaks) == [1e11, 5e13]
+    assert "Dotted: H100, matrix product 50.0 TFLOP/s" in spec["description"]
+    with pytest.raises(ValueError, match="roofs must have copy_bytes_per_s"):
+        charts.roofline(points, here, "light", other=("H100", {"matmul_flops_per_s": 1.0}))
