@@ -258,6 +258,13 @@ def named(problem: Problem) -> str | None:
     return _names().get(_shape(problem))
 
 
+def akin(problem: Problem) -> list[Layer]:
+    """Layers whose irreps of nodes and edges a problem has, whatever outputs it keeps."""
+    of = problem.irreps1, problem.irreps2
+    made = ((layer, layer.problem()) for layer in LAYERS.values())
+    return [layer for layer, own in made if (own.irreps1, own.irreps2) == of]
+
+
 def _shape(problem: Problem) -> tuple[str, str, str | None]:
     return problem.irreps1, problem.irreps2, problem.filter_out
 

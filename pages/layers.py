@@ -19,8 +19,7 @@ with page("Layers"):
             line = layers.differs(view.chosen.problem, chosen)
             other = asked.say(line, running=run.running)
     if view is None:
-        st.markdown("### Nothing was measured on this layer yet.")
-        st.markdown("Run it here: every product takes turns on the same layer.")
+        layers.unmeasured(chosen)
     else:
         with asked.answers(stale=other or run.stale):
             said = advice(view.chosen)

@@ -116,6 +116,21 @@ def _likeness(problem: Problem, chosen: Settings) -> int:
     return (problem.direction == chosen.direction) + (problem.kind == chosen.layer_kind)
 
 
+def unmeasured(chosen: Settings) -> None:
+    """That there are no results, and the published layers that have these irreps."""
+    st.markdown("### Nothing was measured on this layer yet.")
+    st.markdown("Run it here: every product takes turns on the same layer.")
+    try:
+        known = presets.akin(layer_problem(chosen))
+    except ValueError:
+        return  # the bar says what is wrong with the irreps
+    for layer in known:
+        st.button(
+            f"Show {layer.name}: the same irreps, of which it keeps {layer.outputs}",
+            key=f"show_{layer.name}", on_click=choose, kwargs={"layer": layer.name},
+        )  # fmt: skip
+
+
 def differs(shown: Problem, chosen: Settings) -> str | None:
     """One line where what is shown is not what is asked."""
     try:

@@ -238,3 +238,12 @@ def test_the_sphere_view_offers_a_product_that_is_broken_on_purpose():
     broken = "gaunt-grid, one column short"
     product, beside = (box for box in page.selectbox if broken in box.options)
     assert (product.value, beside.value) == ("gaunt-grid", broken)
+
+
+def test_typed_irreps_of_a_published_layer_lead_to_its_results():
+    page = open_page(
+        "layers", layer="Custom", irreps1="128x0e+128x1o+128x2e", irreps2="0e+1o+2e+3o"
+    )
+    assert "Nothing was measured on this layer yet" in text_of(page)
+    (button,) = [button for button in page.button if button.label.startswith("Show mace-large")]
+    assert "faster" in text_of(button.click().run())
