@@ -20,8 +20,8 @@ TITLES: dict[str, str] = {
     "channels": "channels",
 }
 _USED = 0.80
-_LEAST_GAP = 10.0
-"""Pixels below which names at the ends of lines overprint each other."""
+_LEAST_GAP = 13.0
+"""Pixels from one name at the ends of lines to the next."""
 
 
 def runtime_lines(
@@ -257,7 +257,7 @@ def _named(df: pd.DataFrame, pixels: float) -> pd.DataFrame:
 
 
 def end_labels(
-    df: pd.DataFrame, domain: list[float], pixels: float, gap: float = 13.0
+    df: pd.DataFrame, domain: list[float], pixels: float, gap: float = _LEAST_GAP
 ) -> pd.DataFrame:
     """Return the last row of each product with ``label_y``: where its name goes.
 

@@ -15,6 +15,7 @@ from etp.problem import Options
 from etp.product import applicability
 from etp.run.catalog import Entry
 from etp.run.config import TooLargeError
+from etp.run.devices import not_offered
 from etp.ui import asked, jobs
 from etp.ui.plain import plain
 from etp.ui.plans import Plan
@@ -278,6 +279,8 @@ def _devices() -> None:
         format_func=lambda device: f"{device}: {jobs.runner().label(device)}",
         **bound("devices", "default"),
     )
+    for device, why in not_offered().items():
+        st.caption(plain(f"{device} is not offered: {why}."))
     _options("devices")
 
 

@@ -247,3 +247,23 @@ def test_typed_irreps_of_a_published_layer_lead_to_its_results():
     assert "Nothing was measured on this layer yet" in text_of(page)
     (button,) = [button for button in page.button if button.label.startswith("Show mace-large")]
     assert "faster" in text_of(button.click().run())
+
+
+def test_devices_are_named_with_memory_and_why_some_are_not_offered(monkeypatch):
+    from etp.run import devices
+    from etp.ui import bar
+
+    cards = {"cuda:0": ("NVIDIA A100", 40 * 10**9), "cuda:1": ("AMD Instinct", 64 * 10**9)}
+    monkeypatch.setattr(devices, "_cuda", lambda: cards)
+    monkeypatch.setattr(bar, "not_offered", lambda: {"mps": "it has no float64"})
+    devices.devices.cache_clear()
+    try:
+        for name in ("compare", "scaling"):
+            page = open_page(name)
+            (pills,) = [group for group in page.button_group if group.label == "Devices"]
+            assert {"cuda:0: NVIDIA A100, 40 GB", "cuda:1: AMD Instinct, 64 GB"} <= set(
+                pills.options
+            )
+            assert "mps is not offered: it has no float64." in text_of(page)
+    finally:
+        devices.devices.cache_clear()
