@@ -258,6 +258,11 @@ def named(problem: Problem) -> str | None:
     return _names().get(_shape(problem))
 
 
+def models_of(name: str) -> list[Model]:
+    """Models that a layer is part of."""
+    return [one for one in MODELS.values() if name in {layer.name for layer, _ in one.layers}]
+
+
 def akin(problem: Problem) -> list[Layer]:
     """Layers whose irreps of nodes and edges a problem has, whatever outputs it keeps."""
     of = problem.irreps1, problem.irreps2

@@ -27,6 +27,7 @@ with page("Layers"):
             show.provenance(view.chosen, view.source)
             compare.hero(view)
             layers.use(view.chosen.problem, said)
+            layers.whole(view, chosen)
             layers.turning()
             compare.pairs(view)
             compare.table(view)

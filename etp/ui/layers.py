@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import pandas as pd
 import streamlit as st
 
 from etp import presets
 from etp.analysis import turns
 from etp.analysis.advice import Advice
 from etp.analysis.findings import Finding
-from etp.analysis.text import bytes_text, count_text, counted
+from etp.analysis.model import Part, largest_batches, model_times, whole_of
+from etp.analysis.text import bytes_text, count_text, counted, ratio_text, time_text
 from etp.presets import LAYERS as PRESETS
-from etp.presets import Layer
+from etp.presets import Layer, Model
 from etp.problem import Problem
 from etp.results.reference import layer_rows
+from etp.run.devices import free_bytes
 from etp.ui import asked, bar, data
 from etp.ui.data import View
 from etp.ui.plans import LAYERS, layer_problem
@@ -171,6 +174,76 @@ def use(problem: Problem, said: Advice) -> None:
             "out = etp.Convolution(tp)(x, y, weights, senders, receivers, num_nodes)",
             language="python",
         )
+
+
+def whole(view: View, chosen: Settings) -> None:
+    """The models that have this layer: all their layers added up, and what the whole gains."""
+    for model in presets.models_of(chosen.layer):
+        with st.expander(f"All layers of {model.name}", icon=":material/stacks:"):
+            st.caption(f"Layers from {model.source}")
+            parts = _parts(model, view)
+            if parts is None:
+                direction = view.chosen.problem.direction
+                st.markdown("Not all of its layers are among these results. This measures them:")
+                st.code(f"python -m etp advise --model {model.name} --direction {direction}",
+                        language="bash", wrap_lines=True)  # fmt: skip
+            else:
+                _totals(model, parts, chosen)
+
+
+def _parts(model: Model, view: View) -> list[Part] | None:
+    """Every layer as it was measured in the same way as the one shown; None where one was not."""
+    like = view.chosen.problem
+    there = {
+        presets.named(one.problem): one
+        for one in data.compared(view.rows)
+        if one.timed
+        and (one.problem.kind, one.problem.direction, one.problem.dtype, one.problem.batch)
+        == (like.kind, like.direction, like.dtype, like.batch)
+    }
+    names = [(layer.name, count) for layer, count in model.layers]
+    if not all(name in there for name, _ in names):
+        return None
+    return [Part(name, count, there[name]) for name, count in names]
+
+
+def _totals(model: Model, parts: list[Part], chosen: Settings) -> None:
+    problem = parts[0].found.problem
+    of, measured = whole_of(problem.direction), model.share_of(problem.direction)
+    known = None if measured is None else round(100 * measured)
+    st.number_input(
+        f"Share of a {of} that these layers take now, %", 0, 100,
+        placeholder="a profiler tells it", help=model.share_source if known else None,
+        **bound("share", shown=known if chosen.share is None else chosen.share),
+    )  # fmt: skip
+    share = known if chosen.share is None else chosen.share
+    memory = free_bytes(problem.device)
+    fitting = {} if memory is None else largest_batches(parts, memory)
+    base = parts[0].found.baseline
+    st.dataframe(
+        pd.DataFrame(
+            {
+                "product": one.product,
+                "all layers": time_text(one.seconds),
+                f"× {base}": ratio_text(1 / one.ratio),
+                **{
+                    f"{part.repeats} × {part.name}": f"{100 * own:.0f} %"
+                    for part, own in zip(parts, one.shares, strict=True)
+                },
+                f"a {of} gains": "" if share is None else ratio_text(one.gain(share / 100)),
+                "edges that fit here": count_text(fitting[one.product])
+                if one.product in fitting
+                else "",
+            }
+            for one in model_times(parts)
+        ),
+        hide_index=True,
+    )
+    st.caption(
+        f"Medians added up, {problem.direction}, {count_text(problem.batch)} edges; a {of} gains "
+        "by Amdahl's law; edges that fit into the memory that is free on this device, one layer at "
+        "a time."
+    )
 
 
 def turning() -> None:

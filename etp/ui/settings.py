@@ -65,6 +65,8 @@ class Settings(Options):
         layer_kind: ``convolution`` or ``edge``.
         edges: Edges of that layer.
         layer_run: Comparison on a layer that is shown.
+        share: Of a forward or a step that the layers of a model take, in percent; None where it
+            was not said.
         compiled: Whether every product is also run under ``torch.compile``.
         axis: What changes along the scaling page.
         batches: Batches of a run along that axis.
@@ -112,6 +114,7 @@ class Settings(Options):
     layer_kind: str = "convolution"
     edges: int = 1000
     layer_run: str | None = None
+    share: int | None = None
     axis: str = "lmax"
     batches: tuple[int, ...] = (10, 100, 1000, 10000)
     channel_counts: tuple[int, ...] = (1, 4, 16, 64)
@@ -409,6 +412,7 @@ _READERS: dict[str, Callable[[str, str], Any]] = {
     "layer_kind": _choice(*LAYER_KINDS),
     "edges": _number(1, MAX_BATCH),
     "layer_run": _one_name,
+    "share": _number(0, 100),
     "layers": _number(1, 6),
     "width": _number(1, 256),
     "seeds": _counts(0, 2**31 - 1),

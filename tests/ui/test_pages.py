@@ -267,3 +267,20 @@ def test_devices_are_named_with_memory_and_why_some_are_not_offered(monkeypatch)
             assert "mps is not offered: it has no float64." in text_of(page)
     finally:
         devices.devices.cache_clear()
+
+
+def test_all_layers_of_a_model_are_added_up_and_the_share_tells_what_the_whole_gains():
+    page = open_page("layers", layer="nequix-main", share="50")
+    assert not page.exception
+    (table,) = [one.value for one in page.dataframe if "all layers" in one.value]
+    fast = table.set_index("product").loc["cg-sparse"].to_dict()
+    speed = float(fast["× e3nn"].rstrip("×"))
+    assert speed > 2
+    assert float(fast["a forward gains"].rstrip("×")) == pytest.approx(
+        2 / (1 + 1 / speed), rel=0.05
+    )
+    shares = [int(fast[name].rstrip(" %")) for name in fast if "× nequix" in str(name)]
+    assert sum(shares) == pytest.approx(100, abs=2)
+    # Of MACE's two layers only one is among the results: then the command that measures both.
+    page = open_page("layers", layer="mace-medium")
+    assert any("etp advise --model mace-medium" in code.value for code in page.code)
