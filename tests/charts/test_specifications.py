@@ -145,7 +145,7 @@ def test_two_devices_stand_in_one_chart_and_are_told_apart(drawn):
     (spec,) = [spec for draw, _, spec in drawn if draw.__name__ == "time_chart"]
     valid(spec)
     names = {name for table in tables(spec).values() for name in table.get("product", [])}
-    assert {"e3nn", "e3nn · RTX A5500"} <= names
+    assert {"cg-sparse", "cg-sparse · RTX A5500"} <= names
     assert "so2" not in names, "what only one of them has is left out"
 
 
