@@ -13,7 +13,7 @@ import os
 import re
 import sys
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -112,7 +112,10 @@ def page(measured: Measured) -> str:
                  for kind in KINDS]  # fmt: skip
         rows.append(f"| **{program}** | {said} | {' | '.join(shown)} |")
     notes = [f"{n}. “{sentence}.”" for n, sentence in enumerate(sentences, 1)]
-    return TEXT.format(rows="\n".join(rows), notes="\n".join(notes), products=_list())
+    return TEXT.format(
+        rows="\n".join(rows), notes="\n".join(notes), products=_list(REPRESENTATIVE),
+        known=_list(known),
+    )  # fmt: skip
 
 
 def _known(measured: Measured, kind: Kind) -> list[str]:
@@ -126,7 +129,7 @@ def _shown(found: dict[str, str], known: Sequence[str], sentences: list[str]) ->
         by_answer.setdefault(answer, []).append(name)
     parts = []
     for answer, own in by_answer.items():
-        of = ", ".join(own)
+        of = f"all {len(own)}" if len(own) == len(known) else ", ".join(own)
         if answer == RIGHT:
             parts.append(f"right: {of}")
             continue
@@ -138,10 +141,9 @@ def _shown(found: dict[str, str], known: Sequence[str], sentences: list[str]) ->
     return "; ".join(parts)
 
 
-def _list() -> str:
+def _list(names: Mapping[Kind, Sequence[str]]) -> str:
     return "\n".join(
-        f"- {kind}: {', '.join(f'`{name}`' for name in few)}"
-        for kind, few in REPRESENTATIVE.items()
+        f"- {kind}: {', '.join(f'`{name}`' for name in few)}" for kind, few in names.items()
     )
 
 
@@ -167,6 +169,10 @@ are one set for each sample or edge, of a power one for each element.
 | program | what is done | pair | edge | convolution | power |
 | --- | --- | --- | --- | --- | --- |
 {rows}
+
+*All* are:
+
+{known}
 
 What was not measured is not promised; the command above measures it. Compiled programs run with
 PyTorch's backend `aot_eager`, which traces, makes derivatives and partitions as Inductor does and
