@@ -7,6 +7,6 @@ from etp.ui.server import parts
 
 if __name__ == "__main__":
     navigation().run()
-elif __name__ != "__mp_main__":
-    # The server imports this file; worker processes do too, under a name of their own.
+else:
+    # The server imports this file.
     app = App(__file__, **parts())

@@ -15,6 +15,8 @@ import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from functools import cache
+from multiprocessing import spawn
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -48,6 +50,8 @@ ENDED_BY_REQUEST = (-signal.SIGTERM, -signal.SIGINT)
 """Exit codes of a worker that was told to end, as when a server is stopped."""
 GIVEN_UP = ("closing", "closing_gracefully", "closed", "failed")
 """States of what watches a worker in which it will not start it again."""
+WORKER_NAME = "Dask Worker process (from Nanny)"
+"""How distributed names the processes that it starts."""
 ASK_S = 5.0
 """How long what a scheduler elsewhere said of its workers is believed."""
 CERTIFICATES = ("ca.pem", "client-cert.pem", "client-key.pem")
@@ -302,7 +306,27 @@ def _local_workers(names: Sequence[str], security: Any) -> Any:
         },
     }
     name = f"etp-{uuid.uuid4().hex[:6]}"
+    _leave_main_out()
     return SpecCluster(workers, scheduler, security=security, silence_logs=False, name=name)
+
+
+@cache
+def _leave_main_out() -> None:
+    """Workers do not import the program that asks for them: what they run has a module's name.
+
+    Under Streamlit that program is the page drawn last, which every worker would draw once more at
+    its start; in a script without a guard it is the script itself.
+    """
+    prepared = spawn.get_preparation_data
+
+    def prepare(name: str) -> dict[str, Any]:
+        data = prepared(name)
+        if name == WORKER_NAME:
+            for key in ("init_main_from_name", "init_main_from_path"):
+                data.pop(key, None)
+        return data
+
+    spawn.get_preparation_data = prepare
 
 
 def wait_for_exit(cluster: Cluster, device: str, seconds: float = 1.0) -> bool:

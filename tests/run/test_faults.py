@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -192,6 +193,18 @@ def test_a_worker_that_hangs_is_replaced_when_its_job_is_cancelled(store, make):
     assert products(store, job) == [("quick", "ok"), ("polite", "cancelled")]
     after = runner.submit("t", [case("quick")])
     assert wait(runner, after).state == "done"
+
+
+def test_a_worker_does_not_run_the_program_that_asks(store, make, tmp_path, monkeypatch):
+    trace, script = tmp_path / "trace", tmp_path / "page.py"
+    script.write_text(f"open({str(trace)!r}, 'w').close()")
+    # As Streamlit puts its page in the place of the program.
+    drawn = ModuleType("__main__")
+    drawn.__file__ = str(script)
+    monkeypatch.setitem(sys.modules, "__main__", drawn)
+    runner = make(store)
+    assert wait(runner, runner.submit("t", [case("suicide"), case("quick")])).state == "done"
+    assert not trace.exists()
 
 
 def test_a_worker_that_is_slow_to_start_again_is_not_given_up(store, make):
