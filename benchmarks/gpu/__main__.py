@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import math
 import subprocess
 import sys
@@ -16,6 +17,7 @@ from benchmarks.gpu import correct, counters, timings, tuning
 from benchmarks.gpu.page import page
 from benchmarks.gpu.steps import AGAIN, DONE, LEFT, File, Step, carry_out
 from etp.kernels.on_gpu.triton_source import triton_missing
+from etp.problem import Problem
 from etp.results.formats import read_path
 
 PARTS = {"correct": 140.0, "tune": 40.0, "layers": 200.0, "settings": 150.0, "counters": 40.0}
@@ -38,7 +40,10 @@ def main(words: Sequence[str] | None = None) -> int:
         print(reason, file=sys.stderr)
         return 2
     if asked.once is not None:
-        correct.once(asked.device, asked.once)
+        if asked.problem is None:
+            correct.once(asked.device, asked.once)
+        else:
+            counters.once(Problem.from_dict(json.loads(asked.problem)), asked.once)
         return 0
     if asked.child:
         # What its process needed to start is of the part's time.
@@ -73,6 +78,7 @@ def _options() -> argparse.ArgumentParser:
     parser.add_argument("--rounds-seconds", type=float, default=2.0, help="of a problem")
     parser.add_argument("--edges", type=int, default=50_000)
     parser.add_argument("--batch", type=int, default=4096)
+    parser.add_argument("--problem", help=argparse.SUPPRESS)
     parser.add_argument("--child", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--until", type=float, default=math.inf, help=argparse.SUPPRESS)
     parser.add_argument("--died", help=argparse.SUPPRESS)
@@ -106,7 +112,7 @@ def steps(part: str, asked: argparse.Namespace) -> Iterator[Step]:
         return timings.layers(asked.device, asked.edges, asked.rounds_seconds)
     if part == "settings":
         return timings.settings(asked.device, asked.batch, asked.rounds_seconds)
-    return counters.steps(asked.device, asked.out.with_suffix(".counters.csv"))
+    return counters.steps(asked.device, asked.batch, asked.out.with_suffix(".counters.csv"))
 
 
 def _part(name: str, asked: argparse.Namespace, end: float) -> int:

@@ -19,7 +19,10 @@ def page(rows: Sequence[Row]) -> str:
     """Markdown about all rows of a run, of which there is at least one."""
     left = [row for row in rows if (row.reason or "").startswith(NO_TIME)]
     done = [row for row in rows if row not in left]
-    return "\n".join([*_head(rows), *_left(left), *_wrong(done), *_tables(done)]) + "\n"
+    return (
+        "\n".join([*_head(rows), *_left(left), *_wrong(done), *_tables(done), *_counters(done)])
+        + "\n"
+    )
 
 
 def _head(rows: Sequence[Row]) -> Iterator[str]:
@@ -90,6 +93,25 @@ def _lines(rows: Iterable[Row], copy: float | None) -> Iterator[str]:
             f"| {row.product} | {1e3 * row.typical_s:.3f} | {low:.3f} to {high:.3f} | "
             f"{row.typical_s / first:.2f} | {share} |"
         )
+
+
+def _counters(rows: Sequence[Row]) -> Iterator[str]:
+    """What the card counted in one call beside what was counted from the form of each product."""
+    seen = [row for row in rows if row.measure == "counters" and row.result]
+    known = [row for row in rows if row.measure == "cost" and row.result]
+    costs = {(row.product, _title(row)): row.measured for row in known}
+    for title in dict.fromkeys(_title(row) for row in seen):
+        yield f"## Counters of the card: {title}\n"
+        yield "| product | MB moved | least MB | Mflop done | Mflop counted |"
+        yield "|---|---|---|---|---|"
+        for row in seen:
+            if _title(row) == title:
+                least = costs.get((row.product, title), {})
+                found = [row.measured["bytes"], least.get("bytes"), row.measured["flops"],
+                         least.get("flops")]  # fmt: skip
+                cells = ("" if value is None else f"{value / 1e6:.3g}" for value in found)
+                yield f"| {row.product} | {' | '.join(cells)} |"
+        yield ""
 
 
 def _title(row: Row) -> str:

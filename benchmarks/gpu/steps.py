@@ -190,15 +190,20 @@ def _tried(step: Step) -> tuple[list[Row], str | None]:
     return rows, next((row.reason for row in rows if row.status == "failed"), None)
 
 
-def once_under(tool: Sequence[str], device: str, product: str) -> subprocess.CompletedProcess[str]:
+def once_under(
+    tool: Sequence[str], device: str, product: str, problem: Problem | None = None
+) -> subprocess.CompletedProcess[str]:
     """Call a product once in a process that a checker or a profiler looks at.
 
     Args:
         tool: Its command and options.
         device: Where.
         product: Name of the product.
+        problem: What it is called on; a small one of each kind where None.
     """
     call = ["-m", "benchmarks.gpu", "--device", device, "--once", product]
+    if problem is not None:
+        call += ["--problem", json.dumps(problem.as_dict())]
     return subprocess.run(
         [*tool, sys.executable, *call], capture_output=True, text=True, timeout=120
     )

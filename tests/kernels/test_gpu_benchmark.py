@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import os
 import subprocess
 import sys
 import time
@@ -25,6 +27,7 @@ from etp.problem import Problem
 from etp.results import imports
 from etp.results.formats import read_path as read
 from etp.results.rows import Row
+from etp.run.case import build
 from etp.run.case.questions import make_row
 
 ROOT = Path(__file__).parents[2]
@@ -344,6 +347,42 @@ def test_counters_are_read_kernel_by_kernel():
     assert first.kernel == "paths_forward"
     assert first.values == {"dram__bytes.sum": 1024.0, "launch__registers_per_thread": 40.0}
     assert second.values == {"dram__bytes.sum": 8.0}
+
+
+def test_counters_stand_beside_what_was_counted_for_the_same_call(tmp_path, monkeypatch):
+    called = tmp_path / "called"
+    fake = tmp_path / "ncu"
+    fake.write_text(
+        f"#!/bin/sh\necho \"$@\" > {called}\ncat <<'END'\n{COUNTED}"
+        '"1","copy","smsp__sass_thread_inst_executed_op_ffma_pred_on.sum","inst","3,000"\nEND\n'
+    )
+    fake.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}{os.pathsep}{os.environ['PATH']}")
+    table = tmp_path / "counters.csv"
+    (step,) = [one for one in counters.steps("cpu", 3, table) if one.product == "cg-sparse"]
+    cost, counted = step.rows()
+    assert counted.measured == {"bytes": 1032.0, "flops": 6000.0}
+    assert cost.problem == counted.problem
+    assert cost.measured["flops"] == 2 * cost.measured["macs"] > 0
+    # What the profiler looks at is the problem of the row.
+    asked = called.read_text().partition("--problem ")[2]
+    assert Problem.from_dict(json.loads(asked)) == Problem.from_dict(counted.problem)
+    assert table.read_text().count("cg-sparse") == 2
+    line = next(line for line in page([cost, counted]).splitlines() if "0.006" in line)
+    assert line.startswith("| cg-sparse | 0.00103 |")
+
+
+def test_what_a_profiler_looks_at_is_the_problem_that_is_named(monkeypatch):
+    ran = []
+
+    def noted(problem, name):
+        ran.append((problem, name))
+        return build(problem, name)
+
+    monkeypatch.setattr(counters, "build", noted)
+    words = ["--device", "cpu", "--once", "cg-sparse", "--problem", json.dumps(PROBLEM.as_dict())]
+    assert main.main(words) == 0
+    assert ran == [(PROBLEM, "cg-sparse")]
 
 
 class _Form(RowForm):
