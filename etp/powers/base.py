@@ -20,6 +20,7 @@ from etp import irreps as irreps_module
 from etp.irreps import LAYOUTS, IrrepsError, Layout
 from etp.kernels.modes import autocasting
 from etp.kernels.power import places
+from etp.product.convolution import check_below
 from etp.product.layout import promoted, terms
 from etp.product.tables import TableModule
 
@@ -149,7 +150,8 @@ class Power(TableModule):
             Shape (N, irreps_out.dim).
 
         Raises:
-            ValueError: If a shape, dtype or device does not fit; the message says what must hold.
+            ValueError: If a shape, dtype or device does not fit, or on a CPU an element has no row;
+                the message says what must hold.
         """
         autocast = autocasting(self._device.type)
         if autocast:
@@ -200,6 +202,7 @@ class Power(TableModule):
                 f"elements must have shape ({a.shape[0]},), one for each row of a, on "
                 f"{self._device}, got {tuple(elements.shape)} on {elements.device}"
             )
+        check_below("elements", elements, weights.shape[0])
 
     def pack_weights(self, parts: Sequence[Tensor]) -> Tensor:
         """Join weights of the blocks to what :meth:`forward` takes.

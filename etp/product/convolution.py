@@ -166,10 +166,20 @@ def _check_index(name: str, index: Tensor, edges: int, nodes: int, device: torch
         )
     if index.device != device:
         raise ValueError(f"{name} must be on {device} as x is, got {index.device}")
-    # On a GPU this would wait for it; its own indexing checks there. A graph is for other numbers.
-    if device.type == "cpu" and edges and not (traced() or plain_only()):
+    check_below(name, index, nodes)
+
+
+def check_below(name: str, index: Tensor, count: int) -> None:
+    """Refuse whole numbers that are not from 0 to ``count - 1``, where looking costs little.
+
+    On a GPU it would wait for it; its own indexing checks there. A graph is for other numbers.
+
+    Raises:
+        ValueError: If one is not.
+    """
+    if index.device.type == "cpu" and index.numel() and not (traced() or plain_only()):
         low, high = (int(end) for end in index.aminmax())
-        if low < 0 or high >= nodes:
+        if low < 0 or high >= count:
             raise ValueError(
-                f"{name} must be from 0 to {nodes - 1}, got {low if low < 0 else high}"
+                f"{name} must be from 0 to {count - 1}, got {low if low < 0 else high}"
             )

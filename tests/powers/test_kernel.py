@@ -173,7 +173,7 @@ def test_wrong_elements_are_named():
     a, w, elements = draw(power, "elements")
     assert elements is not None
     for wrong in (elements + 4, elements - 4):
-        with pytest.raises(RuntimeError, match="elements must be from 0 to 3, got"):
+        with pytest.raises(ValueError, match="elements must be from 0 to 3, got"):
             power(a, w, wrong)
 
 
