@@ -174,6 +174,11 @@ def check_below(name: str, index: Tensor, count: int) -> None:
 
     On a GPU it would wait for it; its own indexing checks there. A graph is for other numbers.
 
+    Args:
+        name: What they are called in the error.
+        index: Whole numbers of any shape.
+        count: How many there are to point at.
+
     Raises:
         ValueError: If one is not.
     """
