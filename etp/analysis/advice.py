@@ -11,7 +11,7 @@ from math import exp, isfinite
 
 from etp.analysis.comparison import Comparison, Entry
 from etp.analysis.text import at_least_text, ratio_text, speed_words
-from etp.measure.statement import is_wide
+from etp.measure.statement import is_wide, near
 from etp.measure.verdict import Verdict
 
 NAMED = 3
@@ -162,8 +162,7 @@ def _speed(verdict: Verdict | None, base: str) -> str:
         return f"not timed in the same rounds as {base}"
     factor = exp(-verdict.estimate)
     if verdict.word in ("faster", "slower"):
-        near = exp(-verdict.high if verdict.word == "faster" else verdict.low)
-        size, bound = ratio_text(max(factor, 1 / factor)), at_least_text(near)
+        size, bound = ratio_text(max(factor, 1 / factor)), at_least_text(exp(near(verdict)))
         if is_wide(verdict):
             return f"at least {bound} {verdict.word} (estimate: {size})"
         return f"{size} {verdict.word} (at least {bound})"

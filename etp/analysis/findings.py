@@ -14,7 +14,7 @@ from etp.analysis.text import (
     range_text,
     ratio_text,
 )
-from etp.measure.statement import is_wide
+from etp.measure.statement import is_wide, near
 from etp.measure.verdict import Verdict
 from etp.problem import Problem
 
@@ -229,9 +229,8 @@ def _doubt(found: Comparison, shown: list[str]) -> str:
 def claim_words(verdict: Verdict) -> str:
     """A direction with what its interval supports: ``2.0× faster``, ``at least 1.8× faster``."""
     sign = 1 if verdict.word == "slower" else -1
-    near = exp(verdict.low if sign > 0 else -verdict.high)
     if is_wide(verdict):
-        return f"at least {at_least_text(near)} {verdict.word}"
+        return f"at least {at_least_text(exp(near(verdict)))} {verdict.word}"
     return f"{ratio_text(exp(sign * verdict.estimate))} {verdict.word}"
 
 

@@ -77,11 +77,14 @@ def model_times(parts: Sequence[Part]) -> list[ModelTime]:
     return sorted(made, key=lambda one: one.seconds)
 
 
-def largest_batches(parts: Sequence[Part], memory: int) -> dict[str, int]:
+def largest_batches(parts: Sequence[Part], memory: int | None) -> dict[str, int]:
     """Edges that fit into so many bytes in every layer, product by product, one layer at a time.
 
-    Products whose memory was not measured in every layer are left out.
+    Products whose memory was not measured in every layer are left out; all where nobody says how
+    much there is.
     """
+    if memory is None:
+        return {}
     found = {}
     for time in model_times(parts):
         each = [largest_batch(p.found, p.found.entry(time.product), memory) for p in parts]

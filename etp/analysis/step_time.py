@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from math import exp, isfinite
 from typing import Any
 
 import numpy as np
@@ -85,9 +86,8 @@ def _faster(by: Mapping[str, Sequence[float]], slow: str, fast: str) -> tuple[st
     """How many times as fast, with its interval, and the word on ``fast``."""
     times = np.array([by[slow], by[fast]]).T
     (found,) = Board(2, None, [(0, 1)]).look(times)
-    ends = [float(np.exp(-end)) for end in (found.high, found.low)]
-    told = f" ({ends[0]:.2f} to {ends[1]:.2f})" if np.isfinite(ends).all() and ends[0] else ""
-    return f"{np.exp(-found.estimate):.2f}{told} times as fast", found.word
+    low, high = (exp(-end) if isfinite(end) else None for end in (found.high, found.low))
+    return f"{_between(exp(-found.estimate), low, high)} times as fast", found.word
 
 
 def against(result: Mapping[str, Any]) -> str:

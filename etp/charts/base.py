@@ -49,6 +49,11 @@ def checked(df: pd.DataFrame, *columns: str, name: str = "df") -> pd.DataFrame:
     return df.reset_index(drop=True).copy()
 
 
+def of_this_device(df: pd.DataFrame) -> pd.DataFrame:
+    """Rows of products whose names do not say that they ran elsewhere."""
+    return df[~df["product"].str.contains(theme.ON, regex=False)]
+
+
 def faded(df: pd.DataFrame, selected: str | None) -> pd.DataFrame:
     """Add the column ``fade``: 1, or less for every product other than ``selected``."""
     known = selected is not None and (df["product"] == selected).any()

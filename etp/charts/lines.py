@@ -252,7 +252,7 @@ def _named(df: pd.DataFrame, pixels: float) -> pd.DataFrame:
     """Rows of the lines that are named: colour and mark name those elsewhere if not all fit."""
     if df["product"].nunique() * _LEAST_GAP <= pixels:
         return df
-    here = df[~df["product"].str.contains(theme.ON, regex=False)]
+    here = base.of_this_device(df)
     return df if here.empty else here
 
 

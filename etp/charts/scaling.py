@@ -200,7 +200,7 @@ def roofline(
     hue, seen = base.colour(names, mode), base.opacity()
     high, wide = HEIGHT_ROOF * 0.84, width - 70
     tops = [high * (1 - base.position(p, ys)) for p in peaks]
-    here = df[~df["product"].str.contains(theme.ON, regex=False)]
+    here = base.of_this_device(df)
     ends = here.groupby("product", as_index=False).tail(1).copy()
     spots = labels.place(
         [

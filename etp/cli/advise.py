@@ -117,7 +117,7 @@ def _advise_model(options: argparse.Namespace) -> None:
         parts.append(Part(layer.name, count, compared(problem, names, options.budget)[0]))
     times = model_times(parts)
     memory = free_bytes(parts[0].found.problem.device)
-    fitting = {} if memory is None else largest_batches(parts, memory)
+    fitting = largest_batches(parts, memory)
     if options.json:
         made = [
             asdict(one)

@@ -214,10 +214,14 @@ def _difference(v: Verdict) -> str:
     return f"{x}{unit} ({low} to {high})"
 
 
+def near(v: Verdict) -> float:
+    """Size of the difference that the near end of its interval supports, a logarithm."""
+    return v.low if v.word == "slower" else -v.high
+
+
 def is_wide(v: Verdict) -> bool:
     """Whether the near end of an interval supports much less than the estimate says."""
-    near = v.low if v.word == "slower" else -v.high
-    return near < WIDE * abs(v.estimate) or near < abs(v.estimate) - log(NEAR)
+    return near(v) < WIDE * abs(v.estimate) or near(v) < abs(v.estimate) - log(NEAR)
 
 
 def _two_digits(value: float) -> str:

@@ -117,6 +117,8 @@ _ERRORS = {
     "per_degree": needed(BY_DEGREE),
     "gate": POSITIVE,
 }
+STATES = {"state_before": OBJECT, "state_after": OBJECT}
+"""Of the device, around what was timed."""
 RESULTS: dict[str, dict[str, Rule]] = {
     "runtime": {
         "median_s": needed(POSITIVE),
@@ -138,8 +140,7 @@ RESULTS: dict[str, dict[str, Rule]] = {
         "clock_step_s": POSITIVE,
         "enqueue_share": perhaps(NUMBER),
         "empty_s": perhaps(NOT_NEGATIVE),
-        "state_before": OBJECT,
-        "state_after": OBJECT,
+        **STATES,
         "cache": TEXT,
         "role": TEXT,
         "reference": TEXT,
@@ -209,8 +210,7 @@ RESULTS: dict[str, dict[str, Rule]] = {
         "start_pseudoscalar": NOT_NEGATIVE,
         "seen": NUMBERS,
         "seen_mirrored": NUMBERS,
-        "state_before": OBJECT,
-        "state_after": OBJECT,
+        **STATES,
     },
     "potential": {
         "energy_mev": needed(BY_NAME),
@@ -230,8 +230,7 @@ RESULTS: dict[str, dict[str, Rule]] = {
         "order": COUNT,
         "gamma": COUNT,
         "parameters": COUNT,
-        "state_before": OBJECT,
-        "state_after": OBJECT,
+        **STATES,
     },
     "step-time": {
         "power": needed(TEXT),
@@ -247,8 +246,7 @@ RESULTS: dict[str, dict[str, Rule]] = {
         "word": TEXT,
         "floor": POSITIVE,
         "rounds": needed(COUNT),
-        "state_before": OBJECT,
-        "state_after": OBJECT,
+        **STATES,
     },
     "roofline": {
         "copy_bytes_per_s": needed(POSITIVE),

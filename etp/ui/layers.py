@@ -211,14 +211,13 @@ def _totals(model: Model, parts: list[Part], chosen: Settings) -> None:
     problem = parts[0].found.problem
     of, measured = whole_of(problem.direction), model.share_of(problem.direction)
     known = None if measured is None else round(100 * measured)
+    share = known if chosen.share is None else chosen.share
     st.number_input(
         f"Share of a {of} that these layers take now, %", 0, 100,
         placeholder="a profiler tells it", help=model.share_source if known else None,
-        **bound("share", shown=known if chosen.share is None else chosen.share),
+        **bound("share", shown=share),
     )  # fmt: skip
-    share = known if chosen.share is None else chosen.share
-    memory = free_bytes(problem.device)
-    fitting = {} if memory is None else largest_batches(parts, memory)
+    fitting = largest_batches(parts, free_bytes(problem.device))
     base = parts[0].found.baseline
     st.dataframe(
         pd.DataFrame(

@@ -232,11 +232,8 @@ def test_a_worker_that_was_given_up_is_replaced(store, make, monkeypatch):
     workers = runner._cluster._workers
     workers.sync(workers.workers["cpu"].close)
     assert wait(runner, job).state == "done"
-    rows = store.rows(job=job)
-    assert [(r["product"], r["status"]) for r in rows] == [
-        ("quick", "ok"), ("polite", "failed"), ("quick-2", "ok"),
-    ]  # fmt: skip
-    assert "was killed while timing polite" in rows[1]["reason"]
+    assert products(store, job) == [("quick", "ok"), ("polite", "failed"), ("quick-2", "ok")]
+    assert "was killed while timing polite" in store.rows(job=job)[1]["reason"]
     # Where none takes its place, a case does not wait for it.
     workers.sync(workers.workers["cpu"].close)
     with monkeypatch.context() as here:
