@@ -16,6 +16,8 @@ from e3nn import o3
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from benchmarks.gpu import plan
+from benchmarks.gpu.plan import FREE, Turn
 from benchmarks.gpu.steps import Step
 from etp import powers
 from etp.interop.mace import SymmetricContraction
@@ -64,7 +66,7 @@ def steps(device: str, nodes: int, seconds: float) -> Iterator[Step]:
                 problem = _problem(lmax, channels, nodes, device, direction)
                 label = f"powers {lmax} {channels} {direction} {nodes}"
                 timed = partial(_timed, problem, seconds)
-                yield Step(label, problem, f"power {REFERENCE}", "runtime", timed)
+                yield Step(label, problem, f"power {REFERENCE}", "runtime", timed, planned=True)
 
 
 def _problem(lmax: int, channels: int, nodes: int, device: str, direction: Direction) -> Problem:
@@ -75,35 +77,77 @@ def _problem(lmax: int, channels: int, nodes: int, device: str, direction: Direc
     )
 
 
-def _timed(problem: Problem, seconds: float) -> Iterator[Row]:
-    calls: dict[str, Call] = {}
-    for name in (*powers.names(), *PEERS):
+def _timed(problem: Problem, seconds: float, turn: Turn = FREE) -> Iterator[Row]:
+    """Rows of every power that there is time for; of the others why not."""
+    names = (*powers.names(), *PEERS)
+    left = plan.lost(names, turn)
+    found: dict[str, Contestant] = {}
+    pilots: dict[str, plan.Pilot] = {}
+    for name in sorted(names, key=lambda name: name != REFERENCE):
+        if name in left:
+            continue
+        turn.trying(name)
         try:
-            found = _contestant(name, problem)
-            error = _error(found, problem)
+            found[name] = _contestant(name, problem)
+            error = _error(found[name], problem)
             if error > (limit := gate(torch.float32, torch.device(problem.device), GATES)):
                 raise RuntimeError(f"off by {error:.1e}, above {limit:.0e}: not timed")
-            calls[name] = _call(found, problem)
-            calls[name].run()
+            pilots[name] = plan.piloted(partial(_piloted, found[name], problem), problem.batch)
         except Exception as error:  # Whatever a power, a peer or a driver raises.
             yield _failed(problem, name, f"{type(error).__name__}: {error}".splitlines()[0][:300])
-            calls.pop(name, None)
+    if pilots:
+        chosen = plan.planned(pilots, problem.batch, turn.seconds, REFERENCE)
+        left |= chosen.left
+        yield from _compared(
+            problem.at(batch=chosen.size), {name: found[name] for name in chosen.names},
+            min(seconds, plan.OF_ROUNDS * turn.seconds), turn,
+        )  # fmt: skip
+    for name, reason in left.items():
+        yield make_row(problem, f"power {name}", "runtime", None,
+                       status="cancelled", reason=reason)  # fmt: skip
+
+
+def _compared(
+    problem: Problem, found: dict[str, Contestant], seconds: float, turn: Turn
+) -> Iterator[Row]:
+    calls: dict[str, Call] = {}
+    for name, one in found.items():
+        turn.trying(name)
+        try:
+            call = _call(one, problem)
+            call.run()
+            calls[name] = call
+        except Exception as error:  # As above: a larger call may need more memory than there is.
+            yield _failed(problem, name, f"{type(error).__name__}: {error}".splitlines()[0][:300])
     if not calls:
         return
     warm = [warm_up(call) for call in calls.values()]
     begun, taken = time.perf_counter(), []
-    for one in islice(time_rounds(list(calls.values()), [group_size(w.call_s) for w in warm],
-                                  random.Random(0)), ROUNDS):  # fmt: skip
-        taken.append(one)
+    for one_round in islice(
+        time_rounds(list(calls.values()), [group_size(w.call_s) for w in warm], random.Random(0)),
+        ROUNDS,
+    ):
+        taken.append(one_round)
         if time.perf_counter() - begun > seconds:
             break
     for slot, name in enumerate(calls):
-        order = [one.order.index(slot) for one in taken]
-        blocks = [one.blocks[slot] for one in taken]
+        order = [one_round.order.index(slot) for one_round in taken]
+        blocks = [one_round.blocks[slot] for one_round in taken]
         result = Runtime.of_blocks(blocks, order, warm[slot].first_call_s, begun).as_result()
         extra = {"role": "power", "cache": "warm", "degree": ORDER, "reference": REFERENCE}
         badges = ["unchecked"] if name == "cuequivariance" else []
         yield make_row(problem, f"power {name}", "runtime", result | extra, badges=badges)
+
+
+def _piloted(found: Contestant, problem: Problem, size: int) -> Callable[[], object]:
+    """A call on so many nodes, which waits until the device has finished."""
+    call = _call(found, problem.at(batch=size))
+
+    def run() -> None:
+        call.run()
+        call.sync()
+
+    return run
 
 
 def _contestant(name: str, problem: Problem) -> Contestant:

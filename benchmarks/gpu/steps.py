@@ -9,8 +9,10 @@ import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
+from benchmarks.gpu.plan import Turn
 from etp.problem import Problem
 from etp.results.rows import Row
 from etp.run.case.questions import make_row
@@ -23,6 +25,10 @@ BROKEN = ("CUDA error", "HIP error", "device-side assert", "misaligned address")
 NO_TIME = "no time left"
 LATELY = 5
 """Steps whose longest is what the next one is expected to take."""
+MOST_TRIES = 6
+"""Processes that a step may use up that goes on without what broke the one before."""
+LEAST_S = 10.0
+"""Shortest turn of a step that plans its own: with less, it is left to the next run."""
 
 
 @dataclass(frozen=True)
@@ -34,14 +40,16 @@ class Step:
         problem: What its row of failure is about.
         product: Likewise.
         measure: Likewise.
-        rows: Does it.
+        rows: Does it; takes a :class:`Turn` if ``planned``.
+        planned: Whether it makes do with the time that it is given.
     """
 
     name: str
     problem: Problem
     product: str
     measure: str
-    rows: Callable[[], Iterable[Row]]
+    rows: Callable[..., Iterable[Row]]
+    planned: bool = False
 
 
 class File:
@@ -55,10 +63,16 @@ class File:
         self.path, self._list = path, path.with_name(f"{path.name}.done")
         self._done: set[str] = set()
         self._tries = Counter[str]()
+        self._trying: dict[str, str] = {}
+        self._lost: dict[str, Counter[str]] = {}
         for line in self._list.read_text().splitlines() if self._list.exists() else ():
             word, name = line.split(" ", 1)
             if word == "begun":
                 self._tries[name] += 1
+                self._count_lost(name)
+            elif word == "trying":
+                step, _, what = name.partition("\t")
+                self._trying[step] = what
             else:
                 self._done.add(name)
 
@@ -72,13 +86,28 @@ class File:
 
     def begin(self, step: Step) -> None:
         """Say that a step is under way: where its process dies, the next one knows in which."""
-        self._note("begun", step)
+        self._count_lost(step.name)
+        self._note("begun", step.name)
         self._tries[step.name] += 1
+
+    def turn(self, step: Step, seconds: float, times: int) -> Turn:
+        """The turn of a step that was begun.
+
+        Args:
+            step: Which.
+            seconds: What it may take.
+            times: How often a process must have ended in something for it to be left out.
+        """
+        lost = self._lost.get(step.name, Counter())
+        return Turn(
+            seconds, frozenset(what for what, count in lost.items() if count >= times),
+            lambda what: self._note("trying", f"{step.name}\t{what}"),
+        )  # fmt: skip
 
     def keep(self, step: Step, rows: Iterable[Row]) -> None:
         """Write the rows of a step, then that it was done."""
         self.add(rows)
-        self._note("done", step)
+        self._note("done", step.name)
         self._done.add(step.name)
 
     def add(self, rows: Iterable[Row]) -> None:
@@ -97,9 +126,14 @@ class File:
             new.write_text("".join(kept), encoding="utf-8")
             new.replace(self.path)
 
-    def _note(self, word: str, step: Step) -> None:
+    def _count_lost(self, name: str) -> None:
+        """What was under way in a step that is begun again did not end."""
+        if (tried := self._trying.pop(name, None)) is not None:
+            self._lost.setdefault(name, Counter())[tried] += 1
+
+    def _note(self, word: str, name: str) -> None:
         with self._list.open("a", encoding="utf-8") as file:
-            file.write(f"{word} {step.name}\n")
+            file.write(f"{word} {name}\n")
 
 
 def _reason(line: str) -> object:
@@ -127,8 +161,9 @@ def carry_out(
 ) -> int:
     """Do the steps that were not done yet, as long as there is time.
 
-    A step is begun if the longest of the last few would still end in time. What is left has a row
-    that says so, until the next run takes it up.
+    A step is begun if the longest of the last few would still end in time; one that plans its own
+    has an equal share of what time is left. What is left has a row that says so, until the next run
+    takes it up.
 
     Args:
         steps: In their order.
@@ -144,24 +179,32 @@ def carry_out(
         ``DONE``, ``LEFT`` or ``AGAIN``.
     """
     end, lately, left = clock() + budget_s, deque[float](maxlen=LATELY), list[Step]()
+    # How much longer a step took than its turn, at the most.
+    beyond = 0.0
     file.without(no_time(part))
-    for step in steps:
-        if file.has(step):
-            continue
-        if (lost := _lost(file.tries(step), died)) is not None:
+    open_ = [step for step in steps if not file.has(step)]
+    for number, step in enumerate(open_):
+        if (lost := _lost(file, step, died)) is not None:
             tell(f"   lost  {step.name}: {lost}")
             file.keep(step, [failure(step, lost)])
             continue
         begun = clock()
-        if left or begun + max(lately, default=0.0) >= end:
+        share = max(LEAST_S, (end - begun) / (len(open_) - number) - beyond)
+        needed = LEAST_S + beyond if step.planned else max(lately, default=0.0)
+        if left or end <= begun or begun + needed > end:
             left.append(step)
             continue
         file.begin(step)
-        rows, reason = _tried(step)
+        turn = file.turn(step, share, 1 if died is not None else 2)
+        rows, reason = _tried(partial(step.rows, turn) if step.planned else step.rows, step)
         file.keep(step, rows)
-        lately.append(clock() - begun)
+        took = clock() - begun
+        if step.planned:
+            beyond = max(beyond, took - share)
+        else:
+            lately.append(took)
         wrong = [row.reason for row in rows if row.status in ("failed", "invalid")]
-        tell(f"{lately[-1]:6.1f} s  {step.name}" + "".join(f"\n          {w}" for w in wrong))
+        tell(f"{took:6.1f} s  {step.name}" + "".join(f"\n          {w}" for w in wrong))
         if reason is not None and any(sign in reason for sign in BROKEN):
             return AGAIN
     if not left:
@@ -171,23 +214,30 @@ def carry_out(
     return LEFT
 
 
-def _lost(tries: int, died: str | None) -> str | None:
-    """Why a step that was begun and not done is not tried again."""
+def _lost(file: File, step: Step, died: str | None) -> str | None:
+    """Why a step that was begun and not done is not tried again.
+
+    One that says what it tries goes on without that.
+    """
+    tries = file.tries(step)
+    if step.planned:
+        return died if tries > MOST_TRIES else None
     if tries and died is not None:
         return died
     return f"it did not end before its process was stopped, {tries} times" if tries > 1 else None
 
 
-def _tried(step: Step) -> tuple[list[Row], str | None]:
-    """Rows of a step, with one more that says why it ended early; and that reason."""
+def _tried(ask: Callable[[], Iterable[Row]], step: Step) -> tuple[list[Row], str | None]:
+    """Rows of a step, with one more that says why it ended early; and the reason of a failure."""
     rows: list[Row] = []
     try:
-        for row in step.rows():
+        for row in ask():
             rows.append(row)
     except Exception as error:  # Whatever a product, a peer or a driver raises.
         text = f"{type(error).__name__}: {error}".splitlines()[0][:300]
         return [*rows, failure(step, text)], text
-    return rows, next((row.reason for row in rows if row.status == "failed"), None)
+    reasons = [str(row.reason) for row in rows if row.status == "failed"]
+    return rows, "; ".join(reasons) or None
 
 
 def once_under(

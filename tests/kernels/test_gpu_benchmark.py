@@ -16,9 +16,10 @@ import pytest
 import torch
 
 from benchmarks.gpu import __main__ as main
-from benchmarks.gpu import correct, counters, power_timings, tuning
+from benchmarks.gpu import correct, counters, plan, power_timings, timings, tuning
 from benchmarks.gpu.page import page
-from benchmarks.gpu.steps import AGAIN, DONE, LEFT, File, Step, carry_out
+from benchmarks.gpu.plan import Pilot, Turn
+from benchmarks.gpu.steps import AGAIN, DONE, LEAST_S, LEFT, File, Step, carry_out
 from etp import powers, products
 from etp.kernels.on_gpu import launches
 from etp.kernels.on_gpu.row_form import Block, RowForm
@@ -149,6 +150,114 @@ def test_a_step_that_was_stopped_is_tried_once_more(tmp_path):
     (row,) = read(path)
     assert (row.status, ran) == ("failed", [])
     assert row.reason == "it did not end before its process was stopped, 2 times"
+
+
+def sharing(watch: Watch, name: str, turns: list[Turn], *tries: str) -> Step:
+    """A step that uses its whole turn and says what it tries."""
+
+    def rows(turn: Turn) -> Iterator[Row]:
+        turns.append(turn)
+        for one in tries:
+            turn.trying(one)
+        watch.now += turn.seconds
+        yield make_row(PROBLEM, name, "cost", {"macs": 1, "bytes": 4, "flops": 2})
+
+    return Step(name, PROBLEM, name, "cost", rows, planned=True)
+
+
+@pytest.mark.parametrize("budget", [200.0, 45.0, 12.0])
+def test_steps_that_plan_share_the_time_and_end_within_it(budget, tmp_path):
+    watch, turns = Watch(), list[Turn]()
+    path = tmp_path / "gpu.jsonl"
+    steps = [sharing(watch, f"s{n}", turns) for n in range(9)]
+    state = carry_out(steps, File(path), budget, "3", lambda line: None, watch)
+    assert watch.now <= budget
+    assert state == (DONE if budget == 200 else LEFT)
+    assert len(turns) == {200: 9, 45: 4, 12: 1}[int(budget)]
+    assert all(turn.seconds >= LEAST_S for turn in turns)
+    # Slices of five minutes: the same command goes on exactly where it was.
+    assert carry_out(steps, File(path), 300, "3", lambda line: None, watch) == DONE
+    assert [row.product for row in read(path)] == [f"s{n}" for n in range(9)]
+    assert len(turns) == 9
+
+
+@pytest.mark.parametrize(("died", "processes"), [("its process ended with -11", 1), (None, 2)])
+def test_what_broke_a_process_is_left_out_and_the_rest_is_measured(died, processes, tmp_path):
+    watch, turns = Watch(), list[Turn]()
+    path = tmp_path / "gpu.jsonl"
+    step = sharing(watch, "s", turns, "cg-sparse", "matrix")
+    for _ in range(processes):
+        file = File(path)
+        file.begin(step)
+        for one in ("cg-sparse", "matrix"):
+            file.turn(step, 10, 1).trying(one)
+    assert carry_out([step], File(path), 60, "3", lambda line: None, watch, died) == DONE
+    assert turns[0].lost == {"matrix"}
+    assert plan.lost(["cg-sparse", "matrix"], turns[0]).keys() == {"matrix"}
+
+
+@pytest.mark.parametrize("per_sample", [1e-9, 1e-6, 1e-3])
+def test_a_pilot_grows_until_it_tells_how_long_the_largest_call_takes(per_sample):
+    watch, made = Watch(), list[int]()
+
+    def call(size: int):
+        made.append(size)
+
+        def run() -> None:
+            watch.now += 1e-4 + per_sample * size
+
+        return run
+
+    found = plan.piloted(call, 50_000, watch)
+    assert made == sorted(made)
+    assert (found.size == 50_000) == (per_sample < 1e-3)
+    largest = 1e-4 + per_sample * 50_000
+    assert found.call_s * 50_000 / found.size == pytest.approx(largest, rel=0.01)
+
+
+def test_a_slow_device_has_smaller_calls_and_fewer_products_a_fast_one_all():
+    fast = {name: Pilot(50_000, 1e-4) for name in ("cg-sparse", "grid", "fourier")}
+    assert plan.planned(fast, 50_000, 10, "cg-sparse") == (50_000, list(fast), {})
+    slow = {"cg-sparse": Pilot(64, 3e-3), "grid": Pilot(64, 4e-3), "fourier": Pilot(64, 5.0)}
+    size, names, left = plan.planned(slow, 50_000, 10, "cg-sparse")
+    assert plan.SMALLEST <= size < 50_000
+    assert names == ["cg-sparse", "grid"]
+    assert "a call on" in left["fourier"]
+    assert sum(slow[name].cost(size) for name in names) <= plan.OF_ROUNDS * 10
+
+
+def test_a_step_of_timings_names_what_it_leaves_out_and_why(monkeypatch):
+    monkeypatch.setattr(products, "available", lambda: ["cg-dense", "cg-sparse", "matrix", "so2"])
+    slow = {"cg-dense": Pilot(64, 40.0), "cg-sparse": Pilot(64, 1e-3), "so2": Pilot(64, 1e-3)}
+
+    def piloted(call, most):
+        if call.args[1] == "matrix":
+            raise RuntimeError("CUDA out of memory\nmore")
+        return slow[call.args[1]]
+
+    monkeypatch.setattr(plan, "piloted", piloted)
+    problem = Problem.of_irreps("2x0e+2x1o", "0e+1o", kind="edge", batch=64)
+    tried: list[str] = []
+    turn = Turn(5.0, frozenset({"so2"}), tried.append)
+    rows = {(r.product, r.measure): r for r in timings._timed(problem, 0.1, turn)
+            if r.measured.get("role") != "twin"}  # fmt: skip
+    assert rows["cg-sparse", "runtime"].status == "ok"
+    assert rows["matrix", "runtime"].reason == "RuntimeError: CUDA out of memory"
+    assert "about 40 s" in str(rows["cg-dense", "runtime"].reason)
+    assert "did not end" in str(rows["so2", "runtime"].reason)
+    assert "so2" not in tried
+
+
+def test_checks_that_outlast_their_turn_leave_a_row_for_every_product(monkeypatch):
+    names = ["cg-dense", "cg-sparse"]
+    monkeypatch.setattr(plan, "piloted", lambda call, most: Pilot(64, 1e-6))
+    monkeypatch.setattr(products, "available", lambda: names)
+    monkeypatch.setattr(plan, "planned", lambda *_: plan.Plan(64, names, {}))
+    problem = Problem.of_irreps("2x0e+2x1o", "0e+1o", kind="edge", batch=64)
+    rows = list(timings._timed(problem, 0.1, Turn(1e-3)))
+    over = {row.product: row.reason for row in rows if row.measure == "runtime"}
+    assert over.keys() == set(names)
+    assert all("of the whole step were over" in str(reason) for reason in over.values())
 
 
 class Shell:

@@ -58,7 +58,9 @@ def run_comparison(case: dict[str, Any], cancelled: Callable[[], bool]) -> Itera
     slots: list[Slot] = []
     for number, product in enumerate(plan.products):
         if cancelled():
-            yield from unmeasured(plan, plan.products[number:], "cancelled before it was measured")
+            # Those that are checked are not timed either.
+            names = [*(slot.name for slot in slots), *plan.products[number:]]
+            yield from unmeasured(plan, names, "cancelled before it was measured")
             return
         yield {"event": "progress", "product": product, "stage": "checking"}
         yield from checked(plan, product, slots)
