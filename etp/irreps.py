@@ -7,6 +7,7 @@ Imports neither torch nor e3nn, so that a page can check what is typed before ei
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Literal, NamedTuple, get_args
 
@@ -297,6 +298,32 @@ def selection_rule(
         for ir3 in ir1.couple(ir2)
         if wanted is None or ir3 in wanted
     ]
+
+
+def symmetric_power(irreps: Iterable[Ir], degree: int) -> dict[Ir, int]:
+    """Irreps in the products of ``degree`` equal factors, and how often each is in them.
+
+    Counted by the weights m of the components: what has weight l and not l + 1 heads a degree l.
+
+    Args:
+        irreps: Of a factor.
+        degree: Number of factors.
+
+    Examples:
+        >>> {str(ir): count for ir, count in symmetric_power([Ir(1, -1)], 2).items()}
+        {'0e': 1, '2e': 1}
+    """
+    # By number of factors: how many monomials have a weight m and a parity.
+    monomials: list[Counter[tuple[int, int]]] = [Counter() for _ in range(degree + 1)]
+    monomials[0][0, 1] = 1
+    for ir in irreps:
+        for m in range(-ir.l, ir.l + 1):
+            for factors in range(1, degree + 1):
+                for (weight, parity), count in list(monomials[factors - 1].items()):
+                    monomials[factors][weight + m, parity * ir.p] += count
+    top = monomials[degree]
+    heads = {Ir(l, p): top[l, p] - top[l + 1, p] for l, p in sorted(top) if l >= 0}
+    return {ir: count for ir, count in heads.items() if count}
 
 
 def why_empty(irreps1: str, irreps2: str, keep: str) -> str:

@@ -27,6 +27,7 @@ from etp.irreps import (
     parse_terms,
     selection_rule,
     setting_irreps,
+    symmetric_power,
     to_text,
     why_empty,
 )
@@ -37,13 +38,15 @@ Direction = Literal["forward", "backward", "double-backward"]
 Cache = Literal["warm", "cold"]
 Weights = Literal["none", "shared", "per-sample", "balanced"]
 Matmul = Literal["exact", "tf32"]
-Kind = Literal["pair", "edge", "convolution"]
+Kind = Literal["pair", "edge", "convolution", "power"]
 """What is computed: see :mod:`etp.presets` for who runs which."""
 Axis = Literal["lmax", "batch", "channels"]
 """Sizes that a sweep can go along."""
 ITEMSIZE: dict[DType, int] = {"float32": 4, "float64": 8, "bfloat16": 2}
 MAX_BATCH = 10_000_000
 MAX_CHANNELS = 4096
+MAX_ORDER = 4
+"""Largest order of a power that is measured: beyond, tables take minutes."""
 
 Triple = tuple[Ir, Ir, Ir]
 
@@ -94,7 +97,8 @@ class Options:
         choices=get_args(Kind),
         help="Pair: channel u of input 1 meets channel u of input 2. Edge: the one channel of "
         "input 2, spherical harmonics of an edge, meets every channel of input 1. Convolution: "
-        "edge products of the neighbours of each node, added up.",
+        "edge products of the neighbours of each node, added up. Power: each channel of a node is "
+        "multiplied with itself, up to --order factors, as in the symmetric contraction of MACE.",
     )
     batch: int = option(
         1000, "Batch", low=1, high=MAX_BATCH, group="sizes", several=True,
@@ -108,6 +112,10 @@ class Options:
     neighbours: int = option(
         20, "Neighbours", low=1, high=1000, several=True,
         help="Edges that a node of a convolution receives: there are batch / neighbours nodes.",
+    )  # fmt: skip
+    order: int = option(
+        3, "Order", low=1, high=MAX_ORDER, several=True,
+        help="Largest number of factors of a power.",
     )  # fmt: skip
     dtype: DType = option("float32", "Number type", choices=get_args(DType), group="numbers")
     matmul: Matmul = option(
@@ -164,8 +172,9 @@ class Problem(Options):
 
     Attributes:
         irreps1: Irreps of input 1.
-        irreps2: Irreps of input 2: of the same multiplicity for pairs, of one channel for edges.
-        filter_out: Output irreps to keep, None for all.
+        irreps2: Irreps of input 2: of the same multiplicity for pairs, of one channel for edges; of
+            a power those of input 1, which every factor has.
+        filter_out: Output irreps to keep, None for all; of a power always named.
         setting: Setting of the paper that these irreps are, None for typed ones.
         lmax: Largest degree of an input.
         device: ``"cpu"`` or ``"cuda:N"``.
@@ -198,7 +207,9 @@ class Problem(Options):
                 f"{self.device}: choose 'exact'"
             )
         self._check_channels()
-        if not self.triples():
+        if self.kind == "power":
+            self._check_power()
+        elif not self.triples():
             raise EmptyProblemError(why_empty(self.irreps1, self.irreps2, str(self.filter_out)))
 
     @classmethod
@@ -217,11 +228,13 @@ class Problem(Options):
         if setting not in SETTINGS:
             raise ValueError(f"setting must be one of {', '.join(SETTINGS)}, got {setting!r}")
         irreps1, irreps2, keep = setting_irreps(setting, lmax, outputs)
+        if rest.get("kind") == "power":
+            rest, keep = _of_power(rest), keep or irreps1
         return cls(irreps1, irreps2, keep, setting, lmax, outputs=outputs, **rest)
 
     @classmethod
     def of_irreps(
-        cls, irreps1: str, irreps2: str, filter_out: str | None = None, **rest: Any
+        cls, irreps1: str, irreps2: str | None, filter_out: str | None = None, **rest: Any
     ) -> Problem:
         """Problem of any irreps, of the kind that is named or that their multiplicities say.
 
@@ -229,17 +242,22 @@ class Problem(Options):
 
         Args:
             irreps1: Irreps of input 1, such as ``"4x0e+4x1o"``.
-            irreps2: Irreps of input 2.
-            filter_out: Output irreps to keep, None for all.
-            **rest: Other fields.
+            irreps2: Irreps of input 2; None for a power, whose factors are all equal.
+            filter_out: Output irreps to keep, None for all, or for those of the input of a power.
+            **rest: Other fields. Of a power ``weights`` are ``shared`` where nothing is said.
 
         Raises:
             ValueError: If the multiplicities fit no kind, or another than the named one.
         """
+        if rest.get("kind") == "power":
+            rest = _of_power(rest)
+            irreps2, filter_out = irreps2 or irreps1, filter_out or irreps1
+        if irreps2 is None:
+            raise ValueError("irreps2 must be given: only a power has one input")
         first, second = parse_terms(irreps1, "irreps1"), parse_terms(irreps2, "irreps2")
         if rest.get("kind", "pair") == "pair":
             rest["kind"] = meeting(first, second, ("irreps1", "irreps2"))
-        if rest["kind"] == "pair":
+        if rest["kind"] in ("pair", "power"):
             count = channels(first, "irreps1")
             texts = [to_text(Term(1, ir) for ir in multiplicities(t)) for t in (first, second)]
             rest["channels"] = rest.get("channels", 1) * count
@@ -256,7 +274,16 @@ class Problem(Options):
             for field, text in (("irreps1", self.irreps1), ("irreps2", self.irreps2))
         )
         counts = {*first.values()}, {*second.values()}
-        if self.kind == "pair" and (counts[0] != counts[1] or len(counts[0]) > 1):
+        alike = len(counts[0]) == 1 and counts[0] == counts[1]
+        if self.kind == "power":
+            if self.irreps2 != self.irreps1 or counts[0] != {1}:
+                raise ValueError(
+                    "irreps2 must be irreps1 for kind 'power', each irrep once, since all factors "
+                    f"are equal, got {self.irreps1} and {self.irreps2}: leave irreps2 out, and "
+                    "give copies as channels"
+                )
+            return
+        if self.kind == "pair" and not alike:
             raise ValueError(
                 "irreps1 and irreps2 must have the same multiplicity for kind 'pair', got "
                 f"{self.irreps1} and {self.irreps2}: channel u of input 1 meets channel u of "
@@ -268,6 +295,29 @@ class Problem(Options):
                 f"irreps2 must have multiplicity 1 for kind {self.kind!r}, got {self.irreps2}: "
                 f"its one channel meets every channel of input 1. Give {one}"
             )
+
+    def _check_power(self) -> None:
+        if self.weights not in ("shared", "per-sample"):
+            raise ValueError(
+                f"weights must be 'shared' or 'per-sample' for kind 'power', got {self.weights!r}: "
+                "a power is the sum of its couplings that the weights make"
+            )
+        known = {ir for counts in self._symmetric() for ir in counts}
+        lost = [ir for ir in self.outputs_kept() if ir not in known]
+        if lost or not self.outputs_kept():
+            raise EmptyProblemError(
+                f"filter_out must name irreps that products of up to {self.order} factors of "
+                f"{self.irreps1} hold, got {self.filter_out}: "
+                f"leave out {', '.join(map(str, lost)) or 'nothing'}"
+            )
+
+    def _symmetric(self) -> list[dict[Ir, int]]:
+        """For each degree of a power the irreps of its equivariant polynomials."""
+        return [_powers(self.irreps1, degree) for degree in range(1, self.order + 1)]
+
+    def outputs_kept(self) -> list[Ir]:
+        """Irreps that the filter names; those of the input for a power without one."""
+        return _irreps(self.filter_out or self.irreps1, "filter_out")
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values, as stored in rows and addresses."""
@@ -294,11 +344,15 @@ class Problem(Options):
         return replace(self, **changes)
 
     def triples(self) -> list[Triple]:
-        """Paths that the selection rules allow and the filter keeps."""
+        """Paths that the selection rules allow and the filter keeps; of a power, of two factors."""
+        if self.kind == "power":
+            return list(_triples(self.irreps1, self.irreps2, None))
         return list(_triples(self.irreps1, self.irreps2, self.filter_out))
 
     def size(self) -> Size:
-        """Paths, outputs and bytes when every path is kept apart."""
+        """Paths, outputs and bytes when every path is kept apart; of a power its polynomials."""
+        if self.kind == "power":
+            return self._size_of_power()
         triples, copies = self.triples(), self.copies()
         outputs = sum(copies[ir1] * (2 * ir3.l + 1) for ir1, _, ir3 in triples)
         first = sum(count * (2 * ir.l + 1) for ir, count in copies.items())
@@ -307,6 +361,14 @@ class Problem(Options):
             second *= self.channels
         numbers = (second + (first + outputs) / self.shared_by) * self.batch
         return Size(len(triples), outputs, int(numbers) * ITEMSIZE[self.dtype])
+
+    def _size_of_power(self) -> Size:
+        kept = self.outputs_kept()
+        paths = sum(counts.get(ir, 0) for counts in self._symmetric() for ir in kept)
+        first, outputs = (
+            self.channels * sum(2 * ir.l + 1 for ir in irs) for irs in (_irreps(self.irreps1), kept)
+        )
+        return Size(paths, outputs, (first + outputs) * self.batch * ITEMSIZE[self.dtype])
 
     def copies(self) -> dict[Ir, int]:
         """Channels of each irrep of input 1."""
@@ -333,7 +395,9 @@ class Problem(Options):
         if self.setting is not None:
             given = {"setting": self.setting, "lmax": str(self.lmax)}
         else:
-            given = {"irreps1": self.irreps1, "irreps2": self.irreps2}
+            given = {"irreps1": self.irreps1}
+            if self.kind != "power":
+                given["irreps2"] = self.irreps2
             if self.filter_out is not None:
                 given["filter_out"] = self.filter_out
         given |= {
@@ -355,6 +419,17 @@ class Problem(Options):
 def _triples(irreps1: str, irreps2: str, filter_out: str | None) -> tuple[Triple, ...]:
     keep = None if filter_out is None else _irreps(filter_out, "filter_out")
     return tuple(selection_rule(_irreps(irreps1, "irreps1"), _irreps(irreps2, "irreps2"), keep))
+
+
+@lru_cache(maxsize=500)
+def _powers(irreps: str, degree: int) -> dict[Ir, int]:
+    return symmetric_power(_irreps(irreps), degree)
+
+
+def _of_power(rest: Mapping[str, Any]) -> dict[str, Any]:
+    """Fields of a power: one that says nothing of weights shares them."""
+    weights = rest.get("weights", "none")
+    return {**rest, "weights": "shared" if weights == "none" else weights}
 
 
 def _irreps(text: str, field: str = "irreps") -> list[Ir]:

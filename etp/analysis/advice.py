@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from math import exp, isfinite
 
 from etp.analysis.comparison import Comparison, Entry
+from etp.analysis.findings import ways
 from etp.analysis.text import at_least_text, ratio_text, speed_words
 from etp.measure.statement import is_wide, near
 from etp.measure.verdict import Verdict
@@ -65,6 +66,10 @@ def advice(found: Comparison) -> Advice:
 def lost(found: Comparison, entry: Entry) -> list[tuple[str, ...]]:
     """Paths that the baseline reaches and a product does not, as (irrep 1, irrep 2, output)."""
     base = found.entry(found.baseline).result("interactions").get("triples", [])
+    if found.problem.kind == "power":
+        # A coupling is lost where no polynomial has it for its own; which one is a choice of basis.
+        own = {path[0] for path in entry.result("interactions").get("triples", [])}
+        return [tuple(path) for path in base if path[0] not in own]
     reached = {tuple(path) for path in entry.result("interactions").get("triples", [])}
     return [tuple(path) for path in base if tuple(path) not in reached]
 
@@ -96,7 +101,8 @@ def _reach(found: Comparison, best: Entry | None, same: Entry | None) -> str:
     reached = best.result("interactions")
     how = "adds paths up" if not reached.get("keeps_paths") else "weighs paths in its own way"
     return (
-        f"The same reach, other weights: {best.product} reaches all {reached.get('count')} paths "
+        f"The same reach, other weights: {best.product} reaches all {reached.get('count')} "
+        f"{ways(reached)} "
         f"but {how}, {_speed(_verdict(found, best), base)}{_beside(found, best, same)}."
     )
 
@@ -107,12 +113,13 @@ def _fewer(found: Comparison, best: Entry | None, same: Entry | None) -> str:
         return "Fewer paths: no product that gives paths up was timed."
     reached, missing = best.result("interactions"), lost(found, best)
     what = (
-        f"{best.product} reaches {reached.get('count')} of {reached.get('allowed')} paths "
-        f"({_paths(missing)}), {_speed(_verdict(found, best), base)}{_beside(found, best, same)}"
+        f"{best.product} reaches {reached.get('count')} of {reached.get('allowed')} "
+        f"{ways(reached)}{_which(found, missing)}, {_speed(_verdict(found, best), base)}"
+        f"{_beside(found, best, same)}"
     )
     if same is not None and _slower(found, best, same):
-        return f"Fewer paths buy nothing here: {what}."
-    return f"Fewer paths: {what}."
+        return f"Fewer {ways(reached)} buy nothing here: {what}."
+    return f"Fewer {ways(reached)}: {what}."
 
 
 def _slower(found: Comparison, entry: Entry, other: Entry) -> bool:
@@ -144,6 +151,11 @@ def _beside(found: Comparison, entry: Entry, same: Entry | None) -> str:
     if ratio >= 1:
         return f" and {ratio_text(ratio)} the time of {same.product}"
     return f" and {ratio_text(1 / ratio)} faster than {same.product}"
+
+
+def _which(found: Comparison, missing: list[tuple[str, ...]]) -> str:
+    """The paths that are lost; of a power there are none to name, only fewer combinations."""
+    return "" if found.problem.kind == "power" else f" ({_paths(missing)})"
 
 
 def _paths(missing: list[tuple[str, ...]]) -> str:

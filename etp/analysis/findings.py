@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from math import exp
+from typing import Any
 
 from etp.analysis.comparison import Comparison, Entry
+from etp.analysis.operation import OF_COUPLINGS
 from etp.analysis.text import (
     at_least_text,
     floor_text,
@@ -128,7 +131,8 @@ def _differs(found: Comparison, product: str) -> str:
     if not a or not b:
         return "what it computes was not measured"
     if a["count"] != b["count"]:
-        return f"it reaches {b['count']} paths, {found.baseline} {a['count']}"
+        of = ways(b)
+        return f"it reaches {b['count']} {of}, {found.baseline} {a['count']}"
     if a["keeps_paths"] != b["keeps_paths"]:
         return "it adds up paths that the other keeps apart" if a["keeps_paths"] else (
             "it keeps paths apart that the other adds up"
@@ -138,18 +142,29 @@ def _differs(found: Comparison, product: str) -> str:
         return (
             "it has a free weight for each path" if per_path[1] else "it has no weights for paths"
         )
-    return "its paths have other coefficients"
+    return f"its {ways(b)} have other coefficients"
+
+
+def ways(reached: Mapping[str, Any]) -> str:
+    """What is counted of a product: paths of two inputs, of a power couplings of its one input.
+
+    Args:
+        reached: Result of an ``interactions`` row.
+    """
+    return "couplings" if reached.get("weights_per") == OF_COUPLINGS else "paths"
 
 
 def _price(entry: Entry) -> str:
     reached = entry.result("interactions")
     if not reached:
         return "but what it computes was not measured"
+    of = ways(reached)
     if reached["count"] < reached["allowed"]:
-        return f"but reaches {reached['count']} of {reached['allowed']} paths"
+        return f"but reaches {reached['count']} of {reached['allowed']} {of}"
     if not reached["keeps_paths"] and reached["allowed"] > 1:
-        return f"but adds up all {reached['allowed']} paths into one output for each irrep"
-    every = f"all {reached['allowed']} paths" if reached["allowed"] > 1 else "the only path"
+        return f"but adds up all {reached['allowed']} {of} into one output for each irrep"
+    only = "the only " + of.removesuffix("s")
+    every = f"all {reached['allowed']} {of}" if reached["allowed"] > 1 else only
     return f"and reaches {every}"
 
 
@@ -164,6 +179,8 @@ def missing_words(problem: Problem, entry: Entry, subject: str = "it") -> str | 
     reached = entry.result("interactions")
     if not reached:
         return None
+    if problem.kind == "power":
+        return _missing_couplings(reached, subject)
     found = {tuple(triple) for triple in reached["triples"]}
     allowed = {tuple(str(ir) for ir in triple): triple for triple in problem.triples()}
     lost = [ls for labels, ls in allowed.items() if labels not in found]
@@ -181,6 +198,16 @@ def missing_words(problem: Problem, entry: Entry, subject: str = "it") -> str | 
     return f"The {count} allowed by symmetry but have weight zero."
 
 
+def _missing_couplings(reached: Mapping[str, Any], subject: str) -> str | None:
+    count = reached["allowed"] - reached["count"]
+    if not count:
+        return None
+    return (
+        f"{subject} has one weight for each irrep and degree: {count} of the {reached['allowed']} "
+        "independent couplings that symmetry allows cannot be weighed by themselves."
+    )
+
+
 def _meaning(found: Comparison, product: str | None) -> str:
     """What the product that the heading named last gives up; else that all are right."""
     if product is not None:
@@ -191,7 +218,7 @@ def _meaning(found: Comparison, product: str | None) -> str:
         base = found.entry(found.baseline).result("expressivity").get("rank")
         if gamma is not None and base is not None and gamma < base:
             return (
-                f"Adding up paths leaves {product} {gamma} independent bilinear maps (γ) of the "
+                f"Adding up paths leaves {product} {gamma} independent maps (γ) of the "
                 f"{base} that {found.baseline} has."
             )
     worst = max(

@@ -17,6 +17,9 @@ import numpy as np
 TOLERANCE = 1e-6
 """Relative; coefficients are measured in float64."""
 
+OF_COUPLINGS = "coupling"
+"""What the weights of powers scale."""
+
 Labels = tuple[str, str, str]
 
 
@@ -26,8 +29,10 @@ class Operation:
 
     Attributes:
         keeps_paths: Whether each path has an output of its own.
-        weights_per: What its free weights scale, ``path`` or ``degree``.
-        coefficients: For each path (irreps of both inputs and the output) its coefficient.
+        weights_per: What its free weights scale, ``path``, ``degree`` or, of powers, ``coupling``.
+        coefficients: For each path (irreps of both inputs and the output) its coefficient. Of
+            powers for each coupling in each independent polynomial: the label of the polynomial,
+            that of the coupling, and the output.
     """
 
     keeps_paths: bool
@@ -56,6 +61,12 @@ def same_operation(first: Operation, second: Operation) -> bool:
     if first.keeps_paths:
         # Each path has its own output, whose factor is free.
         return True
+    if first.weights_per == OF_COUPLINGS:
+        # Polynomials of one input, in echelon form: no factor of theirs is free.
+        return all(
+            abs(second.coefficients[path] - value) <= TOLERANCE * max(1.0, abs(value))
+            for path, value in first.coefficients.items()
+        )
     paths = list(first.coefficients)
     ratios = np.array([second.coefficients[p] / first.coefficients[p] for p in paths])
     incidence = _incidence(paths)

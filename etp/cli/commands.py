@@ -59,7 +59,11 @@ def sweep(cases: Sequence[Case], out: Path | None, *, processes: int, paired: bo
 
 
 def _where(problem: Problem) -> str:
-    if problem.kind == "pair":
+    if problem.kind == "power":
+        kept = "+".join(map(str, problem.outputs_kept()))
+        words = [f"{problem.irreps1} to {kept}", f"power of order {problem.order}"]
+        words += [f"{problem.batch} nodes"]
+    elif problem.kind == "pair":
         words = [f"lmax {problem.lmax}", f"batch {problem.batch}"]
     else:
         irreps = f"{problem.irreps1} with {problem.irreps2}"

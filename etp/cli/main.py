@@ -24,6 +24,8 @@ from etp.results.store import StoreError
 
 USUAL = ("cg-sparse", "gaunt-grid", "matrix", "e3nn")
 """Products of a sweep that names none: the same operation, fast, and what people have."""
+USUAL_POWERS = ("cg", "gaunt-grid", "matrix")
+"""Those of a sweep of powers."""
 MEASURES = ("equivariance", "expressivity", "interactions", "agreement", "runtime")
 
 
@@ -172,7 +174,7 @@ def _measure(options: argparse.Namespace) -> None:
     if len(degrees) > 1:
         raise ValueError(f"--lmax must be one number here, got {options.lmax!r}")
     (problem,) = problems(options, degrees)
-    (name,) = product_names(options.product)
+    (name,) = product_names(options.product, options.kind)
     with watched(f"measuring {options.measure} of {name}"):
         row = sweep.measure_one(problem, name, options.measure)
     if row.status != "ok":
@@ -190,7 +192,8 @@ def _sweep(options: argparse.Namespace) -> None:
     from etp.cli import commands
     from etp.run.case import Case
 
-    names = product_names(options.products or ",".join(USUAL))
+    usual = USUAL_POWERS if options.kind == "power" else USUAL
+    names = product_names(options.products or ",".join(usual), options.kind)
     _at_least("--rounds", options.rounds, 1)
     _at_least("--processes", options.processes, 1)
     if not (isfinite(options.budget) and options.budget >= 0):

@@ -97,7 +97,7 @@ def _problem(options: argparse.Namespace, lmax: int | None, rest: dict[str, Any]
         raise ValueError("--outputs goes with --setting: for typed irreps name --filter-out")
     if options.layer is not None:
         return _of_layer(options, rest)
-    if options.irreps1 is None or options.irreps2 is None:
+    if options.irreps1 is None or (options.irreps2 is None and rest["kind"] != "power"):
         raise ValueError("give --setting and --lmax, --layer, or --irreps1 and --irreps2")
     return Problem.of_irreps(options.irreps1, options.irreps2, options.filter_out, **rest)
 
@@ -159,15 +159,21 @@ def degrees_of(text: str | None) -> Sequence[int | None]:
     return degrees
 
 
-def product_names(text: str) -> tuple[str, ...]:
-    """Names of products as they are registered; case does not matter.
+def product_names(text: str, kind: str = "pair") -> tuple[str, ...]:
+    """Names of products, or of powers, as they are registered; case does not matter.
+
+    Args:
+        text: Names, separated by commas.
+        kind: Of the problem: a ``power`` has names of its own.
 
     Raises:
         ValueError: If there is none, or one is not known.
     """
-    from etp import products
+    from etp import powers
+    from etp import products as of_pairs
     from etp.kernels import torch_compile
 
+    products = powers if kind == "power" else of_pairs
     known = {name.lower(): name for name in products.names()}
     names = [name.strip() for name in text.split(",") if name.strip()]
     if not names:

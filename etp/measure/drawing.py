@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from etp.maths import sphere
-from etp.measure.graph import Measurable, OnGraph
+from etp.measure.graph import Measurable, OnGraph, OnNodes
 from etp.problem import Weights
 from etp.product.base import TensorProduct
 from etp.product.layout import channel_index
@@ -32,7 +32,7 @@ def random_inputs(
     product = tp.per_edge
     rows = tp.nodes(batch) if isinstance(tp, OnGraph) else batch
     x1 = torch.randn(rows, product.irreps_in1.dim, dtype=torch.float64, generator=generator)
-    if product.bilinear:
+    if isinstance(product, OnNodes) or product.bilinear:
         x2 = torch.randn(batch, product.irreps_in2.dim, dtype=torch.float64, generator=generator)
     else:
         x2 = _harmonics(product, batch, generator)

@@ -94,7 +94,7 @@ def equivariance_error(
     degrees = so3.wigner_d(lmax, rotations)
     straight = _apply(tp, x1, x2, dtype)
     # What the largest path makes of the inputs: products of small coefficients are small, not zero.
-    largest = max(abs(path.coefficient) for path in tp.paths)
+    largest = max((abs(path.coefficient) for path in tp.paths), default=1.0)
     possible = largest * (_sizes(tp, x1) * x2.norm(dim=1)).norm()
     if straight.norm() < torch.finfo(dtype).eps * possible:
         # Identically zero: relative to the inputs, so that noise is not divided by noise.
@@ -145,6 +145,8 @@ def _act(
     layout: Layout = "mul_ir",
 ) -> Tensor:
     """Apply one group element to features (N, dim)."""
+    if not irreps.dim:
+        return x
     parts = []
     for (_, ir), block in zip(irreps, oracle.blocks_of(x, irreps, layout), strict=True):
         sign = -1.0 if inverted and Ir(ir.l, ir.p).p == -1 else 1.0

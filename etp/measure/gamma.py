@@ -18,6 +18,9 @@ import torch
 from e3nn import o3
 from torch import Tensor
 
+from etp.irreps import Ir
+from etp.measure.couplings import allowed_polynomials, ranks, reach
+from etp.measure.graph import OnNodes
 from etp.measure.interactability import Measured, Triple, allowed_paths, measured_coefficients
 from etp.product.base import TensorProduct
 
@@ -71,7 +74,7 @@ class _Piece(NamedTuple):
 
 
 def expressivity(
-    tp: TensorProduct,
+    tp: TensorProduct | OnNodes,
     *,
     copies: tuple[int, int, int] = (1, 1, 1),
     channels: int = 1,
@@ -81,7 +84,7 @@ def expressivity(
     """Expressivity of ``tp`` used channel by channel, its free weights part of the family.
 
     Args:
-        tp: The product; its own multiplicity does not matter.
+        tp: The product, or a power; its own multiplicity does not matter.
         copies: Copies (n, m, k) of each irrep in the spaces of input 1, input 2 and output.
         channels: Channels C in which the product is applied, mixed by the W.
         group: Labels of the outputs: natural and pseudo copies of a degree count apart under
@@ -95,6 +98,8 @@ def expressivity(
         ...  ("cg-sparse", "gaunt-grid", "matrix")]
         [19, 9, 12]
     """
+    if isinstance(tp, OnNodes):
+        return _of_power(tp, channels, seed)
     measured = measured_coefficients(tp, seed=seed)
     fixed = _fixed(tp, measured, group)
     family = fixed if _absorbed(tp) else _weighted(tp, {piece.triple for piece in fixed}, group)
@@ -107,6 +112,25 @@ def expressivity(
         len(allowed_paths(tp)),
         condition,
         fixed_rank,
+    )
+
+
+def _of_power(tp: OnNodes, channels: int, seed: int) -> Expressivity:
+    """Independent equivariant polynomials, of those that there are."""
+    found = reach(tp, seed=seed)
+    rank, fixed_rank = ranks(found, channels, seed)
+    every = len(found.basis)
+    whole = tp.keeps_paths
+    condition = (
+        "a weight for every coupling: all equivariant polynomials, counted by characters"
+        if whole
+        else "no closed form is proved for powers that add couplings up"
+    )
+    closed = allowed_polynomials(
+        [Ir(ir.l, ir.p) for ir in tp.irs_in], tp.order, [Ir(ir.l, ir.p) for ir in tp.irs_out]
+    )
+    return Expressivity(
+        closed if whole else None, rank, len(found.echelon), every, condition, fixed_rank
     )
 
 

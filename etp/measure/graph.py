@@ -1,4 +1,4 @@
-"""A convolution as a measurement sees it: an edge product on a graph of its own."""
+"""Convolutions and powers as a measurement sees them: called like a product of two inputs."""
 
 from __future__ import annotations
 
@@ -6,11 +6,13 @@ from functools import lru_cache
 from typing import Any
 
 import torch
+from e3nn import o3
 from torch import Tensor, nn
 from typing_extensions import override
 
+from etp.powers.base import Power
 from etp.problem import Weights
-from etp.product.base import Cost, TensorProduct
+from etp.product.base import Cost, Path, TensorProduct
 from etp.product.convolution import Convolution
 
 GRAPH_SEED = 0
@@ -76,8 +78,57 @@ class OnGraph(nn.Module):
         return self.convolution.cost(self.nodes(batch), batch, itemsize, weights)
 
 
-Measurable = TensorProduct | OnGraph
-"""What can be timed and checked: a product, or a convolution on a graph."""
+class OnNodes(nn.Module):
+    """A power of the features of nodes, called like a product whose input 2 has no numbers.
+
+    Without weights they are all one. What is not said here is the power's.
+
+    Args:
+        power: What is called.
+
+    Attributes:
+        irreps_in1: Irreps of the features.
+        irreps_in2: None at all.
+        keeps_paths: Whether each coupling has a weight of its own.
+        group: That it is equivariant under.
+        weights_per: What a weight scales.
+    """
+
+    kind = "power"
+    group, weights_per = "O(3)", "coupling"
+    approximate = False
+    paths: tuple[Path, ...] = ()
+
+    def __init__(self, power: Power) -> None:
+        super().__init__()
+        self.power = power
+        self.irreps_in1, self.irreps_in2 = power.irreps_in, o3.Irreps()
+        self.keeps_paths = power.keeps_couplings
+
+    @property
+    def per_edge(self) -> OnNodes:
+        """What has weights and irreps: itself."""
+        return self
+
+    def __getattr__(self, name: str) -> Any:
+        """What is not said here is the power's."""
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            power: Any = super().__getattr__("power")
+            return getattr(power, name)
+
+    @override
+    def forward(self, x: Tensor, y: Tensor, weights: Tensor | None = None) -> Tensor:
+        """Raise features (N, dim1) to (N, dim3); ``y``, of shape (N, 0), is not looked at."""
+        if weights is None:
+            weights = x.new_ones(self.power.weight_numel)
+        z: Tensor = self.power(x, weights)
+        return z
+
+
+Measurable = TensorProduct | OnGraph | OnNodes
+"""What can be timed and checked: a product, a convolution on a graph, or a power."""
 
 
 @lru_cache(maxsize=4)

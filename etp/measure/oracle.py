@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from e3nn import o3
@@ -13,7 +13,8 @@ from torch import Tensor
 
 from etp.irreps import Layout
 from etp.measure.drawing import random_inputs, random_weights
-from etp.measure.graph import Measurable, OnGraph
+from etp.measure.graph import Measurable, OnGraph, OnNodes
+from etp.powers.base import Power
 from etp.problem import Weights
 from etp.product.base import TensorProduct
 
@@ -81,6 +82,8 @@ def evaluate(tp: Measurable, x1: Tensor, x2: Tensor, weights: Tensor | None = No
     Returns:
         Shape (N, irreps_out.dim): a copy per path where paths are kept, else a copy per irrep.
     """
+    if isinstance(tp, OnNodes):
+        return _raised(tp.power, x1, weights)
     if isinstance(tp, OnGraph):
         return _added_by_node(tp, x1, x2, weights)
     first = by_irrep(x1.double().cpu(), tp.irreps_in1, tp.layout)
@@ -103,6 +106,98 @@ def _added_by_node(tp: OnGraph, x: Tensor, y: Tensor, weights: Tensor | None) ->
     messages = evaluate(tp.per_edge, x.cpu()[senders], y, weights)
     sums = messages.new_zeros(len(x), messages.shape[1])
     return sums.index_add(0, receivers, messages)
+
+
+def _raised(power: Power, x: Tensor, weights: Tensor | None) -> Tensor:
+    """Products of more and more factors, each weighted where it leads to an output."""
+    features = by_irrep(x.double().cpu(), power.irreps_in, power.layout)
+    if weights is None:
+        weights = torch.ones(power.weight_numel)
+    shape = (-1, power.weights_per_channel, power.channels, 1)
+    strengths = weights.double().cpu().reshape(shape)
+    zeros = (x.new_zeros(len(x), power.channels, ir.dim, dtype=torch.float64)
+             for ir in power.irs_out)  # fmt: skip
+    sums = dict(zip(power.irs_out, zeros, strict=True))
+    ways = first_ways(features, power.first)
+    for degree in range(1, power.order + 1):
+        if degree > 1:
+            wanted = set(power.irs_out) if degree == power.order else None
+            ways = one_more(ways, features, power.coefficient, wanted)
+            ways = ways if power.keeps_couplings else _merged(ways)
+        for block in (b for b in power.blocks if b.degree == degree and b.size):
+            own = [way.values for way in ways if way.ir == block.ir]
+            for number, values in enumerate(own, block.start):
+                sums[block.ir] = sums[block.ir] + strengths[:, number] * values
+    return joined((sums[ir] for ir in power.irs_out), power.layout)
+
+
+class Way(NamedTuple):
+    """One way to couple factors.
+
+    Attributes:
+        ir: What they are coupled to.
+        values: Of shape (N, channels, 2 l + 1).
+        label: How they are coupled, from the left: ``((1o 1o)2e 1o)3o``.
+        factors: Irreps of the factors.
+    """
+
+    ir: o3.Irrep
+    values: Tensor
+    label: str
+    factors: tuple[o3.Irrep, ...]
+
+
+def first_ways(
+    features: Mapping[o3.Irrep, Tensor], scale: Callable[[o3.Irrep], float] = lambda ir: 1.0
+) -> list[Way]:
+    """One factor, by irrep.
+
+    Args:
+        features: (N, channels, 2 l + 1) of each irrep.
+        scale: What each irrep is scaled by.
+    """
+    ways = [Way(ir, scale(ir) * values, str(ir), (ir,)) for ir, values in features.items()]
+    return sorted(ways, key=lambda way: way.ir)
+
+
+def one_more(
+    ways: Iterable[Way],
+    features: Mapping[o3.Irrep, Tensor],
+    scale: Callable[[o3.Irrep, o3.Irrep, o3.Irrep], float] = lambda left, ir, ir_out: 1.0,
+    wanted: Collection[o3.Irrep] | None = None,
+) -> list[Way]:
+    """Couple products of factors with one factor more.
+
+    Args:
+        ways: Products.
+        features: The factor, (N, channels, 2 l + 1) of each irrep.
+        scale: What ``wigner_3j`` of three irreps is scaled by; 0 where they do not meet.
+        wanted: Irreps to keep, None for all.
+
+    Returns:
+        The longer products, sorted by irrep, else in the order of e3nn's sums.
+    """
+    longer = []
+    for left in ways:
+        for ir, factor in features.items():
+            for ir_out in left.ir * ir:
+                strength = scale(left.ir, ir, ir_out)
+                if (wanted is not None and ir_out not in wanted) or not strength:
+                    continue
+                w = wigner_3j(left.ir.l, ir.l, ir_out.l) * strength
+                values = torch.einsum("nci,ncj,ijk->nck", left.values, factor, w)
+                label = f"({left.label} {ir}){ir_out}"
+                longer.append(Way(ir_out, values, label, (*left.factors, ir)))
+    return sorted(longer, key=lambda way: way.ir)
+
+
+def _merged(ways: Iterable[Way]) -> list[Way]:
+    """Ways that lead to the same irrep, added up."""
+    sums: dict[o3.Irrep, Way] = {}
+    for way in ways:
+        known = sums.get(way.ir)
+        sums[way.ir] = way if known is None else known._replace(values=known.values + way.values)
+    return list(sums.values())
 
 
 def _added(a: Tensor, b: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ from typing import Any
 from torch import Tensor
 from typing_extensions import override
 
-from etp.measure.graph import Measurable, OnGraph
+from etp.measure.graph import Measurable, OnGraph, OnNodes
 from etp.products._library import LibraryProduct
 
 
@@ -69,6 +69,26 @@ class OfLibrary(Timed):
         return self._library.from_library(z)
 
 
+class OfPower(Timed):
+    """The call of a power: it has one input."""
+
+    def __init__(self, tp: OnNodes) -> None:
+        super().__init__(tp)
+        self._power = tp.power
+
+    @override
+    def inputs(self, x1: Tensor, x2: Tensor, weights: Tensor | None = None) -> tuple[Tensor, ...]:
+        given = x1.new_ones(self._power.weight_numel) if weights is None else weights
+        return x1, given
+
+    @override
+    def call(self, *inputs: Tensor) -> Tensor:
+        z: Tensor = self._power(*inputs)
+        return z
+
+
 def as_timed(tp: Any) -> Timed:
-    """What is timed of a product or of a convolution on a graph."""
+    """What is timed of a product, of a convolution on a graph, or of a power."""
+    if isinstance(tp, OnNodes):
+        return OfPower(tp)
     return OfLibrary(tp) if isinstance(tp, LibraryProduct) else Timed(tp)

@@ -20,8 +20,10 @@ from etp import irreps as irreps_module
 from etp.irreps import LAYOUTS, IrrepsError, Layout
 from etp.kernels.modes import autocasting
 from etp.kernels.power import places
+from etp.problem import Weights
 from etp.product.convolution import check_below
 from etp.product.layout import promoted, terms
+from etp.product.path import Cost
 from etp.product.tables import TableModule
 
 
@@ -66,6 +68,13 @@ class Power(TableModule):
     name: ClassVar[str]
     title: ClassVar[str]
     reference: ClassVar[str]
+    keeps_couplings: ClassVar[bool] = False
+    """Whether each way to couple factors has a weight of its own, in the order of e3nn's sums."""
+
+    @classmethod
+    def unavailable(cls) -> str | None:
+        """Why it cannot run here; None if it can."""
+        return None
 
     def __init__(
         self,
@@ -126,6 +135,46 @@ class Power(TableModule):
     def weight_numel(self) -> int:
         """Numbers that an element has as weights."""
         return self.weights_per_channel * self.channels
+
+    def first(self, ir: o3.Irrep) -> float:
+        """What an irrep of the input is scaled by in the first power; claimed."""
+        return 1.0
+
+    @abstractmethod
+    def coefficient(self, left: o3.Irrep, ir: o3.Irrep, ir_out: o3.Irrep) -> float:
+        """What one factor more is multiplied in with; claimed, and checked by the oracle.
+
+        Args:
+            left: Irrep of a product of factors.
+            ir: Irrep of the input that is the next factor.
+            ir_out: Irrep of the longer product.
+
+        Returns:
+            The number that ``wigner_3j(left.l, ir.l, ir_out.l)`` is scaled by.
+        """
+
+    @property
+    @abstractmethod
+    def macs(self) -> int:
+        """Multiply-adds of one channel of one node, weights contracted before."""
+
+    def cost(self, nodes: int, itemsize: int, weights: Weights = "shared") -> Cost:
+        """Multiply-adds and minimal bytes of one call.
+
+        Args:
+            nodes: Rows of the input.
+            itemsize: Bytes of a number: 4 in float32.
+            weights: Whether all nodes share weights or each has its own.
+
+        Examples:
+            >>> from etp import powers
+            >>> power = powers.get("cg")("0e+1o", order=2, irreps_out="0e")
+            >>> power.cost(10, 4).macs
+            70
+        """
+        numbers = (self.irreps_in.dim + self.irreps_out.dim) * nodes
+        numbers += self.weight_numel * (nodes if weights == "per-sample" else 1)
+        return Cost(self.macs * nodes * self.channels, numbers * itemsize)
 
     @abstractmethod
     def evaluate(self, a: Tensor, weights: Tensor, elements: Tensor | None, lie: Tensor) -> Tensor:

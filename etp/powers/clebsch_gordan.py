@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from math import sqrt
 from typing import Literal, get_args
 
 import numpy as np
 from e3nn import o3
+from typing_extensions import override
 
 from etp.irreps import Layout
 from etp.powers._couplings import couplings, independent
@@ -36,6 +38,7 @@ class ClebschGordan(TablePower):
 
     name, title = "cg", "Clebsch-Gordan"
     reference = "Batatia et al. 2022, arXiv:2206.07697, eq. 10"
+    keeps_couplings = True
 
     def __init__(
         self,
@@ -55,3 +58,7 @@ class ClebschGordan(TablePower):
         if basis == "independent":
             degrees = [{ir: independent(v) for ir, v in own.items()} for own in degrees]
         self._tabulate(degrees)
+
+    @override
+    def coefficient(self, left: o3.Irrep, ir: o3.Irrep, ir_out: o3.Irrep) -> float:
+        return sqrt(ir_out.dim)

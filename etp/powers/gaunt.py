@@ -17,6 +17,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from etp.irreps import MAX_DEGREE
+from etp.maths import so3
 from etp.powers._degreewise import DegreewisePower
 from etp.powers.registry import register
 from etp.product.layout import slices
@@ -59,6 +60,21 @@ class _GauntPower(DegreewisePower):
             for part in range(sum(ir.dim for ir in self.irs_in))
         ]
         self.register_table("same", torch.tensor(same, dtype=torch.float64))
+
+    @override
+    def coefficient(self, left: o3.Irrep, ir: o3.Irrep, ir_out: o3.Irrep) -> float:
+        return so3.gaunt_coefficient(left.l, ir.l, ir_out.l)
+
+    @property
+    @override
+    def macs(self) -> int:
+        own = self.signals.second_macs()
+        # With the factors exchanged the second one is what was the first.
+        turned = self.of(
+            self.signals.irreps_in2, self.signals.irreps_in1, filter_ir_out=self.irs_out
+        )
+        each = self.signals.macs() - own - turned.second_macs()
+        return own + (self.order - 1) * each
 
     @override
     def degrees(self, rows: Tensor) -> Iterator[Tensor]:
@@ -121,6 +137,21 @@ class GauntFourierDirectPower(_GauntPower):
     """Fourier coefficients, convolved factor by factor."""
 
     name, title, of = "gaunt-fourier-direct", "Gaunt (2D Fourier, direct)", DirectProduct
+
+    @property
+    @override
+    def macs(self) -> int:
+        whole = super().macs
+        # Series grow factor by factor: the product counts every one as long as the last.
+        first, own, out = self.signals.degrees
+        assert isinstance(self.signals, DirectProduct)
+        side, pairs = 2 * own + 1, self.signals.products()
+        longest = (2 * first + 1) ** 2 * (out + 1) * (self.order - 1)
+        grown = sum(
+            (2 * factors * own + 1) ** 2 * ((factors + 1) * own + 1)
+            for factors in range(1, self.order)
+        )
+        return whole + 4 * side * pairs * (grown - longest)
 
     @override
     def times(self, power: Tensor, f: Tensor) -> Tensor:

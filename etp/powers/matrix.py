@@ -24,7 +24,7 @@ class MatrixPower(DegreewisePower):
     r"""One (2j+1) x (2j+1) matrix for each channel, graded by parity.
 
     With even and odd parts of the input in :math:`X_\pm` the powers of their sum and difference
-    give both parities of the output. The first power is the input itself.
+    give both parities of the output. The first power is the input, each degree l over 2l + 1.
     """
 
     name, title = "matrix", "Matrix (parity graded)"
@@ -49,6 +49,22 @@ class MatrixPower(DegreewisePower):
             if degree > 1:
                 power = power @ x
             yield power.flatten(1) @ self.table("out", rows.dtype)
+
+    @override
+    def first(self, ir: o3.Irrep) -> float:
+        return 1 / ir.dim
+
+    @override
+    def coefficient(self, left: o3.Irrep, ir: o3.Irrep, ir_out: o3.Irrep) -> float:
+        j = self.side // 2
+        # Read off a matrix, components of degree l are 1 / (2l + 1) of those that it is made from.
+        return left.dim * (-1) ** ir_out.l * so3.wigner_6j(left.l, ir.l, ir_out.l, j, j, j)
+
+    @property
+    @override
+    def macs(self) -> int:
+        first, last = (self.table(name, torch.float64).numel() for name in ("both", "out"))
+        return first + self.order * last + (self.order - 1) * 2 * self.side**3
 
 
 def _basis(irs: Sequence[o3.Irrep], j: int) -> Tensor:

@@ -44,6 +44,11 @@ class TablePower(Power):
             raise ValueError("tables must hold at least one weight, got none")
         self.polynomials = PowerTable.of_segments(dims, segments)
 
+    @property
+    @override
+    def macs(self) -> int:
+        return self.polynomials.macs
+
     @override
     def evaluate(self, a: Tensor, weights: Tensor, elements: Tensor | None, lie: Tensor) -> Tensor:
         return power(self.polynomials, a, weights, elements, lie, self.channels)
@@ -77,6 +82,10 @@ class _Given(TablePower):
             }
             for degree in range(1, order + 1)
         ])  # fmt: skip
+
+    @override
+    def coefficient(self, left: o3.Irrep, ir: o3.Irrep, ir_out: o3.Irrep) -> float:
+        raise ValueError("a power of given tables claims no couplings: its tables say what it does")
 
 
 def _polynomials(table: Tensor, ir: o3.Irrep, dim: int, degree: int) -> Floats:

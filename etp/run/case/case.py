@@ -21,6 +21,9 @@ MEMORY_FACTOR = {"forward": 4, "backward": 8, "double-backward": 16}
 GRIDS = 8
 """Fields on a grid that count beside inputs and outputs: what vector signals hold (measured)."""
 
+OVERCOMPLETE = 6
+"""Weights of a power over its independent polynomials, at most (measured, to order 4)."""
+
 
 @dataclass(frozen=True)
 class Case:
@@ -77,11 +80,16 @@ class Case:
 def needed_bytes(problem: Problem) -> int:
     """Upper estimate of the memory a case takes while it runs."""
     size = problem.size()
-    degrees = [max(ir.l for ir in irs) for irs in zip(*problem.triples(), strict=True)]
-    total = sum(degrees)
     copies = problem.copies()
+    if problem.kind == "power":
+        total = problem.order * problem.lmax + max(ir.l for ir in problem.outputs_kept())
+        weights = OVERCOMPLETE * size.paths * problem.channels
+    else:
+        total = sum(max(ir.l for ir in irs) for irs in zip(*problem.triples(), strict=True))
+        weights = sum(copies[ir] for ir, _, _ in problem.triples())
+    if problem.weights != "per-sample":
+        weights = 0
     points = problem.batch * max(copies.values()) * (total // 2 + 1) * (total + 1)
-    weights = sum(copies[ir] for ir, _, _ in problem.triples()) if problem.weights != "none" else 0
     numbers = GRIDS * points + weights * problem.batch
     return MEMORY_FACTOR[problem.direction] * (size.bytes + numbers * ITEMSIZE[problem.dtype])
 
@@ -141,6 +149,8 @@ def build(problem: Problem, product: str, **options: Any) -> Any:
     """
     from etp import products
 
+    if problem.kind == "power":
+        return _power(problem, product, **options)
     cls = products.get(torch_compile.plain_name(product))
     compiled = torch_compile.asked(product)
     if compiled and (reason := torch_compile.why_not(problem.direction)) is not None:
@@ -165,6 +175,26 @@ def build(problem: Problem, product: str, **options: Any) -> Any:
         tp = OnGraph(tp, problem.neighbours)
     tp = tp.to(problem.device)
     return torch_compile.apply(tp) if compiled else tp
+
+
+def _power(problem: Problem, name: str, **options: Any) -> Any:
+    """A power for a problem, on its device."""
+    from etp import powers
+    from etp.measure.graph import OnNodes
+
+    if torch_compile.asked(name):
+        raise ValueError(f"{name}: powers are not timed compiled, leave +compile out")
+    cls = powers.get(name)
+    if (reason := cls.unavailable()) is not None:
+        raise ValueError(f"{name} is not available here: {reason}")
+    out = to_text(Term(1, ir) for ir in problem.outputs_kept())
+    power = cls(
+        widened(problem.irreps1, problem.channels),
+        order=problem.order,
+        irreps_out=widened(out, problem.channels),
+        **options,
+    )
+    return OnNodes(power).to(problem.device)
 
 
 def widened(irreps: str, channels: int) -> str:

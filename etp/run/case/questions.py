@@ -10,6 +10,7 @@ from etp.problem import Problem
 from etp.results.rows import Row
 
 if TYPE_CHECKING:
+    from etp.measure.graph import OnNodes
     from etp.product.base import TensorProduct
 
 
@@ -91,10 +92,13 @@ QUESTIONS: dict[str, Question] = {
 """What can be asked about one product, on a problem, over a number of group elements."""
 
 
-def interaction_result(tp: TensorProduct) -> dict[str, Any]:
+def interaction_result(tp: TensorProduct | OnNodes) -> dict[str, Any]:
     """Result of an ``interactions`` row: measured triples with their coefficients."""
     from etp import measure
+    from etp.measure.graph import OnNodes
 
+    if isinstance(tp, OnNodes):
+        return _couplings(tp)
     found = [
         (ir1, ir2, ir_out, coefficient)
         for ir_out, pairs in measure.measured_coefficients(tp).copies
@@ -111,6 +115,33 @@ def interaction_result(tp: TensorProduct) -> dict[str, Any]:
         "allowed": len(measure.allowed_paths(tp)),
         "weights_per": tp.weights_per,
         "weights": len(tp.weighting.factors),
+        "keeps_paths": tp.keeps_paths,
+        "outputs": tp.irreps_out.dim,
+        "group": tp.group,
+    }
+
+
+def _couplings(tp: OnNodes) -> dict[str, Any]:
+    """What a power reaches: an entry for each coupling in each polynomial of the echelon form."""
+    from etp.measure.couplings import reach
+
+    reached = reach(tp)
+    labels = [label for label, _, _ in reached.basis]
+    echelon = reached.echelon
+    entries = [
+        (labels[row.nonzero()[0][0]], labels[at], str(reached.basis[at][2]), float(row[at]))
+        for row in echelon
+        for at in row.nonzero()[0]
+    ]
+    return {
+        "title": tp.title,
+        "paths": [],
+        "triples": [list(entry[:3]) for entry in entries],
+        "coefficients": [entry[3] for entry in entries],
+        "count": len(echelon),
+        "allowed": len(labels),
+        "weights_per": tp.weights_per,
+        "weights": tp.weights_per_channel,
         "keeps_paths": tp.keeps_paths,
         "outputs": tp.irreps_out.dim,
         "group": tp.group,
