@@ -19,7 +19,7 @@ TELLING_S = 0.02
 CALLS = 4
 """Calls of a product before its rounds: the first, two to warm up, and one to be checked."""
 ROUNDS = 6
-"""Rounds that there must be time for: the pilot round, which is thrown away, and some that count."""
+"""Rounds that there must be time for: the pilot round, thrown away, and some that are kept."""
 OF_ROUNDS = 0.5
 """Share of a step's time that its fewest rounds may take; the rest is for pilots and checks."""
 
