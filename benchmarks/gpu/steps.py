@@ -16,12 +16,11 @@ from benchmarks.gpu.plan import Turn
 from etp.problem import Problem
 from etp.results.rows import Row
 from etp.run.case.questions import make_row
+from etp.run.devices import lost_context
 
 DONE, LEFT, AGAIN = 0, 3, 4
 """Exit states of a part: all done; no time left; the driver of the card is broken for this process,
 a new one can go on."""
-BROKEN = ("CUDA error", "HIP error", "device-side assert", "misaligned address")
-"""What a process whose card no longer answers says, to everything that is asked of it."""
 NO_TIME = "no time left"
 LATELY = 5
 """Steps whose longest is what the next one is expected to take."""
@@ -205,7 +204,7 @@ def carry_out(
             lately.append(took)
         wrong = [row.reason for row in rows if row.status in ("failed", "invalid")]
         tell(f"{took:6.1f} s  {step.name}" + "".join(f"\n          {w}" for w in wrong))
-        if reason is not None and any(sign in reason for sign in BROKEN):
+        if reason is not None and lost_context(reason):
             return AGAIN
     if not left:
         return DONE

@@ -8,12 +8,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from importlib import import_module
 from importlib.util import find_spec
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import torch
 
 from etp.measure.clock import Event
 from etp.measure.state import State, nvml_state
+
+T = TypeVar("T")
 
 
 class Card(Protocol):
@@ -33,6 +35,9 @@ class Card(Protocol):
 
     def state(self, load: float | None) -> State:
         """What its driver says now, beside the load of the machine."""
+
+    def driver(self) -> str | None:
+        """Version of its driver; None where nobody says."""
 
 
 class Cuda:
@@ -72,16 +77,34 @@ class Cuda:
 
     def state(self, load: float | None) -> State:
         """By NVML; only the load where that is missing or does not answer."""
-        if find_spec("pynvml") is None:
-            return State(load=load)
-        nvml: Any = import_module("pynvml")
-        uuid = torch.cuda.get_device_properties(self._device).uuid
-        try:
-            nvml.nvmlInit()
+
+        def asked(nvml: Any) -> State:
+            uuid = torch.cuda.get_device_properties(self._device).uuid
             return nvml_state(nvml, nvml.nvmlDeviceGetHandleByUUID(f"GPU-{uuid}"), load)
-        except nvml.NVMLError:
-            # A card in a container or a virtual machine may not answer; no reason to fail.
-            return State(load=load)
+
+        return _of_nvml(asked) or State(load=load)
+
+    def driver(self) -> str | None:
+        """By NVML."""
+        return _of_nvml(lambda nvml: _text(nvml.nvmlSystemGetDriverVersion()))
+
+
+def _of_nvml(ask: Callable[[Any], T]) -> T | None:
+    """What NVML answers; None where it is not installed or does not answer."""
+    if find_spec("pynvml") is None:
+        return None
+    nvml: Any = import_module("pynvml")
+    try:
+        nvml.nvmlInit()
+        return ask(nvml)
+    except nvml.NVMLError:
+        # A card in a container or a virtual machine may not answer; no reason to fail.
+        return None
+
+
+def _text(answer: str | bytes) -> str:
+    """Older versions answer in bytes."""
+    return answer.decode() if isinstance(answer, bytes) else answer
 
 
 MAKERS: dict[str, Callable[[torch.device], Card]] = {"cuda": Cuda}

@@ -217,17 +217,28 @@ class Cluster:
             with suppress(KeyError, OSError, TypeError):
                 os.kill(self._nannies[device].pid, signal.SIGKILL)
             return
-        client = self.connect()
-        addresses = [
-            address
-            for address, info in client.scheduler_info(n_workers=-1)["workers"].items()
-            if device in info.get("resources", {})
-        ]
+        client, addresses = self.connect(), self._addresses(device)
         threading.Thread(
             target=lambda: client.restart_workers(addresses, timeout=30, raise_for_error=False),
             name="etp-restart",
             daemon=True,
         ).start()
+
+    def renew_worker(self, device: str) -> None:
+        """Put a new process in the place of an idle one that its device no longer answers."""
+        event("worker_renewed", device=device)
+        with suppress(OSError, TimeoutError, RuntimeError, KeyError):
+            self.connect().restart_workers(
+                self._addresses(device), timeout=30, raise_for_error=False
+            )
+
+    def _addresses(self, device: str) -> list[str]:
+        """Workers that have a device."""
+        return [
+            address
+            for address, info in self.connect().scheduler_info(n_workers=-1)["workers"].items()
+            if device in info.get("resources", {})
+        ]
 
     def ended_by_request(self, device: str) -> bool:
         """Whether the last process of a device was told to end, from outside this program."""

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import platform
-import shutil
 import subprocess
 import sys
+from ctypes.util import find_library
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,25 @@ count = torch.cuda.device_count() if torch.cuda.is_available() else 0
 found = [torch.cuda.get_device_properties(i) for i in range(count)]
 print(json.dumps({f"cuda:{i}": [p.name, p.total_memory] for i, p in enumerate(found)}))
 """
+
+
+LOST_CONTEXT = (
+    "CUDA error", "HIP error", "Triton Error [CUDA]", "device-side assert", "misaligned address",
+    "illegal memory access", "unspecified launch failure",
+)  # fmt: skip
+"""What a process whose GPU no longer answers it says, to everything that is asked of it."""
+
+
+def lost_context(text: str) -> bool:
+    """Whether an error's text says that only a new process can use its GPU again.
+
+    Examples:
+        >>> lost_context("CUDA error: an illegal memory access was encountered")
+        True
+        >>> lost_context("CUDA out of memory. Tried to allocate 2 GiB")
+        False
+    """
+    return any(sign in text for sign in LOST_CONTEXT)
 
 
 @cache
@@ -87,10 +107,16 @@ def check_device(device: str) -> None:
         )
 
 
+DRIVERS = tuple(
+    map(Path, ("/proc/driver/nvidia/version", "/dev/nvidiactl", "/dev/dxg", "/dev/kfd"))
+)
+"""Where Linux shows the driver of a GPU: NVIDIA's, that of a Windows host, AMD's."""
+
+
 def _has_gpu_driver() -> bool:
     """Cheap sign of a GPU: torch is asked only where there is one."""
-    drivers = (Path("/proc/driver/nvidia/version"), Path("/dev/kfd"))
-    return shutil.which("nvidia-smi") is not None or any(path.exists() for path in drivers)
+    found = os.name == "nt" and find_library("nvml") is not None
+    return found or any(path.exists() for path in DRIVERS)
 
 
 @cache

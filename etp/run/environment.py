@@ -40,7 +40,7 @@ def environment(device: str = "cpu", threads: int | None = None) -> dict[str, An
     if device.startswith("cuda"):
         found["device_name"] = torch.cuda.get_device_name(device)
         found["cuda"] = torch.version.cuda
-        found["driver"] = _driver()
+        found["driver"] = _driver(device)
     found["flags"] = {
         "tf32": bool(torch.backends.cuda.matmul.allow_tf32),
         "matmul_precision": torch.get_float32_matmul_precision(),
@@ -132,9 +132,12 @@ def _revision() -> tuple[str | None, bool | None]:
     return revision or None, None if changes is None else bool(changes)
 
 
-def _driver() -> str | None:
-    text = _run(["nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader"])
-    return text.splitlines()[0] if text else None
+@cache
+def _driver(device: str) -> str | None:
+    from etp.measure.card import card
+
+    queue = card(device)
+    return None if queue is None else queue.driver()
 
 
 def _run(command: list[str]) -> str | None:

@@ -18,6 +18,7 @@ from etp.results.rows import RESULTS, Row
 from etp.results.store import Store
 from etp.run.cluster import Cluster, SchedulerError, wait_for_exit
 from etp.run.config import Limits
+from etp.run.devices import lost_context
 from etp.run.events import event
 from etp.run.outbox import Outbox
 from etp.run.turns import in_turn
@@ -226,8 +227,12 @@ class Lane:
                 event("case_ended", job=job.id, case=index, state=status, reason=why)
                 rows = _unmeasured(job, case, taken.settled, status, why)
                 shared.outbox.put(lambda: shared.store.add_rows(rows))
+                taken.said.append(why)
             # A result kept on a worker that restarts would be computed a second time.
             future.release()
+            if any(map(lost_context, taken.said)) and not shared.closed:
+                # All that this process asked of its device from now on would fail.
+                shared.cluster.renew_worker(self.device)
         finally:
             with suppress(OSError, RuntimeError):
                 client.unsubscribe_topic(name)
@@ -293,13 +298,14 @@ def _too_long(name: str, limit: int) -> str:
 
 
 class _Taken:
-    """What has arrived of one case."""
+    """What has arrived of one case; ``said`` are the reasons of what failed."""
 
     def __init__(self, shared: Shared, job: Job, index: int, inbox: Queue[str]) -> None:
         self._shared, self._job, self._index, self._inbox = shared, job, index, inbox
         self.count = 0
         self.last: dict[str, Any] | None = None
         self.settled: set[str] = set()
+        self.said: list[str] = []
 
     def receive(self) -> None:
         """Wait a moment for the next message and take it."""
@@ -318,6 +324,8 @@ class _Taken:
             return
         if item["measure"] == answer(self._job.cases[self._index]):
             self.settled.add(item["product"])
+        if item["status"] == "failed":
+            self.said.append(str(item["reason"]))
         row = item | {"job": job}
         self._shared.outbox.put(lambda: store.add_rows([row]))
 

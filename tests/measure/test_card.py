@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -14,6 +15,7 @@ from etp.measure.state import State, device_state
 from etp.problem import Problem
 from etp.results.rows import Row
 from etp.run import case as cases
+from etp.run import environment
 
 
 class Moment:
@@ -49,6 +51,9 @@ class Fake:
 
     def state(self, load: float | None) -> State:
         return State(1410.0, 60.0, ("the power limit",), load)
+
+    def driver(self) -> str:
+        return "570.1"
 
 
 @pytest.fixture
@@ -119,3 +124,36 @@ def test_a_card_too_full_for_its_roofs_keeps_the_times_and_the_next_case_runs(
 def test_other_types_of_device_have_no_queue():
     assert cards.card("cpu") is None
     assert isinstance(cards.card("cuda:1"), cards.Cuda)
+
+
+def nvml(answer: str | bytes | None) -> SimpleNamespace:
+    """What stands in for NVML; without an answer it does not find the driver."""
+
+    def begin() -> None:
+        if answer is None:
+            raise LookupError("driver not loaded")
+
+    return SimpleNamespace(
+        NVMLError=LookupError, nvmlInit=begin, nvmlSystemGetDriverVersion=lambda: answer
+    )
+
+
+@pytest.mark.parametrize(("answer", "driver"), [("570.1", "570.1"), (b"535.2", "535.2"),
+                                                (None, None)])  # fmt: skip
+def test_the_driver_is_asked_of_nvml_and_no_program_is_run(answer, driver, monkeypatch):
+    monkeypatch.setattr(cards, "find_spec", lambda name: name)
+    monkeypatch.setattr(cards, "import_module", lambda name: nvml(answer))
+    assert cards.Cuda(torch.device("cuda:0")).driver() == driver
+    monkeypatch.setattr(cards, "find_spec", lambda name: None)
+    assert cards.Cuda(torch.device("cuda:0")).driver() is None
+
+
+def test_the_manifest_of_a_card_comes_through_the_same_interface(fake, monkeypatch):
+    environment._driver.cache_clear()
+    monkeypatch.setitem(cards.MAKERS, "cuda", lambda device: fake)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "A card")
+    try:
+        found = environment.environment("cuda:0")
+    finally:
+        environment._driver.cache_clear()
+    assert (found["device_name"], found["driver"]) == ("A card", "570.1")

@@ -59,6 +59,23 @@ def _error(product: str, problem: dict[str, Any], _: Callable[[], bool]) -> Iter
     yield
 
 
+LOST = "CUDA error: an illegal memory access was encountered"
+_lost: list[str] = []
+"""What a driver that lost its context says for ever, in this process."""
+
+
+def _driver(product: str, problem: dict[str, Any], _: Callable[[], bool]) -> Iterator[Any]:
+    """A device that answers until an error breaks its context."""
+    if product.startswith("breaks"):
+        _lost.append(LOST)
+    if _lost and product == "breaks, raising":
+        raise RuntimeError(LOST)
+    if _lost:
+        yield row(product, problem) | {"status": "failed", "reason": _lost[0], "result": None}
+    else:
+        yield row(product, problem) | {"badges": [str(os.getpid())]}
+
+
 def _allocator(product: str, problem: dict[str, Any], _: Callable[[], bool]) -> Iterator[Any]:
     yield row(product, problem) | {"badges": [n for n in os.environ if n.startswith("MALLOC_")]}
 
@@ -66,4 +83,5 @@ def _allocator(product: str, problem: dict[str, Any], _: Callable[[], bool]) -> 
 _BEHAVIOURS: dict[str, Callable[..., Iterator[Any]]] = {
     "quick": _quick, "quick-2": _quick, "slow": _slow, "polite": _polite, "deaf": _deaf,
     "suicide": _suicide, "error": _error, "allocator": _allocator,
+    "breaks": _driver, "breaks, raising": _driver, "answers": _driver,
 }  # fmt: skip

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+import subprocess
 import sys
 
 import pytest
@@ -51,3 +52,38 @@ def test_amd_cards_take_the_plain_form(monkeypatch):
     finally:
         monkeypatch.undo()
         triton_source.triton_missing.cache_clear()
+
+
+def test_torch_is_asked_for_gpus_only_where_a_driver_shows(monkeypatch, tmp_path):
+    asked: list[list[str]] = []
+
+    def run(command, **options):
+        asked.append(command)
+        said = '{"cuda:0": ["AMD Instinct MI300X", 192000000000]}'
+        return subprocess.CompletedProcess(command, 0, said + "\n")
+
+    monkeypatch.setattr(subprocess, "run", run)
+    monkeypatch.setattr(devices, "DRIVERS", (tmp_path / "kfd",))
+    devices._cuda.cache_clear()
+    devices.devices.cache_clear()
+    try:
+        assert list(devices.devices()) == ["cpu"]
+        assert not asked
+        (tmp_path / "kfd").touch()
+        devices._cuda.cache_clear()
+        devices.devices.cache_clear()
+        # ROCm's torch calls its devices cuda: AMD's cards are listed and measured on as any other.
+        assert devices.label("cuda:0") == "AMD Instinct MI300X, 192 GB"
+    finally:
+        devices._cuda.cache_clear()
+        devices.devices.cache_clear()
+
+
+def test_an_error_that_breaks_a_context_is_told_from_one_that_does_not():
+    for text in (
+        "CUDA error: device-side assert triggered", "Triton Error [CUDA]: an illegal memory access",
+        "CUDA error: unspecified launch failure", "HIP error: invalid device ordinal",
+    ):  # fmt: skip
+        assert devices.lost_context(f"RuntimeError: {text}")
+    for text in ("CUDA out of memory. Tried to allocate 2 GiB", "out of resource: shared memory"):
+        assert not devices.lost_context(text)

@@ -23,6 +23,7 @@ from etp.results.store import Store, StoreError
 from etp.run.config import LimitError, Limits
 from etp.run.runner import Runner, Status
 from tests.make import MIMO
+from tests.run.fake_tasks import LOST
 
 TASK = "tests.run.fake_tasks:run"
 ROOT = Path(__file__).resolve().parents[2]
@@ -193,6 +194,26 @@ def test_a_worker_that_hangs_is_replaced_when_its_job_is_cancelled(store, make):
     assert products(store, job) == [("quick", "ok"), ("polite", "cancelled")]
     after = runner.submit("t", [case("quick")])
     assert wait(runner, after).state == "done"
+
+
+@pytest.mark.fault(
+    done="a GPU's context is lost: an illegal memory access, a failed assertion",
+    lost=0,
+    doubled=0,
+    says="illegal memory access",
+)
+@pytest.mark.parametrize("breaks", ["breaks", "breaks, raising"])
+def test_a_lost_context_is_a_row_and_the_next_case_runs_in_a_new_process(store, make, breaks):
+    runner = make(store)
+    asked = [case("answers"), case("answers"), case(breaks), case("answers"), case("answers")]
+    job = runner.submit("t", asked)
+    assert wait(runner, job).state == "done"
+    rows = list(store.rows(job=job))
+    assert [row["status"] for row in rows] == ["ok", "ok", "failed", "ok", "ok"]
+    assert LOST in rows[2]["reason"]
+    before, same, _, after, later = (row["badges"] for row in rows)
+    # Without an error a process is kept: a new one would compile and warm up again.
+    assert before == same != after == later
 
 
 def test_a_worker_does_not_run_the_program_that_asks(store, make, tmp_path, monkeypatch):
