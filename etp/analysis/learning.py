@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from math import inf
 from statistics import median
 from typing import Any
 
@@ -167,8 +168,9 @@ def potential_frame(rows: Sequence[Row]) -> pd.DataFrame:
     """A line for each product over its seeds, of a set's part that was never trained on.
 
     Columns ``product``; ``force`` with ``low`` and ``high``, ``hot`` (at the other temperature) and
-    ``in_time`` in meV/A, ``energy`` in meV; ``step_s``, ``total_s``, ``gamma``, ``seeds``.
-    ``in_time`` is the validation error when the fastest product had taken all its steps.
+    ``in_time`` with ``in_low`` and ``in_high`` in meV/A, ``energy`` in meV; ``step_s``,
+    ``total_s``, ``gamma``, ``mean``, ``seeds``. ``in_time`` is the validation error when the
+    fastest product had taken all its steps; infinite where half of the seeds had none by then.
     """
     lines = []
     found = [row for row in rows if row.measured.get("check_s")]
@@ -180,7 +182,6 @@ def potential_frame(rows: Sequence[Row]) -> pd.DataFrame:
     for product, own in by.items():
         forces = [result["force_mev_per_a"]["test"] for result in own]
         reached = [_reached(result, shared) for result in own]
-        known = [value for value in reached if value is not None]
         hot = [_other(result["force_mev_per_a"]) for result in own]
         lines.append(
             {
@@ -190,7 +191,9 @@ def potential_frame(rows: Sequence[Row]) -> pd.DataFrame:
                 "high": max(forces),
                 "hot": median(value for value in hot if value is not None) if any(hot) else None,
                 "energy": median(result["energy_mev"]["test"] for result in own),
-                "in_time": median(known) if len(known) == len(own) else None,
+                "in_time": median(reached),
+                "in_low": min(reached),
+                "in_high": max(reached),
                 "step_s": median(result["step_s"] for result in own),
                 "total_s": median(result["check_s"][-1] for result in own),
                 "gamma": own[0].get("gamma", 0),
@@ -201,14 +204,14 @@ def potential_frame(rows: Sequence[Row]) -> pd.DataFrame:
     return pd.DataFrame(lines)
 
 
-def _reached(result: Mapping[str, Any], seconds: float) -> float | None:
+def _reached(result: Mapping[str, Any], seconds: float) -> float:
     """Error of the last check within a time; a little more is given to whom set it."""
     errors = [
         error
         for error, at in zip(result["check_force_mev_per_a"], result["check_s"], strict=True)
         if at <= 1.1 * seconds
     ]
-    return errors[-1] if errors else None
+    return errors[-1] if errors else inf
 
 
 def _other(parts: Mapping[str, float]) -> float | None:
@@ -225,24 +228,61 @@ def potential_finding(table: pd.DataFrame, flags: Sequence[Flag] = ()) -> Findin
     """
     if table.empty:
         return Finding("Nothing was trained yet.", "Choose products and run them here.", "")
-    best = table.sort_values(["force", "step_s"]).iloc[0]
-    alike = table[(table["force"] / best["force"] - 1).abs() < 0.01]
-    names = list_text(list(alike["product"]))
+    near = _nearest(table, "force", "low", "high")
     heading = (
-        f"At equal steps {names} {'is' if len(alike) == 1 else 'are'} nearest: forces to "
-        f"{best['force']:.0f} meV/Å, where no force at all errs by {best['mean']:.0f}."
+        f"At equal steps {_are(near, 'nearest')}: forces to {_span(near['force'])} meV/Å, where no "
+        f"force at all errs by {near['mean'].iloc[0]:.0f}."
     )
     fast = table.sort_values("total_s").iloc[0]
-    timed = table.dropna(subset=["in_time"])
-    first = timed.sort_values(["in_time", "step_s"]).iloc[0]
+    timed = _nearest(table, "in_time", "in_low", "in_high")
     meaning = (
         f"In {time_text(fast['total_s'], 2)}, what {fast['product']} takes for all its steps, "
-        f"{first['product']} is nearest, at {first['in_time']:.0f} meV/Å (validation)."
+        f"{_are(timed, 'nearest')}, at {_span(timed['in_time'])} meV/Å (validation)"
+        f"{_undecided(near, timed)}. {_price(table, near)}"
     )
     seeds = int(table["seeds"].min())
     doubt = f"{counted(seeds, 'seed')} each, short trainings of one molecule"
     doubt += "".join(f"; times: {flag.name}" for flag in flags)
     return Finding(heading, meaning, doubt)
+
+
+def _nearest(table: pd.DataFrame, error: str, low: str, high: str) -> pd.DataFrame:
+    """Products whose seeds overlap those of the product with the smallest median error."""
+    ranked = table.sort_values([error, "step_s"])
+    return ranked[ranked[low] <= ranked[high].iloc[0]]
+
+
+def _are(table: pd.DataFrame, what: str) -> str:
+    names = list(table["product"])
+    return f"{list_text(names)} {'is' if len(names) == 1 else 'are'} {what}"
+
+
+def _span(errors: pd.Series) -> str:
+    low, high = f"{errors.min():.0f}", f"{errors.max():.0f}"
+    return low if low == high else f"{low} to {high}"
+
+
+def _undecided(*groups: pd.DataFrame) -> str:
+    """What to think of products that stand side by side."""
+    many = any(len(group) > 1 for group in groups)
+    return "; seeds of those named together overlap" if many else ""
+
+
+def _price(table: pd.DataFrame, near: pd.DataFrame) -> str:
+    """What products that err more gain in time, in exchange."""
+    others = table[~table["product"].isin(near["product"])]
+    if others.empty:
+        return ""
+    quick = others[others["step_s"] < near["step_s"].min()].sort_values("step_s")
+    if quick.empty:
+        less = others["gamma"].max() < near["gamma"].max()
+        told = ": what they give up buys no time here" if less else ""
+        return f"All others err more and take longer steps{told}."
+    costs = [
+        f"{name} ({time_text(step, 2)} a step, errs by {force:.0f})"
+        for name, step, force in zip(quick["product"], quick["step_s"], quick["force"], strict=True)
+    ]
+    return f"Steps are shorter with {list_text(costs)}."
 
 
 def step_frame(rows: Sequence[Row]) -> pd.DataFrame:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any, Literal
 
 import altair as alt
@@ -11,7 +12,7 @@ import plotly.graph_objects as go
 
 from etp.analysis.text import count_text, time_text
 from etp.charts import base, labels, theme
-from etp.charts.lines import lines
+from etp.charts.lines import limits, lines, marks
 from etp.charts.theme import Mode
 from etp.experiments.pieces import NAMES, PIECES
 
@@ -57,7 +58,20 @@ def learned(
     y = y.scale(alt.Scale(domain=[low, _HIGH], nice=False, zero=False))
     df["said"] = [f"{a:.3g} to {b:.3g} of 8" for a, b in zip(df["low"], df["high"], strict=True)]
     df["time"] = df["step_s"].map(time_text)
-    df = _labelled(df, against, (domain, [low, _HIGH]), width)
+    wide, high = width - _LEFT, HEIGHT * _USED
+
+    def py(right: float) -> float:
+        return high * (1 - (right - low) / (_HIGH - low))
+
+    points = [
+        (wide * base.position(a, domain), py(right))
+        for a, right in zip(df[against], df["right"], strict=True)
+    ]
+    bars = [
+        (px - 2, py(most), px + 2, py(least))
+        for (px, _), most, least in zip(points, df["high"], df["low"], strict=True)
+    ]
+    bars += [(0, py(7) - 1, wide, py(7) + 1), (0, py(7) - 1, 200, py(7) + 18)]
     hue = base.colour(df["product"], mode)
     limit = pd.DataFrame({"right": [7.0], "text": ["7 of 8: blind to mirror images"]})
     rule = alt.Chart(limit).mark_rule(color=t.faint, strokeDash=[4, 3])
@@ -80,12 +94,7 @@ def learned(
             ],
         ),
     ]
-    for number, row in enumerate(df.to_dict("records")):
-        one = df.iloc[number : number + 1]
-        text = alt.Chart(one).mark_text(
-            align=row["align"], dx=row["dx"], dy=row["dy"], baseline="middle", fontSize=12
-        )
-        layers.append(text.encode(x=x, y=y, text=alt.Text("product:N"), color=hue))
+    layers += _names(df, mode, x, y, points, (0, 0, wide, high), bars)
     best = df.sort_values(["right", "step_s"], ascending=[False, True]).iloc[0]
     finding = (
         f"{best['product']} names {best['right']:.3g} of 8 pieces, "
@@ -95,7 +104,7 @@ def learned(
 
 
 def curves(
-    df: pd.DataFrame, mode: Mode, against: Literal["check_s", "check_steps"]
+    df: pd.DataFrame, mode: Mode, against: Literal["check_s", "check_steps"], width: int = 560
 ) -> alt.LayerChart:
     """Errors of forces while networks learn: medians as lines, rules over all seeds.
 
@@ -103,6 +112,7 @@ def curves(
         df: Columns ``product``, ``x``, ``force``, ``low``, ``high`` (meV/A).
         mode: "light" or "dark".
         against: Whether ``x`` holds seconds or steps.
+        width: Expected width in pixels, for the names.
 
     Raises:
         ValueError: If a column is missing or no valid row is left.
@@ -118,15 +128,47 @@ def curves(
         "check_s": ("time of training →", base.TIME_LABELS),
         "check_steps": ("steps of training →", "format(datum.value, '~s')"),
     }[against]
-    domain = base.log_domain(df["x"], 0.04, 0.02)
+    domain = base.log_domain(df["x"], 0.04, 0.02 if against == "check_steps" else 0.12)
     x = alt.X("x:Q").title(title).scale(base.log_scale(domain))
     x = x.axis(values=base.log_ticks(domain, most=6), labelExpr=written, grid=False)
     last = df.sort_values("x").groupby("product").tail(1).sort_values("median_s")
     finding = "Errors of forces at the end, smallest first: " + ", ".join(
         f"{p} {m:.0f}" for p, m in zip(last["product"], last["median_s"], strict=True)
     )
-    layers = lines(df, mode, x, "error of forces / meV/Å", 300, str, _errors)
-    return base.finished(layers, mode, f"{finding} meV/Å.", 300)
+    title, height = "error of forces / meV/Å", 300
+    if against == "check_steps":
+        layers = lines(df, mode, x, title, height, str, _errors)
+    else:
+        ends = limits(df, 0.12)
+        y = _errors(ends, title)
+        wide, high = width - _LEFT, height * _USED
+        points = {
+            product: [
+                (wide * base.position(at, domain), high * (1 - base.position(error, ends)))
+                for at, error in zip(own["x"], own["median_s"], strict=True)
+            ]
+            for product, own in df.sort_values("x").groupby("product")
+        }
+        drawn = [box for path in points.values() for box in _along(path)]
+        layers = [
+            *marks(df, mode, x, y, title),
+            *_names(
+                last, mode, x, base.with_field(y, "median_s"),
+                [points[product][-1] for product in last["product"]], (0, 0, wide, high), drawn,
+            ),
+        ]  # fmt: skip
+    return base.finished(layers, mode, f"{finding} meV/Å.", height)
+
+
+def _along(path: Sequence[tuple[float, float]]) -> list[labels.Box]:
+    """Small boxes along a line, in pixels: what names should not cover."""
+    boxes = []
+    for (x0, y0), (x1, y1) in pairwise(path):
+        count = 1 + int(max(abs(x1 - x0), abs(y1 - y0)) / 4)
+        for n in range(count + 1):
+            x, y = x0 + n / count * (x1 - x0), y0 + n / count * (y1 - y0)
+            boxes.append((x - 2, y - 2, x + 2, y + 2))
+    return boxes
 
 
 def _errors(domain: list[float], title: str) -> alt.Y:
@@ -166,8 +208,6 @@ def forces(
         (px - 2, py(most), px + 2, py(least))
         for px, most, least in zip(xs, df["high"], df["low"], strict=True)
     ]
-    widths = [labels.text_width(text, 12) for text in df["product"]]
-    spots = labels.place(points, widths, (0, 0, wide, high), rules, first=[])
     hue = base.colour(df["product"], mode)
     chart = alt.Chart(df).encode(x=x, color=hue)
     layers: list[Any] = [
@@ -183,11 +223,7 @@ def forces(
             ],
         ),
     ]
-    for number, spot in enumerate(spots):
-        one = alt.Chart(df.iloc[number : number + 1])
-        placed: dict[str, Any] = {"align": spot.align, "dx": spot.dx, "dy": spot.dy}
-        text = one.mark_text(**placed, baseline="middle", fontSize=12)
-        layers.append(text.encode(x=x, y=base.with_field(y, "force"), text="product:N", color=hue))
+    layers += _names(df, mode, x, base.with_field(y, "force"), points, (0, 0, wide, high), rules)
     best = df.sort_values(["force", "step_s"]).iloc[0]
     finding = (
         f"{best['product']} has the smallest error of forces, {best['force']:.0f} meV/Å, at "
@@ -196,30 +232,35 @@ def forces(
     return base.finished(layers, mode, finding, HEIGHT)
 
 
-def _labelled(
-    df: pd.DataFrame, against: str, domains: tuple[list[float], list[float]], width: int
-) -> pd.DataFrame:
-    """Add ``align``, ``dx`` and ``dy``."""
-    domain, (bottom, top) = domains
-    wide, high = width - _LEFT, HEIGHT * _USED
+def _names(
+    df: pd.DataFrame,
+    mode: Mode,
+    x: alt.X,
+    y: alt.Y,
+    points: Sequence[tuple[float, float]],
+    frame: labels.Box,
+    obstacles: Sequence[labels.Box],
+) -> list[Any]:
+    """Layers with the name of each product beside its point, where it covers least.
 
-    def py(right: float) -> float:
-        return high * (1 - (right - bottom) / (top - bottom))
-
-    points = [
-        (wide * base.position(value, domain), py(right))
-        for value, right in zip(df[against], df["right"], strict=True)
-    ]
-    bars = [
-        (px - 2, py(most), px + 2, py(least))
-        for (px, _), most, least in zip(points, df["high"], df["low"], strict=True)
-    ]
-    bars += [(0, py(7) - 1, wide, py(7) + 1), (0, py(7) - 1, 200, py(7) + 18)]
+    Args:
+        df: Column ``product`` and those of the axes.
+        mode: "light" or "dark".
+        x: Encodes the points.
+        y: Encodes the points.
+        points: Where they are, in pixels.
+        frame: What names should not leave.
+        obstacles: What names should not cover.
+    """
     widths = [labels.text_width(text, 12) for text in df["product"]]
-    spots = labels.place(points, widths, (0, 0, wide, high), bars, first=[])
-    df["dx"], df["dy"] = [s.dx for s in spots], [s.dy for s in spots]
-    df["align"] = [s.align for s in spots]
-    return df
+    spots = labels.place(points, widths, frame, obstacles)
+    placed = {key: [getattr(spot, key) for spot in spots] for key in ("align", "dx", "dy")}
+    text = alt.Chart(df.assign(**placed)).encode(x=x, y=y, text=alt.Text("product:N"))
+    style: dict[str, Any] = {key: alt.ExprRef(f"datum.{key}") for key in placed}
+    style |= {"baseline": "middle", "fontSize": 12}
+    page = theme.tokens(mode).page
+    halo = text.encode(color=alt.ColorValue(page)).mark_text(**style, stroke=page, strokeWidth=4)
+    return [halo, text.encode(color=base.colour(df["product"], mode)).mark_text(**style)]
 
 
 def confusion(df: pd.DataFrame, mode: Mode, product: str) -> alt.LayerChart:

@@ -192,16 +192,49 @@ def lines(
         y_axis: From the limits and the title to the axis; times by default.
     """
     t = theme.tokens(mode)
-    quartiles = df.dropna(subset=["q25_s", "q75_s"])
-    domain = base.log_domain(
-        [*df["median_s"], *quartiles["q25_s"], *quartiles["q75_s"]], 0.04, 0.06
-    )
+    domain = limits(df)
     y = y_axis(domain, title)
+    hue, seen = base.colour(df["product"], mode), base.opacity()
+    ends = end_labels(_named(df, height * _USED), domain, height * _USED)
+    ends["text"] = [label(p) for p in ends["product"]]
+    names_at_ends = alt.Chart(ends).encode(
+        x=x, y=base.with_field(y, "label_y"), text=alt.Text("text:N"), color=hue, opacity=seen
+    )
+    style: dict[str, Any] = {"align": "left", "baseline": "middle", "dx": 11, "fontSize": 12}
+    halo = names_at_ends.encode(color=alt.ColorValue(t.page))
+    return [
+        *marks(df, mode, x, y, title),
+        halo.mark_text(**style, stroke=t.page, strokeWidth=4),
+        names_at_ends.mark_text(**style),
+    ]
+
+
+def limits(df: pd.DataFrame, low: float = 0.04) -> list[float]:
+    """Limits of the time axis that :func:`marks` need.
+
+    Args:
+        df: As for :func:`marks`.
+        low: Share of the axis that is left free below.
+    """
+    quartiles = df.dropna(subset=["q25_s", "q75_s"])
+    values = [*df["median_s"], *quartiles["q25_s"], *quartiles["q75_s"]]
+    return base.log_domain(values, low, 0.06)
+
+
+def marks(df: pd.DataFrame, mode: Mode, x: alt.X, y: alt.Y, title: str) -> list[Any]:
+    """Return the layers of :func:`lines` without names: quartile rules, lines, points.
+
+    Args:
+        df: As for :func:`lines`.
+        mode: "light" or "dark".
+        x: The axis that all layers share.
+        y: The time axis that all layers share, field to be set here.
+        title: Of times, for the tooltip.
+    """
+    t = theme.tokens(mode)
     names = list(df["product"])
     hue, seen, stroke = base.colour(names, mode), base.opacity(), base.dash(names)
     outline = base.shape(names)
-    ends = end_labels(_named(df, height * _USED), domain, height * _USED)
-    ends["text"] = [label(p) for p in ends["product"]]
     tooltip = [
         alt.Tooltip("product:N"),
         alt.Tooltip("x:Q", title=str(x["title"])),
@@ -209,6 +242,7 @@ def lines(
     ]
     chart = alt.Chart(df).encode(x=x, y=base.with_field(y, "median_s"), color=hue, opacity=seen)
     layers: list[Any] = []
+    quartiles = df.dropna(subset=["q25_s", "q75_s"])
     if not quartiles.empty:
         rules = alt.Chart(quartiles).mark_rule(strokeWidth=1.6)
         layers.append(
@@ -225,7 +259,7 @@ def lines(
     for rows, hollow in ((df[same], False), (df[~same], True)):
         if rows.empty:
             continue
-        marks = alt.Chart(rows).encode(
+        points = alt.Chart(rows).encode(
             x=x,
             y=base.with_field(y, "median_s"),
             color=hue,
@@ -234,17 +268,10 @@ def lines(
             tooltip=tooltip,
         )
         if hollow:
-            marks = marks.mark_point(filled=False, fill=t.page, size=32, strokeWidth=1.5)
+            points = points.mark_point(filled=False, fill=t.page, size=32, strokeWidth=1.5)
         else:
-            marks = marks.mark_point(filled=True, size=38)
-        layers.append(marks)
-    names_at_ends = alt.Chart(ends).encode(
-        x=x, y=base.with_field(y, "label_y"), text=alt.Text("text:N"), color=hue, opacity=seen
-    )
-    style: dict[str, Any] = {"align": "left", "baseline": "middle", "dx": 11, "fontSize": 12}
-    halo = names_at_ends.encode(color=alt.ColorValue(t.page))
-    layers.append(halo.mark_text(**style, stroke=t.page, strokeWidth=4))
-    layers.append(names_at_ends.mark_text(**style))
+            points = points.mark_point(filled=True, size=38)
+        layers.append(points)
     return layers
 
 

@@ -104,6 +104,8 @@ class Training(Kept):
         Raises:
             RuntimeError: If the loss is no finite number.
         """
+        if len(self.taken) < self.settings.steps and not self.stalled:
+            self._warm_up()
         while len(self.taken) < self.settings.steps and not self.stalled:
             self.taken.append(self._step())
             last = len(self.taken) == self.settings.steps
@@ -111,6 +113,12 @@ class Training(Kept):
                 self._check()
                 self.save()
             yield self.taken[-1]
+
+    def _warm_up(self) -> None:
+        """Let kernels be built before time is taken: they are built once for all trainings."""
+        size = self.settings.batch // self._world
+        self._loss(self._batch(self.parts["train"][:size])).backward()
+        self._adam.zero_grad()
 
     @property
     def stalled(self) -> bool:

@@ -189,7 +189,7 @@ def potential(shown: Sequence[Row], source: str) -> None:
         doubt = "".join(f"; times: {flag.name}" for flag in flags)
         show.head("At equal time", f"validation, trained side by side; rules: all seeds{doubt}")
         timed = tables.curves(shown, "check_s")
-        show.chart(charts.curves, timed, mode(), "check_s", key="curves_time")
+        show.chart(charts.curves, timed, mode(), "check_s", width, key="curves_time")
         show.head("What a step of training buys", "test set after the last step; rules: all seeds")
         show.chart(charts.forces, table, mode(), "step_s", width, key="forces_time")
     with right:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import re
+from itertools import combinations
 from typing import Any
 
 import altair as alt
@@ -19,7 +20,10 @@ from jsonschema import ValidationError  # type: ignore[import-untyped]
 from streamlit.testing.v1 import AppTest
 
 from etp import charts
+from etp.analysis import learning
+from etp.charts import base, labels
 from etp.charts.spec import Unchecked, fields_of, specification
+from etp.results.reference import potential_rows
 from etp.ui import show
 from etp.ui.kept import kept
 from tests.ui.opening import open_page
@@ -241,3 +245,22 @@ def test_each_of_two_devices_stands_under_its_roof():
     assert "Dotted: H100, matrix product 50.0 TFLOP/s" in spec["description"]
     with pytest.raises(ValueError, match="roofs must have copy_bytes_per_s"):
         charts.roofline(points, here, "light", other=("H100", {"matmul_flops_per_s": 1.0}))
+
+
+@pytest.mark.parametrize("width", [340, 560])
+def test_names_of_learning_curves_stand_apart_though_their_lines_end_anywhere(width):
+    table = learning.curves(potential_rows(), "check_s")
+    spec = charts.curves(table, "light", "check_s", width).to_dict()
+    *_, text = spec["layer"]
+    names = spec["datasets"][text["data"]["name"]]
+    assert {row["product"] for row in names} == set(table["product"])
+    ends = {axis: text["encoding"][axis]["scale"]["domain"] for axis in "xy"}
+    wide, high = width - 60, 300 * 0.8
+    boxes = []
+    for row in names:
+        right = row["dx"] + wide * base.position(row["x"], ends["x"])
+        down = row["dy"] + high * (1 - base.position(row["median_s"], ends["y"]))
+        size = labels.text_width(row["product"], 12)
+        left = right - {"left": 0, "center": size / 2, "right": size}[row["align"]]
+        boxes.append((left, down - 6, left + size, down + 6))
+    assert [labels.overlap(a, b) for a, b in combinations(boxes, 2)] == [0] * 28

@@ -140,6 +140,22 @@ def test_a_training_that_was_killed_goes_on_from_its_checkpoint(tmp_path):
         other.load(path)
 
 
+def test_what_is_built_at_first_use_is_no_time_of_training(monkeypatch):
+    now = iter(range(10_000))
+    monkeypatch.setattr("time.perf_counter", lambda: float(next(now)))
+    training = start()
+    loss = training._loss
+
+    def slow_at_first(given: Batch) -> torch.Tensor:
+        if not seen:
+            seen.append([next(now) for _ in range(5000)])
+        return loss(given)
+
+    seen: list[list[int]] = []
+    monkeypatch.setattr(training, "_loss", slow_at_first)
+    assert [step.seconds for step in training.steps()] == [1.0] * 6
+
+
 def test_a_training_stops_when_validation_gains_no_more_and_keeps_its_best(monkeypatch):
     training = potential.Training(
         "cg-sparse", Potential(channels=2, steps=50, batch=2, check_every=1, patience=2), frames()

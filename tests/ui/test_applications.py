@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from math import inf
+
 import pytest
 
 from etp.analysis import learning
@@ -27,7 +29,9 @@ def test_the_bundled_potential_is_shown_against_time_steps_and_expressivity():
     page = open_page("applications", study="potential")
     assert not page.exception
     assert charts_of(page) == 4
-    assert "At equal steps cg-sparse and e3nn are nearest" in text_of(page)
+    text = text_of(page)
+    assert "At equal steps e3nn, cg-sparse, so2 and cg-summed are nearest" in text
+    assert "what they give up buys no time here" in text
 
 
 def test_no_step_time_is_shown_before_one_was_measured():
@@ -93,21 +97,33 @@ def test_equal_time_is_that_of_the_fastest_and_medians_are_over_seeds():
     def row(product: str, seed: int, seconds: float, force: float) -> Row:
         old = potential_rows()[0]
         result = dict(old.measured) | {
-            "check_s": [seconds, 2 * seconds], "check_steps": [1, 2],
+            "check_s": [seconds, 2 * seconds], "check_steps": [1, 2], "step_s": seconds,
             "check_force_mev_per_a": [2 * force, force],
             "force_mev_per_a": {"valid": force, "test": force, "600 K": 2 * force},
         }  # fmt: skip
         return Row.new({**old.problem, "seed": seed}, product, "potential", result, old.environment)
 
     rows = [row("fast", n, 1.0, 100.0 + n) for n in range(3)]
-    rows += [row("slow", n, 2.0, 50.0 + n) for n in range(3)]
+    rows += [row("slow", n, 2.0, 60.0 + n) for n in range(3)]
     table = learning.potential_frame(rows).set_index("product")
     fast = table.to_dict("index")["fast"]
     assert [fast[key] for key in ("force", "low", "high", "hot")] == [101, 100, 102, 202]
     assert table.loc["fast", "in_time"] == 101
-    assert table.loc["slow", "in_time"] == 102, "half of its steps"
+    assert table.loc["slow", "in_time"] == 122, "half of its steps"
     said = learning.potential_finding(table.reset_index())
-    assert "slow is nearest: forces to 51" in said.heading
+    assert "slow is nearest: forces to 61" in said.heading
     assert "fast is nearest, at 101" in said.meaning
+    assert "overlap" not in said.meaning
+    assert "Steps are shorter with fast (1.0 s a step, errs by 101)." in said.meaning
+    late = [*rows, row("slow", 3, 9.0, 40.0)]
+    table = learning.potential_frame(late).set_index("product")
+    assert table.loc["slow", "in_high"] == inf, "one seed had no check by then"
+    assert table.loc["slow", "in_time"] == 123
+    even = [*rows, row("slow", 3, 2.0, 50.0)]
+    table = learning.potential_frame(even).set_index("product")
+    assert (
+        "; seeds of those named together overlap"
+        in learning.potential_finding(table.reset_index()).meaning
+    )
     timed = learning.curves(rows, "check_s")
     assert timed[timed["product"] == "slow"]["x"].tolist() == [2.0, 4.0]
