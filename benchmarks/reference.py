@@ -80,7 +80,8 @@ def _layers(budget: float) -> list[Row]:
     rows: list[Row] = []
     for layer in presets.LAYERS.values():
         problem = layer.problem(batch=LAYER_EDGES)
-        case = sweep.Case(problem, LAYER_PRODUCTS, LAYER_PRODUCTS[0], budget_s=budget, memory=False)
+        names = presets.ADVISED_POWERS if problem.kind == "power" else LAYER_PRODUCTS
+        case = sweep.Case(problem, names, names[0], budget_s=budget, memory=False)
         rows += [row.light() for row in sweep.run(case.as_dict()) if isinstance(row, Row)]
         print(layer.name, file=sys.stderr, flush=True)
         _write(DATA / "layers.jsonl.gz", rows)

@@ -149,6 +149,16 @@ def to_text(terms: Iterable[Term]) -> str:
     return "+".join(f"{mul}x{ir}" if mul != 1 else str(ir) for mul, ir in terms)
 
 
+def widened(irreps: str, channels: int) -> str:
+    """Irreps with ``channels`` times as many copies.
+
+    Examples:
+        >>> widened("0e+2x1o", 4)
+        '4x0e+8x1o'
+    """
+    return to_text(Term(term.mul * channels, term.ir) for term in parse_terms(irreps))
+
+
 def multiplicities(terms: Iterable[Term]) -> dict[Ir, int]:
     """Copies of each irrep in all, in order of first appearance."""
     counts: dict[Ir, int] = {}

@@ -1,4 +1,4 @@
-"""Layers that published models run: the shapes of their convolutions.
+"""Layers that published models run: the shapes of their convolutions and powers.
 
 Shapes are those of the models' published configurations, as the benchmark problems of
 OpenEquivariance (Bharadwaj et al. 2025, arXiv:2501.13986) collect them. Imports neither torch nor
@@ -17,21 +17,22 @@ from typing import Any, Literal, TypeVar
 from etp.irreps import multiplicities, parse_terms
 from etp.problem import Direction, Kind, Problem
 
-Mode = Literal["uvu", "uvw"]
+Mode = Literal["uvu", "uvw", "power"]
 T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class Layer:
-    """One convolution of a published model.
+    """One convolution or power of a published model.
 
     Attributes:
         name: What it is called here.
         nodes: Irreps of the features of nodes.
-        edges: Irreps of the spherical harmonics of edges.
+        edges: Irreps of the spherical harmonics of edges; empty for a power.
         outputs: Irreps that are kept, empty for all.
         mode: ``uvu``: paths are kept apart, each channel by itself. ``uvw``: a linear map over
-            channels follows for each path.
+            channels follows for each path. ``power``: no edges, each node is raised.
+        order: Largest number of factors of a power.
     """
 
     name: str
@@ -39,9 +40,19 @@ class Layer:
     edges: str
     outputs: str
     mode: Mode = "uvu"
+    order: int = 1
 
     def problem(self, kind: Kind = "convolution", **options: Any) -> Problem:
-        """The layer as a problem, with weights for each edge; of ``uvw`` its edge products."""
+        """The layer as a problem, with weights for each edge; of ``uvw`` its edge products.
+
+        Args:
+            kind: ``convolution`` or ``edge``; a power is one whatever is asked.
+            **options: Other fields of the problem.
+        """
+        if self.mode == "power":
+            # One element: its weights are those of all nodes.
+            options |= {"kind": "power", "order": self.order, "weights": "shared"}
+            return Problem.of_irreps(self.nodes, None, self.outputs, **options)
         options = {"weights": "per-sample"} | options
         return Problem.of_irreps(self.nodes, self.edges, self.outputs or None, kind=kind, **options)
 
@@ -75,6 +86,9 @@ LAYERS = {
         Layer("diffdock-l1", _DIFFDOCK, "0e+1o", "0e+0o+1o+1e", "uvw"),
         Layer("diffdock-l2", _DIFFDOCK, "0e+1o+2e", "0e+0o+1o+1e", "uvw"),
         Layer("e3tools", "64x0e+16x1o", "0e+1o", "0e+1o", "uvw"),
+        Layer("mace-medium-power", _every(128, *_AROUND), "", "0e+1o", "power", 3),
+        Layer("mace-large-power", _every(128, *_AROUND), "", "0e+1o+2e", "power", 3),
+        Layer("mace-last-power", _every(128, *_AROUND), "", "0e", "power", 3),
     )
 }  # fmt: skip
 """By name."""
@@ -171,6 +185,14 @@ ADVISED = (
 )  # fmt: skip
 """Products to choose from for a layer: what people have, what does the same, what reaches as much,
 and what gives paths up. The first is what others are compared with."""
+ADVISED_POWERS = ("cg", "gaunt-grid", "gaunt-fourier-fft", "matrix")
+"""Powers to choose from: the exact one, which others are compared with, and what adds up more."""
+
+
+def advised(kind: Kind) -> tuple[str, ...]:
+    """Products, or powers, to choose from for a layer of a kind."""
+    return ADVISED_POWERS if kind == "power" else ADVISED
+
 
 _REPR = re.compile(r"\w*TensorProduct\((?P<nodes>.+?) x (?P<edges>.+?) -> (?P<out>.+?)(?:\s*\||\))")
 
@@ -270,10 +292,12 @@ def akin(problem: Problem) -> list[Layer]:
     return [layer for layer, own in made if (own.irreps1, own.irreps2) == of]
 
 
-def _shape(problem: Problem) -> tuple[str, str, str | None]:
-    return problem.irreps1, problem.irreps2, problem.filter_out
+def _shape(problem: Problem) -> tuple[str, str, str | None, int]:
+    # Channels of a power are not in its irreps, as those of node features are.
+    order = problem.order * problem.channels if problem.kind == "power" else 0
+    return problem.irreps1, problem.irreps2, problem.filter_out, order
 
 
 @cache
-def _names() -> dict[tuple[str, str, str | None], str]:
+def _names() -> dict[tuple[str, str, str | None, int], str]:
     return {_shape(layer.problem()): layer.name for layer in LAYERS.values()}

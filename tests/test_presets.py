@@ -15,8 +15,14 @@ def test_a_layer_is_a_problem_that_its_own_command_describes(layer):
     words = shlex.split(f"sweep {problem.command()}")
     assert problems(parser().parse_args(words), [None]) == [problem]
     assert presets.named(problem) == layer.name
-    assert problem.kind == "convolution"
-    assert problem.weights == "per-sample"
+    power = layer.mode == "power"
+    assert problem.kind == ("power" if power else "convolution")
+    assert problem.weights == ("shared" if power else "per-sample")
+
+
+def test_a_layer_that_is_no_power_is_refused_as_one(capsys):
+    assert main(["sweep", "--layer", "mace-medium", "--kind", "power"]) == 2
+    assert "--layer must be one of mace-medium-power" in capsys.readouterr().err
 
 
 def test_sizes_of_a_layer_are_those_of_its_paths():

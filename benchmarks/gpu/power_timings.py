@@ -21,13 +21,13 @@ from benchmarks.gpu.plan import FREE, Turn
 from benchmarks.gpu.steps import Step
 from etp import powers
 from etp.interop.mace import SymmetricContraction
+from etp.irreps import widened
 from etp.measure.card import card
 from etp.measure.clock import Call, group_size, time_rounds, warm_up
 from etp.measure.oracle import GATES, gate, relative
 from etp.measure.runtime import DIRECTIONS, Runtime, device_sync
 from etp.problem import Direction, Problem
 from etp.results.rows import Row
-from etp.run.case.case import widened
 from etp.run.case.questions import make_row
 
 ORDER, ELEMENTS, CHECKED = 3, 10, 8

@@ -15,6 +15,7 @@ import torch
 
 from benchmarks.gpu.steps import Step
 from etp import powers, presets
+from etp.irreps import widened
 from etp.kernels.on_gpu import launches
 from etp.measure.card import card
 from etp.measure.clock import Call, Round, group_size, time_rounds, warm_up
@@ -22,7 +23,6 @@ from etp.measure.runtime import Runtime, device_sync, draw, make_call
 from etp.problem import Problem
 from etp.results.rows import Row
 from etp.run import case as cases
-from etp.run.case.case import widened
 from etp.run.case.questions import make_row
 
 ROUNDS, BATCH, EDGES, CHANNELS = 15, 4096, 20_000, 128

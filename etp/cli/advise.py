@@ -23,6 +23,7 @@ from etp.analysis.text import bytes_text, count_text, ratio_text, time_text
 from etp.cli.problems import add_options, problems, product_names
 from etp.cli.terminal import Progress, table
 from etp.presets import Layer, Model
+from etp.problem import Kind
 from etp.results.rows import Row
 from etp.run.devices import free_bytes
 
@@ -50,11 +51,12 @@ def add(commands: Any) -> None:
     advised.set_defaults(run=_advise)
 
 
-def available(names: tuple[str, ...]) -> tuple[str, ...]:
-    """Those of some products that can run here."""
-    from etp import products
+def available(names: tuple[str, ...], kind: Kind = "pair") -> tuple[str, ...]:
+    """Those of some products, or powers, that can run here."""
+    from etp import powers, products
 
-    return tuple(name for name in names if products.get(name).unavailable() is None)
+    get: Any = powers.get if kind == "power" else products.get
+    return tuple(name for name in names if get(name).unavailable() is None)
 
 
 def _advise(options: argparse.Namespace) -> None:
@@ -68,7 +70,9 @@ def _advise(options: argparse.Namespace) -> None:
             f"--layer must be one of {', '.join(presets.LAYERS)}; or give --irreps1 and --irreps2"
         )
     (problem,) = problems(options, [None])
-    names = product_names(options.products) if options.products else available(presets.ADVISED)
+    usual = presets.advised(problem.kind)
+    given = options.products
+    names = product_names(given, problem.kind) if given else available(usual, problem.kind)
     found, rows = compared(problem, names, options.budget)
     said = advice(found)
     if options.json:
@@ -86,10 +90,12 @@ def _advise(options: argparse.Namespace) -> None:
         )
         return
     layer = None if options.layer is None else presets.layer(options.layer)
-    for line in (*said.sentences, *_notes(layer, said.products[0])):
+    power = problem.kind == "power"
+    for line in (*said.sentences, *([] if power else _notes(layer, said.products[0]))):
         print(line)
     print()
-    print("\n".join([*table(found), *_fitting(found), *_absent(options.products)]))
+    absent = [] if power else _absent(options.products)
+    print("\n".join([*table(found), *_fitting(found), *absent]))
     for row in rows:
         if row.measure == "runtime" and row.status != "ok":
             print(f"{row.product}: {row.reason}")
@@ -173,7 +179,8 @@ def _fitting(found: Comparison) -> Iterator[str]:
         for entry in found.timed
         if (largest := largest_batch(found, entry, memory)) is not None
     }
-    yield from _fits("samples" if found.problem.kind == "pair" else "edges", fitting, memory)
+    of = {"pair": "samples", "power": "nodes"}.get(found.problem.kind, "edges")
+    yield from _fits(of, fitting, memory)
 
 
 def _fits(what: str, fitting: dict[str, int], memory: int | None) -> Iterator[str]:

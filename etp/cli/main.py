@@ -174,7 +174,7 @@ def _measure(options: argparse.Namespace) -> None:
     if len(degrees) > 1:
         raise ValueError(f"--lmax must be one number here, got {options.lmax!r}")
     (problem,) = problems(options, degrees)
-    (name,) = product_names(options.product, options.kind)
+    (name,) = product_names(options.product, problem.kind)
     with watched(f"measuring {options.measure} of {name}"):
         row = sweep.measure_one(problem, name, options.measure)
     if row.status != "ok":
@@ -192,8 +192,6 @@ def _sweep(options: argparse.Namespace) -> None:
     from etp.cli import commands
     from etp.run.case import Case
 
-    usual = USUAL_POWERS if options.kind == "power" else USUAL
-    names = product_names(options.products or ",".join(usual), options.kind)
     _at_least("--rounds", options.rounds, 1)
     _at_least("--processes", options.processes, 1)
     if not (isfinite(options.budget) and options.budget >= 0):
@@ -205,6 +203,9 @@ def _sweep(options: argparse.Namespace) -> None:
     if options.setting is not None and options.lmax is None:
         options.lmax = "1:4"
     asked = problems(options, degrees_of(options.lmax))
+    kind = asked[0].kind
+    usual = USUAL_POWERS if kind == "power" else USUAL
+    names = product_names(options.products or ",".join(usual), kind)
     cases = [
         Case(
             problem, names, None, options.rounds, options.budget,

@@ -105,12 +105,18 @@ def _problem(options: argparse.Namespace, lmax: int | None, rest: dict[str, Any]
 def _of_layer(options: argparse.Namespace, rest: dict[str, Any]) -> Problem:
     if options.irreps1 or options.irreps2 or options.filter_out:
         raise ValueError("give either --layer, or --irreps1 and --irreps2")
+    layer = presets.layer(options.layer)
+    if rest["kind"] == "power" and layer.mode != "power":
+        powers = [name for name, known in presets.LAYERS.items() if known.mode == "power"]
+        raise ValueError(
+            f"--layer must be one of {', '.join(powers)} for --kind power, got {layer.name}"
+        )
     # No model runs a layer as pairs, or without weights for each edge.
     if rest["kind"] == "pair":
         rest["kind"] = "convolution"
     if rest["weights"] == "none":
         rest["weights"] = "per-sample"
-    return presets.layer(options.layer).problem(**rest)
+    return layer.problem(**rest)
 
 
 def edges_of(text: str) -> list[int]:

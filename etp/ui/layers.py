@@ -11,6 +11,7 @@ from etp.analysis.advice import Advice
 from etp.analysis.findings import Finding
 from etp.analysis.model import Part, largest_batches, model_times, whole_of
 from etp.analysis.text import bytes_text, count_text, counted, ratio_text, time_text
+from etp.irreps import widened
 from etp.presets import LAYERS as PRESETS
 from etp.presets import Layer, Model
 from etp.problem import Problem
@@ -32,15 +33,22 @@ def controls() -> Settings:
         label = chosen.layer if chosen.layer != CUSTOM else "typed irreps"
         with st.popover(label, icon=":material/account_tree:", key="bar_layer"):
             _layer(chosen)
-        label = f"{count_text(chosen.edges)} edges, {chosen.layer_kind}"
-        with st.popover(label, icon=":material/hub:", key="bar_edges"):
-            _edges()
+        power = _is_power(chosen)
+        what = "nodes, power" if power else f"edges, {chosen.layer_kind}"
+        with st.popover(f"{count_text(chosen.edges)} {what}", icon=":material/hub:",
+                        key="bar_edges"):  # fmt: skip
+            _edges(power=power)
         with st.popover(f"{chosen.dtype}, {chosen.direction}", icon=":material/tune:",
                         key="bar_numbers"):  # fmt: skip
             bar.controls_of("dtype", "direction", "threads")
         bar.run_button(LAYERS, chosen, lambda: _about(chosen))
     bar.refusals(LAYERS, chosen)
     return settings()
+
+
+def _is_power(chosen: Settings) -> bool:
+    """Whether the layer is a power, which has nodes and no edges."""
+    return chosen.layer in PRESETS and PRESETS[chosen.layer].mode == "power"
 
 
 def _layer(chosen: Settings) -> None:
@@ -52,7 +60,7 @@ def _layer(chosen: Settings) -> None:
         st.text_input("Keep only these outputs", placeholder="all", **bound("keep"))
     else:
         layer = PRESETS[chosen.layer]
-        st.caption(f"{layer.nodes} | {layer.edges} | kept: {layer.outputs}")
+        st.caption(" | ".join(filter(None, (layer.nodes, layer.edges, f"kept: {layer.outputs}"))))
         if layer.mode == "uvw":
             st.caption("A linear map over channels follows in the model; it is not timed here.")
     text = st.text_area(
@@ -83,8 +91,12 @@ def _use(layer: Layer) -> None:
     choose(layer=CUSTOM, irreps1=layer.nodes, irreps2=layer.edges, keep=layer.outputs)
 
 
-def _edges() -> None:
-    st.number_input("Edges", 1, 10_000_000, step=1000, **bound("edges"))
+def _edges(*, power: bool) -> None:
+    label = "Nodes" if power else "Edges"
+    st.number_input(label, 1, 10_000_000, step=1000, **bound("edges"))
+    if power:
+        st.caption("Each channel of a node is raised, with the weights of one element.")
+        return
     st.segmented_control(
         "What runs on them", LAYER_KINDS, required=True, format_func=KIND_WORDS.__getitem__,
         help="A convolution gathers nodes and adds messages up; 20 neighbours.",
@@ -93,9 +105,10 @@ def _edges() -> None:
 
 
 def _about(chosen: Settings) -> str:
-    size = layer_problem(chosen).size()
+    size, power = layer_problem(chosen).size(), _is_power(chosen)
+    way, each = ("coupling", "a node") if power else ("path", "an edge")
     return (
-        f"{counted(size.paths, 'path')}, {counted(size.outputs, 'output')} an edge, "
+        f"{counted(size.paths, way)}, {counted(size.outputs, 'output')} {each}, "
         f"{bytes_text(size.bytes)} · {bar.takes(LAYERS, chosen)}"
     )
 
@@ -148,8 +161,9 @@ def differs(shown: Problem, chosen: Settings) -> str | None:
 def told(problem: Problem) -> str:
     """A layer in words."""
     name = presets.named(problem) or f"{problem.irreps1} with {problem.irreps2}"
+    rows = "nodes" if problem.kind == "power" else "edges"
     return (
-        f"{name}, {problem.kind}, {count_text(problem.batch)} edges, {problem.dtype}, "
+        f"{name}, {problem.kind}, {count_text(problem.batch)} {rows}, {problem.dtype}, "
         f"{problem.direction}"
     )
 
@@ -161,6 +175,9 @@ def found(said: Advice) -> Finding:
 
 def use(problem: Problem, said: Advice) -> None:
     """Lines to copy: in a model of e3nn's products, and by itself."""
+    if problem.kind == "power":
+        _use_power(problem, said.products[0] or "cg")
+        return
     keep = f", filter_ir_out={problem.filter_out!r}" if problem.filter_out else ""
     name = next((product for product in said.products if product is not None), "cg-sparse")
     with st.expander("Use it", icon=":material/content_copy:", expanded=True):
@@ -172,6 +189,22 @@ def use(problem: Problem, said: Advice) -> None:
             f"tp = products.get({name!r})(\n    {problem.irreps1!r},\n    {problem.irreps2!r}"
             f"{keep},\n)\n"
             "out = etp.Convolution(tp)(x, y, weights, senders, receivers, num_nodes)",
+            language="python",
+        )
+
+
+def _use_power(problem: Problem, name: str) -> None:
+    irreps, out = (
+        widened(text, problem.channels) for text in (problem.irreps1, str(problem.filter_out))
+    )
+    with st.expander("Use it", icon=":material/content_copy:", expanded=True):
+        st.caption("In a MACE: same numbers, same state_dict")
+        st.code("import etp\n\nprint(etp.replace_in(model))", language="python")
+        st.caption("By itself")
+        st.code(
+            f"import etp\n\npower = etp.powers.get({name!r})(\n    {irreps!r},\n"
+            f"    order={problem.order},\n    irreps_out={out!r},\n)\n"
+            "out = power(a, weights, elements)",
             language="python",
         )
 

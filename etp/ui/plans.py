@@ -384,8 +384,10 @@ def layer_problem(settings: Settings) -> Problem:
 
 
 def _layers(settings: Settings) -> Cases:
-    there = effort.available(presets.ADVISED)
-    return [_case(layer_problem(settings), there, there[0])]
+    problem = layer_problem(settings)
+    there = presets.advised(problem.kind)
+    there = there if problem.kind == "power" else effort.available(there)
+    return [_case(problem, there, there[0])]
 
 
 COMPARE = Plan("Compare", "job", _compare, None, timed=True)

@@ -15,7 +15,7 @@ from typing import Any, get_args
 
 from etp import presets
 from etp.experiments.settings import POWERS, LearnedWeights
-from etp.irreps import SETTINGS
+from etp.irreps import SETTINGS, widened
 from etp.kernels.torch_compile import SUFFIX, asked, plain_name
 from etp.options import chosen, declared
 from etp.problem import MAX_BATCH, MAX_CHANNELS, Axis, DType, Options, Problem
@@ -199,7 +199,7 @@ class Settings(Options):
         problem = self.problems(self.devices[0])[-1]
         keep = f", filter_ir_out={problem.filter_out!r}" if problem.filter_out else ""
         irreps1, irreps2 = (
-            _widened(text, problem.channels) for text in (problem.irreps1, problem.irreps2)
+            widened(text, problem.channels) for text in (problem.irreps1, problem.irreps2)
         )
         compiled = "tp.compile()\n" if asked(product) else ""
         return (
@@ -275,12 +275,6 @@ def sweep_command(names: Sequence[str], words: Sequence[str]) -> str:
     """Command line that measures products; every word of it is quoted for a shell."""
     products = shlex.quote(",".join(names))
     return f"python -m etp sweep --products {products} {' '.join(words)} --out results.jsonl"
-
-
-def _widened(text: str, channels: int) -> str:
-    if channels == 1:
-        return text
-    return "+".join(f"{channels}x{term}" for term in text.split("+"))
 
 
 _MARKS = {"lmax": ":"}

@@ -7,7 +7,7 @@ from functools import cache, lru_cache
 from typing import Any
 
 from etp.analysis.text import bytes_text, count_text
-from etp.irreps import Term, parse_terms, to_text
+from etp.irreps import Term, to_text, widened
 from etp.kernels import torch_compile
 from etp.problem import ITEMSIZE, Problem
 from etp.run.config import TooLargeError
@@ -195,8 +195,3 @@ def _power(problem: Problem, name: str, **options: Any) -> Any:
         **options,
     )
     return OnNodes(power).to(problem.device)
-
-
-def widened(irreps: str, channels: int) -> str:
-    """Irreps with ``channels`` times as many copies."""
-    return to_text(Term(term.mul * channels, term.ir) for term in parse_terms(irreps))
