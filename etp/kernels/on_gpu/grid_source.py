@@ -100,6 +100,30 @@ def held(form: GridData, evaluation: Evaluation) -> int:
     return max(columns)
 
 
+def shared_bytes(form: GridData, evaluation: Evaluation, rows: int, itemsize: int) -> int:
+    """Shared memory that a program needs at the most, where operands of matrix products lie.
+
+    Those are, at a time, the matrices of a stage at the points of a step, the tiles that it reads
+    or adds to, the values of its signals and their products. Held against what Triton's
+    compiler reserves, for every card that it knows here.
+
+    Args:
+        form: What is evaluated.
+        evaluation: Which derivatives of it.
+        rows: Of a program.
+        itemsize: Bytes of a number.
+    """
+    numbers = 0
+    for stage, work in zip(form.stages, Plan(form, evaluation).works, strict=True):
+        used = {(evaluation.inputs[n], signal) for n, signal in work.needed}
+        used |= {(evaluation.outputs[o].side, signal) for o, signal in work.sums}
+        matrices = sum(tile(stage.signals[side][s].matrix.shape[1]) for side, s in used)
+        tiles = sum(tile(form.dim(held_tile.side, held_tile.part)) for held_tile in work.tiles)
+        values = POINTS * (len(work.needed) + len(work.sums))
+        numbers = max(numbers, POINTS * matrices + rows * (tiles + values))
+    return itemsize * numbers
+
+
 def sources(form: GridData, evaluation: Evaluation) -> list[Source]:
     """Kernels to be run one after the other: each does some of the stages."""
     plan = Plan(form, evaluation)

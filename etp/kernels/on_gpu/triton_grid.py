@@ -19,9 +19,9 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
-from etp.kernels.multilinear import Evaluation
-from etp.kernels.on_gpu.grid_data import GridData, Stage, tile
-from etp.kernels.on_gpu.grid_source import held, sources
+from etp.kernels.multilinear import PRODUCT, Evaluation
+from etp.kernels.on_gpu.grid_data import GridData, Stage
+from etp.kernels.on_gpu.grid_source import held, shared_bytes, sources
 from etp.kernels.on_gpu.kernel_form import Launch
 from etp.kernels.on_gpu.triton_source import Source, accumulator, shared_memory
 
@@ -33,9 +33,9 @@ MAX_VALUES = 22000
 """Numbers that a program may hold before compiled code spills registers, about 170 a thread."""
 MAX_DIM = 128
 """Most components of one part: beyond it tiles do not fit into registers."""
-
-COLUMN_BYTES = 290
-"""Shared memory for a column of a stage's matrices in float64; as compiled, 800 take 212 kB."""
+SECOND = PRODUCT.derivative([0, 1], [0])
+THIRD = SECOND.derivative([0, 1, 2], [0, 1])
+"""Gradients, and their gradients: what a form must have the memory for."""
 MAX_STAGES = 36
 """Most stages: lmax 5 of the complete product, some 20 seconds of compiling for each direction."""
 
@@ -43,10 +43,29 @@ MAX_STAGES = 36
 class GridForm(GridData):
     """Sum over stages of sums over points of products of three signals, for each channel."""
 
-    def rows(self, evaluation: Evaluation) -> int:
-        """Rows of a program: as many as it can hold in registers."""
-        columns = held(self, evaluation)
-        return next((rows for rows in ROWS if rows * columns <= MAX_VALUES), ROWS[-1])
+    def __init__(self, parts: Sequence[Sequence[Tensor]], stages: Sequence[Stage]) -> None:
+        super().__init__(parts, stages)
+        self._rows: dict[tuple[Evaluation, int, int | None], int] = {}
+
+    def rows(self, evaluation: Evaluation, itemsize: int = 4, room: int | None = None) -> int:
+        """Rows of a program: as many as there are registers and shared memory for.
+
+        Args:
+            evaluation: Which derivatives of the form.
+            itemsize: Bytes of a number.
+            room: Bytes of shared memory; None for those of a Hopper card.
+        """
+        key = evaluation, itemsize, room
+        if key not in self._rows:
+            columns = held(self, evaluation)
+            most = shared_memory(torch.device("cpu")) if room is None else room
+            fitting = (
+                rows for rows in ROWS
+                if rows * columns <= MAX_VALUES
+                and shared_bytes(self, evaluation, rows, itemsize) <= most
+            )  # fmt: skip
+            self._rows[key] = next(fitting, ROWS[-1])
+        return self._rows[key]
 
     @override
     def sources(self, evaluation: Evaluation) -> list[Source]:
@@ -58,18 +77,17 @@ class GridForm(GridData):
         # TF32 keeps more digits than half precision has; float32 gives digits up only if asked.
         exact = like.dtype == wide and torch.get_float32_matmul_precision() == "highest"
         options = {"PRECISION": "ieee" if exact else "tf32", "num_warps": WARPS}
-        return Launch(self.rows(evaluation), options, self.tables(like.device, wide))
+        rows = self.rows(evaluation, wide.itemsize, shared_memory(like.device))
+        return Launch(rows, options, self.tables(like.device, wide))
 
 
 def grid_form(
     parts: Sequence[Sequence[Tensor]], stages: Sequence[Stage], device: torch.device
 ) -> GridForm | None:
-    """The form, None if it would not fit the device."""
+    """The form, None if its smallest programs would not fit the device in float64."""
     widest = max(part.shape[1] for side in parts for part in side)
-    columns = max(
-        sum(tile(signal.matrix.shape[1]) for side in stage.signals for signal in side)
-        for stage in stages
-    )
-    room = columns * COLUMN_BYTES <= shared_memory(device)
-    fits = widest <= MAX_DIM and room and len(stages) <= MAX_STAGES
-    return GridForm(parts, stages) if fits else None
+    if widest > MAX_DIM or len(stages) > MAX_STAGES:
+        return None
+    form, room = GridForm(parts, stages), shared_memory(device)
+    needed = (shared_bytes(form, e, ROWS[-1], 8) for e in (PRODUCT, SECOND, THIRD))
+    return form if max(needed) <= room else None

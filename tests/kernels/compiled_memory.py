@@ -1,0 +1,136 @@
+"""Run by test_triton.py: every form that is launched fits the shared memory of every card."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+import torch
+import triton.language as tl
+
+from benchmarks.predicted import CARDS, Card
+from etp import presets, products
+from etp.kernels.multilinear import PRODUCT, Evaluation, Form
+from etp.kernels.on_gpu import triton_grid
+from etp.kernels.on_gpu.grid_source import shared_bytes
+from etp.kernels.on_gpu.row_form import RowForm
+from etp.kernels.on_gpu.triton_grid import ROWS, SECOND, THIRD, WARPS, GridForm, grid_form
+from etp.kernels.on_gpu.triton_source import compiled, padded
+from etp.products._described import Described
+from tests.kernels import resources
+
+EVALUATIONS = {"forward": PRODUCT, "backward": SECOND, "double backward": THIRD}
+ITEMSIZE = {"fp32": 4, "fp64": 8}
+SAMPLED = {
+    "lmax 5": ("gaunt-grid", "128x0e+128x1o+128x2e+128x3o+128x4e+128x5o"),
+    "both parities": ("gaunt-bracket", "64x0e+64x0o+64x1e+64x1o+64x2e+64x2o"),
+    "fields": ("vector-signal", "128x0e+128x1o+128x2e"),
+    "stages": ("complete", "128x0e+128x1o"),
+}
+
+
+def natural(lmax: int) -> str:
+    return "+".join(f"128x{l}{'eo'[l % 2]}" for l in range(lmax + 1))
+
+
+def shapes() -> Iterator[tuple[str, str]]:
+    """Features of layers with themselves, where multiplicities are equal, and degrees to 7."""
+    for layer in presets.LAYERS.values():
+        terms = [term.split("x") for term in layer.nodes.split("+")]
+        if len({mul for mul, _ in terms}) == 1 and any(ir[0] != "0" for _, ir in terms):
+            yield layer.name, layer.nodes
+    for lmax in range(1, 8):
+        yield f"lmax {lmax}", natural(lmax)
+
+
+def form_of(name: str, irreps: str) -> Form | None:
+    tp = products.get(name)(irreps, irreps)
+    assert isinstance(tp, Described)
+    form: Form | None = tp.fused.form(torch.device("cpu"))
+    return form
+
+
+def reserved(form: GridForm, evaluation: Evaluation, card: Card, dtype: str) -> int:
+    """What the compiler takes for the rows that are chosen on a card: the most of all kernels."""
+    kinds = {"places": "*i32", "table": f"*{dtype}", "rows": "i32"}
+    for n in range(len(evaluation.inputs)):
+        kinds |= {f"a{n}": f"*{dtype}", f"s{n}": "i32"}
+    kinds |= {f"o{n}": f"*{dtype}" for n in range(len(evaluation.outputs))}
+    constants = {
+        "BLOCK": form.rows(evaluation, ITEMSIZE[dtype], card.per_block),
+        "ACC": tl.float64 if dtype == "fp64" else tl.float32, "PRECISION": "ieee",
+    }  # fmt: skip
+    return max(
+        resources.shared_bytes(compiled(source), kinds, constants, card.capability, WARPS)
+        for source in form.sources(evaluation)
+    )
+
+
+@pytest.mark.parametrize(
+    ("sampled", "evaluation"),
+    [
+        *(("lmax 5", evaluation) for evaluation in EVALUATIONS),
+        ("both parities", "forward"), ("both parities", "backward"), ("fields", "backward"),
+        ("stages", "forward"),
+    ],
+)  # fmt: skip
+def test_what_a_form_is_said_to_need_is_what_the_compiler_takes_at_the_most(sampled, evaluation):
+    form, asked = form_of(*SAMPLED[sampled]), EVALUATIONS[evaluation]
+    assert isinstance(form, GridForm)
+    for card in (CARDS[0], CARDS[-1]):
+        rows = form.rows(asked, 8, card.per_block)
+        said = shared_bytes(form, asked, rows, 8)
+        # Not far above either: or forms that fit would be left to the plain form.
+        assert said / 8 < reserved(form, asked, card, "fp64") <= said <= card.per_block
+
+
+@pytest.mark.parametrize("name", ["gaunt-grid", "gaunt-bracket", "complete", "vector-signal"])
+def test_every_form_on_a_grid_fits_a_card_or_is_left_to_the_plain_form(name, monkeypatch):
+    monkeypatch.setattr(triton_grid, "shared_memory", lambda _: 1 << 30)
+    # Beyond 20 stages forms differ in number, not in size; tables take long.
+    monkeypatch.setattr(triton_grid, "MAX_STAGES", 20)
+    left = 0
+    for _, irreps in shapes():
+        form = form_of(name, irreps)
+        if form is None:
+            continue
+        assert isinstance(form, GridForm)
+        needed = max(shared_bytes(form, e, ROWS[-1], 8) for e in EVALUATIONS.values())
+        for card in CARDS:
+            monkeypatch.setattr(triton_grid, "shared_memory", lambda _, card=card: card.per_block)
+            if (launched := grid_form(form.parts, form.stages, torch.device("cpu"))) is None:
+                left += 1
+                assert needed > card.per_block
+                continue
+            for evaluation in EVALUATIONS.values():
+                for itemsize in ITEMSIZE.values():
+                    rows = launched.rows(evaluation, itemsize, card.per_block)
+                    assert shared_bytes(launched, evaluation, rows, itemsize) <= card.per_block
+        monkeypatch.setattr(triton_grid, "shared_memory", lambda _: 1 << 30)
+    # Some are too large for some card: the choice is met.
+    assert (left > 0) == (name in ("gaunt-bracket", "vector-signal"))
+
+
+@pytest.mark.parametrize("name", ["cg-sparse", "cg-summed", "matrix", "matrix-block"])
+def test_tiles_of_rows_fit_every_card(name):
+    """A tile goes through shared memory once, one at a time: see compiled_paths.py."""
+    found = 0
+    for _, irreps in shapes():
+        form = form_of(name, irreps)
+        if form is None:
+            continue
+        assert isinstance(form, RowForm)
+        found += 1
+        widest = padded(max(block.dim for side in form.sides for block in side))
+        assert form.rows * widest * 8 <= min(card.per_block for card in CARDS)
+    assert found > 1
+
+
+def test_with_less_memory_programs_are_smaller_and_then_there_are_none(monkeypatch):
+    form = form_of(*SAMPLED["lmax 5"])
+    assert isinstance(form, GridForm)
+    chosen = [form.rows(PRODUCT, 8, kib << 10) for kib in (227, 100, 60)]
+    assert chosen == [32, 16, 16]
+    assert shared_bytes(form, PRODUCT, ROWS[-1], 8) > 60 << 10
+    monkeypatch.setattr(triton_grid, "shared_memory", lambda _: 60 << 10)
+    assert form_of(*SAMPLED["lmax 5"]) is None
