@@ -3,6 +3,13 @@
 ``python -m benchmarks.load`` starts the dashboard with an empty store and visits it as browsers do,
 by websocket and protobuf messages, without drawing anything. ``--before CHECKOUT`` does the same
 with another checkout first, so that both columns of the table come from one run on one machine.
+An empty script is visited too: what Streamlit costs by itself, below which no page can be.
+
+Visitors of a crowd read a page before they ask for the next one. Without a pause
+(``--think 0 0``) each asks as soon as she is answered: then waiting times are the number of
+visitors over the pages a second that the server makes, whatever the pages are, and say nothing of
+how long somebody waits who looks at what she asked for.
+
 Linux only: processor time and memory are read from ``/proc``.
 """
 
@@ -20,36 +27,43 @@ import tempfile
 import time
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 from urllib.parse import urlencode
 
 import numpy as np
 from streamlit.proto.BackMsg_pb2 import BackMsg
-from streamlit.proto.Block_pb2 import Block
 from streamlit.proto.Delta_pb2 import Delta
 from streamlit.proto.ForwardMsg_pb2 import ForwardMsg
 from websockets.asyncio.client import ClientConnection, connect
 
+from etp.analysis.comparison import comparisons
+from etp.results.store import Store
+
 ROOT = Path(__file__).resolve().parents[1]
-PAGES = ("", "layers", "scaling", "equivariance", "expressivity", "applications", "results")
+PAGES = (
+    "", "layers", "scaling", "equivariance", "expressivity", "applications", "results", "gallery",
+)  # fmt: skip
 """Pages as their addresses name them; the first is Compare."""
 WARM = 10
 """Reruns that processor time is the mean of: the system counts it in steps of 10 ms."""
 PATIENCE_S = 90.0
 THINK_S = (2.0, 6.0)
-"""How long a visitor looks at a page."""
+"""How long a visitor looks at a page, at least and at most: a verdict and a chart are not read
+faster, and who reads longer loads the server less."""
 TICK_S = 1 / os.sysconf("SC_CLK_TCK")
-JOB = {"lmax": "1:8", "batch": "10000", "products": "cg-sparse,gaunt-grid,matrix,e3nn"}
+JOB = {"lmax": "1:4", "batch": "10000", "products": "cg-sparse,gaunt-grid,matrix,e3nn"}
+EMPTY = "import streamlit as st\n\nst.write('nothing')\n"
 FAILED = "could not be shown"
 
 
 class Server:
     """The dashboard of a checkout, in a process of its own."""
 
-    def __init__(self, process: subprocess.Popen[bytes], address: str) -> None:
-        self.process, self.address = process, address
+    def __init__(self, process: subprocess.Popen[bytes], address: str, store: Path) -> None:
+        self.process, self.address, self.store = process, address, store
 
     def processor_s(self) -> float:
         """Processor time of the server's process so far; its workers are not in it."""
@@ -77,12 +91,13 @@ def serving(checkout: Path) -> Iterator[Server]:
             sys.executable, "-m", "streamlit", "run", "app.py", "--server.headless=true",
             f"--server.port={port}", "--server.address=127.0.0.1",
         ]  # fmt: skip
-        found = os.environ | {"ETP_STORE": f"{folder}/etp.sqlite", "PYTHONPATH": str(checkout)}
-        quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-        process = subprocess.Popen(command, cwd=checkout, env=found, **quiet)
+        store = Path(folder) / "etp.sqlite"
+        found = os.environ | {"ETP_STORE": str(store), "PYTHONPATH": str(checkout)}
+        none = subprocess.DEVNULL
+        process = subprocess.Popen(command, cwd=checkout, env=found, stdout=none, stderr=none)
         try:
             _wait(f"http://127.0.0.1:{port}/_stcore/health")
-            yield Server(process, f"127.0.0.1:{port}")
+            yield Server(process, f"127.0.0.1:{port}", store)
         finally:
             process.send_signal(signal.SIGTERM)
             try:
@@ -107,28 +122,46 @@ def _wait(address: str) -> None:
 
 @dataclass
 class Answer:
-    """What one rerun brought: seconds until the page was whole, bytes, and what went wrong."""
+    """What one rerun brought: seconds until the page was whole, bytes, and what went wrong.
+
+    Attributes:
+        alerts: What boxes said.
+    """
 
     seconds: float = 0.0
     bytes: int = 0
     errors: list[str] = field(default_factory=list)
+    alerts: list[str] = field(default_factory=list)
 
 
 class Visitor:
-    """One session, as a browser keeps it."""
+    """One session, as a browser keeps it.
+
+    Attributes:
+        buttons: Buttons of the page by their labels.
+        polls: Parts of the page that ask for themselves again, each with its pause in seconds.
+    """
 
     def __init__(self, connection: ClientConnection) -> None:
         self._connection = connection
         self._kept: set[str] = set()
+        self._page = self._query = ""
         self.buttons: dict[str, str] = {}
+        self.polls: dict[str, float] = {}
 
     @classmethod
-    async def enter(cls, server: Server) -> Visitor:
-        """Open the websocket."""
+    async def enter(cls, address: str, cookie: str = "") -> Visitor:
+        """Open the websocket.
+
+        Args:
+            address: Host and port.
+            cookie: What a browser would send of the cookies that it was given.
+        """
         return cls(
             await connect(
-                f"ws://{server.address}/_stcore/stream",
+                f"ws://{address}/_stcore/stream",
                 subprotocols=["streamlit"],  # type: ignore[list-item]
+                additional_headers={"Cookie": cookie} if cookie else None,
                 max_size=None,
                 open_timeout=PATIENCE_S,
                 ping_timeout=None,
@@ -149,28 +182,58 @@ class Visitor:
             press: A button to press, by its label.
             **query: The rest of the address.
         """
+        self._page, self._query = page, urlencode(query)
+        asked = self._asked()
+        if press is not None:
+            widget = asked.rerun_script.widget_states.widgets.add()
+            widget.id, widget.trigger_value = self.buttons[press], True
+        return await self._answer(asked)
+
+    async def poll(self, part: str) -> Answer:
+        """Ask for a part of the page that asks for itself."""
+        asked = self._asked()
+        asked.rerun_script.fragment_id, asked.rerun_script.is_auto_rerun = part, True
+        return await self._answer(asked)
+
+    async def watch(self) -> list[Answer]:
+        """Stay on a page for as long as a part of it asks for itself."""
+        answers = []
+        while self.polls:
+            part, pause_s = next(iter(self.polls.items()))
+            await asyncio.sleep(pause_s)
+            answers.append(await self.poll(part))
+        return answers
+
+    async def clear_caches(self) -> None:
+        """What a key does where the toolbar allows it; the message can be sent in any case."""
+        asked = BackMsg()
+        asked.clear_cache = True
+        await self._connection.send(asked.SerializeToString())
+
+    def _asked(self) -> BackMsg:
         asked = BackMsg()
         state = asked.rerun_script
-        state.page_name, state.query_string = page, urlencode(query)
+        state.page_name, state.query_string = self._page, self._query
         state.context_info.timezone, state.context_info.locale = "UTC", "en"
-        state.context_info.url = f"http://localhost/{page}"
+        state.context_info.url = f"http://localhost/{self._page}"
         state.context_info.color_scheme = "light"
         state.cached_message_hashes.extend(self._kept)
-        if press is not None:
-            widget = state.widget_states.widgets.add()
-            widget.id, widget.trigger_value = self.buttons[press], True
+        return asked
+
+    async def _answer(self, asked: BackMsg) -> Answer:
+        part = bool(asked.rerun_script.fragment_id)
         begin = time.monotonic()
         await self._connection.send(asked.SerializeToString())
         answer = Answer()
         try:
             async with asyncio.timeout(PATIENCE_S):
-                await self._until_whole(answer)
+                await self._until_whole(answer, part=part)
         except TimeoutError:
             answer.errors.append("no answer in time")
         answer.seconds = time.monotonic() - begin
         return answer
 
-    async def _until_whole(self, answer: Answer) -> None:
+    async def _until_whole(self, answer: Answer, *, part: bool) -> None:
         while True:
             body = await self._connection.recv(decode=False)
             answer.bytes += len(body)
@@ -178,27 +241,40 @@ class Visitor:
             kind = message.WhichOneof("type")
             if message.metadata.cacheable and message.hash:
                 self._kept.add(message.hash)
-            if kind == "delta":
+            if kind == "new_session" and not part:
+                self.polls.clear()
+            elif kind == "auto_rerun":
+                self.polls[message.auto_rerun.fragment_id] = message.auto_rerun.interval
+            elif kind == "page_info_changed":
+                self._query = message.page_info_changed.query_string
+            elif kind == "delta":
                 self._read(message.delta, answer)
             elif kind == "script_finished":
                 status = ForwardMsg.ScriptFinishedStatus.Name(message.script_finished)
                 if status == "FINISHED_EARLY_FOR_RERUN":
+                    part = False  # what follows is the whole page
                     continue
-                if status not in ("FINISHED_SUCCESSFULLY", "FINISHED_FRAGMENT_RUN_SUCCESSFULLY"):
+                if status == "FINISHED_FRAGMENT_RUN_SUCCESSFULLY":
+                    if part:
+                        return
+                    continue
+                if status != "FINISHED_SUCCESSFULLY":
                     answer.errors.append(status)
-                if status != "FINISHED_FRAGMENT_RUN_SUCCESSFULLY":
-                    return
+                return
 
     def _read(self, delta: Delta, answer: Answer) -> None:
         if delta.WhichOneof("type") == "add_block":
-            assert isinstance(delta.add_block, Block)
             return
         element = delta.new_element
         kind = element.WhichOneof("type")
         if kind == "button":
             self.buttons[element.button.label] = element.button.id
-        elif kind == "exception" or (kind == "alert" and FAILED in element.alert.body):
-            answer.errors.append(element.exception.message or element.alert.body)
+        elif kind == "exception":
+            answer.errors.append(element.exception.message)
+        elif kind == "alert":
+            answer.alerts.append(element.alert.body)
+            if FAILED in element.alert.body:
+                answer.errors.append(element.alert.body)
 
 
 @dataclass
@@ -217,7 +293,7 @@ async def page_costs(server: Server, page: str) -> Costs:
     costs = Costs()
     # What the process imports once is not the cost of a page.
     await _visit(server, page)
-    visitor = await Visitor.enter(server)
+    visitor = await Visitor.enter(server.address)
     first = await visitor.look(page)
     costs.first_bytes, costs.first_s = first.bytes, first.seconds
     costs.errors += first.errors
@@ -229,7 +305,7 @@ async def page_costs(server: Server, page: str) -> Costs:
 
 
 async def _visit(server: Server, page: str) -> None:
-    visitor = await Visitor.enter(server)
+    visitor = await Visitor.enter(server.address)
     await visitor.look(page)
     await visitor.leave()
 
@@ -257,6 +333,7 @@ class Crowd:
     megabytes: float = 0.0
     processor_s: float = 0.0
     """Of the server, while pages were counted."""
+    counting: bool = True
 
     def line(self) -> str:
         """Pages, median and 95 % of the waiting, errors, memory."""
@@ -268,53 +345,72 @@ class Crowd:
         )
 
 
-async def crowd(server: Server, visitors: int, duration_s: float, *, job: bool = False) -> Crowd:
+async def crowd(
+    server: Server, visitors: int, duration_s: float, think_s: tuple[float, float], job: bool
+) -> Crowd:
     """Visitors look around for some time; before that, each page is shown once to one of them.
 
     Args:
         server: The dashboard.
         visitors: Sessions at once.
         duration_s: Seconds of looking around that count.
-        job: Whether a comparison runs meanwhile.
+        think_s: Least and most seconds that a visitor looks at a page.
+        job: Whether a comparison is begun before, watched by one more visitor until it ends.
     """
     for page in PAGES:
         await _visit(server, page)
-    worker = None
-    if job:
-        worker = await Visitor.enter(server)
-        await worker.look("", **JOB)
-        await worker.look("", press="Run here", **JOB)
-    found = Crowd()
+    watching = await begun(server) if job else None
+    found, over = Crowd(), asyncio.Event()
     start = time.monotonic() + 10
-    end = start + duration_s
-    looking = [_look_around(server, n, start, end, found) for n in range(visitors)]
-    await asyncio.gather(*looking, _counted(server, start, end, found))
+    looking = [_look_around(server, n, start, over, think_s, found) for n in range(visitors)]
+    crowding = asyncio.gather(*looking)
+    await asyncio.sleep(start - time.monotonic())
+    before = server.processor_s()
+    await asyncio.sleep(duration_s)
+    found.processor_s = server.processor_s() - before
     found.megabytes = server.megabytes()
-    if worker is not None:
-        await worker.leave()
+    found.counting = False
+    if watching is not None:
+        await watching
+    over.set()
+    await crowding
     return found
 
 
-async def _counted(server: Server, start: float, end: float, found: Crowd) -> None:
-    await asyncio.sleep(start - time.monotonic())
-    begin = server.processor_s()
-    await asyncio.sleep(end - time.monotonic())
-    found.processor_s = server.processor_s() - begin
+async def begun(server: Server) -> asyncio.Task[None]:
+    """Begin a comparison; what is returned ends when it does."""
+    owner = await Visitor.enter(server.address)
+    await owner.look("", **JOB)
+    await owner.look("", press="Run here", **JOB)
+
+    async def watched() -> None:
+        await owner.watch()
+        await owner.leave()
+
+    return asyncio.create_task(watched())
 
 
-async def _look_around(server: Server, number: int, start: float, end: float, found: Crowd) -> None:
+async def _look_around(
+    server: Server,
+    number: int,
+    start: float,
+    over: asyncio.Event,
+    think_s: tuple[float, float],
+    found: Crowd,
+) -> None:
     chance = random.Random(number)
     await asyncio.sleep(chance.uniform(0, 8))
     try:
-        visitor = await Visitor.enter(server)
-        while time.monotonic() < end:
+        visitor = await Visitor.enter(server.address)
+        while not over.is_set():
             begin = time.monotonic()
             page, query = chance.choice(PAGES), _view(chance)
             answer = await visitor.look(page, **query)
-            if begin >= start:
+            if begin >= start and found.counting:
                 found.seconds.append(answer.seconds)
             found.errors += answer.errors
-            await asyncio.sleep(chance.uniform(*THINK_S))
+            with suppress(TimeoutError):
+                await asyncio.wait_for(over.wait(), chance.uniform(*think_s))
         await visitor.leave()
     except (OSError, ConnectionError) as error:
         found.errors.append(str(error))
@@ -329,6 +425,41 @@ def _view(chance: random.Random) -> dict[str, str]:
     return query
 
 
+class Told(NamedTuple):
+    """What a run says of a product: the word, the ratio's logarithm and its interval."""
+
+    word: str
+    estimate: float
+    low: float
+    high: float
+
+
+def verdicts(server: Server) -> dict[tuple[int, str], Told]:
+    """What the last run of a server says of each product at each size."""
+    store = Store(server.store)
+    return {
+        (one.problem.lmax, product): Told(v.word, v.estimate, v.low, v.high)
+        for one in comparisons(store.rows(job=store.jobs()[-1].id))
+        for product, v in one.judgement.verdicts.items()
+    }
+
+
+def unchanged(alone: dict[tuple[int, str], Told], beside: dict[tuple[int, str], Told]) -> str:
+    """What visitors did to the verdicts of a run, beside those of one without visitors."""
+    both = [(alone[key], beside[key]) for key in alone if key in beside]
+    same = sum(one.word == other.word for one, other in both)
+    against = sum({one.word, other.word} == {"faster", "slower"} for one, other in both)
+    within = sum(other.low <= one.estimate <= other.high for one, other in both)
+    return (
+        f"{same} of {len(alone)} verdicts as without visitors, {against} the other way round; "
+        f"{within} of its ratios within the intervals told beside them"
+    )
+
+
+async def _alone(server: Server) -> None:
+    await (await begun(server))
+
+
 def measured(checkout: Path, arguments: argparse.Namespace) -> dict[str, str]:
     """Every line of the table, by its name."""
     lines: dict[str, str] = {}
@@ -337,24 +468,38 @@ def measured(checkout: Path, arguments: argparse.Namespace) -> dict[str, str]:
         lines[name] = value
         print(f"  {name}: {value}", file=sys.stderr, flush=True)
 
+    with tempfile.TemporaryDirectory() as folder:
+        (Path(folder) / "app.py").write_text(EMPTY)
+        with serving(Path(folder)) as server:
+            say("an empty script", _costs(server, ""))
     with serving(checkout) as server:
         for page in PAGES:
-            costs = asyncio.run(page_costs(server, page))
-            note = "" if not costs.errors else f", {len(costs.errors)} errors"
-            say(
-                page or "compare",
-                f"{costs.first_bytes / 1e6:.2f} MB, {1e3 * costs.new_view_s:.0f} ms new view, "
-                f"{1e3 * costs.warm_s:.0f} ms warm{note}",
-            )
+            say(page or "compare", _costs(server, page))
+        alone: dict[tuple[int, str], Told] = {}
+        if arguments.beside_a_job:
+            asyncio.run(_alone(server))
+            alone = verdicts(server)
         for visitors, job in [(number, False) for number in arguments.visitors] + [
             (number, True) for number in arguments.beside_a_job
         ]:
-            found = asyncio.run(crowd(server, visitors, arguments.seconds, job=job))
-            beside = " beside a running comparison" if job else ""
-            say(f"{visitors} visitors{beside}", found.line())
+            think = tuple(arguments.think)
+            found = asyncio.run(crowd(server, visitors, arguments.seconds, think, job))
+            name = f"{visitors} visitors{' beside a running comparison' if job else ''}"
+            say(name, found.line())
+            if job:
+                say(f"that comparison, beside {visitors}", unchanged(alone, verdicts(server)))
             for error in sorted(set(found.errors))[:3]:
                 print(f"    {error}", file=sys.stderr)
     return lines
+
+
+def _costs(server: Server, page: str) -> str:
+    costs = asyncio.run(page_costs(server, page))
+    note = "" if not costs.errors else f", {len(costs.errors)} errors"
+    return (
+        f"{costs.first_bytes / 1e6:.2f} MB, {1e3 * costs.new_view_s:.0f} ms new view, "
+        f"{1e3 * costs.warm_s:.0f} ms warm{note}"
+    )
 
 
 def table(columns: dict[str, dict[str, str]]) -> str:
@@ -373,11 +518,19 @@ def table(columns: dict[str, dict[str, str]]) -> str:
 
 def main(arguments: list[str] | None = None) -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0])  # type: ignore[union-attr]
+    parser = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0])
     parser.add_argument("--before", type=Path, help="another checkout, measured first")
     parser.add_argument("--visitors", type=int, nargs="*", default=[10])
     parser.add_argument("--beside-a-job", type=int, nargs="*", default=[50])
     parser.add_argument("--seconds", type=float, default=60, help="of looking around")
+    parser.add_argument(
+        "--think",
+        type=float,
+        nargs=2,
+        default=THINK_S,
+        metavar=("LEAST", "MOST"),
+        help="seconds that a visitor looks at a page (%(default)s); 0 0 asks without a pause",
+    )
     chosen = parser.parse_args(arguments)
     checkouts: dict[str, Path] = {"now": ROOT}
     if chosen.before is not None:

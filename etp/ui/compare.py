@@ -16,7 +16,6 @@ from etp.analysis.text import time_text
 from etp.charts.theme import Mode
 from etp.measure.state import state_text
 from etp.report.figure import Figure
-from etp.results.store import StoreError
 from etp.ui import effort, jobs, show, tables
 from etp.ui.data import View
 from etp.ui.frame import mode, on_phone
@@ -161,13 +160,16 @@ def _more(view: View) -> None:
     open_pairs = [p for p, v in judged.verdicts.items() if v.word in ("open", "too few")]
     if not open_pairs or view.source != "run" or job is None or judged.needed is None:
         return
+    stored = jobs.store().job(job)
+    if stored is None or not jobs.visitor().may_change(stored.owner):
+        return
     more = max(judged.needed - judged.rounds, 12)
     case = _more_rounds(found, more)
     seconds = effort.efforts(found.problem.device).case(case, judged.round_s).seconds
     st.button(
         f"Measure more: {more} rounds, about {time_text(seconds, 2)}",
         icon=":material/add_circle:",
-        on_click=_measure_more,
+        on_click=jobs.extend,
         args=(job, case),
         help=f"Not settled yet: {', '.join(open_pairs)}. All rounds so far count.",
     )
@@ -186,13 +188,6 @@ def _more_rounds(found: Comparison, rounds: int) -> dict[str, Any]:
         "group": found.group,
         "look": found.judgement.looks,
     }
-
-
-def _measure_more(job: str, case: dict[str, Any]) -> None:
-    try:
-        jobs.runner().extend(job, [case])
-    except (ValueError, StoreError) as error:
-        st.session_state["refused"] = str(error)
 
 
 def samples(view: View) -> None:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Mapping
 from functools import cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import streamlit as st
 
@@ -108,12 +109,23 @@ def stop(field: str) -> None:
 
 def resume(job_id: str) -> None:
     """Run what a job did not reach (a callback)."""
+    _change(job_id, runner().resume)
+
+
+def extend(job_id: str, case: Mapping[str, Any]) -> None:
+    """Run one more case of a job that has ended (a callback)."""
+    _change(job_id, lambda job_id: runner().extend(job_id, [case]))
+
+
+def _change(job_id: str, change: Callable[[str], None]) -> None:
+    """Change a job of the visitor's own, or say why that cannot be done."""
     job = store().job(job_id)
-    if job is not None and visitor().may_change(job.owner):
-        try:
-            runner().resume(job_id)
-        except (ValueError, StoreError) as error:
-            st.session_state["refused"] = str(error)
+    if job is None or not visitor().may_change(job.owner):
+        return
+    try:
+        change(job_id)
+    except (ValueError, StoreError) as error:
+        st.session_state["refused"] = str(error)
 
 
 def visitor() -> Visitor:
