@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from etp.analysis.findings import Finding
-from etp.analysis.text import list_text, time_text
+from etp.analysis.text import counted, list_text, time_text
 from etp.measure.flags import Flag
 from etp.measure.state import load_flag
 from etp.measure.verdict import Board
@@ -42,7 +42,9 @@ def step_finding(rows: Sequence[Row]) -> Finding:
     by = {row.product: row.measured for row in rows}
     fast = min(by, key=lambda name: by[name]["median_s"])
     first = rows[0].measured
-    heading = f"With {fast} a training step is shortest: {time_text(by[fast]['median_s'])}."
+    channels = counted(rows[0].problem["channels"], "channel")
+    heading = f"At {channels} a training step is shortest with {fast}: "
+    heading += f"{time_text(by[fast]['median_s'])}."
     doubt = f"paired in {first['rounds']} rounds"
     doubt += "".join(f"; {flag.name}: {flag.detail}" for flag in load_flags(rows))
     return Finding(heading, claim(rows), doubt)

@@ -32,7 +32,8 @@ def _horizontal(
     title, written = _AXES[against]
     domain = base.log_domain(df[against], 0.12, 0.22)
     x = alt.X(f"{against}:Q").title(title).scale(base.log_scale(domain))
-    return x.axis(values=base.log_ticks(domain, most=ticks), labelExpr=written), domain
+    steps = range(1, 10) if domain[1] < 4 * domain[0] else (1, 2, 5)
+    return x.axis(values=base.log_ticks(domain, steps, ticks), labelExpr=written), domain
 
 
 def learned(

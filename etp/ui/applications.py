@@ -163,13 +163,18 @@ def note(shown: Sequence[Row]) -> str:
 def costs(table: pd.DataFrame) -> None:
     """Right answers against the time of a step, and against expressivity."""
     left, right = st.columns(2, gap="medium")
-    width = 340 if on_phone() else 560
+    width = _half()
     with left:
         show.head("What a step of training buys", "pieces named rightly; rules: all seeds")
         show.chart(charts.learned, table, mode(), "step_s", width, key="learned_time")
     with right:
         show.head("What expressivity buys", "γ counts the independent bilinear maps of a layer")
         show.chart(charts.learned, table, mode(), "gamma", width, key="learned_gamma")
+
+
+def _half() -> int:
+    """Least width of half a page: names that stand apart there do so on wider ones."""
+    return 340 if on_phone() else 430
 
 
 def potential(shown: Sequence[Row], source: str) -> None:
@@ -183,7 +188,7 @@ def potential(shown: Sequence[Row], source: str) -> None:
     about = f"{first.measured['layers']} layers × {first.problem['channels']} channels, power "
     about += f"{first.measured['power']}, lmax {first.problem['lmax']}"
     show.provenance_rows(shown, source, about, _badges(flags))
-    width = 340 if on_phone() else 560
+    width = _half()
     left, right = st.columns(2, gap="medium")
     with left:
         doubt = "".join(f"; times: {flag.name}" for flag in flags)

@@ -51,7 +51,7 @@ def test_a_run_of_step_times_is_shown_from_the_store(monkeypatch):
     store.update_job("steps", state="done")
     page = open_page("applications", study="step-time", steps_run="steps")
     assert not page.exception
-    assert "a training step is shortest" in text_of(page)
+    assert "At 2 channels a training step is shortest with" in text_of(page)
     table, manifest = page.dataframe
     assert list(table.value["power"]) == ["gaunt-grid", "cg"]
     assert "torch" in manifest.value.to_string()
