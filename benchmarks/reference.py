@@ -2,8 +2,9 @@
 
 ``python -m benchmarks.reference`` runs every available product in the paper's settings on this
 machine, interleaved, and writes the reference results of :mod:`etp.results.reference`, without the
-long sample lists.
-Nothing else should run meanwhile; it takes about ten minutes.
+long sample lists. ``--layers`` writes the layers of published models instead, in both directions
+and with the products of the advice that are installed: so run it in an environment with e3nn and
+cuEquivariance. Nothing else should run meanwhile; each takes about ten minutes.
 """
 
 from __future__ import annotations
@@ -14,8 +15,9 @@ import sys
 from pathlib import Path
 
 from etp import presets, products
+from etp.cli.advise import available
 from etp.problem import Problem
-from etp.results.reference import DATA, PATH
+from etp.results.reference import DATA, LAYER_DIRECTIONS, PATH
 from etp.results.rows import Row, jsonl
 from etp.run import case as sweep
 from etp.ui.plans import CHECKS
@@ -29,7 +31,9 @@ ALONG = (
 )  # fmt: skip
 """Products measured along batch and channels: all forms of one product would take an hour."""
 LAYER_EDGES = 1000
-LAYER_PRODUCTS = ("e3nn", "cg-sparse", "cg-summed", "gaunt-grid", "matrix")
+LAYER_LEFT_OUT = ("vector-signal", "gaunt-fourier-fft")
+"""Of the products of the advice: twenty times e3nn's time on every layer, so that they would take
+most of the minutes of a run and stand in no sentence."""
 AXES = {"batch": (10, 100, 1000, 10_000), "channels": (1, 4, 16)}
 
 
@@ -39,13 +43,13 @@ def main() -> None:
     parser.add_argument("--lmax", type=int, default=6)
     parser.add_argument("--batch", type=int, default=1000)
     parser.add_argument("--budget", type=float, default=14.0, help="seconds of rounds per problem")
-    parser.add_argument("--out", type=Path, default=PATH)
+    parser.add_argument("--out", type=Path, help="default: the file that comes with the package")
     parser.add_argument("--layers", action="store_true", help="only the layers of models")
     options = parser.parse_args()
     if options.layers:
-        _write(DATA / "layers.jsonl.gz", _layers(options.budget))
+        _layers(options.budget, options.out or DATA / "layers.jsonl.gz")
         return
-    names = tuple(n for n in products.names() if products.get(n).unavailable() is None)
+    names = available(tuple(products.names()))
     rows: list[Row] = []
     problems = [
         Problem.of_setting(setting, lmax, batch=options.batch)
@@ -65,7 +69,7 @@ def main() -> None:
     chosen = Settings(lmax=(1, options.lmax), products=names)
     for case in CHECKS.cases(chosen):
         rows += [row.light() for row in sweep.run(case) if isinstance(row, Row)]
-    _write(options.out, rows)
+    _write(options.out or PATH, rows)
 
 
 def _write(path: Path, rows: list[Row]) -> None:
@@ -75,17 +79,20 @@ def _write(path: Path, rows: list[Row]) -> None:
     print(f"{path}: {len(rows)} rows")
 
 
-def _layers(budget: float) -> list[Row]:
-    """Every published layer as a convolution, forward; the light products of the advice."""
+def _layers(budget: float, path: Path) -> None:
+    """Measure every published layer; what is done is kept if the rest fails."""
     rows: list[Row] = []
     for layer in presets.LAYERS.values():
-        problem = layer.problem(batch=LAYER_EDGES)
-        names = presets.ADVISED_POWERS if problem.kind == "power" else LAYER_PRODUCTS
-        case = sweep.Case(problem, names, names[0], budget_s=budget, memory=False)
-        rows += [row.light() for row in sweep.run(case.as_dict()) if isinstance(row, Row)]
+        for direction in LAYER_DIRECTIONS:
+            problem = layer.problem(batch=LAYER_EDGES, direction=direction)
+            names = presets.advised(problem.kind)
+            if problem.kind != "power":
+                names = tuple(name for name in names if name not in LAYER_LEFT_OUT)
+            names = available(names, problem.kind)
+            case = sweep.Case(problem, names, names[0], budget_s=budget)
+            rows += [row.light() for row in sweep.run(case.as_dict()) if isinstance(row, Row)]
         print(layer.name, file=sys.stderr, flush=True)
-        _write(DATA / "layers.jsonl.gz", rows)
-    return rows
+        _write(path, rows)
 
 
 def swept(batch: int) -> list[Problem]:

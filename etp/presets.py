@@ -1,8 +1,10 @@
 """Layers that published models run: the shapes of their convolutions and powers.
 
 Shapes are those of the models' published configurations, as the benchmark problems of
-OpenEquivariance (Bharadwaj et al. 2025, arXiv:2501.13986) collect them. Imports neither torch nor
-e3nn.
+OpenEquivariance (Bharadwaj et al. 2025, arXiv:2501.13986) collect them. One differs from what the
+model's own code builds: ``mace-medium`` there keeps 0e+1o+2e, mace-torch 0.3 keeps every degree up
+to ``max_ell`` in each interaction, which is ``mace-medium-3o`` here (10 paths, not 8) and what
+:data:`MODELS` and :func:`read` use. Imports neither torch nor e3nn.
 """
 
 from __future__ import annotations
@@ -71,6 +73,8 @@ LAYERS = {
     for layer in (
         Layer("mace-medium", _every(128, "0e", "1o"), "0e+1o+2e+3o", "0e+1o+2e"),
         Layer("mace-large", _every(128, "0e", "1o", "2e"), "0e+1o+2e+3o", "0e+1o+2e+3o"),
+        Layer("mace-medium-3o", _every(128, "0e", "1o"), "0e+1o+2e+3o", "0e+1o+2e+3o"),
+        Layer("mace-first", "128x0e", "0e+1o+2e+3o", "0e+1o+2e+3o"),
         Layer("nequip-lips", _every(32, *_ODD_AND_EVEN_2), "0e+1o+2e", "0o+0e+1o+1e+2o+2e"),
         Layer("nequip-aspirin", _every(64, "0o", "0e", "1o", "1e"), "0e+1o", "0o+0e+1o+1e"),
         Layer("nequip-toluene", _every(64, *_ODD_AND_EVEN_2), "0e+1o+2e", "0o+0e+1o+1e+2o+2e"),
@@ -118,8 +122,10 @@ class Model:
         return self.forward_share if direction == "forward" else None
 
 
-_MACE_FIRST = Layer("mace-first", "128x0e", "0e+1o+2e+3o", "0e+1o+2e+3o")
-_MACE_CONFIG = "arXiv:2401.00096: 2 interactions, max_ell 3, hidden_irreps {}"
+_MACE_CONFIG = (
+    "github.com/ACEsuit/mace-foundations, mace_mp_0/{}.sh: num_interactions 2, max_ell 3, "
+    "num_channels 128, max_L {}"
+)
 _MACE_SHARE = (
     "forward of mace-torch, 2 interactions of 128x0e+128x1o, order 3, 216 atoms, 6048 edges, "
     "float32, one thread: 30 to 33 %"
@@ -129,12 +135,12 @@ MODELS = {
     model.name: model
     for model in (
         Model(
-            "mace-medium", ((_MACE_FIRST, 1), (LAYERS["mace-medium"], 1)),
-            _MACE_CONFIG.format("128x0e+128x1o"), 0.31, _MACE_SHARE,
+            "mace-medium", ((LAYERS["mace-first"], 1), (LAYERS["mace-medium-3o"], 1)),
+            _MACE_CONFIG.format("2023-12-03-mace-128-L1", 1), 0.31, _MACE_SHARE,
         ),
         Model(
-            "mace-large", ((_MACE_FIRST, 1), (LAYERS["mace-large"], 1)),
-            _MACE_CONFIG.format("128x0e+128x1o+128x2e"),
+            "mace-large", ((LAYERS["mace-first"], 1), (LAYERS["mace-large"], 1)),
+            _MACE_CONFIG.format("2024-01-07-mace-128-L2", 2),
         ),
         Model("nequix", (
             (LAYERS["nequix-first"], 1), (LAYERS["nequix-main"], 2), (LAYERS["nequix-last"], 1),
@@ -281,8 +287,12 @@ def named(problem: Problem) -> str | None:
 
 
 def models_of(name: str) -> list[Model]:
-    """Models that a layer is part of."""
-    return [one for one in MODELS.values() if name in {layer.name for layer, _ in one.layers}]
+    """Models that a layer is part of, or that are called as it is."""
+    return [
+        one
+        for one in MODELS.values()
+        if name == one.name or name in {layer.name for layer, _ in one.layers}
+    ]
 
 
 def akin(problem: Problem) -> list[Layer]:

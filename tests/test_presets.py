@@ -1,5 +1,6 @@
 import json
 import shlex
+from collections import Counter
 
 import pytest
 
@@ -34,6 +35,34 @@ def test_sizes_of_a_layer_are_those_of_its_paths():
     assert edge.size().bytes == 4 * 10 * (128 * 4 + 16 + outputs)
     convolution = edge.at(kind="convolution", neighbours=5)
     assert convolution.size().bytes == 4 * (2 * 128 * 4 + 10 * 16 + 2 * outputs)
+
+
+def test_the_layers_of_mace_are_what_mace_torch_builds():
+    """Of a ScaleShiftMACE of mace-torch 0.3.16: the irreps of its ``conv_tp``, simplified."""
+    made = {
+        "mace-first": "128x0e+128x1o+128x2e+128x3o",
+        "mace-medium-3o": "256x0e+384x1o+384x2e+256x3o",
+        "mace-large": "384x0e+640x1o+640x2e+512x3o",
+    }
+    assert {
+        made_of for name in ("mace-medium", "mace-large") for made_of in convolutions(name)
+    } == {*made.values()}
+    for name, out in made.items():
+        assert outputs(presets.layer(name)) == out
+
+
+def outputs(layer):
+    """Irreps of a layer's messages, those of one kind together, as e3nn writes them."""
+    problem, found = layer.problem("edge"), Counter[str]()
+    copies = problem.copies()
+    for ir1, _, ir3 in problem.triples():
+        found[str(ir3)] += copies[ir1]
+    return "+".join(f"{found[ir]}x{ir}" for ir in sorted(found))
+
+
+def convolutions(name):
+    """Outputs of every layer of a model."""
+    return [outputs(layer) for layer, _ in presets.model(name).layers]
 
 
 def test_an_unknown_layer_is_refused_with_those_there_are():

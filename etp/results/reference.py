@@ -13,10 +13,13 @@ import json
 from functools import cache
 from pathlib import Path
 
+from etp.problem import Direction
 from etp.results.rows import Row
 
 DATA = Path(__file__).resolve().parent / "data"
 PATH = DATA / "reference.jsonl.gz"
+LAYER_DIRECTIONS: tuple[Direction, ...] = ("forward", "double-backward")
+"""In which layers are measured: energies, and what the training on forces needs."""
 
 
 @cache

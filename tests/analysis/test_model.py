@@ -10,7 +10,7 @@ from etp.analysis.comparison import comparisons
 from etp.analysis.model import Part, largest_batch, largest_batches, model_times
 from etp.presets import MODELS, named
 from etp.problem import Problem
-from etp.results.reference import layer_rows
+from etp.results.reference import LAYER_DIRECTIONS, layer_rows
 from tests.make import row, run_of
 
 LAYER = Problem.of_irreps("8x0e+8x1o", "0e+1o", "0e+1o+1e", kind="convolution", batch=100)
@@ -44,9 +44,19 @@ def test_only_what_was_timed_in_every_layer_is_added_up():
 
 
 def test_bundled_models_are_the_sums_of_their_layers():
-    bundled = {named(found.problem): found for found in comparisons(layer_rows(), "e3nn")}
-    for name in ("nequix", "sevennet-l3i5"):
-        parts = [Part(one.name, n, bundled[one.name]) for one, n in MODELS[name].layers]
+    bundled = {
+        (named(found.problem), found.problem.direction): found
+        for found in comparisons(layer_rows(), "e3nn")
+    }
+    whole = [
+        (model, direction)
+        for model in MODELS.values()
+        for direction in LAYER_DIRECTIONS
+        if all((layer.name, direction) in bundled for layer, _ in model.layers)
+    ]
+    assert len(whole) >= 2
+    for model, direction in whole:
+        parts = [Part(one.name, n, bundled[one.name, direction]) for one, n in model.layers]
         for time in model_times(parts):
             blocks = [
                 p.repeats * median(p.found.entry(time.product).result("runtime")["blocks_s"])

@@ -281,6 +281,13 @@ def test_all_layers_of_a_model_are_added_up_and_the_share_tells_what_the_whole_g
     )
     shares = [int(fast[name].rstrip(" %")) for name in fast if "× nequix" in str(name)]
     assert sum(shares) == pytest.approx(100, abs=2)
-    # Of MACE's two layers only one is among the results: then the command that measures both.
+
+
+def test_where_a_layer_of_a_model_was_not_measured_the_command_that_does_is_shown(monkeypatch):
+    from etp.results.reference import layer_rows
+    from etp.ui import layers
+
+    without = [row for row in layer_rows() if row.problem["irreps1"] != "128x0e"]
+    monkeypatch.setattr(layers, "layer_rows", lambda: without)
     page = open_page("layers", layer="mace-medium")
     assert any("etp advise --model mace-medium" in code.value for code in page.code)
