@@ -18,6 +18,8 @@ CROWDING = 3
 """Registers that a value at a point takes (seen in compiled code): it is an operand as well."""
 MAX_PRODUCTS = 32
 """Matrix products in one kernel: beyond it compiled code spills registers, and takes minutes."""
+AT_ONCE = 4
+"""Products of values that lie in shared memory at a time, at the most (seen in compiled code)."""
 STEP = "    "
 
 
@@ -119,7 +121,7 @@ def shared_bytes(form: GridData, evaluation: Evaluation, rows: int, itemsize: in
         used |= {(evaluation.outputs[o].side, signal) for o, signal in work.sums}
         matrices = sum(tile(stage.signals[side][s].matrix.shape[1]) for side, s in used)
         tiles = sum(tile(form.dim(held_tile.side, held_tile.part)) for held_tile in work.tiles)
-        values = POINTS * (len(work.needed) + len(work.sums))
+        values = POINTS * (len(work.needed) + min(len(work.sums), AT_ONCE))
         numbers = max(numbers, POINTS * matrices + rows * (tiles + values))
     return itemsize * numbers
 

@@ -36,6 +36,8 @@ MAX_DIM = 128
 SECOND = PRODUCT.derivative([0, 1], [0])
 THIRD = SECOND.derivative([0, 1, 2], [0, 1])
 """Gradients, and their gradients: what a form must have the memory for."""
+MARGIN = 1.25
+"""How much more than counted the compiler was seen to take, forward and backward; never twice."""
 MAX_STAGES = 36
 """Most stages: lmax 5 of the complete product, some 20 seconds of compiling for each direction."""
 
@@ -62,7 +64,7 @@ class GridForm(GridData):
             fitting = (
                 rows for rows in ROWS
                 if rows * columns <= MAX_VALUES
-                and shared_bytes(self, evaluation, rows, itemsize) <= most
+                and MARGIN * shared_bytes(self, evaluation, rows, itemsize) <= most
             )  # fmt: skip
             self._rows[key] = next(fitting, ROWS[-1])
         return self._rows[key]
@@ -89,5 +91,9 @@ def grid_form(
     if widest > MAX_DIM or len(stages) > MAX_STAGES:
         return None
     form, room = GridForm(parts, stages), shared_memory(device)
-    needed = (shared_bytes(form, e, ROWS[-1], 8) for e in (PRODUCT, SECOND, THIRD))
-    return form if max(needed) <= room else None
+    once, twice = ((PRODUCT, SECOND), room / MARGIN), ((THIRD,), room)
+    fits = (
+        shared_bytes(form, evaluation, ROWS[-1], 8) <= most
+        for evaluations, most in (once, twice) for evaluation in evaluations
+    )  # fmt: skip
+    return form if all(fits) else None
