@@ -20,6 +20,7 @@ from etp.results.reference import potential_rows, step_rows, trained_rows
 from etp.results.rows import Row
 from etp.ui import bar, data, jobs, show, tables
 from etp.ui.frame import mode, on_phone
+from etp.ui.kept import kept
 from etp.ui.plans import POTENTIAL, STEP_TIME, TETRIS, Plan, potential_settings, tetris_settings
 from etp.ui.session import bound, settings
 from etp.ui.settings import Settings
@@ -264,7 +265,7 @@ def mirror(shown: Sequence[Row]) -> None:
     with left:
         said = (f"called {_said(seen)}", f"called {_said(mirrored)}")
         st.plotly_chart(
-            charts.screws(said, mode()), theme=None, key=f"screws_{product}",
+            _screws(said, mode()), theme=None, key=f"screws_{product}",
             config={"displaylogo": False, "modeBarButtonsToRemove": ["resetCameraLastSave3d"]},
             alt=f"The left screw is {said[0]}, its mirror image {said[1]}.",
         )  # fmt: skip
@@ -274,6 +275,9 @@ def mirror(shown: Sequence[Row]) -> None:
         show.head(f"Who is taken for whom: {product}", "rows: the piece; all seeds, 25 rotations")
         taken = tables.confusion(shown, str(product))
         show.chart(charts.confusion, taken, mode(), str(product), key="confusion")
+
+
+_screws = kept(40)(charts.screws)
 
 
 def _said(probabilities: Sequence[float]) -> str:

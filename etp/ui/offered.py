@@ -13,24 +13,17 @@ from etp.results.published import published_keys, published_of
 from etp.results.reference import layer_rows, reference_rows
 from etp.results.rows import Row
 from etp.ui import show
+from etp.ui.kept import kept
 from etp.ui.visitors import base_path
 
 
 def offered() -> None:
     """Reference results and published figures, each with a way to open it."""
     show.head("Comes with the package", "reference results, and GPU times of the paper as data")
-    base = base_path()
-    lines = [
-        _line("reference results", reference_rows(), f"{base}/", f"{base}/scaling"),
-        _line("reference results of layers", layer_rows(), f"{base}/layers", None),
-        *(
-            _line(key, published_of(key), None, f"{base}/scaling?scaling={quote(key)}")
-            for key in published_keys()
-        ),
-    ]
+    lines = _lines(base_path())
     link = st.column_config.LinkColumn
     st.dataframe(
-        pd.DataFrame(lines),
+        lines,
         hide_index=True,
         key="offered",
         placeholder="",
@@ -40,6 +33,19 @@ def offered() -> None:
         },
         alt=f"{len(lines)} sets of results that come with the package",
     )
+
+
+@kept(1)
+def _lines(base: str) -> pd.DataFrame:
+    lines = [
+        _line("reference results", reference_rows(), f"{base}/", f"{base}/scaling"),
+        _line("reference results of layers", layer_rows(), f"{base}/layers", None),
+        *(
+            _line(key, published_of(key), None, f"{base}/scaling?scaling={quote(key)}")
+            for key in published_keys()
+        ),
+    ]
+    return pd.DataFrame(lines)
 
 
 def _line(

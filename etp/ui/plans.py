@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, get_args
 
 from etp import presets
+from etp.analysis.effort import Efforts
 from etp.experiments.settings import Potential, Tetris
 from etp.measure.statement import fewest_rounds
 from etp.options import flag
@@ -13,6 +14,7 @@ from etp.presets import Layer
 from etp.problem import DType, Problem, Size
 from etp.run.case.grids import BROKEN
 from etp.ui import effort, jobs
+from etp.ui.kept import kept
 from etp.ui.settings import CUSTOM, Settings, degrees_text, sweep_command
 
 Cases = list[dict[str, Any]]
@@ -139,19 +141,30 @@ def _timed(settings: Settings, problems: Sequence[Problem]) -> Cases:
     products = _some(settings.names())
     # The limits of a device are measured once, last: first results come first.
     last = {problem.device: number for number, problem in enumerate(problems)}
+    known = {device: effort.efforts(device) for device in last}
+    limit = jobs.runner().limits.case_seconds
     return [
-        _case(problem, products, settings.baseline) | {"roofs": last[problem.device] == number}
+        _case(
+            problem, tuple(products), settings.baseline, known[problem.device], limit,
+            roofs=last[problem.device] == number,
+        )
         for number, problem in enumerate(problems)
-    ]
+    ]  # fmt: skip
 
 
-def _case(problem: Problem, products: Sequence[str], reference: str | None) -> dict[str, Any]:
+@kept(500)
+def _case(
+    problem: Problem,
+    products: tuple[str, ...],
+    reference: str | None,
+    efforts: Efforts,
+    limit: int | None,
+    *,
+    roofs: bool,
+) -> dict[str, Any]:
     """A case whose budget is what a first verdict needs, if that is not too much."""
-    efforts = effort.efforts(problem.device)
     first = reference if reference is not None and reference in products else products[0]
-    most, limit = MOST_S, jobs.runner().limits.case_seconds
-    if limit is not None:
-        most = min(most, limit / 4)
+    most = MOST_S if limit is None else min(MOST_S, limit / 4)
     needed = fewest_rounds(len(products)) * efforts.round_s(problem, products, first)
     return {
         "problem": problem.as_dict(),
@@ -159,6 +172,7 @@ def _case(problem: Problem, products: Sequence[str], reference: str | None) -> d
         "reference": reference,
         "rounds": ROUNDS,
         "budget_s": round(min(max(BUDGET_S, SPARE * needed), most), 1),
+        "roofs": roofs,
     }
 
 
@@ -387,7 +401,8 @@ def _layers(settings: Settings) -> Cases:
     problem = layer_problem(settings)
     there = presets.advised(problem.kind)
     there = there if problem.kind == "power" else effort.available(there)
-    return [_case(problem, there, there[0])]
+    efforts, limit = effort.efforts(problem.device), jobs.runner().limits.case_seconds
+    return [_case(problem, tuple(there), there[0], efforts, limit, roofs=False)]
 
 
 COMPARE = Plan("Compare", "job", _compare, None, timed=True)

@@ -301,12 +301,14 @@ def costs(line: Line) -> None:
         st.caption(f"Not measured in these results: {list_text(missing)}.")
 
 
+@kept(100)
 def constant(table: pd.DataFrame, field: str) -> bool:
     """Whether a column says the same of each product at every size, as what is paid once does."""
     known = table[table[field].notna() & (table[field] > 0)]
     return bool((known.groupby("product")[field].agg(lambda v: v.max() / v.min()) < 1.01).all())
 
 
+@kept(100)
 def _constants(table: pd.DataFrame, field: str) -> str:
     """Products by their one value."""
     known = table[table[field].notna() & (table[field] > 0)]

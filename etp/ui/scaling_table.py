@@ -151,12 +151,18 @@ def reproduce(line: Line, chosen: Settings) -> None:
 
 def left_out(line: Line) -> None:
     """Products that were not timed at some size, each with its reason."""
+    for (product, reason), found in _refused(line).items():
+        sizes_ = list_text([count_text(size) for size in found], 8)
+        show.refusal(product, reason, [f"{line.axis} {sizes_}"])
+
+
+@kept(50)
+def _refused(line: Line) -> dict[tuple[str, str], list[int]]:
+    """Sizes at which a product was not timed for a reason."""
     reasons: dict[tuple[str, str], list[int]] = {}
     for one in line.found:
         lines = tables.frame(one)
         for _, refused in lines[~lines["valid"]].iterrows():
             reason = refused["reason"] or "was not timed"
             reasons.setdefault((refused["product"], reason), []).append(line.size(one))
-    for (product, reason), found in reasons.items():
-        sizes_ = list_text([count_text(size) for size in found], 8)
-        show.refusal(product, reason, [f"{line.axis} {sizes_}"])
+    return reasons
