@@ -208,7 +208,8 @@ def read(text: str) -> list[Layer]:
 
     Args:
         text: What ``print`` shows of an e3nn ``TensorProduct``, or the configuration of a MACE
-            (``hidden_irreps``, ``max_ell``, ``num_interactions``) or of a NequIP
+            (``hidden_irreps`` or ``num_channels`` and ``max_L``, ``max_ell``,
+            ``num_interactions``), whose layers are those that mace-torch builds, or of a NequIP
             (``num_features``, ``l_max``, ``parity``, ``num_layers``) as a JSON object.
 
     Raises:
@@ -230,7 +231,8 @@ def read(text: str) -> list[Layer]:
             "paste what print shows of an e3nn TensorProduct, such as TensorProduct(8x0e+8x1o x "
             "1x0e+1x1o -> 16x0e+16x1o | 32 paths | 32 weights), or a configuration as a JSON object"
         )
-    return [_checked(layer) for layer in (_mace if "hidden_irreps" in values else _nequip)(values)]
+    mace = {"hidden_irreps", "max_L"} & set(values)
+    return [_checked(layer) for layer in (_mace if mace else _nequip)(values)]
 
 
 MAX_TEXT = 20_000
@@ -242,12 +244,31 @@ def _checked(layer: Layer) -> Layer:
 
 
 def _mace(values: dict[str, Any]) -> list[Layer]:
-    hidden, lmax = str(values["hidden_irreps"]), _whole(values, "max_ell", 3, 11)
-    channels = next(iter(multiplicities(parse_terms(hidden, "hidden_irreps")).values()))
-    around = "+".join(_natural(lmax))
-    first = Layer("interaction 1", f"{channels}x0e", around, around)
+    """Convolutions as mace-torch 0.3 builds them: every degree up to max_ell is kept in each."""
+    hidden = str(values["hidden_irreps"]) if "hidden_irreps" in values else _hidden(values)
+    lmax = _whole(values, "max_ell", 3, 11)
+    counts = {str(ir): n for ir, n in multiplicities(parse_terms(hidden, "hidden_irreps")).items()}
+    if "0e" not in counts:
+        raise ValueError(f"hidden_irreps must have 0e, which says the channels, got {hidden[:40]}")
+    around = _natural(lmax)
+    # Pseudoscalars among the features let it keep both parities of each degree.
+    kept = [f"{l}{p}" for l in range(lmax + 1) for p in "eo"] if "0o" in counts else around
+    first = Layer("interaction 1", f"{counts['0e']}x0e", "+".join(around), "+".join(around))
     later = _whole(values, "num_interactions", 2, 20) - 1
-    return [first, *(Layer(f"interaction {n + 2}", hidden, around, around) for n in range(later))]
+    return [
+        first,
+        *(
+            Layer(f"interaction {n + 2}", hidden, "+".join(around), "+".join(kept))
+            for n in range(later)
+        ),
+    ]
+
+
+def _hidden(values: dict[str, Any]) -> str:
+    """Irreps that num_channels and max_L stand for."""
+    return _every(
+        _whole(values, "num_channels", 128, 4096), *_natural(_whole(values, "max_L", 1, 11, 0))
+    )
 
 
 def _nequip(values: dict[str, Any]) -> list[Layer]:
@@ -274,10 +295,12 @@ def _natural(lmax: int) -> list[str]:
     return [f"{l}{'eo'[l % 2]}" for l in range(lmax + 1)]
 
 
-def _whole(values: dict[str, Any], name: str, usual: int, most: int) -> int:
+def _whole(values: dict[str, Any], name: str, usual: int, most: int, least: int = 1) -> int:
     value = values.get(name, usual)
-    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= most:
-        raise ValueError(f"{name} must be a whole number from 1 to {most}, got {str(value)[:40]}")
+    if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
+        raise ValueError(
+            f"{name} must be a whole number from {least} to {most}, got {str(value)[:40]}"
+        )
     return value
 
 

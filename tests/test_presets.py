@@ -141,6 +141,18 @@ def test_the_configuration_of_a_mace_gives_its_convolutions():
     )
     assert (first.nodes, second.nodes) == ("128x0e", "128x0e+128x1o")
     assert first.edges == second.edges == "0e+1o+2e+3o"
+    names = [presets.named(layer.problem()) for layer in (first, second)]
+    assert names == ["mace-first", "mace-medium-3o"]
+    large = presets.read('{"num_channels": 128, "max_L": 2, "max_ell": 3, "num_interactions": 3}')
+    assert [outputs(layer) for layer in large] == [
+        outputs(presets.layer(name)) for name in ("mace-first", "mace-large", "mace-large")
+    ]
+
+
+def test_pseudoscalars_let_a_mace_keep_both_parities():
+    _, second = presets.read('{"hidden_irreps": "8x1o+4x0e+4x0o", "max_ell": 1}')
+    assert second.outputs == "0e+0o+1e+1o"
+    assert presets.read('{"hidden_irreps": "8x1o+4x0e+4x0o", "max_ell": 1}')[0].nodes == "4x0e"
 
 
 def test_the_configuration_of_a_nequip_gives_its_convolutions():
@@ -158,6 +170,8 @@ def test_the_configuration_of_a_nequip_gives_its_convolutions():
         ("[1]", "paste what print shows"),
         ("{}", "must have hidden_irreps"),
         ('{"hidden_irreps": "x", "max_ell": 3}', "hidden_irreps.*not an irrep"),
+        ('{"hidden_irreps": "8x1o", "max_ell": 3}', "hidden_irreps must have 0e"),
+        ('{"max_L": -1}', "max_L must be a whole number from 0 to 11"),
         ('{"hidden_irreps": "8x0e", "max_ell": 99}', "max_ell must be a whole number"),
         ('{"num_features": 1e999, "l_max": 2}', "num_features must be"),
         ("TensorProduct(8x0e x 8x1o -> 8x1o)", "irreps2 must have multiplicity 1"),

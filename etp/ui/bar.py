@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
+from dataclasses import replace
 from typing import NamedTuple
 
 import streamlit as st
@@ -271,14 +272,36 @@ def _device_label(chosen: Settings) -> str:
 
 
 def _devices() -> None:
-    found = jobs.runner().devices()
     st.pills(
-        "Devices",
-        list(dict.fromkeys([*found, *settings().devices])),
-        selection_mode="multi",
-        format_func=lambda device: f"{device}: {jobs.runner().label(device)}",
+        "Devices", _offered_devices(), selection_mode="multi", format_func=_device_words,
         **bound("devices", "default"),
-    )
+    )  # fmt: skip
+    _below_devices()
+
+
+def one_device(chosen: Settings) -> None:
+    """Popover of the one device that a page runs on, which is the first of those chosen."""
+    one = chosen.devices[:1]
+    with _popover(_device_label(replace(chosen, devices=one)), "memory", "devices"):
+        tied = bound("devices", "default", shown=one[0] if one else None)
+        tied |= {"on_change": _one_taken, "args": (tied["key"],)}
+        st.pills("Device", _offered_devices(), format_func=_device_words, required=True, **tied)
+        _below_devices()
+
+
+def _one_taken(key: str) -> None:
+    choose(devices=(st.session_state[key],))
+
+
+def _offered_devices() -> list[str]:
+    return list(dict.fromkeys([*jobs.runner().devices(), *settings().devices]))
+
+
+def _device_words(device: str) -> str:
+    return f"{device}: {jobs.runner().label(device)}"
+
+
+def _below_devices() -> None:
     for device, why in not_offered().items():
         st.caption(plain(f"{device} is not offered: {why}."))
     _options("devices")

@@ -40,7 +40,8 @@ def controls() -> Settings:
             _edges(power=power)
         with st.popover(f"{chosen.dtype}, {chosen.direction}", icon=":material/tune:",
                         key="bar_numbers"):  # fmt: skip
-            bar.controls_of("dtype", "direction", "threads")
+            bar.controls_of("dtype", "direction")
+        bar.one_device(chosen)
         bar.run_button(LAYERS, chosen, lambda: _about(chosen))
     bar.refusals(LAYERS, chosen)
     return settings()
@@ -67,8 +68,8 @@ def _layer(chosen: Settings) -> None:
         "Or paste a layer or a configuration",
         key="pasted_layer",
         placeholder="print(tensor_product) of e3nn, or the JSON of a MACE or NequIP configuration",
-        help="MACE: hidden_irreps, max_ell, num_interactions. NequIP: num_features, l_max, parity, "
-        "num_layers.",
+        help="MACE: hidden_irreps (or num_channels and max_L), max_ell, num_interactions. NequIP: "
+        "num_features, l_max, parity, num_layers.",
     )
     if text.strip():
         _pasted(text)
@@ -88,7 +89,11 @@ def _pasted(text: str) -> None:
 
 
 def _use(layer: Layer) -> None:
-    choose(layer=CUSTOM, irreps1=layer.nodes, irreps2=layer.edges, keep=layer.outputs)
+    known = presets.named(layer.problem())
+    if known is not None:
+        choose(layer=known)
+    else:
+        choose(layer=CUSTOM, irreps1=layer.nodes, irreps2=layer.edges, keep=layer.outputs)
 
 
 def _edges(*, power: bool) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 import warnings
 from functools import cache
 from typing import Any
@@ -13,6 +14,7 @@ import torch
 from torch import Tensor
 
 import etp
+from etp import presets
 from tests.interop.training import check_training_and_states
 
 with warnings.catch_warnings():
@@ -185,3 +187,29 @@ def test_contractions_take_any_attributes(kind):
         grads.append([z, *first, *torch.autograd.grad(total, [*ins, *parameters])])
     for a, b in zip(grads[0], grads[1], strict=True):
         assert rel(a, b) < 1e-10
+
+
+@pytest.mark.parametrize(
+    "hidden", ["8x0e+8x1o", "8x0e", "8x0e+8x1o+8x2e", "4x0e+4x0o+4x1o", "4x0e+4x1o"]
+)
+@pytest.mark.parametrize("interactions", [2, 3])
+def test_a_configuration_is_read_as_the_convolutions_that_the_package_builds(hidden, interactions):
+    """Irreps of nodes, edges and messages of each ``conv_tp``."""
+    block = modules.interaction_classes["RealAgnosticResidualInteractionBlock"]
+    model = modules.ScaleShiftMACE(
+        r_max=CUTOFF, num_bessel=4, num_polynomial_cutoff=5, max_ell=2, interaction_cls=block,
+        interaction_cls_first=block, num_interactions=interactions, num_elements=2,
+        hidden_irreps=o3.Irreps(hidden), MLP_irreps=o3.Irreps("4x0e"),
+        gate=torch.nn.functional.silu, atomic_energies=np.zeros(2), avg_num_neighbors=4,
+        atomic_numbers=[1, 8], correlation=1, atomic_inter_scale=1.0, atomic_inter_shift=0.0,
+    )  # fmt: skip
+    config = {"hidden_irreps": hidden, "max_ell": 2, "num_interactions": interactions}
+    read = presets.read(json.dumps(config))
+    assert len(read) == interactions
+    for layer, interaction in zip(read, model.interactions, strict=True):
+        built, problem = interaction.conv_tp, layer.problem("edge")
+        assert o3.Irreps(problem.irreps1) == built.irreps_in1
+        assert o3.Irreps(problem.irreps2) == built.irreps_in2
+        copies = problem.copies()
+        made = o3.Irreps([(copies[ir1], str(ir3)) for ir1, _, ir3 in problem.triples()])
+        assert made.sort().irreps == built.irreps_out

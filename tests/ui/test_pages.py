@@ -283,6 +283,25 @@ def test_all_layers_of_a_model_are_added_up_and_the_share_tells_what_the_whole_g
     assert sum(shares) == pytest.approx(100, abs=2)
 
 
+def test_the_device_of_a_layer_is_chosen_and_the_run_asks_for_it(monkeypatch):
+    from etp.run import devices
+    from etp.ui.plans import LAYERS
+    from etp.ui.settings import Settings
+
+    monkeypatch.setattr(devices, "_cuda", lambda: {"cuda:0": ("NVIDIA A100", 40 * 10**9)})
+    devices.devices.cache_clear()
+    try:
+        page = open_page("layers")
+        (pills,) = [group for group in page.button_group if group.label == "Device"]
+        pills.set_value("cuda:0").run()
+        assert not page.exception
+        assert page.query_params["devices"] in ("cuda:0", ["cuda:0"])
+        (case,) = LAYERS.cases(Settings(devices=("cuda:0",)))
+        assert case["problem"]["device"] == "cuda:0"
+    finally:
+        devices.devices.cache_clear()
+
+
 def test_where_a_layer_of_a_model_was_not_measured_the_command_that_does_is_shown(monkeypatch):
     from etp.results.reference import layer_rows
     from etp.ui import layers
