@@ -32,7 +32,11 @@ def add(commands: argparse._SubParsersAction[Any]) -> None:
     _add_options(tetris, Tetris)
     tetris.set_defaults(run=_tetris)
 
-    potential = kinds.add_parser("potential", help="learn energies and forces of a molecule")
+    potential = kinds.add_parser(
+        "potential", help="learn energies and forces of a molecule",
+        description="@FILE stands for the options written in a file, # begins a comment.",
+        fromfile_prefix_chars="@",
+    )  # fmt: skip
     _add_options(potential, Potential)
     potential.add_argument(
         "--structures", type=Path, metavar="FILE",
@@ -103,11 +107,16 @@ def _potential(options: argparse.Namespace) -> None:
 
     products = product_names(options.products)
     files: dict[str, str] = {}
-    for key in ("structures", "checkpoints"):
-        path = getattr(options, key)
-        if path is not None and not path.exists():
-            raise ValueError(f"--{key} must exist, there is no {path}")
-        files |= {} if path is None else {key: str(path)}
+    if (given := options.structures) is not None:
+        if not given.is_file():
+            raise ValueError(f"--structures must be a file that exists, got {given}")
+        files["structures"] = str(given)
+    if (folder := options.checkpoints) is not None:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ValueError(f"--checkpoints must be a folder, got {folder}") from error
+        files["checkpoints"] = str(folder)
     rows: list[Row] = []
     with joined(options.device) as (rank, device):
         for each in _settings(options, Potential, device=device):
@@ -152,7 +161,12 @@ def _run(case: dict[str, Any], head: str, out: Path | None) -> list[Row]:
 
     progress, rows = Progress(head), []
     if out is not None:
-        out.open("a").close()  # before anything is trained that could not be kept
+        try:
+            out.open("a").close()  # before anything is trained that could not be kept
+        except OSError as error:
+            raise ValueError(
+                f"--out must be a file that can be written, got {out}: {error.strerror}"
+            ) from error
     for item in run(case):
         if isinstance(item, Row):
             rows.append(item)
@@ -173,7 +187,9 @@ def numbers(name: str, text: str) -> tuple[int, ...]:
     """
     parts = [part.strip() for part in text.split(",")]
     if not all(part.isascii() and part.isdigit() and len(part) < 10 for part in parts):
-        raise ValueError(f"{name} must be whole numbers separated by commas, got {text[:40]!r}")
+        raise ValueError(
+            f"{name} must be whole numbers from 0, separated by commas, got {text[:40]!r}"
+        )
     return tuple(dict.fromkeys(map(int, parts)))
 
 

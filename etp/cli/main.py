@@ -9,11 +9,14 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shlex
 import sys
 from collections.abc import Sequence
 from math import isfinite
 from pathlib import Path
 from typing import Any, NoReturn
+
+from typing_extensions import override
 
 from etp.cli import advise, dashboard, experiments, hosting, kernels, layers, stored
 from etp.cli.problems import add_options, degrees_of, problems, product_names, reader
@@ -39,6 +42,11 @@ class _Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         print(_line(f"{self.prog}: {message} (see {self.prog} --help)"), file=sys.stderr)
         raise SystemExit(2)
+
+    @override
+    def convert_arg_line_to_args(self, arg_line: str) -> list[str]:
+        """A line of a file of options may hold several, quoted as in a shell, and a comment."""
+        return shlex.split(arg_line, comments=True)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
+from zipfile import BadZipFile
 
 import numpy as np
 import torch
@@ -80,20 +81,31 @@ def read(path: Path) -> list[Structure]:
     """Structures of extended XYZ (eV, eV/angstrom), or what ``etp experiment sample`` wrote.
 
     Raises:
-        ValueError: If ASE is not installed, or a structure has no labels or is periodic.
+        ValueError: If ASE is not installed, the file cannot be read, or a structure has no labels
+            or is periodic.
     """
     if path.suffix == ".npz":
-        return _sampled(path)
+        try:
+            return _sampled(path)
+        except (OSError, ValueError, KeyError, BadZipFile) as error:
+            raise ValueError(
+                f"structures: {path} is not of `etp experiment sample`: {error}"
+            ) from error
     try:
-        from ase.io import iread
+        from ase.io import read as frames
     except ImportError as error:
         raise ValueError("structures: files need ASE: pip install 'etp[potential]'") from error
-    structures = []
-    for number, atoms in enumerate(iread(path, index=":", format="extxyz")):
+    try:
+        read = frames(path, index=":", format="extxyz")
+    except Exception as error:  # ASE raises whatever a line of the file leads it to.
+        said = " ".join(str(error).split()) or type(error).__name__
+        raise ValueError(f"structures: {path} cannot be read as extended XYZ: {said}") from error
+    if not read:
+        raise ValueError(f"structures: {path} holds no structure")
+    for number, atoms in enumerate(read):
         if atoms.pbc.any():
             raise ValueError(f"structures: {path} must hold molecules, frame {number} is periodic")
-        structures.append(_labelled(path, number, atoms))
-    return structures
+    return [_labelled(path, number, atoms) for number, atoms in enumerate(read)]
 
 
 def _labelled(path: Path, number: int, atoms: object) -> Structure:
@@ -105,6 +117,11 @@ def _labelled(path: Path, number: int, atoms: object) -> Structure:
         raise ValueError(
             f"structures: {path} must hold energy and forces, frame {number} lacks "
             f"{'energy' if energy is None else 'forces'}"
+        )
+    if not (np.isfinite(energy) and np.isfinite(forces).all()):
+        raise ValueError(
+            f"structures: {path} must hold finite numbers, frame {number} has an energy or a force "
+            "that is none"
         )
     group = next((str(info[key]) for key in GROUPS if key in info), "all")
     return Structure(

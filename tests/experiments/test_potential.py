@@ -187,13 +187,13 @@ def test_the_command_prints_a_table_and_keeps_the_rows(monkeypatch, tmp_path, ca
     monkeypatch.setattr(structures, "bundled", lambda: few)
     out = tmp_path / "rows.jsonl"
     words = ["--channels", "2", "--steps", "2", "--batch", "2", "--products", "gaunt-grid"]
-    words += ["--power", "gaunt-grid", "--checkpoints", str(tmp_path), "--out", str(out)]
+    words += ["--power", "gaunt-grid", "--checkpoints", str(tmp_path / "kept"), "--out", str(out)]
     assert main(["experiment", "potential", *words]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert len(lines) == 1 + 3
     assert lines[2].split()[:3] == ["gaunt-grid", "gaunt-grid", "test"]
     assert len(out.read_text().splitlines()) == 1
-    assert (tmp_path / "gaunt-grid-0.pt").exists()
+    assert (tmp_path / "kept" / "gaunt-grid-0.pt").exists()
 
 
 @pytest.mark.parametrize(
@@ -201,7 +201,13 @@ def test_the_command_prints_a_table_and_keeps_the_rows(monkeypatch, tmp_path, ca
     [
         (["--order", "9"], "order must be a whole number from 1 to 4, got 9"),
         (["--power", "cubes"], "power must be one of cg, gaunt-grid"),
-        (["--structures", "/no/such.xyz"], "--structures must exist, there is no /no/such.xyz"),
+        (
+            ["--structures", "/no/such.xyz"],
+            "--structures must be a file that exists, got /no/such.xyz",
+        ),
+        (["--structures", "/"], "--structures must be a file that exists, got /"),
+        (["--checkpoints", __file__], "--checkpoints must be a folder, got /"),
+        (["@/no/such.txt"], "No such file or directory: '/no/such.txt'"),
     ],
 )
 def test_a_bad_command_is_one_line(words, message, capsys):
@@ -239,26 +245,6 @@ def test_sampling_without_its_libraries_is_one_line(monkeypatch, tmp_path, capsy
     assert "--counts must be K:N" in capsys.readouterr().err
 
 
-def test_extended_xyz_is_read(tmp_path):
-    io = pytest.importorskip("ase.io", reason="needs ASE")
-    atoms = pytest.importorskip("ase").Atoms
-    from ase.calculators.singlepoint import SinglePointCalculator
-
-    each = frames()[0]
-    made = atoms(numbers=each.numbers, positions=each.positions)
-    made.calc = SinglePointCalculator(made, energy=each.energy, forces=each.forces)
-    made.info["temperature"] = 300
-    io.write(tmp_path / "one.xyz", made, format="extxyz")
-    (read,) = structures.read(tmp_path / "one.xyz")
-    assert read.group == "300"
-    assert read.energy == pytest.approx(each.energy)
-    np.testing.assert_allclose(read.forces, each.forces, atol=1e-6)
-    made.pbc, made.cell = True, [20, 20, 20]
-    io.write(tmp_path / "box.xyz", made, format="extxyz")
-    with pytest.raises(ValueError, match="frame 0 is periodic"):
-        structures.read(tmp_path / "box.xyz")
-
-
 def losses_of(*words: str) -> list[float]:
     """Losses that the script prints, run by some words of Python."""
     command = [sys.executable, *words, str(ROOT / "tests/experiments/distributed_training.py")]
@@ -275,6 +261,36 @@ def losses_of(*words: str) -> list[float]:
 def test_two_processes_take_the_steps_of_one_with_the_whole_batch():
     launcher = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
     assert losses_of(*launcher) == pytest.approx(losses_of(), rel=1e-9)
+
+
+FILE = """# One file for one process, for several, and for several machines.
+--products cg-sparse
+--channels 2 --layers 1   # small
+--steps 2 --batch 4 --check-every 2
+--dtype float64 --threads 1
+"""
+
+
+@pytest.mark.slow
+def test_one_file_of_options_trains_the_same_on_one_process_and_on_two(tmp_path):
+    (given := tmp_path / "potential.txt").write_text(FILE)
+    losses = []
+    for name, start in (
+        ("one", ["-m", "etp"]),
+        ("two", ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m",
+                 "etp"]),
+    ):  # fmt: skip
+        out = tmp_path / f"{name}.jsonl"
+        command = [sys.executable, *start, "experiment", "potential", f"@{given}"]
+        done = subprocess.run(
+            [*command, "--out", str(out)], capture_output=True, text=True, cwd=ROOT, timeout=300,
+            env=os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
+        (row,) = [Row.read(json.loads(line)) for line in out.read_text().splitlines()]
+        assert (row.status, row.problem["channels"]) == ("ok", 2)
+        losses.append(row.measured["losses"])
+    assert losses[1] == pytest.approx(losses[0], rel=1e-9)
 
 
 def test_bundled_trainings_draw_accuracy_against_time_for_many_products():

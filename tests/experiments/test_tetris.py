@@ -204,8 +204,9 @@ def test_the_command_prints_a_line_for_each_product_and_keeps_the_rows(tmp_path,
     ("words", "message"),
     [
         (["--layers", "9"], "layers must be a whole number from 1 to 6, got 9"),
-        (["--seeds", "a"], "--seeds must be whole numbers separated by commas, got 'a'"),
+        (["--seeds", "a"], "--seeds must be whole numbers from 0, separated by commas, got 'a'"),
         (["--products", "nothing"], "no tensor product 'nothing'"),
+        (["--out", "/"], "--out must be a file that can be written, got /: Is a directory"),
     ],
 )
 def test_a_bad_command_is_one_line(words, message, capsys):
