@@ -30,7 +30,7 @@ ALONG = (
     "complete", "e3nn",
 )  # fmt: skip
 """Products measured along batch and channels: all forms of one product would take an hour."""
-LAYER_EDGES = 1000
+LAYER_EDGES, POWER_NODES = 1000, 100
 LAYER_LEFT_OUT = ("vector-signal", "gaunt-fourier-fft")
 """Of the products of the advice: twenty times e3nn's time on every layer, so that they would take
 most of the minutes of a run and stand in no sentence."""
@@ -84,7 +84,8 @@ def _layers(budget: float, path: Path) -> None:
     rows: list[Row] = []
     for layer in presets.LAYERS.values():
         for direction in LAYER_DIRECTIONS:
-            problem = layer.problem(batch=LAYER_EDGES, direction=direction)
+            batch = POWER_NODES if layer.mode == "power" else LAYER_EDGES
+            problem = layer.problem(batch=batch, direction=direction)
             names = presets.advised(problem.kind)
             if problem.kind != "power":
                 names = tuple(name for name in names if name not in LAYER_LEFT_OUT)

@@ -57,7 +57,7 @@ def tradeoff(
         for m, a, b in zip(df["median_s"], df["q25_s"], df["q75_s"], strict=True)
     ]
     gamma_ticks = base.log_ticks(xs)
-    gloss = " (independent bilinear maps)" if width >= 500 else ""
+    gloss = " (independent maps)" if width >= 500 else ""
     x = alt.X("gamma:Q").title(f"expressivity γ{gloss} → more")
     x = x.scale(base.log_scale(xs)).axis(values=gamma_ticks, grid=True, format="~r")
     y = base.time_axis(ys, "time per call (↓ faster)")

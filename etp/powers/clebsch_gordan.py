@@ -27,7 +27,7 @@ class ClebschGordan(TablePower):
         irreps_out: Irreps wanted.
         layout: Order within the blocks of features.
         basis: ``paths`` has a weight for each way to couple step by step, in the order and scale of
-            MACE's tables; many are zero or combinations of others once factors are equal.
+            e3nn's sums; many are zero or combinations of others once factors are equal.
             ``independent`` keeps of these the first that span all: the same functions, fewer
             weights, as fast.
 
