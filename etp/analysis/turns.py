@@ -119,6 +119,20 @@ def table() -> list[dict[str, int | str]]:
     ]
 
 
+def against(lout: int = 1) -> list[dict[str, int]]:
+    """Exact and Gaunt by order and lmax, for outputs up to ``lout``; of Gaunt its cheaper form."""
+    return [
+        {
+            "order": c.order,
+            "lmax": c.lmax,
+            "exact": c.exact,
+            "gaunt": min(c.dense, c.separable),
+        }
+        for c in counted()
+        if c.lout == lout
+    ]
+
+
 def _from(counts: Sequence[Counts], form: str) -> str:
     """From which lmax on a form of the Gaunt power needs fewer."""
     turned = [c.lmax for c in counts if getattr(c, form) < c.exact]

@@ -11,6 +11,7 @@ from etp.charts.ratio import machines, ratio
 from etp.charts.samples import samples_over_time
 from etp.charts.scaling import roofline, roofs_text, scaling, slope_text, slopes
 from etp.charts.tradeoff import tradeoff
+from etp.charts.turning import turning
 
 __all__ = [
     "COLUMN_IN",
@@ -44,4 +45,5 @@ __all__ = [
     "slope_text",
     "slopes",
     "tradeoff",
+    "turning",
 ]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 import streamlit as st
 
-from etp import presets
+from etp import charts, presets
 from etp.analysis import turns
 from etp.analysis.advice import Advice
 from etp.analysis.findings import Finding
@@ -17,8 +17,9 @@ from etp.presets import Layer, Model
 from etp.problem import Problem
 from etp.results.reference import layer_rows
 from etp.run.devices import free_bytes
-from etp.ui import asked, bar, data
+from etp.ui import asked, bar, data, show
 from etp.ui.data import View
+from etp.ui.frame import mode
 from etp.ui.plans import LAYERS, layer_problem
 from etp.ui.session import bound, choose, settings
 from etp.ui.settings import CUSTOM, LAYER_KINDS, Settings
@@ -289,6 +290,7 @@ def turning() -> None:
     with st.expander(label, icon=":material/functions:"):
         for sentence in turns.sentences():
             st.markdown(sentence)
+        show.chart(charts.turning, pd.DataFrame(turns.against()), mode(), key="turning")
         st.dataframe(
             turns.table(),
             hide_index=True,
@@ -297,7 +299,8 @@ def turning() -> None:
         )
         st.caption(
             "Counted, not timed: one channel of one node, weights contracted before; all degrees "
-            "of the Gaunt power read at once, which favours it."
+            "of the Gaunt power read at once, which favours it. Lines: outputs 0e + 1o, the "
+            "cheaper form of Gaunt."
         )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from etp.analysis.text import count_text
-from etp.analysis.turns import counted, natural, sentences, table
+from etp.analysis.turns import against, counted, natural, sentences, table
 from etp.maths import sphere
 from etp.powers.clebsch_gordan import ClebschGordan
 
@@ -40,3 +40,12 @@ def test_the_sentences_are_those_of_the_table():
     assert not [c for c in counted() if (c.order, c.lout) == (2, 1) and c.dense < c.exact]
     assert "of order 2 at no lmax up to 7 (dense)" in second
     assert {line["fewest"] for line in table()} == {"exact", "Gaunt"}
+
+
+def test_the_chart_tells_gaunt_by_its_cheaper_form_and_crosses_where_the_sentences_say():
+    lines = {(line["order"], line["lmax"]): line["gaunt"] / line["exact"] for line in against()}
+    assert lines[3, 2] > 1 > lines[3, 3]
+    assert min(ratio for (order, _), ratio in lines.items() if order == 2) > 3
+    _, second = sentences()
+    assert "of order 3 " in second
+    assert "from lmax 3 on (separable)" in second
