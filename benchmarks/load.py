@@ -19,6 +19,7 @@ import argparse
 import asyncio
 import os
 import random
+import shutil
 import signal
 import socket
 import subprocess
@@ -470,6 +471,7 @@ def measured(checkout: Path, arguments: argparse.Namespace) -> dict[str, str]:
 
     with tempfile.TemporaryDirectory() as folder:
         (Path(folder) / "app.py").write_text(EMPTY)
+        shutil.copytree(checkout / ".streamlit", Path(folder) / ".streamlit")
         with serving(Path(folder)) as server:
             say("an empty script", _costs(server, ""))
     with serving(checkout) as server:
