@@ -22,13 +22,16 @@ import torch
 
 from etp import powers, presets, products
 from etp.kernels.edge import EdgeTable
-from etp.kernels.multilinear import PRODUCT
+from etp.kernels.multilinear import PRODUCT, WEIGHTED, Evaluation
 from etp.kernels.on_gpu.edge_source import Kind
+from etp.kernels.on_gpu.grid_data import POINTS
 from etp.kernels.on_gpu.launches import WARP
 from etp.kernels.on_gpu.power_source import Shape
 from etp.kernels.on_gpu.triton_edge import EdgeForm
+from etp.kernels.on_gpu.triton_grid import SECOND, THIRD
+from etp.kernels.on_gpu.triton_grid import WARPS as WARPS_OF_GRIDS
 from etp.kernels.on_gpu.triton_power import PowerForm
-from etp.kernels.on_gpu.triton_source import compiled, compiled_text
+from etp.kernels.on_gpu.triton_source import Source, compiled, compiled_text
 from etp.kernels.power import places
 
 PAGE = Path(__file__).parents[1] / "docs" / "kernels.md"
@@ -36,6 +39,12 @@ BEGIN = "<!-- predicted: python -m benchmarks.predicted -->"
 END = "<!-- end of predicted -->"
 NEIGHBOURS = 20
 """Edges of a node, among which its features and results are shared."""
+
+
+GRIDS = ("gaunt-grid", "gaunt-bracket", "complete", "vector-signal")
+EVALUATIONS = {
+    "forward": PRODUCT, "backward": SECOND, "double backward": THIRD
+}  # fmt: skip
 
 
 class Card(NamedTuple):
@@ -81,6 +90,7 @@ class Kernel(NamedTuple):
         constants: Its constants.
         lanes: Lanes of a program.
         bytes: Least that a lane moves each time it runs through the code.
+        turns: How often it runs through the code, where that is a loop over points.
     """
 
     name: str
@@ -89,6 +99,7 @@ class Kernel(NamedTuple):
     constants: dict[str, Any]
     lanes: int
     bytes: float
+    turns: float = 1.0
 
 
 class Figures(NamedTuple):
@@ -152,7 +163,7 @@ def figures(
         registers: Of a thread.
         spilled: Bytes of stack of a thread.
         shared: Bytes of shared memory of a program.
-        instructions: Of the whole code, each taken to run once a turn.
+        instructions: Of the whole code, each taken to run in every turn.
     """
     warps = kernel.lanes // WARP
     # Registers are given out to warps in pieces of 256.
@@ -162,7 +173,7 @@ def figures(
         programs = min(programs, card.shared // (shared + 1024))
     resident = programs * warps
     of_bytes = kernel.bytes * WARP / (card.bytes_per_s / card.multiprocessors)
-    of_instructions = instructions / 4 / card.hertz
+    of_instructions = kernel.turns * instructions / 4 / card.hertz
     needed = card.bytes_per_s / card.multiprocessors * LATENCY_S
     under_way = resident * WARP * LOADS * 4
     share = min(1.0, of_bytes / of_instructions, under_way / needed)
@@ -175,6 +186,9 @@ def kernels(*, whole: bool = True) -> Iterator[Kernel]:
         yield from edge_kernels(layer)
     yield from power_kernels(2 if whole else 1, "0e+1o")
     yield from pair_kernels(2 if whole else 1)
+    yield from row_kernels("matrix", 1)
+    for name in GRIDS if whole else GRIDS[:1]:
+        yield from grid_kernels(name, 2 if name == "gaunt-grid" else 1)
 
 
 def edge_kernels(layer: str) -> Iterator[Kernel]:
@@ -189,18 +203,23 @@ def edge_kernels(layer: str) -> Iterator[Kernel]:
     ints = dict.fromkeys(("here", "there", "order", "starts"), "*i64")
     numbers = dict.fromkeys(("edges", "chunk", "planes"), "i32")
     constants = {"PLANE": 0, "BLOCK": block, "ACC": tl.float32}
-    for label, backward, change in (
-        ("forward", False, False), ("backward", True, False),
-        ("change of forward", False, True), ("double backward", True, True),
+    for label, backward, change, convolves in (
+        ("forward", False, False, True), ("backward", True, False, True),
+        ("change of forward", False, True, True), ("double backward", True, True, True),
+        ("forward", False, False, False),
     ):  # fmt: skip
-        made = form.kernels(Kind(backward, change, True, "edge"), block)
+        if not convolves and layer == "mace-large":
+            continue  # The compiler takes long, and says the same.
+        made = form.kernels(Kind(backward, change, convolves, "edge"), block)
         weights = sum(path.w >= 0 for path in form.paths)
-        rows = (table.dims[0] + table.dims[2]) / form.widest / NEIGHBOURS
+        shared = NEIGHBOURS if convolves else 1
+        rows = (table.dims[0] + table.dims[2]) / form.widest / shared
         passes = (1 + backward) * (1 + change)
         bytes_ = 4 * passes * (weights + rows) / len(made)
         largest = max(made, key=lambda kernel: len(kernel.text))
         yield Kernel(
-            f"convolution, {layer}, {label} ({len(made)} kernel{'s' * (len(made) > 1)})",
+            f"{'convolution' if convolves else 'edge'}, {layer}, {label} "
+            f"({len(made)} kernel{'s' * (len(made) > 1)})",
             partial(compiled_text, "edges", largest.text),
             ints | numbers, constants, block, bytes_,
         )  # fmt: skip
@@ -234,25 +253,72 @@ def power_kernels(lmax: int, out: str, channels: int = 128) -> Iterator[Kernel]:
             )  # fmt: skip
 
 
-def pair_kernels(lmax: int, channels: int = 128) -> Iterator[Kernel]:
-    """Clebsch-Gordan products of pairs."""
+def pair_kernels(lmax: int) -> Iterator[Kernel]:
+    """Clebsch-Gordan products of pairs, and the sum of paths with their weights."""
+    yield from row_kernels("cg-sparse", lmax, label="pair")
+    yield from row_kernels("cg-summed", lmax, label="weighted pair", weighted=True)
+
+
+def row_kernels(
+    name: str, lmax: int, *, label: str | None = None, weighted: bool = False
+) -> Iterator[Kernel]:
+    """Kernels that hold a row in each lane, forward and in both derivatives.
+
+    Args:
+        name: Of the product.
+        lmax: Of both inputs.
+        label: What it is called in the table; its name where None.
+        weighted: Whether each path has a weight.
+    """
     import triton.language as tl
 
-    irreps = "+".join(f"{channels}x{l}{'eo'[l % 2]}" for l in range(lmax + 1))
-    tp: Any = products.get("cg-sparse")(irreps, irreps)
-    form = next(e for e in tp.executors if hasattr(e, "form")).form(torch.device("cpu"))
-    for label, evaluation in (("forward", PRODUCT), ("backward", PRODUCT.derivative([0, 1], [0]))):
+    tp: Any = products.get(name)(natural(lmax), natural(lmax))
+    form = (tp.fused_weighted if weighted else tp.fused).form(torch.device("cpu"))
+    for which, evaluation in ({"forward": WEIGHTED} if weighted else EVALUATIONS).items():
         sources = form.sources(evaluation)
         source = max(sources, key=lambda s: len(s.text()))
-        numbers = source.text().split("(", 1)[1].split(")")[0].split(", ")
-        kinds = {n: "i32" for n in numbers if re.fullmatch(r"s\d+|rows", n)}
-        sides = [*evaluation.inputs, *(out.side for out in evaluation.outputs)]
-        moved = sum(form.widths[side] for side in sides) / form.channels
+        moved = sum(form.widths[side] for side in _sides(evaluation)) / form.channels
         yield Kernel(
-            f"pair, MIMO lmax {lmax}, {label} ({len(sources)})",
-            partial(compiled, source),
-            kinds, {"BLOCK": form.rows, "ACC": tl.float32}, form.rows, 4.0 * moved / len(sources),
+            f"{label or name}, MIMO lmax {lmax}, {which} ({len(sources)})",
+            partial(compiled, source), _numbers(source),
+            {"BLOCK": form.rows, "ACC": tl.float32}, form.rows, 4.0 * moved / len(sources),
         )  # fmt: skip
+
+
+def grid_kernels(name: str, lmax: int) -> Iterator[Kernel]:
+    """Kernels of products of signals: fewer rows than lanes, and a loop over points."""
+    import triton.language as tl
+
+    tp: Any = products.get(name)(natural(lmax), natural(lmax))
+    form = tp.fused.form(torch.device("cpu"))
+    steps = sum(len(stage.signals[0][0].matrix) for stage in form.stages) / POINTS
+    for which, evaluation in EVALUATIONS.items():
+        sources = form.sources(evaluation)
+        source = max(sources, key=lambda s: len(s.text()))
+        rows, lanes = form.rows(evaluation), WARP * WARPS_OF_GRIDS
+        moved = sum(form.widths[side] for side in _sides(evaluation)) / form.channels
+        yield Kernel(
+            f"{name}, MIMO lmax {lmax}, {which} ({len(sources)})", partial(compiled, source),
+            _numbers(source) | {"places": "*i32"},
+            {"BLOCK": rows, "ACC": tl.float32, "PRECISION": "tf32"}, lanes,
+            4.0 * moved * rows / lanes / len(sources), max(1.0, steps / len(form.stages)),
+        )  # fmt: skip
+
+
+def _sides(evaluation: Evaluation) -> list[int]:
+    """Sides that are read and written."""
+    return [*evaluation.inputs, *(out.side for out in evaluation.outputs)]
+
+
+def _numbers(source: Source) -> dict[str, str]:
+    """Types of the arguments that are no pointers: strides and the number of rows."""
+    names = source.text().split("(", 1)[1].split(")")[0].split(", ")
+    return {n: "i32" for n in names if re.fullmatch(r"s\d+|rows", n)}
+
+
+def natural(lmax: int, channels: int = 128) -> str:
+    """Irreps of natural parity up to a degree."""
+    return "+".join(f"{channels}x{l}{'eo'[l % 2]}" for l in range(lmax + 1))
 
 
 def line(kernel: Kernel, cards: tuple[Card, ...] = CARDS) -> str:
@@ -267,19 +333,27 @@ def line(kernel: Kernel, cards: tuple[Card, ...] = CARDS) -> str:
     return f"| {kernel.name} | {' | '.join(cells)} |"
 
 
+def _page() -> tuple[str, list[str], str]:
+    """What stands before the table, its rows, and what stands behind."""
+    before, _, rest = PAGE.read_text().partition(BEGIN)
+    table, _, after = rest.partition(END)
+    return before, table.strip().splitlines()[2:], after
+
+
 def main() -> int:
     """Write the tables; the fraction that is compiled can be cut down."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--short", action="store_true", help="few kernels, printed only")
+    parser.add_argument("--missing", action="store_true", help="only those not on the page yet")
     options = parser.parse_args()
+    before, table, after = _page()
+    known = {row.split("|")[1].strip(): row for row in table} if options.missing else {}
     head = f"| kernel | {' | '.join(card.name for card in CARDS)} |"
     lines = [head, "|" + "---|" * (len(CARDS) + 1)]
     for kernel in kernels(whole=not options.short):
-        lines.append(line(kernel))
+        lines.append(known.get(kernel.name) or line(kernel))
         print(lines[-1], flush=True)
     if not options.short:
-        text = PAGE.read_text()
-        before, after = text.split(BEGIN)[0], text.split(END)[1]
         PAGE.write_text(before + BEGIN + "\n" + "\n".join(lines) + "\n" + END + after)
     return 0
 

@@ -2,9 +2,23 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
+
 import pytest
 
-from benchmarks.predicted import BEGIN, CARDS, END, PAGE, Kernel, compile_for, figures, kernels
+from benchmarks.predicted import (
+    BEGIN,
+    CARDS,
+    END,
+    GRIDS,
+    PAGE,
+    Kernel,
+    compile_for,
+    figures,
+    kernels,
+)  # fmt: skip
+from etp.kernels import on_gpu
 
 SHORT = {kernel.name: kernel for kernel in kernels(whole=False)}
 A100, HOPPER, _ = CARDS
@@ -40,3 +54,20 @@ def test_every_figure_on_the_page_is_marked_and_covers_the_kernels():
         cells = row.split("|")[2:-1]
         assert len(cells) == len(CARDS)
         assert all(cell.strip().endswith("predicted") for cell in cells)
+
+
+def test_the_page_has_every_function_that_the_package_writes_for_triton():
+    """A new kernel that is forgotten in the table is found by its name in the source."""
+    named = re.compile(r"""(?:compiled_text|Source|__init__)\(\s*"(\w+)\"""")
+    written = {
+        name
+        for file in sorted(Path(on_gpu.__file__).parent.glob("*.py"))
+        for name in named.findall(file.read_text())
+    }
+    assert written >= {"edges", "grid", "matrices", "paths", "power"}
+    assert {kernel.make().__name__ for kernel in kernels()} == written
+    # And where kernels have derivatives, all of them.
+    names = [kernel.name for kernel in kernels()]
+    for product in ("pair", "matrix", *GRIDS):
+        found = {n.split(", ")[-1].split(" (")[0] for n in names if n.startswith(f"{product}, ")}
+        assert found == {"forward", "backward", "double backward"}

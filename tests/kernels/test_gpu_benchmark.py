@@ -57,6 +57,43 @@ def test_it_loads_neither_the_dashboard_nor_the_scheduler():
     assert done.stdout == "[]\n", done.stderr
 
 
+BARE = """
+import socket, sys
+for name in ("streamlit", "dask", "distributed", "altair"):
+    sys.modules[name] = None
+
+def refused(*_):
+    raise OSError("no network here")
+
+socket.socket.connect = socket.create_connection = socket.getaddrinfo = refused
+"""
+
+
+def test_it_runs_without_network_dashboard_and_scheduler(tmp_path):
+    # Read by every Python that starts, those of the parts too.
+    (tmp_path / "sitecustomize.py").write_text(BARE)
+    path = tmp_path / "x.jsonl"
+    command = [sys.executable, "-m", "benchmarks.gpu", "--device", "cpu", "--out", str(path)]
+    environment = os.environ | {
+        "PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}", "OMP_NUM_THREADS": "1",
+    }  # fmt: skip
+    told = subprocess.run(
+        [sys.executable, "-c", "import streamlit"], capture_output=True, env=environment
+    )
+    assert told.returncode == 1
+    # All gradients of one product in every kind, and a part from its process to its page.
+    for asked in (["--once", "cg-sparse"], ["--part", "5", "--seconds", "300"]):
+        done = subprocess.run(
+            [*command, *asked], capture_output=True, text=True, cwd=ROOT, env=environment
+        )
+        assert done.returncode == DONE, done.stderr
+        assert "Error" not in done.stderr
+    rows = list(read(path))
+    assert {row.measure for row in rows} == {"counters"}
+    assert {row.product for row in rows} == set(products.available())
+    assert path.with_suffix(".md").exists()
+
+
 def step(name: str, *, fails: str | None = None, ran: list[str] | None = None) -> Step:
     def rows() -> Iterator[Row]:
         if ran is not None:
