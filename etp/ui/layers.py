@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import pandas as pd
 import streamlit as st
 
@@ -284,13 +286,19 @@ def _totals(model: Model, parts: list[Part], chosen: Settings) -> None:
     )
 
 
+@cache
+def _turns() -> pd.DataFrame:
+    """The same table each time, so that its chart is drawn once."""
+    return pd.DataFrame(turns.against())
+
+
 def turning() -> None:
     """Where the exact contraction of a power stops needing fewer multiply-adds than Gaunt."""
     label = "Where it turns: powers (symmetric contractions)"
     with st.expander(label, icon=":material/functions:"):
         for sentence in turns.sentences():
             st.markdown(sentence)
-        show.chart(charts.turning, pd.DataFrame(turns.against()), mode(), key="turning")
+        show.chart(charts.turning, _turns(), mode(), key="turning")
         st.dataframe(
             turns.table(),
             hide_index=True,
