@@ -43,8 +43,15 @@ def step_finding(rows: Sequence[Row]) -> Finding:
     fast = min(by, key=lambda name: by[name]["median_s"])
     first = rows[0].measured
     channels = counted(rows[0].problem["channels"], "channel")
-    heading = f"At {channels} a training step is shortest with {fast}: "
+    samples = {name: found.get("samples_s") or [] for name, found in by.items()}
+    alike = [
+        name for name in by
+        if name != fast and samples[name] and _faster(samples, name, fast)[1] != "faster"
+    ]  # fmt: skip
+    heading = f"At {channels} a training step is shortest with {list_text([fast, *alike])}: "
     heading += f"{time_text(by[fast]['median_s'])}."
+    if alike:
+        heading += " The rounds do not tell them apart."
     doubt = f"paired in {first['rounds']} rounds"
     doubt += "".join(f"; {flag.name}: {flag.detail}" for flag in load_flags(rows))
     return Finding(heading, claim(rows), doubt)

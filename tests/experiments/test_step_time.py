@@ -8,12 +8,14 @@ import random
 import pytest
 import torch
 
+from etp.analysis.step_time import step_finding
 from etp.cli.main import main
 from etp.experiments import step_time, structures
 from etp.experiments.potential import Training
 from etp.experiments.settings import Potential
 from etp.experiments.step_time import Slot
 from etp.powers import Power
+from etp.results.reference import step_rows
 from etp.results.rows import Row, check_row
 from etp.run import case as cases
 
@@ -58,6 +60,24 @@ def test_ratios_and_shares_are_those_of_the_times():
     for row, share in ((first, 0.1), (second, 0.4)):
         assert row["share_low"] < share < row["share_high"] < 1
         assert row["share_high"] - row["share_low"] < 0.1
+
+
+@pytest.mark.parametrize(
+    ("seconds", "said"),
+    [(1.5, "shortest with cg: 1.00 s."), (1.01, "shortest with cg and matrix: 1.00 s. The rounds")],
+)
+def test_powers_that_no_round_tells_apart_are_named_together(seconds, said):
+    rng = random.Random(2)
+
+    def row(power: str, time: float) -> Row:
+        taken = [time * (1 + 0.3 * rng.random()) for _ in range(20)]
+        result = {"median_s": time, "samples_s": taken, "rounds": 20}
+        old = step_rows()[0]
+        problem = {**old.problem, "channels": 4}
+        return Row.new(problem, power, "step-time", result, old.environment)
+
+    heading = step_finding([row("cg", 1.0), row("matrix", seconds)]).heading
+    assert heading.startswith(f"At 4 channels a training step is {said}")
 
 
 def test_many_channels_take_smaller_steps_and_do_not_run_away():
