@@ -124,6 +124,8 @@ def test_a_training_that_was_stopped_goes_on_as_if_it_had_not_been():
     second.resume(state)
     assert [step.number for step in second.steps()] == [4, 5, 6]
     assert [step.loss for step in second.taken] == losses
+    # Losses do not change with rotations, but the rotations too are those of the whole.
+    assert torch.equal(second.state()["generator"], whole.state()["generator"])
 
 
 def test_learned_weights_of_a_product_are_learned():
