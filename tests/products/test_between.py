@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from math import pi, sqrt
+from pathlib import Path
 
 import pytest
 import torch
@@ -114,3 +115,21 @@ def test_what_does_not_say_that_it_approximates_is_refused(monkeypatch):
     assert not entry.valid
     assert entry.runtime is not None
     assert entry.runtime.badges == ("wrong answer",)
+
+
+def test_the_documentation_tells_how_near_a_rank_comes():
+    """Farthest coefficient from 1, over even and odd paths of MIMO, as the table rounds it."""
+    told = (Path(__file__).parents[2] / "docs" / "products.md").read_text(encoding="utf-8")
+    for lmax in (3, 6):
+        line = next(line for line in told.splitlines() if line.startswith(f"| {lmax} | "))
+        tops = lmax, lmax, 2 * lmax
+        for rank, said in zip((2, 4), line.split("|")[3:5], strict=True):
+            worst = 0.0
+            for how in ("value", "cross"):
+                found = low_rank.factors(tops, how, rank)
+                sides = [torch.tensor(side, dtype=torch.float64) for side in found]
+                sizes = low_rank._sizes(tops, how)
+                off = sizes * torch.einsum("ra,rb,rc->abc", *sides) - 1
+                worst = max(worst, float(off[sizes != 0].abs().max()))
+            digits = len(said.strip().removeprefix("0.").lstrip("0")) if "." in said else 1
+            assert float(f"{worst:.{digits}g}") == pytest.approx(float(said))
