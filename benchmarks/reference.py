@@ -32,8 +32,8 @@ ALONG = (
 """Products measured along batch and channels: all forms of one product would take an hour."""
 LAYER_EDGES, POWER_NODES = 1000, 100
 LAYER_LEFT_OUT = ("vector-signal", "gaunt-fourier-fft")
-"""Of the products of the advice: twenty times e3nn's time on every layer, so that they would take
-most of the minutes of a run and stand in no sentence."""
+"""Of the products of the advice: several times e3nn's time on the layers they were tried on, so
+that they would take most of the minutes of a run and stand in no sentence."""
 AXES = {"batch": (10, 100, 1000, 10_000), "channels": (1, 4, 16)}
 
 

@@ -33,17 +33,8 @@ def __getattr__(name: str) -> Any:
         return importlib.import_module("etp.measure")
     if name not in __all__:
         raise AttributeError(f"module 'etp' has no attribute {name!r}")
-    _import_e3nn()
     if name in ("powers", "products"):
         return importlib.import_module(f"etp.{name}")
     if name == "Convolution":
         return importlib.import_module("etp.product.convolution").Convolution
     return getattr(importlib.import_module("etp.interop"), name)
-
-
-def _import_e3nn() -> None:
-    """Import e3nn, whose releases before 0.5 load constants that torch refuses by default."""
-    import torch
-
-    with torch.serialization.safe_globals([slice]):
-        importlib.import_module("e3nn.o3")

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING, Literal, NamedTuple, get_args
 
 if TYPE_CHECKING:
-    from e3nn import o3
+    from etp.e3 import o3
 
 Setting = Literal["SISO", "SIMO", "MIMO"]
 Meeting = Literal["pair", "edge"]
@@ -239,7 +239,7 @@ def parse(irreps: str | o3.Irreps, field: str = "irreps") -> o3.Irreps:
         >>> parse("1o + 2x0e")
         1x1o+2x0e
     """
-    from e3nn import o3
+    from etp.e3 import o3
 
     terms = parse_terms(str(irreps) if isinstance(irreps, o3.Irreps) else irreps, field)
     return o3.Irreps([(mul, tuple(ir)) for mul, ir in terms])

@@ -12,7 +12,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 LAYERS = (
-    {"irreps", "options", "presets", "problem", "processor"},
+    {"e3", "irreps", "options", "presets", "problem", "processor"},
     {"maths", "results"},
     {"kernels", "product"},
     {"products", "powers", "measure"},
@@ -81,3 +81,10 @@ def test_the_light_parts_import_neither_torch_nor_e3nn(module):
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT)
     assert done.returncode == 0, done.stderr
+
+
+def test_e3nn_is_imported_in_one_place():
+    """Elsewhere a release before 0.5 could not be loaded, depending on who comes first."""
+    pattern = re.compile(r"^\s*(from e3nn|import e3nn)", re.MULTILINE)
+    found = {path.name for path in FILES if pattern.search(path.read_text())}
+    assert found == {"e3.py"}

@@ -11,11 +11,11 @@ from collections.abc import Sequence
 from math import pi
 
 import torch
-from e3nn import o3
 from torch import Tensor, nn
 from typing_extensions import override
 
 from etp import powers, products
+from etp.e3 import o3
 from etp.experiments.network import SCALAR, Graph, Linear
 from etp.experiments.settings import Potential
 from etp.product.convolution import Convolution

@@ -10,11 +10,11 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 import torch
-from e3nn import o3
 from torch import Tensor, nn
 from typing_extensions import override
 
 from etp import products
+from etp.e3 import o3
 from etp.measure import expressivity
 from etp.measure.drawing import random_weights
 from etp.problem import Problem, Weights

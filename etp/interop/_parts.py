@@ -12,10 +12,10 @@ from itertools import accumulate, pairwise
 from typing import NamedTuple
 
 import torch
-from e3nn import o3
 from torch import Tensor
 from typing_extensions import override
 
+from etp.e3 import o3
 from etp.kernels.edge import EdgePath, EdgeTable, convolution, edge
 from etp.kernels.modes import plain_only
 from etp.kernels.on_cpu import compose, program, tile

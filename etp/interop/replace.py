@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Literal, NamedTuple
 
-from e3nn import o3
 from torch import nn
 from torch.jit import ScriptModule
 from typing_extensions import override
 
+from etp.e3 import o3
 from etp.interop.tensor_product import from_e3nn
 
 Became = Literal["replaced", "fused", "left"]

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from e3nn import o3
 from torch import Tensor, nn
 from typing_extensions import override
 
+from etp.e3 import o3
 from etp.interop._parts import Channelwise, Sizes, parts_of, steps_of
 from etp.kernels.modes import real_tensors
 

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from e3nn import o3
 from torch import Tensor
 
+from etp.e3 import o3
 from etp.irreps import Ir, symmetric_power
 from etp.measure import oracle
 from etp.measure.graph import OnNodes

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from statistics import median
 
 import torch
-from e3nn import o3
 from torch import Tensor
 
+from etp.e3 import o3
 from etp.irreps import Ir, Layout
 from etp.maths import so3
 from etp.measure import oracle

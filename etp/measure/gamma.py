@@ -15,9 +15,9 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
-from e3nn import o3
 from torch import Tensor
 
+from etp.e3 import o3
 from etp.irreps import Ir
 from etp.measure.couplings import allowed_polynomials, ranks, reach
 from etp.measure.graph import OnNodes

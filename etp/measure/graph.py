@@ -6,10 +6,10 @@ from functools import lru_cache
 from typing import Any
 
 import torch
-from e3nn import o3
 from torch import Tensor, nn
 from typing_extensions import override
 
+from etp.e3 import o3
 from etp.powers.base import Power
 from etp.problem import Weights
 from etp.product.base import Cost, Path, TensorProduct

@@ -9,9 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
-from e3nn import o3
 from torch import Tensor
 
+from etp.e3 import o3
 from etp.measure import oracle
 from etp.measure.drawing import random_inputs
 from etp.product.base import TensorProduct

@@ -8,9 +8,9 @@ from functools import cache
 from typing import Any, NamedTuple
 
 import torch
-from e3nn import o3
 from torch import Tensor
 
+from etp.e3 import o3
 from etp.irreps import Layout
 from etp.measure.drawing import random_inputs, random_weights
 from etp.measure.graph import Measurable, OnGraph, OnNodes

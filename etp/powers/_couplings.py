@@ -14,8 +14,8 @@ from itertools import combinations_with_replacement
 from typing import NamedTuple
 
 import numpy as np
-from e3nn import o3
 
+from etp.e3 import o3
 from etp.kernels.power import Floats
 from etp.maths import so3
 from etp.product.layout import slices

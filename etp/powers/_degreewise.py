@@ -6,10 +6,10 @@ from abc import abstractmethod
 from collections.abc import Iterator
 
 import torch
-from e3nn import o3
 from torch import Tensor
 from typing_extensions import override
 
+from etp.e3 import o3
 from etp.irreps import Layout
 from etp.kernels.power import apart, together
 from etp.powers.base import Power

@@ -12,11 +12,11 @@ from itertools import accumulate
 from typing import ClassVar, NamedTuple
 
 import torch
-from e3nn import o3
 from torch import Tensor
 from typing_extensions import override
 
 from etp import irreps as irreps_module
+from etp.e3 import o3
 from etp.irreps import LAYOUTS, IrrepsError, Layout
 from etp.kernels.modes import autocasting
 from etp.kernels.power import places

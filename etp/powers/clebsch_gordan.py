@@ -6,9 +6,9 @@ from math import sqrt
 from typing import Literal, get_args
 
 import numpy as np
-from e3nn import o3
 from typing_extensions import override
 
+from etp.e3 import o3
 from etp.irreps import Layout
 from etp.powers._couplings import couplings, independent
 from etp.powers.registry import register

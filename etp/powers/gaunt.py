@@ -12,10 +12,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import ClassVar
 
 import torch
-from e3nn import o3
 from torch import Tensor
 from typing_extensions import override
 
+from etp.e3 import o3
 from etp.irreps import MAX_DEGREE
 from etp.maths import so3
 from etp.powers._degreewise import DegreewisePower

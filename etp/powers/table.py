@@ -7,10 +7,10 @@ from itertools import accumulate
 
 import numpy as np
 import torch
-from e3nn import o3
 from torch import Tensor
 from typing_extensions import override
 
+from etp.e3 import o3
 from etp.irreps import Layout
 from etp.kernels.power import Floats, PowerTable, Segment, power
 from etp.powers._couplings import symmetric_part

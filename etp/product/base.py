@@ -12,11 +12,11 @@ from collections.abc import Iterable, Iterator
 from typing import Any, ClassVar
 
 import torch
-from e3nn import o3
 from torch import Tensor
 from typing_extensions import override
 
 from etp import irreps as irreps_module
+from etp.e3 import o3
 from etp.irreps import Layout, Meeting
 from etp.kernels.modes import autocasting
 from etp.problem import Kind, Weights

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Protocol
 
-from e3nn import o3
 from torch import Tensor
 
+from etp.e3 import o3
 from etp.kernels.modes import plain_only, traced
 from etp.product.walk import Access, Edges, Nodes, Walk, Whole
 

@@ -13,10 +13,10 @@ from itertools import pairwise
 from typing import Any
 
 import torch
-from e3nn import o3
 from torch import Tensor
 from typing_extensions import override
 
+from etp.e3 import o3
 from etp.irreps import Layout
 from etp.problem import Weights
 from etp.product.base import Cost, TensorProduct

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from e3nn import o3
 from typing_extensions import override
 
 from etp import irreps as irreps_module
+from etp.e3 import o3
 from etp.irreps import LAYOUTS, Layout
 from etp.product.layout import terms
 from etp.product.tables import BuiltForReal

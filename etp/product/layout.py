@@ -8,10 +8,10 @@ from itertools import pairwise
 from typing import Any
 
 import torch
-from e3nn import o3
 from torch import Tensor
 
 from etp import irreps as irreps_module
+from etp.e3 import o3
 from etp.irreps import Ir, Layout, Term
 
 

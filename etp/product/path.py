@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from e3nn import o3
+from etp.e3 import o3
 
 
 class Path(NamedTuple):

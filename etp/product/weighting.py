@@ -11,9 +11,9 @@ from collections.abc import Sequence
 from typing import Literal, NamedTuple, Protocol
 
 import torch
-from e3nn import o3
 from torch import Tensor
 
+from etp.e3 import o3
 from etp.product.path import Path
 
 Per = Literal["path", "degree"]

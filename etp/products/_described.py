@@ -6,10 +6,10 @@ from abc import abstractmethod
 from collections.abc import Iterable, Sequence
 
 import torch
-from e3nn import o3
 from torch import Tensor
 from typing_extensions import override
 
+from etp.e3 import o3
 from etp.kernels.multilinear import WEIGHTED, Form
 from etp.kernels.on_cpu.program import Bilinear
 from etp.kernels.on_gpu.lying import Lying

@@ -13,10 +13,10 @@ from importlib.util import find_spec
 from typing import Any, ClassVar, Self
 
 import torch
-from e3nn import o3
 from torch import Tensor, nn
 from typing_extensions import override
 
+from etp.e3 import o3
 from etp.irreps import Layout
 from etp.kernels.modes import module_seen, real_tensors
 from etp.maths import so3

@@ -12,10 +12,10 @@ from math import ceil
 from typing import ClassVar, NamedTuple
 
 import torch
-from e3nn import o3
 from torch import Tensor
 from typing_extensions import override
 
+from etp.e3 import o3
 from etp.kernels.multilinear import Form
 from etp.kernels.on_gpu.grid_data import Signal, Stage, Triple
 from etp.kernels.on_gpu.lying import Lying

@@ -16,10 +16,10 @@ from math import sqrt
 from typing import Literal, NamedTuple
 
 import torch
-from e3nn import o3
 from torch import Tensor
 from typing_extensions import override
 
+from etp.e3 import o3
 from etp.kernels.on_cpu.compose import Pointwise
 from etp.maths import so3, sphere
 from etp.product.weighting import Split

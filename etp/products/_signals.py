@@ -12,10 +12,10 @@ from collections.abc import Sequence
 from math import log2
 
 import torch
-from e3nn import o3
 from torch import Tensor
 from typing_extensions import override
 
+from etp.e3 import o3
 from etp.maths import so3
 from etp.product.base import TensorProduct
 from etp.product.weighting import met

@@ -11,9 +11,9 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import torch
-from e3nn import o3
 from torch import Tensor
 
+from etp.e3 import o3
 from etp.product.base import TensorProduct
 from etp.product.layout import slices
 

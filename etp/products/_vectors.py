@@ -10,8 +10,8 @@ from math import sqrt
 from typing import Literal, NamedTuple
 
 import torch
-from e3nn import o3
 
+from etp.e3 import o3
 from etp.maths import sphere
 from etp.products._fields import Field, gradient, value
 

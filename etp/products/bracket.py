@@ -12,9 +12,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from e3nn import o3
 from typing_extensions import override
 
+from etp.e3 import o3
 from etp.kernels.on_cpu.compose import Pointwise
 from etp.maths import so3, sphere
 from etp.product.registry import register

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
-from e3nn import o3
 from torch import Tensor
 from typing_extensions import override
 
+from etp.e3 import o3
 from etp.kernels.on_cpu.program import Bilinear
 from etp.product.registry import register
 from etp.product.weighting import scaled

@@ -14,10 +14,10 @@ from functools import cache
 from typing import ClassVar
 
 import torch
-from e3nn import o3
 from torch import Tensor
 from typing_extensions import override
 
+from etp.e3 import o3
 from etp.maths import so3
 from etp.product.base import TensorProduct
 from etp.product.layout import slices

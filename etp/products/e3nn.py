@@ -7,9 +7,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
-from e3nn import o3
 from typing_extensions import override
 
+from etp.e3 import o3
 from etp.product.base import TensorProduct
 from etp.product.registry import register
 from etp.products._library import (

@@ -10,10 +10,10 @@ from collections.abc import Iterator, Sequence
 from math import ceil, sqrt
 
 import torch
-from e3nn import o3
 from torch import Tensor
 from typing_extensions import override
 
+from etp.e3 import o3
 from etp.maths import so3
 from etp.product.registry import register
 from etp.products._described import Described

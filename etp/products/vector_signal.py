@@ -13,10 +13,10 @@ from itertools import product
 from math import prod, sqrt
 
 import torch
-from e3nn import o3
 from torch import Tensor
 from typing_extensions import override
 
+from etp.e3 import o3
 from etp.kernels.on_cpu.compose import Pointwise
 from etp.maths import so3, sphere
 from etp.product.registry import register

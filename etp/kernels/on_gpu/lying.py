@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import NamedTuple, Self
 
 import torch
-from e3nn import o3
 from torch import Tensor
 
+from etp.e3 import o3
 from etp.kernels.on_gpu.row_form import Block, input_blocks, output_blocks
 from etp.product.base import TensorProduct
 from etp.product.layout import channel_index, output_index

@@ -11,10 +11,10 @@ from math import gcd
 from typing import NamedTuple
 
 import torch
-from e3nn import o3
 from torch import Tensor
 from typing_extensions import override
 
+from etp.e3 import o3
 from etp.kernels.multilinear import Evaluation
 from etp.kernels.on_gpu import launches
 from etp.kernels.on_gpu.kernel_form import KernelForm, Launch

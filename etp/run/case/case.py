@@ -83,12 +83,12 @@ def needed_bytes(problem: Problem) -> int:
     copies = problem.copies()
     if problem.kind == "power":
         total = problem.order * problem.lmax + max(ir.l for ir in problem.outputs_kept())
-        weights = OVERCOMPLETE * size.paths * problem.channels
+        own = problem.weights == "per-sample"
+        weights = OVERCOMPLETE * size.paths * problem.channels if own else 0
     else:
         total = sum(max(ir.l for ir in irs) for irs in zip(*problem.triples(), strict=True))
-        weights = sum(copies[ir] for ir, _, _ in problem.triples())
-    if problem.weights != "per-sample":
-        weights = 0
+        free = problem.weights != "none"
+        weights = sum(copies[ir] for ir, _, _ in problem.triples()) if free else 0
     points = problem.batch * max(copies.values()) * (total // 2 + 1) * (total + 1)
     numbers = GRIDS * points + weights * problem.batch
     return MEMORY_FACTOR[problem.direction] * (size.bytes + numbers * ITEMSIZE[problem.dtype])

@@ -16,8 +16,9 @@ from etp.run.case.grids import BROKEN, broken
 from etp.run.case.questions import make_row
 
 if TYPE_CHECKING:
-    from e3nn import o3
     from torch import Tensor
+
+    from etp.e3 import o3
 
 STEPS = 24
 AXIS = (1 / sqrt(3), 1 / sqrt(3), 1 / sqrt(3))
