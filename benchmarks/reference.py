@@ -30,7 +30,7 @@ ALONG = (
     "complete", "e3nn",
 )  # fmt: skip
 """Products measured along batch and channels: all forms of one product would take an hour."""
-LAYER_EDGES, POWER_NODES = 1000, 100
+LAYER_EDGES = 1000
 LAYER_LEFT_OUT = ("vector-signal", "gaunt-fourier-fft")
 """Of the products of the advice: several times e3nn's time on the layers they were tried on, so
 that they would take most of the minutes of a run and stand in no sentence."""
@@ -84,12 +84,10 @@ def _layers(budget: float, path: Path) -> None:
     rows: list[Row] = []
     for layer in presets.LAYERS.values():
         for direction in LAYER_DIRECTIONS:
-            batch = POWER_NODES if layer.mode == "power" else LAYER_EDGES
-            problem = layer.problem(batch=batch, direction=direction)
-            names = presets.advised(problem.kind)
-            if problem.kind != "power":
-                names = tuple(name for name in names if name not in LAYER_LEFT_OUT)
-            names = available(names, problem.kind)
+            problem = layer.problem(batch=LAYER_EDGES, direction=direction)
+            usual = presets.advised(problem.kind)
+            asked = tuple(name for name in usual if name not in LAYER_LEFT_OUT)
+            names = available(asked, problem.kind)
             case = sweep.Case(problem, names, names[0], budget_s=budget)
             rows += [row.light() for row in sweep.run(case.as_dict()) if isinstance(row, Row)]
         print(layer.name, file=sys.stderr, flush=True)

@@ -59,7 +59,7 @@ class _Shape(NamedTuple):
 
     samples: float
     work: float
-    edges: bool
+    kind: str
     direction: str
     dtype: str
     cache: str
@@ -161,15 +161,24 @@ def _is_time(row: Row) -> bool:
 def shape_of(problem: Problem) -> _Shape:
     """What the time of a call depends on."""
     copies = problem.copies()
-    # Multiplications where every path is a full table, of all channels.
-    work = sum(
-        copies[a] * (2 * a.l + 1) * (2 * b.l + 1) * (2 * c.l + 1) for a, b, c in problem.triples()
-    )
     most = max(copies.values())
+    if problem.kind == "power":
+        size = problem.size()
+        work = size.paths * size.outputs
+    else:
+        # Multiplications where every path is a full table, of all channels.
+        work = sum(
+            copies[a] * (2 * a.l + 1) * (2 * b.l + 1) * (2 * c.l + 1)
+            for a, b, c in problem.triples()
+        )
     return _Shape(
-        log(problem.batch * most), log(work / most), problem.kind != "pair", problem.direction,
-        problem.dtype, problem.cache,
+        log(problem.batch * most), log(work / most), _KINDS.get(problem.kind, problem.kind),
+        problem.direction, problem.dtype, problem.cache,
     )  # fmt: skip
+
+
+_KINDS = {"edge": "edges", "convolution": "edges"}
+"""Kinds whose times are alike."""
 
 
 def _distance(a: _Shape, b: _Shape) -> float:
@@ -177,7 +186,7 @@ def _distance(a: _Shape, b: _Shape) -> float:
     return (
         abs(a.samples - b.samples) / log(30)
         + abs(a.work - b.work) / log(10)
-        + (a.edges != b.edges)
+        + (a.kind != b.kind)
         + (a.direction != b.direction)
         + 0.7 * (a.dtype != b.dtype)
         + 0.3 * (a.cache != b.cache)
@@ -187,28 +196,42 @@ def _distance(a: _Shape, b: _Shape) -> float:
 def _usual_s(shape: _Shape, product: str) -> float:
     """Seconds of a call as the reference results have it."""
     lines, name = _lines(), plain_name(product)
-    found = lines.get((name, shape.edges)) or lines.get((name, not shape.edges))
-    if found is not None:
-        seconds = found.at(shape)
+    if (line := lines.get((name, shape.kind, shape.direction))) is not None:
+        return line.at(shape) * TIMES[shape.dtype]
+    forward = [(n, kind, line) for (n, kind, way), line in lines.items() if way == "forward"]
+    # Of another kind if it must be; a power has only its name in common with a product.
+    own = [(kind, line) for n, kind, line in forward if n == name and _like(kind, shape.kind)]
+    if own:
+        _, line = max(own, key=lambda known: known[0] == shape.kind)
+        seconds = line.at(shape)
     else:
         # A product of the user's own: in the middle of those that are known.
-        of_kind = [line.at(shape) for (_, edges), line in lines.items() if edges == shape.edges]
+        of_kind = [line.at(shape) for _, kind, line in forward if kind == shape.kind]
         seconds = float(np.median(of_kind))
     return seconds * TIMES[shape.direction] * TIMES[shape.dtype]
 
 
+def _like(kind: str, other: str) -> bool:
+    return (kind == "power") == (other == "power")
+
+
+_Key = tuple[str, str, str]
+"""Product, kind and direction."""
+
+
 @cache
-def _reference() -> dict[tuple[str, bool], list[tuple[_Shape, Row]]]:
-    found: dict[tuple[str, bool], list[tuple[_Shape, Row]]] = {}
+def _reference() -> dict[_Key, list[tuple[_Shape, Row]]]:
+    found: dict[_Key, list[tuple[_Shape, Row]]] = {}
     for row in (*reference_rows(), *layer_rows()):
         if _is_time(row):
             shape = shape_of(Problem.from_dict(row.problem))
-            found.setdefault((row.product, shape.edges), []).append((shape, row))
+            key = row.product, shape.kind, shape.direction
+            found.setdefault(key, []).append((shape, row))
     return found
 
 
 @cache
-def _lines() -> dict[tuple[str, bool], _Line]:
+def _lines() -> dict[_Key, _Line]:
     return {key: fitted(rows) for key, rows in _reference().items()}
 
 
@@ -232,9 +255,13 @@ def fitted(rows: Sequence[tuple[_Shape, Row]]) -> _Line:
 def _build_s(problem: Problem, product: str) -> float:
     """Building it and its first call, as they were for the reference case most alike."""
     shape = shape_of(problem)
-    known = _reference()
-    rows = known.get((product, shape.edges)) or known.get((product, not shape.edges))
-    if rows is None:
+    rows = [
+        pair
+        for (name, kind, _), known in _reference().items()
+        if name == product and _like(kind, shape.kind)
+        for pair in known
+    ]
+    if not rows:
         return 0.0
     _, row = min(rows, key=lambda pair: _distance(pair[0], shape))
     return float(row.measured["setup_s"]) + float(row.measured["first_call_s"])
