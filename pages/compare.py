@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from etp.analysis.findings import finding
-from etp.ui import asked, compare, data, gallery_page, progress, show
+from etp.ui import asked, compare, data, gallery_page, layers, progress, show
 from etp.ui.bar import bar
 from etp.ui.frame import page
 from etp.ui.plans import COMPARE
@@ -14,6 +14,8 @@ with page("Compare"):
     with progress.place(chosen.job, measured=view.source == "run") as run:
         gallery_page.publish(chosen.job)
         compare.welcome(view)
+        if view.source == "reference":
+            layers.invitation()
         shown = [one.problem for one in view.found]
         other = asked.note(
             shown, view.source, chosen.problems,

@@ -9,7 +9,7 @@ import streamlit as st
 
 from etp import charts, presets
 from etp.analysis import turns
-from etp.analysis.advice import Advice
+from etp.analysis.advice import Advice, advice
 from etp.analysis.findings import Finding
 from etp.analysis.model import Part, largest_batches, model_times, whole_of
 from etp.analysis.text import bytes_text, count_text, counted, ratio_text, time_text
@@ -22,11 +22,37 @@ from etp.run.devices import free_bytes
 from etp.ui import asked, bar, data, show
 from etp.ui.data import View
 from etp.ui.frame import mode
+from etp.ui.kept import kept
 from etp.ui.plans import LAYERS, layer_problem
 from etp.ui.session import bound, choose, settings
-from etp.ui.settings import CUSTOM, LAYER_KINDS, Settings
+from etp.ui.settings import CUSTOM, LAYER_KINDS, LAYER_WEIGHTS, Settings
+from etp.ui.visitors import base_path
 
+WEIGHT_WORDS = {"per-sample": "for each edge", "shared": "shared"}
 KIND_WORDS = {"convolution": "convolution", "edge": "edge products alone"}
+
+
+@kept(1)
+def _first() -> str:
+    """What the bundled results of the first layer say of the same operation."""
+    asked_for = next(iter(PRESETS.values())).problem()
+    own = [
+        row
+        for row in layer_rows()
+        if row.problem["irreps1"] == asked_for.irreps1
+        and row.problem["filter_out"] == asked_for.filter_out
+        and row.problem["direction"] == asked_for.direction
+    ]
+    return advice(data.compared(own)[0]).same
+
+
+def invitation() -> None:
+    """For who comes first: what a model gains, and where that is asked."""
+    name = next(iter(PRESETS))
+    st.markdown(
+        f"In a model, at the layer {name}: {_first()} [Which product for my model?]"
+        f"({base_path()}/layers?layer={name})"
+    )
 
 
 def controls() -> Settings:
@@ -40,7 +66,7 @@ def controls() -> Settings:
         what = "nodes, power" if power else f"edges, {chosen.layer_kind}"
         with st.popover(f"{count_text(chosen.edges)} {what}", icon=":material/hub:",
                         key="bar_edges"):  # fmt: skip
-            _edges(power=power)
+            _edges(chosen, power=power)
         with st.popover(f"{chosen.dtype}, {chosen.direction}", icon=":material/tune:",
                         key="bar_numbers"):  # fmt: skip
             bar.controls_of("dtype", "direction")
@@ -74,6 +100,9 @@ def _layer(chosen: Settings) -> None:
         help="MACE: hidden_irreps (or num_channels and max_L), max_ell, num_interactions. NequIP: "
         "num_features, l_max, parity, num_layers.",
     )
+    file = st.file_uploader("Or a file with it", ["json", "txt"], key="layer_file")
+    if file is not None and not text.strip():
+        text = file.getvalue()[: presets.MAX_TEXT + 1].decode("utf-8", "replace")
     if text.strip():
         _pasted(text)
 
@@ -99,7 +128,7 @@ def _use(layer: Layer) -> None:
         choose(layer=CUSTOM, irreps1=layer.nodes, irreps2=layer.edges, keep=layer.outputs)
 
 
-def _edges(*, power: bool) -> None:
+def _edges(chosen: Settings, *, power: bool) -> None:
     label = "Nodes" if power else "Edges"
     st.number_input(label, 1, 10_000_000, step=1000, **bound("edges"))
     if power:
@@ -107,8 +136,15 @@ def _edges(*, power: bool) -> None:
         return
     st.segmented_control(
         "What runs on them", LAYER_KINDS, required=True, format_func=KIND_WORDS.__getitem__,
-        help="A convolution gathers nodes and adds messages up; 20 neighbours.",
+        help="A convolution gathers nodes and adds messages up.",
         **bound("layer_kind", "default"),
+    )  # fmt: skip
+    if chosen.layer_kind == "convolution":
+        bar.controls_of("neighbours")
+    st.segmented_control(
+        "Weights", LAYER_WEIGHTS, required=True, format_func=WEIGHT_WORDS.__getitem__,
+        help="A radial network gives each edge its own; shared ones are the same for all.",
+        **bound("layer_weights", "default"),
     )  # fmt: skip
 
 
@@ -170,9 +206,11 @@ def told(problem: Problem) -> str:
     """A layer in words."""
     name = presets.named(problem) or f"{problem.irreps1} with {problem.irreps2}"
     rows = "nodes" if problem.kind == "power" else "edges"
+    each = f" of {problem.neighbours} a node" if problem.kind == "convolution" else ""
+    shared = ", shared weights" if problem.weights == "shared" and rows == "edges" else ""
     return (
-        f"{name}, {problem.kind}, {count_text(problem.batch)} {rows}, {problem.dtype}, "
-        f"{problem.direction}"
+        f"{name}, {problem.kind}, {count_text(problem.batch)} {rows}{each}{shared}, "
+        f"{problem.dtype}, {problem.direction}"
     )
 
 

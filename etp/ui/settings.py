@@ -25,6 +25,7 @@ CUSTOM = "Custom"
 COMPILED = ("no", "also")
 STUDIES = ("tetris", "potential", "step-time")
 LAYER_KINDS = ("convolution", "edge")
+LAYER_WEIGHTS = ("per-sample", "shared")
 MAX_LMAX = 10
 MAX_SIZES = 12
 QUICK = ("cg-sparse", "gaunt-grid", "matrix", "e3nn")
@@ -63,6 +64,7 @@ class Settings(Options):
         learning_weights: Weights of the product in a training.
         layer: Layer of a published model, or ``Custom`` for typed irreps.
         layer_kind: ``convolution`` or ``edge``.
+        layer_weights: Weights of its edges, ``per-sample`` or ``shared``.
         edges: Edges of that layer.
         layer_run: Comparison on a layer that is shown.
         share: Of a forward or a step that the layers of a model take, in percent; None where it
@@ -112,6 +114,7 @@ class Settings(Options):
     learning_weights: str = "none"
     layer: str = "mace-medium"
     layer_kind: str = "convolution"
+    layer_weights: str = "per-sample"
     edges: int = 1000
     layer_run: str | None = None
     share: int | None = None
@@ -404,6 +407,7 @@ _READERS: dict[str, Callable[[str, str], Any]] = {
     "step_channels": _number(1, 1024),
     "layer": _choice(*presets.LAYERS, CUSTOM),
     "layer_kind": _choice(*LAYER_KINDS),
+    "layer_weights": _choice(*LAYER_WEIGHTS),
     "edges": _number(1, MAX_BATCH),
     "layer_run": _one_name,
     "share": _number(0, 100),

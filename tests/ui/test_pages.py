@@ -310,3 +310,32 @@ def test_where_a_layer_of_a_model_was_not_measured_the_command_that_does_is_show
     monkeypatch.setattr(layers, "layer_rows", lambda: without)
     page = open_page("layers", layer="mace-medium")
     assert any("etp advise --model mace-medium" in code.value for code in page.code)
+
+
+def test_neighbours_and_weights_of_a_layer_are_asked_and_said():
+    from etp.ui.plans import layer_problem
+    from etp.ui.settings import Settings
+
+    page = open_page("layers", neighbours="5", layer_weights="shared")
+    assert not page.exception
+    assert [box.value for box in page.number_input if box.label == "Neighbours"] == [5]
+    (said,) = [info.value for info in page.info if "You ask" in info.value]
+    assert "edges of 5 a node, shared weights" in said
+    problem = layer_problem(Settings(neighbours=5, layer_weights="shared"))
+    assert (problem.neighbours, problem.weights) == (5, "shared")
+
+
+def test_a_power_of_a_model_is_shown_with_nodes_and_its_own_line_to_copy():
+    page = open_page("layers", layer="mace-medium-power")
+    assert not page.exception
+    assert "Fewer couplings: gaunt-grid reaches 6 of 29 couplings" in text_of(page)
+    assert any("etp.powers.get('cg')" in code.value for code in page.code)
+    assert any("--kind power" in code.value for code in page.code)
+    assert not [box for box in page.number_input if box.label == "Neighbours"]
+
+
+def test_who_comes_first_reads_what_a_model_gains():
+    page = open_page("compare")
+    said = text_of(page)
+    assert "In a model, at the layer mace-medium: The same operation: cg-sparse" in said
+    assert "/layers?layer=mace-medium" in said
