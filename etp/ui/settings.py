@@ -237,6 +237,11 @@ def _problems(settings: Settings, device: str | None) -> tuple[Problem, ...]:
     devices = (device,) if device else settings.devices
     if not devices:
         raise ValueError("devices: choose at least one")
+    if settings.kind == "power":
+        raise ValueError(
+            "kind: these products have two inputs, got 'power': powers have the page Layers, at "
+            "mace-medium-power"
+        )
     if settings.setting == CUSTOM:
         del common["outputs"]
         return tuple(

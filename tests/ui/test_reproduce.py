@@ -171,3 +171,8 @@ def test_names_that_get_past_are_quoted_all_the_same():
 def test_siso_with_natural_outputs_prints_a_command_that_runs(swept):
     chosen = Settings(setting="SISO", outputs="natural", lmax=(1, 4))
     assert [p.lmax for p in asked(chosen.command(), swept)] == [2, 4]
+
+
+def test_powers_are_asked_for_where_they_are():
+    with pytest.raises(ValueError, match=r"kind: .* page Layers"):
+        Settings(kind="power").problems()
