@@ -14,8 +14,6 @@ with page("Compare"):
     with progress.place(chosen.job, measured=view.source == "run") as run:
         gallery_page.publish(chosen.job)
         compare.welcome(view)
-        if view.source == "reference":
-            layers.invitation()
         shown = [one.problem for one in view.found]
         other = asked.note(
             shown, view.source, chosen.problems,
@@ -25,6 +23,8 @@ with page("Compare"):
         show.verdict(finding(view.chosen))
         compare.trust(view)
         show.provenance(view.chosen, view.source)
+        if view.source == "reference":
+            layers.invitation()
         compare.hero(view)
         compare.multiples(view)
         compare.pairs(view)
