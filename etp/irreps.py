@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator
+from functools import lru_cache
 from typing import TYPE_CHECKING, Literal, NamedTuple, get_args
 
 if TYPE_CHECKING:
@@ -310,30 +311,48 @@ def selection_rule(
     ]
 
 
-def symmetric_power(irreps: Iterable[Ir], degree: int) -> dict[Ir, int]:
-    """Irreps in the products of ``degree`` equal factors, and how often each is in them.
+@lru_cache(maxsize=500)
+def symmetric_powers(irreps: tuple[Ir, ...], order: int) -> tuple[dict[Ir, int], ...]:
+    """Irreps in the products of 1 to ``order`` equal factors, and how often each is in them.
 
     Counted by the weights m of the components: what has weight l and not l + 1 heads a degree l.
 
     Args:
         irreps: Of a factor.
-        degree: Number of factors.
+        order: Largest number of factors.
 
     Examples:
-        >>> {str(ir): count for ir, count in symmetric_power([Ir(1, -1)], 2).items()}
+        >>> {str(ir): count for ir, count in symmetric_powers((Ir(1, -1),), 2)[-1].items()}
         {'0e': 1, '2e': 1}
     """
     # By number of factors: how many monomials have a weight m and a parity.
-    monomials: list[Counter[tuple[int, int]]] = [Counter() for _ in range(degree + 1)]
+    monomials: list[Counter[tuple[int, int]]] = [Counter() for _ in range(order + 1)]
     monomials[0][0, 1] = 1
     for ir in irreps:
         for m in range(-ir.l, ir.l + 1):
-            for factors in range(1, degree + 1):
+            for factors in range(1, order + 1):
                 for (weight, parity), count in list(monomials[factors - 1].items()):
                     monomials[factors][weight + m, parity * ir.p] += count
-    top = monomials[degree]
-    heads = {Ir(l, p): top[l, p] - top[l + 1, p] for l, p in sorted(top) if l >= 0}
+    return tuple(map(_heads, monomials[1:]))
+
+
+def _heads(monomials: Counter[tuple[int, int]]) -> dict[Ir, int]:
+    heads = {
+        Ir(l, p): monomials[l, p] - monomials[l + 1, p] for l, p in sorted(monomials) if l >= 0
+    }
     return {ir: count for ir, count in heads.items() if count}
+
+
+def allowed_polynomials(irreps: Iterable[Ir], order: int, wanted: Iterable[Ir]) -> int:
+    """Number of independent equivariant polynomials of degree 1 to ``order``, by characters.
+
+    Args:
+        irreps: Of what they are polynomials in.
+        order: Largest degree.
+        wanted: Irreps of the values.
+    """
+    every, kept = symmetric_powers(tuple(irreps), order), list(wanted)
+    return sum(counts.get(ir, 0) for counts in every for ir in kept)
 
 
 def why_empty(irreps1: str, irreps2: str, keep: str) -> str:

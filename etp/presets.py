@@ -325,12 +325,12 @@ def akin(problem: Problem) -> list[Layer]:
     return [layer for layer, own in made if (own.irreps1, own.irreps2) == of]
 
 
-def _shape(problem: Problem) -> tuple[str, str, str | None, int]:
+def _shape(problem: Problem) -> tuple[object, ...]:
     # Channels of a power are not in its irreps, as those of node features are.
-    order = problem.order * problem.channels if problem.kind == "power" else 0
-    return problem.irreps1, problem.irreps2, problem.filter_out, order
+    own = (problem.order, problem.channels) if problem.kind == "power" else ()
+    return problem.irreps1, problem.irreps2, problem.filter_out, *own
 
 
 @cache
-def _names() -> dict[tuple[str, str, str | None, int], str]:
+def _names() -> dict[tuple[object, ...], str]:
     return {_shape(layer.problem()): layer.name for layer in LAYERS.values()}

@@ -21,13 +21,14 @@ from etp.irreps import (
     Outputs,
     Setting,
     Term,
+    allowed_polynomials,
     channels,
     meeting,
     multiplicities,
     parse_terms,
     selection_rule,
     setting_irreps,
-    symmetric_power,
+    symmetric_powers,
     to_text,
     why_empty,
 )
@@ -206,10 +207,11 @@ class Problem(Options):
                 f"matmul {self.matmul!r} is float32 on an NVIDIA GPU, got {self.dtype} on "
                 f"{self.device}: choose 'exact'"
             )
-        self._check_channels()
         if self.kind == "power":
             self._check_power()
-        elif not self.triples():
+            return
+        self._check_channels()
+        if not self.triples():
             raise EmptyProblemError(why_empty(self.irreps1, self.irreps2, str(self.filter_out)))
 
     @classmethod
@@ -274,16 +276,7 @@ class Problem(Options):
             for field, text in (("irreps1", self.irreps1), ("irreps2", self.irreps2))
         )
         counts = {*first.values()}, {*second.values()}
-        alike = len(counts[0]) == 1 and counts[0] == counts[1]
-        if self.kind == "power":
-            if self.irreps2 != self.irreps1 or counts[0] != {1}:
-                raise ValueError(
-                    "irreps2 must be irreps1 for kind 'power', each irrep once, since all factors "
-                    f"are equal, got {self.irreps1} and {self.irreps2}: leave irreps2 out, and "
-                    "give copies as channels"
-                )
-            return
-        if self.kind == "pair" and not alike:
+        if self.kind == "pair" and (counts[0] != counts[1] or len(counts[0]) > 1):
             raise ValueError(
                 "irreps1 and irreps2 must have the same multiplicity for kind 'pair', got "
                 f"{self.irreps1} and {self.irreps2}: channel u of input 1 meets channel u of "
@@ -297,12 +290,20 @@ class Problem(Options):
             )
 
     def _check_power(self) -> None:
+        counts = multiplicities(parse_terms(self.irreps1, "irreps1")).values()
+        if self.irreps2 != self.irreps1 or {*counts} != {1}:
+            raise ValueError(
+                "irreps2 must be irreps1 for kind 'power', each irrep once, since all factors are "
+                f"equal, got {self.irreps1} and {self.irreps2}: leave irreps2 out, and give copies "
+                "as channels"
+            )
         if self.weights not in ("shared", "per-sample"):
             raise ValueError(
                 f"weights must be 'shared' or 'per-sample' for kind 'power', got {self.weights!r}: "
                 "a power is the sum of its couplings that the weights make"
             )
-        known = {ir for counts in self._symmetric() for ir in counts}
+        own = tuple(_irreps(self.irreps1))
+        known = {ir for counts in symmetric_powers(own, self.order) for ir in counts}
         lost = [ir for ir in self.outputs_kept() if ir not in known]
         if lost or not self.outputs_kept():
             raise EmptyProblemError(
@@ -310,10 +311,6 @@ class Problem(Options):
                 f"{self.irreps1} hold, got {self.filter_out}: "
                 f"leave out {', '.join(map(str, lost)) or 'nothing'}"
             )
-
-    def _symmetric(self) -> list[dict[Ir, int]]:
-        """For each degree of a power the irreps of its equivariant polynomials."""
-        return [_powers(self.irreps1, degree) for degree in range(1, self.order + 1)]
 
     def outputs_kept(self) -> list[Ir]:
         """Irreps that the filter names; those of the input for a power without one."""
@@ -363,11 +360,9 @@ class Problem(Options):
         return Size(len(triples), outputs, int(numbers) * ITEMSIZE[self.dtype])
 
     def _size_of_power(self) -> Size:
-        kept = self.outputs_kept()
-        paths = sum(counts.get(ir, 0) for counts in self._symmetric() for ir in kept)
-        first, outputs = (
-            self.channels * sum(2 * ir.l + 1 for ir in irs) for irs in (_irreps(self.irreps1), kept)
-        )
+        own, kept = _irreps(self.irreps1), self.outputs_kept()
+        paths = allowed_polynomials(own, self.order, kept)
+        first, outputs = (self.channels * sum(2 * ir.l + 1 for ir in irs) for irs in (own, kept))
         return Size(paths, outputs, (first + outputs) * self.batch * ITEMSIZE[self.dtype])
 
     def copies(self) -> dict[Ir, int]:
@@ -419,11 +414,6 @@ class Problem(Options):
 def _triples(irreps1: str, irreps2: str, filter_out: str | None) -> tuple[Triple, ...]:
     keep = None if filter_out is None else _irreps(filter_out, "filter_out")
     return tuple(selection_rule(_irreps(irreps1, "irreps1"), _irreps(irreps2, "irreps2"), keep))
-
-
-@lru_cache(maxsize=500)
-def _powers(irreps: str, degree: int) -> dict[Ir, int]:
-    return symmetric_power(_irreps(irreps), degree)
 
 
 def _of_power(rest: Mapping[str, Any]) -> dict[str, Any]:

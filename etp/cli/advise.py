@@ -53,10 +53,10 @@ def add(commands: Any) -> None:
 
 def available(names: tuple[str, ...], kind: Kind = "pair") -> tuple[str, ...]:
     """Those of some products, or powers, that can run here."""
-    from etp import powers, products
+    from etp.run.case.case import makers
 
-    get: Any = powers.get if kind == "power" else products.get
-    return tuple(name for name in names if get(name).unavailable() is None)
+    known = makers(kind)
+    return tuple(name for name in names if known.get(name).unavailable() is None)
 
 
 def _advise(options: argparse.Namespace) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 from etp import presets
 from etp.irreps import SETTINGS
 from etp.options import Option, declared, defaults, flag
-from etp.problem import Problem
+from etp.problem import Kind, Problem
 
 
 def add_options(parser: argparse.ArgumentParser, *, several: bool) -> None:
@@ -165,7 +165,7 @@ def degrees_of(text: str | None) -> Sequence[int | None]:
     return degrees
 
 
-def product_names(text: str, kind: str = "pair") -> tuple[str, ...]:
+def product_names(text: str, kind: Kind = "pair") -> tuple[str, ...]:
     """Names of products, or of powers, as they are registered; case does not matter.
 
     Args:
@@ -175,11 +175,10 @@ def product_names(text: str, kind: str = "pair") -> tuple[str, ...]:
     Raises:
         ValueError: If there is none, or one is not known.
     """
-    from etp import powers
-    from etp import products as of_pairs
     from etp.kernels import torch_compile
+    from etp.run.case.case import makers
 
-    products = powers if kind == "power" else of_pairs
+    products = makers(kind)
     known = {name.lower(): name for name in products.names()}
     names = [name.strip() for name in text.split(",") if name.strip()]
     if not names:

@@ -7,7 +7,7 @@ its couplings is used.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from etp.e3 import o3
-from etp.irreps import Ir, symmetric_power
+from etp.irreps import Ir, symmetric_powers
 from etp.measure import oracle
 from etp.measure.graph import OnNodes
 from etp.measure.oracle import Way
@@ -41,19 +41,6 @@ class Reach:
     def echelon(self) -> Matrix:
         """Reduced echelon form of what all weights span: the same for the same polynomials."""
         return echelon(self.responses)
-
-
-def allowed_polynomials(irs: Iterable[Ir], order: int, wanted: Iterable[Ir]) -> int:
-    """Number of independent equivariant polynomials of degree 1 to ``order``, by characters.
-
-    Args:
-        irs: Irreps of one channel.
-        order: Largest degree.
-        wanted: Irreps of the values.
-    """
-    kept, own = list(wanted), list(irs)
-    every = [symmetric_power(own, degree) for degree in range(1, order + 1)]
-    return sum(counts.get(ir, 0) for counts in every for ir in kept)
 
 
 def reach(tp: OnNodes, *, seed: int = 0) -> Reach:
@@ -107,7 +94,7 @@ def polynomials(
 def _samples(tp: OnNodes) -> int:
     """Rows that tell all polynomials of a degree and irrep apart by one component."""
     irs = [Ir(ir.l, ir.p) for ir in tp.power.irs_in]
-    counts = (symmetric_power(irs, degree) for degree in range(1, tp.power.order + 1))
+    counts = symmetric_powers(tuple(irs), tp.power.order)
     return 16 + sum(max(count.values(), default=0) for count in counts)
 
 
@@ -165,11 +152,7 @@ def echelon(rows: Matrix) -> Matrix:
     Returns:
         As many rows as the space has dimensions.
     """
-    sizes = np.linalg.norm(rows, axis=1)
-    scaled = rows[sizes > ZERO] / sizes[sizes > ZERO, None]
-    # Orthonormal rows: no pivot is small by mere chance of scales.
-    _, values, right = np.linalg.svd(scaled, full_matrices=False)
-    work = right[values > ZERO * values.max(initial=0.0)].copy()
+    work = _spanned(rows).copy()
     top = 0
     for column in range(work.shape[1]):
         if top == len(work):
@@ -183,6 +166,15 @@ def echelon(rows: Matrix) -> Matrix:
         work[others] -= work[others, column, None] * work[top]
         top += 1
     return np.where(np.abs(work) > ZERO, work, 0.0)
+
+
+def _spanned(rows: Matrix) -> Matrix:
+    """Orthonormal rows of the same space: no pivot among them is small by mere chance of scales."""
+    sizes = np.linalg.norm(rows, axis=1)
+    scaled = rows[sizes > ZERO] / sizes[sizes > ZERO, None]
+    _, values, right = np.linalg.svd(scaled, full_matrices=False)
+    kept: Matrix = right[values > ZERO * values.max(initial=0.0)]
+    return kept
 
 
 def ranks(found: Reach, channels: int = 1, seed: int = 0) -> tuple[int, int]:
@@ -210,6 +202,5 @@ def ranks(found: Reach, channels: int = 1, seed: int = 0) -> tuple[int, int]:
             stretched = np.prod(scales**powers, axis=1) * family
             value = rng.standard_normal(len(family)) @ stretched
             parts += [stretched, (powers / scales).T * value]
-        rows = np.concatenate(parts)
-        ranked.append(len(echelon(rows)))
+        ranked.append(len(_spanned(np.concatenate(parts))))
     return ranked[0], ranked[1]

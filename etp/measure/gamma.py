@@ -18,8 +18,8 @@ import torch
 from torch import Tensor
 
 from etp.e3 import o3
-from etp.irreps import Ir
-from etp.measure.couplings import allowed_polynomials, ranks, reach
+from etp.irreps import Ir, allowed_polynomials
+from etp.measure.couplings import ranks, reach
 from etp.measure.graph import OnNodes
 from etp.measure.interactability import Measured, Triple, allowed_paths, measured_coefficients
 from etp.product.base import TensorProduct
@@ -121,17 +121,14 @@ def _of_power(tp: OnNodes, channels: int, seed: int) -> Expressivity:
     rank, fixed_rank = ranks(found, channels, seed)
     every = len(found.basis)
     whole = tp.keeps_paths
+    irs_in, irs_out = ([Ir(ir.l, ir.p) for ir in irs] for irs in (tp.irs_in, tp.irs_out))
     condition = (
         "a weight for every coupling: all equivariant polynomials, counted by characters"
         if whole
         else "no closed form is proved for powers that add couplings up"
     )
-    closed = allowed_polynomials(
-        [Ir(ir.l, ir.p) for ir in tp.irs_in], tp.order, [Ir(ir.l, ir.p) for ir in tp.irs_out]
-    )
-    return Expressivity(
-        closed if whole else None, rank, len(found.echelon), every, condition, fixed_rank
-    )
+    closed = allowed_polynomials(irs_in, tp.order, irs_out) if whole else None
+    return Expressivity(closed, rank, len(found.echelon), every, condition, fixed_rank)
 
 
 def _absorbed(tp: TensorProduct) -> bool:

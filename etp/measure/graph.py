@@ -121,10 +121,12 @@ class OnNodes(nn.Module):
     @override
     def forward(self, x: Tensor, y: Tensor, weights: Tensor | None = None) -> Tensor:
         """Raise features (N, dim1) to (N, dim3); ``y``, of shape (N, 0), is not looked at."""
-        if weights is None:
-            weights = x.new_ones(self.power.weight_numel)
-        z: Tensor = self.power(x, weights)
+        z: Tensor = self.power(x, self.given(x, weights))
         return z
+
+    def given(self, x: Tensor, weights: Tensor | None) -> Tensor:
+        """Weights, all one where there are none, as they go with features ``x``."""
+        return x.new_ones(self.power.weight_numel) if weights is None else weights
 
 
 Measurable = TensorProduct | OnGraph | OnNodes

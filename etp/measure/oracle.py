@@ -83,7 +83,7 @@ def evaluate(tp: Measurable, x1: Tensor, x2: Tensor, weights: Tensor | None = No
         Shape (N, irreps_out.dim): a copy per path where paths are kept, else a copy per irrep.
     """
     if isinstance(tp, OnNodes):
-        return _raised(tp.power, x1, weights)
+        return _raised(tp.power, x1, tp.given(x1, weights))
     if isinstance(tp, OnGraph):
         return _added_by_node(tp, x1, x2, weights)
     first = by_irrep(x1.double().cpu(), tp.irreps_in1, tp.layout)
@@ -108,11 +108,9 @@ def _added_by_node(tp: OnGraph, x: Tensor, y: Tensor, weights: Tensor | None) ->
     return sums.index_add(0, receivers, messages)
 
 
-def _raised(power: Power, x: Tensor, weights: Tensor | None) -> Tensor:
+def _raised(power: Power, x: Tensor, weights: Tensor) -> Tensor:
     """Products of more and more factors, each weighted where it leads to an output."""
     features = by_irrep(x.double().cpu(), power.irreps_in, power.layout)
-    if weights is None:
-        weights = torch.ones(power.weight_numel)
     shape = (-1, power.weights_per_channel, power.channels, 1)
     strengths = weights.double().cpu().reshape(shape)
     zeros = (x.new_zeros(len(x), power.channels, ir.dim, dtype=torch.float64)

@@ -74,16 +74,15 @@ class OfPower(Timed):
 
     def __init__(self, tp: OnNodes) -> None:
         super().__init__(tp)
-        self._power = tp.power
+        self._nodes = tp
 
     @override
     def inputs(self, x1: Tensor, x2: Tensor, weights: Tensor | None = None) -> tuple[Tensor, ...]:
-        given = x1.new_ones(self._power.weight_numel) if weights is None else weights
-        return x1, given
+        return x1, self._nodes.given(x1, weights)
 
     @override
     def call(self, *inputs: Tensor) -> Tensor:
-        z: Tensor = self._power(*inputs)
+        z: Tensor = self._nodes.power(*inputs)
         return z
 
 

@@ -400,10 +400,9 @@ def layer_problem(settings: Settings) -> Problem:
 
 def _layers(settings: Settings) -> Cases:
     problem = layer_problem(settings)
-    there = presets.advised(problem.kind)
-    there = there if problem.kind == "power" else effort.available(there)
+    there = effort.available(presets.advised(problem.kind))
     efforts, limit = effort.efforts(problem.device), jobs.runner().limits.case_seconds
-    return [_case(problem, tuple(there), there[0], efforts, limit, roofs=False)]
+    return [_case(problem, there, there[0], efforts, limit, roofs=False)]
 
 
 COMPARE = Plan("Compare", "job", _compare, None, timed=True)

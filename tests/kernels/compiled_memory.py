@@ -51,6 +51,12 @@ def form_of(name: str, irreps: str) -> Form | None:
     return form
 
 
+def forms(name: str) -> Iterator[Form]:
+    """Forms of a product at every shape, where it has one."""
+    every = (form_of(name, irreps) for _, irreps in shapes())
+    yield from (form for form in every if form is not None)
+
+
 def reserved(form: GridForm, evaluation: Evaluation, card: Card, dtype: str) -> int:
     """What the compiler takes for the rows that are chosen on a card: the most of all kernels."""
     kinds = {"places": "*i32", "table": f"*{dtype}", "rows": "i32"}
@@ -97,10 +103,7 @@ def test_every_form_on_a_grid_fits_a_card_or_is_left_to_the_plain_form(name, mon
     # Beyond 20 stages forms differ in number, not in size; tables take long.
     monkeypatch.setattr(triton_grid, "MAX_STAGES", 20)
     left = 0
-    for _, irreps in shapes():
-        form = form_of(name, irreps)
-        if form is None:
-            continue
+    for form in forms(name):
         assert isinstance(form, GridForm)
         once, again, twice = (shared_bytes(form, e, ROWS[-1], 8) for e in EVALUATIONS.values())
         needed = max(MARGIN * once, MARGIN * again, twice)
@@ -123,10 +126,7 @@ def test_every_form_on_a_grid_fits_a_card_or_is_left_to_the_plain_form(name, mon
 def test_tiles_of_rows_fit_every_card(name):
     """A tile goes through shared memory once, one at a time: see compiled_paths.py."""
     found = 0
-    for _, irreps in shapes():
-        form = form_of(name, irreps)
-        if form is None:
-            continue
+    for form in forms(name):
         assert isinstance(form, RowForm)
         found += 1
         widest = padded(max(block.dim for side in form.sides for block in side))

@@ -9,7 +9,7 @@ from typing import Any
 from etp.analysis.text import bytes_text, count_text
 from etp.irreps import Term, to_text, widened
 from etp.kernels import torch_compile
-from etp.problem import ITEMSIZE, Problem
+from etp.problem import ITEMSIZE, Kind, Problem
 from etp.run.config import TooLargeError
 
 DEFAULT_ROUNDS = 30
@@ -147,17 +147,13 @@ def build(problem: Problem, product: str, **options: Any) -> Any:
     Raises:
         ValueError: If the product is unknown, cannot run here or has no path.
     """
-    from etp import products
-
     if problem.kind == "power":
         return _power(problem, product, **options)
-    cls = products.get(torch_compile.plain_name(product))
+    cls = makers(problem.kind).get(torch_compile.plain_name(product))
     compiled = torch_compile.asked(product)
     if compiled and (reason := torch_compile.why_not(problem.direction)) is not None:
         raise ValueError(f"{product}: {reason}")
-    if (reason := cls.unavailable()) is not None:
-        raise ValueError(f"{product} is not available here: {reason}")
-
+    _check_available(cls, product)
     second = problem.channels
     if problem.kind != "pair":
         from etp.products._library import edge_layout
@@ -177,16 +173,26 @@ def build(problem: Problem, product: str, **options: Any) -> Any:
     return torch_compile.apply(tp) if compiled else tp
 
 
+def makers(kind: Kind) -> Any:
+    """Where what a kind of problem needs is listed by name: the products, or the powers."""
+    from etp import powers, products
+
+    return powers if kind == "power" else products
+
+
+def _check_available(cls: Any, name: str) -> None:
+    if (reason := cls.unavailable()) is not None:
+        raise ValueError(f"{name} is not available here: {reason}")
+
+
 def _power(problem: Problem, name: str, **options: Any) -> Any:
     """A power for a problem, on its device."""
-    from etp import powers
     from etp.measure.graph import OnNodes
 
     if torch_compile.asked(name):
         raise ValueError(f"{name}: powers are not timed compiled, leave +compile out")
-    cls = powers.get(name)
-    if (reason := cls.unavailable()) is not None:
-        raise ValueError(f"{name} is not available here: {reason}")
+    cls = makers(problem.kind).get(name)
+    _check_available(cls, name)
     out = to_text(Term(1, ir) for ir in problem.outputs_kept())
     power = cls(
         widened(problem.irreps1, problem.channels),
