@@ -14,7 +14,7 @@ with page("Compare"):
     with progress.place(chosen.job, measured=view.source == "run") as run:
         gallery_page.publish(chosen.job)
         compare.welcome(view)
-        shown = [one.problem for one in view.found]
+        shown = [comparison.problem for comparison in view.comparisons]
         other = asked.note(
             shown, view.source, chosen.problems,
             devices={row.problem["device"] for row in view.rows}, running=run.running,

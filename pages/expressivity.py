@@ -19,13 +19,13 @@ with page("Expressivity"):
         said = asked.one_degree(shown.setting, shown.lmax, shown.source, chosen)
         other = asked.say(said, running=run.running)
     with asked.answers(stale=other or run.stale):
-        found = tables.counts(shown.rows, shown.setting)
-        show.verdict(counts_finding(found, shown.lmax, typed=shown.setting is None))
+        counts = tables.counts(shown.rows, shown.setting)
+        show.verdict(counts_finding(counts, shown.lmax, typed=shown.setting is None))
         show.provenance_rows(shown.rows, shown.source, "counted in float64, not timed")
-        expressivity.headline(found)
+        expressivity.headline(counts)
         left, right = st.columns([11, 9], gap="medium")
         with left:
-            expressivity.interactability(found, data.problem_shown(chosen, shown))
+            expressivity.interactability(counts, data.problem_shown(chosen, shown))
         with right:
-            expressivity.gammas(found, shown.lmax)
-        expressivity.refusals(found)
+            expressivity.gammas(counts, shown.lmax)
+        expressivity.refusals(counts)

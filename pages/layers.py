@@ -23,7 +23,7 @@ with page("Layers"):
     else:
         with asked.answers(stale=other or run.stale):
             said = advice(view.chosen)
-            show.verdict(layers.found(said))
+            show.verdict(layers.finding(said))
             show.provenance(view.chosen, view.source)
             compare.hero(view)
             layers.use(view.chosen.problem, said)

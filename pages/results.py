@@ -11,16 +11,16 @@ from etp.ui.frame import page
 with page("Results"):
     rows, titles = results.stored()
     left = results.controls(rows)
-    found = runs(left, titles)
-    show.verdict(results.finding(found))
+    shown_runs = runs(left, titles)
+    show.verdict(results.finding(shown_runs))
     wide, narrow = st.columns([12, 8], gap="medium")
     with wide:
-        results.listing(found)
+        results.listing(shown_runs)
         removal.removal()
         offered.offered()
-        results.doubtful(found)
+        results.doubtful(shown_runs)
         removal.set_aside()
         if left:
             results.rows_and_manifest(left)
     with narrow:
-        results.machines(found)
+        results.machines(shown_runs)

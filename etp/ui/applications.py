@@ -21,7 +21,7 @@ from etp.results.rows import Row
 from etp.ui import bar, data, jobs, show, tables
 from etp.ui.frame import mode, on_phone
 from etp.ui.kept import kept
-from etp.ui.plans import POTENTIAL, STEP_TIME, TETRIS, Plan, potential_settings, tetris_settings
+from etp.ui.plans import POTENTIAL, STEP_TIME, TETRIS, PagePlan, potential_settings, tetris_settings
 from etp.ui.session import bound, settings
 from etp.ui.settings import Settings
 
@@ -127,7 +127,7 @@ def _network() -> None:
     )  # fmt: skip
 
 
-def _about(plan: Plan, chosen: Settings) -> str:
+def _about(plan: PagePlan, chosen: Settings) -> str:
     return (
         f"{len(chosen.products)} products × {len(chosen.seeds)} seeds · about "
         f"{time_text(plan.seconds(chosen), 2)}"
@@ -146,10 +146,10 @@ def job(chosen: Settings) -> str | None:
 
 def rows(chosen: Settings) -> tuple[list[Row], str]:
     """Rows of the run in the address; the bundled ones where it has none yet."""
-    shown = job(chosen)
-    found = data.job_rows(shown) if shown else []
-    if any(row.measure == chosen.study and row.status == "ok" for row in found):
-        return found, "run"
+    job_id = job(chosen)
+    run_rows = data.job_rows(job_id) if job_id else []
+    if any(row.measure == chosen.study and row.status == "ok" for row in run_rows):
+        return run_rows, "run"
     return _BUNDLED[chosen.study](), "reference"
 
 
@@ -323,9 +323,9 @@ def _power(value: float) -> str:
     return power_text(value, 1) if value else "0"
 
 
-def refusals(found: dict[str, str]) -> None:
+def refusals(reasons: dict[str, str]) -> None:
     """Products that could not be trained, each with its reason."""
-    for product, reason in found.items():
+    for product, reason in reasons.items():
         show.refusal(product, reason, ["not trained"])
 
 

@@ -91,8 +91,8 @@ def difference(
     if not pairs:
         return None
     ours, theirs = (", ".join(words) for words in zip(*pairs, strict=True))
-    what = " (reference results)" if source == "reference" else ""
-    return line(f"{ours}{what}", theirs)
+    origin = " (reference results)" if source == "reference" else ""
+    return line(f"{ours}{origin}", theirs)
 
 
 def _differences(
@@ -130,8 +130,8 @@ def _devices(
 
 
 def _irreps(problem: Problem) -> str:
-    kept = f" to {problem.filter_out}" if problem.filter_out else ""
-    return f"{problem.irreps1} with {problem.irreps2}{kept}"
+    outputs = f" to {problem.filter_out}" if problem.filter_out else ""
+    return f"{problem.irreps1} with {problem.irreps2}{outputs}"
 
 
 def _range(axis: Axis, sizes: Sequence[int]) -> str:
@@ -154,14 +154,14 @@ def one_degree(setting: str | None, lmax: int, source: str, chosen: Settings) ->
         asked = chosen.problems("cpu")
     except ValueError:
         return None
-    what = " (reference results)" if source == "reference" else ""
+    origin = " (reference results)" if source == "reference" else ""
     if setting != asked[-1].setting:
         words = asked[-1].setting or _irreps(asked[-1])
-        return line(f"{setting or 'typed irreps'}{what}", words)
+        return line(f"{setting or 'typed irreps'}{origin}", words)
     degrees = [problem.lmax for problem in asked]
     if setting is None or chosen.at == lmax or min(degrees) <= lmax <= max(degrees):
         return None
-    return line(f"lmax {lmax}{what}", _range("lmax", degrees))
+    return line(f"lmax {lmax}{origin}", _range("lmax", degrees))
 
 
 def _called(name: str, value: object) -> str:

@@ -11,7 +11,7 @@ from etp.analysis.growth.lines import Line, size_text
 from etp.analysis.text import count_text, time_text
 from etp.problem import MAX_BATCH, MAX_CHANNELS, Axis
 from etp.ui import jobs
-from etp.ui.bar import Sizes
+from etp.ui.bar import SizeControl
 from etp.ui.data import Swept
 from etp.ui.plans import SCALING, shown_problem, sizes
 from etp.ui.session import bound, settings
@@ -37,10 +37,10 @@ def _sizes_label(chosen: Settings) -> str:
         channels = size_text("channels", chosen.channels)
         return f"batch {count_text(chosen.batch)} × {channels}"
     try:
-        found, lmax = sizes(chosen), shown_problem(chosen).lmax
+        values, lmax = sizes(chosen), shown_problem(chosen).lmax
     except ValueError:
         return f"choose {chosen.axis}"
-    span = f"{count_text(found[0])} – {count_text(found[-1])}"
+    span = f"{count_text(values[0])} – {count_text(values[-1])}"
     at = "" if chosen.setting == CUSTOM else f"lmax {lmax}, "
     if chosen.axis == "batch":
         return f"{at}batch {span} × {size_text('channels', chosen.channels)}"
@@ -61,7 +61,7 @@ def _sizes() -> None:
         st.number_input("Channels", 1, MAX_CHANNELS, **bound("channels"))
 
 
-SIZES = Sizes(_sizes_label, _sizes)
+SIZES = SizeControl(_sizes_label, _sizes)
 
 
 def _several(label: str, usual: Sequence[int], field: str) -> None:

@@ -19,7 +19,7 @@ from etp.run.config import TooLargeError
 from etp.run.devices import not_offered
 from etp.ui import asked, jobs
 from etp.ui.plain import plain
-from etp.ui.plans import Plan
+from etp.ui.plans import PagePlan
 from etp.ui.session import bound, choose, settings
 from etp.ui.settings import COMPILED, CUSTOM, MAX_LMAX, Settings
 
@@ -27,14 +27,16 @@ FIELDS = {"irreps1": "Input 1", "irreps2": "Input 2", "filter_out": "Outputs to 
 _OPTIONS = declared(Options)
 
 
-class Sizes(NamedTuple):
+class SizeControl(NamedTuple):
     """The control of batch and channels: its label and its content."""
 
     label: Callable[[Settings], str]
     content: Callable[[], None]
 
 
-def bar(plan: Plan, lead: Callable[[], None] | None = None, sizes: Sizes | None = None) -> Settings:
+def bar(
+    plan: PagePlan, lead: Callable[[], None] | None = None, sizes: SizeControl | None = None
+) -> Settings:
     """Show the controls of a page's run; return what is chosen.
 
     Args:
@@ -42,7 +44,7 @@ def bar(plan: Plan, lead: Callable[[], None] | None = None, sizes: Sizes | None 
         lead: A control of the page's own that comes first.
         sizes: In place of one batch and one number of channels.
     """
-    sizes = sizes or Sizes(_sizes_label, _sizes)
+    sizes = sizes or SizeControl(_sizes_label, _sizes)
     with st.container(horizontal=True, gap="xsmall", vertical_alignment="center"):
         if lead is not None:
             lead()
@@ -281,9 +283,9 @@ def _devices() -> None:
 
 def one_device(chosen: Settings) -> None:
     """Popover of the one device that a page runs on, which is the first of those chosen."""
-    one = chosen.devices[:1]
-    with _popover(_device_label(replace(chosen, devices=one)), "memory", "devices"):
-        tied = bound("devices", "default", shown=one[0] if one else None)
+    devices = chosen.devices[:1]
+    with _popover(_device_label(replace(chosen, devices=devices)), "memory", "devices"):
+        tied = bound("devices", "default", shown=devices[0] if devices else None)
         tied |= {"on_change": _one_taken, "args": (tied["key"],)}
         st.pills("Device", _offered_devices(), format_func=_device_words, required=True, **tied)
         _below_devices()
@@ -308,7 +310,7 @@ def _below_devices() -> None:
 
 
 def run_button(
-    plan: Plan,
+    plan: PagePlan,
     chosen: Settings,
     about: Callable[[], str],
     refusal: Callable[[ValueError], str] = str,
@@ -352,7 +354,7 @@ def not_started() -> None:
         st.error(f"Not started: {said}", icon=":material/error:")
 
 
-def _about(plan: Plan, chosen: Settings) -> str:
+def _about(plan: PagePlan, chosen: Settings) -> str:
     size = plan.size(chosen)
     memory = f", {bytes_text(size.bytes)} at most" if plan.timed else ""
     return (
@@ -361,7 +363,7 @@ def _about(plan: Plan, chosen: Settings) -> str:
     )
 
 
-def takes(plan: Plan, chosen: Settings) -> str:
+def takes(plan: PagePlan, chosen: Settings) -> str:
     """How long a run takes, and what that affords."""
     told = plan.takes(chosen)
     text = f"about {time_text(told.seconds, 2)}"
@@ -370,7 +372,7 @@ def takes(plan: Plan, chosen: Settings) -> str:
     return f"{text}, {counted(told.rounds, 'round')}{', too few for a verdict' if told.few else ''}"
 
 
-def refusals(plan: Plan, chosen: Settings) -> None:
+def refusals(plan: PagePlan, chosen: Settings) -> None:
     """Say at full width why nothing can run, with a button that mends it where one can."""
     error = _error(plan, chosen)
     if error is None:
@@ -401,7 +403,7 @@ def _other_parity(chosen: Settings, error: ValueError) -> None:
         st.button("Keep all outputs", on_click=choose, kwargs={"keep": ""}, key="keep_all")
 
 
-def _error(plan: Plan, chosen: Settings) -> ValueError | None:
+def _error(plan: PagePlan, chosen: Settings) -> ValueError | None:
     try:
         plan.cases(chosen)
         if plan.timed:

@@ -38,7 +38,7 @@ def welcome(view: View) -> None:
 
 def hero(view: View) -> None:
     """Trade-off beside certainty."""
-    found = view.chosen
+    comparison = view.chosen
     left, right = st.columns([11, 9], gap="medium")
     with left:
         with st.container(horizontal=True, horizontal_alignment="distribute"):
@@ -46,23 +46,23 @@ def hero(view: View) -> None:
             if len(view.degrees) > 1:
                 _degree_choice(view)
         st.caption(
-            f"hollow: not the same operation as {found.baseline} · line: quartiles · steps: the "
-            "front, beaten in both by none · click a point to follow it"
+            f"hollow: not the same operation as {comparison.baseline} · line: quartiles · steps: "
+            "the front, beaten in both by none · click a point to follow it"
         )
-        if tables.tradeoff_frame(found).empty:
+        if tables.tradeoff_frame(comparison).empty:
             st.caption("What these products compute was not measured here, only their time.")
         else:
-            show.chart(*_tradeoff(found, mode()), key="tradeoff", selects=True)
+            show.chart(*_tradeoff(comparison, mode()), key="tradeoff", selects=True)
     with right:
         show.head(
             "How sure is that?",
-            f"time of {found.baseline} / time of product, paired; grey band: the same product "
+            f"time of {comparison.baseline} / time of product, paired; grey band: the same product "
             "against itself",
         )
-        if tables.judged_frame(found).empty:
+        if tables.judged_frame(comparison).empty:
             st.caption("Nothing else was timed in the same rounds.")
         else:
-            show.chart(*_ratio(found, mode()), key="ratio", selects=True)
+            show.chart(*_ratio(comparison, mode()), key="ratio", selects=True)
 
 
 def _degree_choice(view: View) -> None:
@@ -77,27 +77,28 @@ def _degree_choice(view: View) -> None:
     )
 
 
-def _tradeoff(found: Comparison, colours: Mode) -> tuple[Any, ...]:
+def _tradeoff(comparison: Comparison, colours: Mode) -> tuple[Any, ...]:
     """A chart's function, and what it is given."""
-    table, pick = tables.tradeoff_frame(found), settings().pick
-    return charts.tradeoff, table, colours, found.baseline, pick, _width(HERO_PX)
+    table, pick = tables.tradeoff_frame(comparison), settings().pick
+    return charts.tradeoff, table, colours, comparison.baseline, pick, _width(HERO_PX)
 
 
 def _width(pixels: int) -> int:
     return PHONE_PX if on_phone() else pixels
 
 
-def _ratio(found: Comparison, colours: Mode) -> tuple[Any, ...]:
-    others, floor, pick = tables.judged_frame(found), found.judgement.floor, settings().pick
-    return charts.ratio, others, colours, found.baseline, floor, pick, _width(RATIO_PX)
+def _ratio(comparison: Comparison, colours: Mode) -> tuple[Any, ...]:
+    others, pick = tables.judged_frame(comparison), settings().pick
+    floor = comparison.judgement.floor
+    return charts.ratio, others, colours, comparison.baseline, floor, pick, _width(RATIO_PX)
 
 
 def multiples(view: View) -> None:
     """Runtime, runtime per expressivity and error, side by side."""
-    every = tables.timed_frame(view.found)
+    every = tables.timed_frame(view.comparisons)
     if every.empty:
         return
-    shown = tables.of_devices(view.found, view.elsewhere) if view.elsewhere else every
+    shown = tables.of_devices(view.comparisons, view.elsewhere) if view.elsewhere else every
     pick, lmax = settings().pick, view.chosen.problem.lmax
     left, middle, right = st.columns(3, gap="medium")
     with left:
@@ -124,18 +125,18 @@ def multiples(view: View) -> None:
 
 def elsewhere_names(view: View) -> list[str]:
     """Other devices of the same run."""
-    return list(dict.fromkeys(tables.device_of(one) for one in view.elsewhere))
+    return list(dict.fromkeys(tables.device_of(comparison) for comparison in view.elsewhere))
 
 
 def pairs(view: View) -> None:
     """Every verdict as a sentence."""
-    found = view.chosen
-    judged = found.judgement
+    comparison = view.chosen
+    judged = comparison.judgement
     if not judged.verdicts:
         return
     with st.expander("Every pair in words", icon=":material/balance:", expanded=False):
         for product in judged.verdicts:
-            st.markdown(f"- {plain(pair_sentence(found, product))}")
+            st.markdown(f"- {plain(pair_sentence(comparison, product))}")
 
 
 def trust(view: View) -> None:
@@ -155,8 +156,8 @@ def trust(view: View) -> None:
 
 
 def _more(view: View) -> None:
-    found, job = view.chosen, settings().job
-    judged = found.judgement
+    comparison, job = view.chosen, settings().job
+    judged = comparison.judgement
     open_pairs = [p for p, v in judged.verdicts.items() if v.word in ("open", "too few")]
     if not open_pairs or view.source != "run" or job is None or judged.needed is None:
         return
@@ -164,8 +165,8 @@ def _more(view: View) -> None:
     if stored is None or not jobs.visitor().may_change(stored.owner):
         return
     more = max(judged.needed - judged.rounds, 12)
-    case = _more_rounds(found, more)
-    seconds = effort.efforts(found.problem.device).case(case, judged.round_s).seconds
+    case = _more_rounds(comparison, more)
+    seconds = effort.efforts(comparison.problem.device).case(case, judged.round_s).seconds
     st.button(
         f"Measure more: {more} rounds, about {time_text(seconds, 2)}",
         icon=":material/add_circle:",
@@ -175,18 +176,18 @@ def _more(view: View) -> None:
     )
 
 
-def _more_rounds(found: Comparison, rounds: int) -> dict[str, Any]:
+def _more_rounds(comparison: Comparison, rounds: int) -> dict[str, Any]:
     """More rounds of a case; of its questions those that the rows of its times rest on."""
     return {
-        "problem": found.problem.as_dict(),
-        "products": [entry.product for entry in found.timed],
-        "reference": found.baseline,
+        "problem": comparison.problem.as_dict(),
+        "products": [entry.product for entry in comparison.timed],
+        "reference": comparison.baseline,
         "rounds": rounds,
-        "budget_s": round(2 * rounds * found.judgement.round_s + 2, 1),
+        "budget_s": round(2 * rounds * comparison.judgement.round_s + 2, 1),
         "questions": ["agreement", "equivariance", "interactions"],
         "memory": False,
-        "group": found.group,
-        "look": found.judgement.looks,
+        "group": comparison.group,
+        "look": comparison.judgement.looks,
     }
 
 
@@ -196,13 +197,13 @@ def samples(view: View) -> None:
     entry = next((e for e in view.chosen.timed if e.product == pick), None)
     if entry is None or entry.runtime is None:
         return
-    kept = jobs.store().samples(entry.runtime["id"]) if view.source == "run" else None
+    recording = jobs.store().samples(entry.runtime["id"]) if view.source == "run" else None
     with st.container(border=True):
         show.head(f"{pick}: every timed call", "in time order; a drift or a step shows here")
-        if kept is None or "start_s" not in kept:
+        if recording is None or "start_s" not in recording:
             st.caption("Single calls are not kept in the reference results; run it here.")
         else:
-            course = _course(entry.product, kept)
+            course = _course(entry.product, recording)
             show.chart(charts.samples_over_time, course, mode(), key="samples")
         result = entry.result("runtime")
         if "state_before" in result:
@@ -211,12 +212,12 @@ def samples(view: View) -> None:
         st.button("Close", on_click=choose, kwargs={"pick": None}, key="close_samples")
 
 
-def _course(product: str, kept: dict[str, list[float]]) -> pd.DataFrame:
+def _course(product: str, recording: dict[str, list[float]]) -> pd.DataFrame:
     """Calls of each block placed after the start of the block."""
     lines, position = [], 0
-    for start, calls in zip(kept["start_s"], kept["block_calls"], strict=True):
+    for start, calls in zip(recording["start_s"], recording["block_calls"], strict=True):
         now = start
-        for seconds in kept["samples_s"][position : position + int(calls)]:
+        for seconds in recording["samples_s"][position : position + int(calls)]:
             lines.append({"product": product, "start_s": now, "time_s": seconds})
             now += seconds
         position += int(calls)
@@ -225,43 +226,43 @@ def _course(product: str, kept: dict[str, list[float]]) -> pd.DataFrame:
 
 def table(view: View) -> None:
     """Everything in one table."""
-    found = view.chosen
-    lines = tables.fastest_first(found)
+    comparison = view.chosen
+    lines = tables.fastest_first(comparison)
     with st.container(horizontal=True, horizontal_alignment="distribute"):
-        st.markdown(f"##### Everything at lmax {found.problem.lmax}")
-        show.downloads(tables.frame(found), view.rows, _figures(found))
+        st.markdown(f"##### Everything at lmax {comparison.problem.lmax}")
+        show.downloads(tables.frame(comparison), view.rows, _figures(comparison))
     names = list(lines["product"])
     event = show.pick_row(names, "everything")
     st.dataframe(
-        tables.shown(lines, found.baseline),
+        tables.shown(lines, comparison.baseline),
         hide_index=True,
         key="everything",
         placeholder="",
         on_select=event,
         selection_mode="single-row",
-        column_config=_columns(found, lines),
-        alt=f"All measures of {len(names)} products at lmax {found.problem.lmax}",
+        column_config=_columns(comparison, lines),
+        alt=f"All measures of {len(names)} products at lmax {comparison.problem.lmax}",
     )
 
 
-def _figures(found: Comparison) -> dict[str, Figure]:
-    if tables.timed(found).empty:
+def _figures(comparison: Comparison) -> dict[str, Figure]:
+    if tables.timed(comparison).empty:
         return {}
-    problem, measured = found.problem, show.provenance_text(found)
+    problem, measured = comparison.problem, show.provenance_text(comparison)
     where = problem.setting or f"{problem.irreps1} with {problem.irreps2}"
-    rounds = f"{found.judgement.rounds} interleaved rounds"
+    rounds = f"{comparison.judgement.rounds} interleaved rounds"
     figures = {
         "trade-off": Figure(
-            partial(_tradeoff_drawn, found, settings().pick),
+            partial(_tradeoff_drawn, comparison, settings().pick),
             f"Time against expressivity, {where}, lmax {problem.lmax}",
-            f"Filled: the same operation as {found.baseline}; hollow: another. Rules: quartiles. "
-            f"Steps: the front. {measured} · {rounds}.",
+            f"Filled: the same operation as {comparison.baseline}; hollow: another. Rules: "
+            f"quartiles. Steps: the front. {measured} · {rounds}.",
         )
     }
-    if not tables.judged_frame(found).empty:
+    if not tables.judged_frame(comparison).empty:
         figures["ratios"] = Figure(
-            partial(_ratio_drawn, found, settings().pick),
-            f"Speed relative to {found.baseline}, {where}, lmax {problem.lmax}",
+            partial(_ratio_drawn, comparison, settings().pick),
+            f"Speed relative to {comparison.baseline}, {where}, lmax {problem.lmax}",
             f"95 % intervals of paired ratios that hold together; grey: a product against itself. "
             f"{measured} · {rounds}.",
         )
@@ -272,17 +273,17 @@ PAPER_PX = 330
 """Width that labels are placed for on paper: one column."""
 
 
-def _tradeoff_drawn(found: Comparison, pick: str | None) -> alt.LayerChart:
-    table = tables.tradeoff_frame(found)
-    return charts.tradeoff(table, "light", found.baseline, pick, PAPER_PX)
+def _tradeoff_drawn(comparison: Comparison, pick: str | None) -> alt.LayerChart:
+    table = tables.tradeoff_frame(comparison)
+    return charts.tradeoff(table, "light", comparison.baseline, pick, PAPER_PX)
 
 
-def _ratio_drawn(found: Comparison, pick: str | None) -> alt.LayerChart:
-    others, floor = tables.judged_frame(found), found.judgement.floor
-    return charts.ratio(others, "light", found.baseline, floor, pick, PAPER_PX)
+def _ratio_drawn(comparison: Comparison, pick: str | None) -> alt.LayerChart:
+    others, floor = tables.judged_frame(comparison), comparison.judgement.floor
+    return charts.ratio(others, "light", comparison.baseline, floor, pick, PAPER_PX)
 
 
-def _columns(found: Comparison, lines: pd.DataFrame) -> dict[str, Any]:
+def _columns(comparison: Comparison, lines: pd.DataFrame) -> dict[str, Any]:
     allowed = int(lines["allowed"].max()) if lines["allowed"].notna().any() else 0
     number = st.column_config.NumberColumn
     return {
@@ -290,7 +291,8 @@ def _columns(found: Comparison, lines: pd.DataFrame) -> dict[str, Any]:
         "median": number("median, ms", format="%.4g"),
         "quartiles": "quartiles, ms",
         "ratio": st.column_config.TextColumn(
-            f"× {found.baseline}", help="Time of the baseline over its own: above 1 it is faster"
+            f"× {comparison.baseline}",
+            help="Time of the baseline over its own: above 1 it is faster",
         ),
         "paths": st.column_config.ProgressColumn(
             f"paths of {allowed}", format="%d", min_value=0, max_value=allowed or 1, color="gray"
@@ -307,7 +309,7 @@ def _columns(found: Comparison, lines: pd.DataFrame) -> dict[str, Any]:
         ),
         # Where calls end when they return, it is the time in the first column.
         "wall": None
-        if found.problem.device == "cpu"
+        if comparison.problem.device == "cpu"
         else number("wall, ms", format="%.4g", help="Until the device had finished, per call"),
         "memory": number("peak memory, MB", format="%.3g"),
         "badges": st.column_config.MultiselectColumn(

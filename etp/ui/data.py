@@ -24,14 +24,14 @@ class View:
 
     Attributes:
         source: ``"run"`` or ``"reference"``.
-        found: Comparisons of the setting and device shown, smallest lmax first.
+        comparisons: Those of the setting and device shown, smallest lmax first.
         chosen: The one that the page is about.
         rows: All rows behind them.
         elsewhere: Comparisons of other devices of the same run.
     """
 
     source: str
-    found: list[Comparison]
+    comparisons: list[Comparison]
     chosen: Comparison
     rows: list[Row]
     elsewhere: list[Comparison] = field(default_factory=list)
@@ -39,12 +39,12 @@ class View:
     @property
     def degrees(self) -> list[int]:
         """Every lmax there is."""
-        return [one.problem.lmax for one in self.found]
+        return [comparison.problem.lmax for comparison in self.comparisons]
 
     def of(self, products: Collection[str]) -> View:
         """The same, shown for some products beside the baseline."""
-        some = {id(one): one.of(products) for one in self.found}
-        elsewhere = [one.of(products) for one in self.elsewhere]
+        some = {id(comparison): comparison.of(products) for comparison in self.comparisons}
+        elsewhere = [comparison.of(products) for comparison in self.elsewhere]
         return View(self.source, list(some.values()), some[id(self.chosen)], self.rows, elsewhere)
 
 
@@ -52,12 +52,12 @@ def view(settings: Settings) -> View:
     """Results for the settings; the reference ones where the run has none yet."""
     if settings.job is not None:
         rows = job_rows(settings.job)
-        found = compared(rows, settings.baseline)
-        if any(one.timed for one in found):
-            return _view("run", found, rows, _choosing(settings))
+        candidates = compared(rows, settings.baseline)
+        if any(comparison.timed for comparison in candidates):
+            return _view("run", candidates, rows, _choosing(settings))
     rows = reference_rows()
-    found = compared(rows, settings.baseline)
-    return _view("reference", found, rows, _choosing(settings))
+    candidates = compared(rows, settings.baseline)
+    return _view("reference", candidates, rows, _choosing(settings))
 
 
 def _choosing(settings: Settings) -> Settings:
@@ -67,18 +67,30 @@ def _choosing(settings: Settings) -> Settings:
 
 
 @kept(100)
-def _view(source: str, found: list[Comparison], rows: list[Row], settings: Settings) -> View:
+def _view(source: str, candidates: list[Comparison], rows: list[Row], settings: Settings) -> View:
     wanted = None if settings.setting == CUSTOM else settings.setting
-    same = [one for one in found if one.problem.setting == wanted]
-    shown = same or [one for one in found if one.problem.setting == "MIMO"] or found
-    devices = list(dict.fromkeys(one.problem.device for one in shown))
+    same = [comparison for comparison in candidates if comparison.problem.setting == wanted]
+    shown = (
+        same
+        or [comparison for comparison in candidates if comparison.problem.setting == "MIMO"]
+        or candidates
+    )
+    devices = list(dict.fromkeys(comparison.problem.device for comparison in shown))
     device = next((d for d in settings.devices if d in devices), devices[0])
-    others = [one for one in shown if one.problem.device != device and one.timed]
-    shown = [one for one in shown if one.problem.device == device]
-    shown = _one_for_each_degree([one for one in shown if one.timed] or shown, settings)
+    others = [
+        comparison
+        for comparison in shown
+        if comparison.problem.device != device and comparison.timed
+    ]
+    shown = [comparison for comparison in shown if comparison.problem.device == device]
+    shown = _one_for_each_degree(
+        [comparison for comparison in shown if comparison.timed] or shown, settings
+    )
     # Without a choice, the largest lmax up to 4: what models use.
-    usual = [one for one in shown if one.problem.lmax <= 4] or shown
-    chosen = next((one for one in shown if one.problem.lmax == settings.at), usual[-1])
+    usual = [comparison for comparison in shown if comparison.problem.lmax <= 4] or shown
+    chosen = next(
+        (comparison for comparison in shown if comparison.problem.lmax == settings.at), usual[-1]
+    )
     view = View(source, shown, chosen, rows, _alike(others, chosen))
     return view.of(settings.products) if source == "reference" else view
 
@@ -86,24 +98,28 @@ def _view(source: str, found: list[Comparison], rows: list[Row], settings: Setti
 def _alike(others: list[Comparison], chosen: Comparison) -> list[Comparison]:
     """Those that differ from the one shown in device and lmax alone."""
 
-    def rest(one: Comparison) -> tuple[object, ...]:
-        problem = one.problem
+    def rest(comparison: Comparison) -> tuple[object, ...]:
+        problem = comparison.problem
         return (problem.setting, problem.batch, problem.channels, problem.dtype, problem.direction,
                 problem.weights, problem.outputs)  # fmt: skip
 
-    return [one for one in others if rest(one) == rest(chosen)]
+    return [comparison for comparison in others if rest(comparison) == rest(chosen)]
 
 
-def _one_for_each_degree(found: list[Comparison], settings: Settings) -> list[Comparison]:
+def _one_for_each_degree(candidates: list[Comparison], settings: Settings) -> list[Comparison]:
     """Comparisons that differ in lmax alone: of the size chosen where there is one."""
 
-    def size(one: Comparison) -> tuple[int, int]:
-        return one.problem.batch, one.problem.channels
+    def size(comparison: Comparison) -> tuple[int, int]:
+        return comparison.problem.batch, comparison.problem.channels
 
-    sizes = [size(one) for one in found]
+    sizes = [size(comparison) for comparison in candidates]
     chosen = (settings.batch, settings.channels)
     wanted = chosen if chosen in sizes else max(sizes, key=sizes.count)
-    by_degree = {one.problem.lmax: one for one in found if size(one) == wanted}
+    by_degree = {
+        comparison.problem.lmax: comparison
+        for comparison in candidates
+        if size(comparison) == wanted
+    }
     return [by_degree[lmax] for lmax in sorted(by_degree)]
 
 
@@ -143,8 +159,8 @@ def swept(settings: Settings) -> Swept:
 
 
 @kept(100)
-def _swept(source: str, found: list[Comparison], rows: list[Row], settings: Settings) -> Swept:
-    long = [line for line in lines(found, settings.axis) if len(line.sizes) > 1]  # type: ignore[arg-type]
+def _swept(source: str, candidates: list[Comparison], rows: list[Row], settings: Settings) -> Swept:
+    long = [line for line in lines(candidates, settings.axis) if len(line.sizes) > 1]  # type: ignore[arg-type]
     if not long:
         return Swept(source, None, {}, rows)
     if source == "reference":
@@ -155,13 +171,13 @@ def _swept(source: str, found: list[Comparison], rows: list[Row], settings: Sett
 
 def _line_of(line: Line, products: Collection[str]) -> Line:
     """The same sizes, shown for some products beside the baseline."""
-    return replace(line, found=tuple(one.of(products) for one in line.found))
+    return replace(line, found=tuple(comparison.of(products) for comparison in line.found))
 
 
-def _elsewhere(shown: Line, found: list[Line], settings: Settings) -> dict[str, Line]:
+def _elsewhere(shown: Line, own_lines: list[Line], settings: Settings) -> dict[str, Line]:
     """The line of each other device that is most like the one shown; published ones too."""
     published = lines(compared(published_rows()), shown.axis)
-    several = [line for line in [*found, *published] if len(line.sizes) > 1]
+    several = [line for line in [*own_lines, *published] if len(line.sizes) > 1]
     best: dict[str, Line] = {}
     for line in sorted(several, key=lambda line: _fit_for(line, settings)):
         if line.last.problem.setting == shown.last.problem.setting:
@@ -196,7 +212,7 @@ def _fit_for(line: Line, settings: Settings) -> tuple[object, ...]:
     )
 
 
-def _by_lmax(shown: Line, found: list[Line]) -> dict[int, Line]:
+def _by_lmax(shown: Line, candidates: list[Line]) -> dict[int, Line]:
     if shown.axis == "lmax":
         return {}
 
@@ -205,7 +221,7 @@ def _by_lmax(shown: Line, found: list[Line]) -> dict[int, Line]:
         return (problem.setting, problem.device, problem.dtype, problem.direction, problem.cache,
                 problem.threads, line.device())  # fmt: skip
 
-    alike = {line.last.problem.lmax: line for line in found if rest(line) == rest(shown)}
+    alike = {line.last.problem.lmax: line for line in candidates if rest(line) == rest(shown)}
     return dict(sorted((alike | {shown.last.problem.lmax: shown}).items()))
 
 
@@ -293,12 +309,12 @@ def _of_products(products: tuple[str, ...]) -> list[Row]:
 
 
 def _degrees(rows: list[Row], setting: str | None, measure: str) -> list[int]:
-    found = {
+    degrees = {
         row.problem["lmax"]
         for row in rows
         if row.measure == measure and row.status == "ok" and row.problem["setting"] == setting
     }
-    return sorted(found)
+    return sorted(degrees)
 
 
 def problem_shown(settings: Settings, shown: Shown) -> Problem:

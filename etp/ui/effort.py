@@ -22,8 +22,8 @@ def of_case(case: Mapping[str, Any]) -> Effort | None:
 
 
 @kept(500)
-def _of_case(found: Efforts, case: Mapping[str, Any]) -> Effort:
-    return found.case(case)
+def _of_case(estimates: Efforts, case: Mapping[str, Any]) -> Effort:
+    return estimates.case(case)
 
 
 def efforts(device: str) -> Efforts:
@@ -51,15 +51,15 @@ def check_time(cases: Sequence[Mapping[str, Any]]) -> None:
     if most is None:
         return
     for case in cases:
-        found = of_case(case)
-        if found is None or found.seconds <= most:
+        estimate = of_case(case)
+        if estimate is None or estimate.seconds <= most:
             continue
         problem = case["problem"]
         batch = _batch_within(case, most)
         mend = "choose a smaller lmax or fewer products" if batch is None else f"batch {batch} fits"
         raise LimitError(
             f"case_seconds must be at most {most} here, and lmax {problem['lmax']} at batch "
-            f"{problem['batch']} takes about {found.seconds:.0f} s: {mend}",
+            f"{problem['batch']} takes about {estimate.seconds:.0f} s: {mend}",
             batch,
         )
 

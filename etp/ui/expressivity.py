@@ -42,9 +42,9 @@ def count_by_itself(chosen: Settings, shown: Shown) -> None:
         st.rerun()
 
 
-def headline(found: Counts) -> None:
+def headline(counts: Counts) -> None:
     """1 x 1 -> 1, the smallest odd path, before anything else."""
-    have, lack = cross_product(found)
+    have, lack = cross_product(counts)
     if not have and not lack:
         return
     with st.container(border=True):
@@ -59,9 +59,9 @@ def headline(found: Counts) -> None:
         st.markdown("  ".join(parts))
 
 
-def interactability(found: Counts, problem: Problem) -> None:
+def interactability(counts: Counts, problem: Problem) -> None:
     """Which degrees can interact, in two products side by side."""
-    counted = [p for p in found.products if (p, problem.lmax) in found.reached]
+    counted = [p for p in counts.products if (p, problem.lmax) in counts.reached]
     show.head(
         "Which degrees can interact",
         "(l1, l2) → l3; rows l1, columns l2; framed: the two products differ",
@@ -80,7 +80,7 @@ def interactability(found: Counts, problem: Problem) -> None:
                 product = str(
                     st.selectbox(label, names, **bound(field, "index", names, shown=usual))
                 )
-                own, others = (_reached(found, p, problem) for p in (product, other[2]))
+                own, others = (_reached(counts, p, problem) for p in (product, other[2]))
                 table = tables.compared_maps(problem, own, others)
                 drawn = (charts.interactability_map, table, mode(), product)
                 show.chart(*drawn, key=f"map_{field}", width="content")
@@ -104,9 +104,9 @@ def _side(
 
 
 def _reached(
-    found: Counts, product: str, problem: Problem
+    counts: Counts, product: str, problem: Problem
 ) -> frozenset[tuple[str, str, str]] | None:
-    return None if product == RULES else frozenset(found.labels(product, problem.lmax))
+    return None if product == RULES else frozenset(counts.labels(product, problem.lmax))
 
 
 def _counted(table: pd.DataFrame) -> str:
@@ -133,14 +133,14 @@ def _paths(
         st.dataframe(lines, hide_index=True, height=240)
 
 
-def gammas(found: Counts, lmax: int) -> None:
+def gammas(counts: Counts, lmax: int) -> None:
     """γ at each lmax, and γ beside the paths reached."""
     show.head(
         "γ at each lmax",
         "numerical rank with the product's free weights / without them where that is less; in "
         "brackets the closed form where it differs",
     )
-    table = tables.ranks(found)
+    table = tables.ranks(counts)
     if table.empty:
         st.caption("Nothing was counted yet.")
         return
@@ -160,19 +160,19 @@ def gammas(found: Counts, lmax: int) -> None:
         },
         alt="Expressivity of every product at every lmax, as numerical rank",
     )
-    conditions = found.conditions()
+    conditions = counts.conditions()
     if conditions:
         with st.expander("Where the closed forms hold", icon=":material/functions:"):
             for product, condition in conditions.items():
                 st.markdown(f"**{product}**: {condition}")
-    bars = tables.bars(found, lmax)
+    bars = tables.bars(counts, lmax)
     if not bars.empty:
         show.head("γ and reached paths", f"bar: γ; grey: paths reached, at lmax {lmax}")
         show.chart(charts.gamma_bars, bars, mode(), settings().pick, key="gamma_bars")
 
 
-def refusals(found: Counts) -> None:
+def refusals(counts: Counts) -> None:
     """Products that could not be counted, each with its reason."""
-    for product, row in found.refused.items():
-        if product not in found.products:
+    for product, row in counts.refused.items():
+        if product not in counts.products:
             show.refusal(product, row["reason"], row["badges"])

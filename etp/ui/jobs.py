@@ -18,7 +18,7 @@ from etp.ui.settings import Settings
 from etp.ui.visitors import ROLE, VISITOR, Visitor, access, label, role_of, unsigned
 
 if TYPE_CHECKING:
-    from etp.ui.plans import Plan
+    from etp.ui.plans import PagePlan
 
 BY_ITSELF_S = 30.0
 """What takes longer waits until it is asked for."""
@@ -63,7 +63,7 @@ def status(job_id: str | None) -> Status | None:
     return None if job_id is None else runner().status(job_id)
 
 
-def start(plan: Plan, chosen: Settings) -> None:
+def start(plan: PagePlan, chosen: Settings) -> None:
     """Run what is chosen and show it (a callback)."""
     who = visitor()
     if not who.may_run:
@@ -80,7 +80,7 @@ def start(plan: Plan, chosen: Settings) -> None:
     choose(**{plan.field: job_id})
 
 
-def start_by_itself(plan: Plan, chosen: Settings) -> bool:
+def start_by_itself(plan: PagePlan, chosen: Settings) -> bool:
     """Run what needs no timing without being asked, once a question; return whether it began."""
     if not visitor().may_run:
         return False

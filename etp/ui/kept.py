@@ -23,14 +23,14 @@ def kept(most: int) -> Callable[[Callable[Asked, Result]], Callable[Asked, Resul
 
     def decorate(function: Callable[Asked, Result]) -> Callable[Asked, Result]:
         # The arguments are kept too: an object's number is its own only while it lives.
-        found: OrderedDict[Hashable, tuple[tuple[object, ...], Result]] = OrderedDict()
+        entries: OrderedDict[Hashable, tuple[tuple[object, ...], Result]] = OrderedDict()
         looking, working = Lock(), RLock()
 
         def known(key: Hashable) -> tuple[tuple[object, ...], Result] | None:
             with looking:
-                entry = found.get(key)
+                entry = entries.get(key)
                 if entry is not None:
-                    found.move_to_end(key)
+                    entries.move_to_end(key)
                 return entry
 
         @wraps(function)
@@ -45,12 +45,12 @@ def kept(most: int) -> Callable[[Callable[Asked, Result]], Callable[Asked, Resul
                     if entry is None:
                         entry = (given, function(*args, **kwargs))
                         with looking:
-                            found[key] = entry
-                            while len(found) > most:
-                                found.popitem(last=False)
+                            entries[key] = entry
+                            while len(entries) > most:
+                                entries.popitem(last=False)
             return entry[1]
 
-        wrapped.__dict__["kept"] = found
+        wrapped.__dict__["kept"] = entries
         return wrapped
 
     return decorate

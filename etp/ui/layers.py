@@ -63,8 +63,8 @@ def controls() -> Settings:
         with st.popover(label, icon=":material/account_tree:", key="bar_layer"):
             _layer(chosen)
         power = _is_power(chosen)
-        what = "nodes, power" if power else f"edges, {chosen.layer_kind}"
-        with st.popover(f"{count_text(chosen.edges)} {what}", icon=":material/hub:",
+        work = "nodes, power" if power else f"edges, {chosen.layer_kind}"
+        with st.popover(f"{count_text(chosen.edges)} {work}", icon=":material/hub:",
                         key="bar_edges"):  # fmt: skip
             _edges(chosen, power=power)
         with st.popover(f"{chosen.dtype}, {chosen.direction}", icon=":material/tune:",
@@ -161,14 +161,18 @@ def view(chosen: Settings) -> View | None:
     """Results of the run in the address, or the bundled ones of the layer; None without any."""
     if chosen.layer_run is not None:
         rows = data.job_rows(chosen.layer_run)
-        timed = [one for one in data.compared(rows) if one.timed]
+        timed = [comparison for comparison in data.compared(rows) if comparison.timed]
         if timed:
             return View("run", timed[:1], timed[0], rows)
     rows = layer_rows()
-    same = [one for one in data.compared(rows) if presets.named(one.problem) == chosen.layer]
+    same = [
+        comparison
+        for comparison in data.compared(rows)
+        if presets.named(comparison.problem) == chosen.layer
+    ]
     if not same:
         return None
-    best = max(same, key=lambda one: _likeness(one.problem, chosen))
+    best = max(same, key=lambda comparison: _likeness(comparison.problem, chosen))
     return View("reference", [best], best, rows)
 
 
@@ -214,7 +218,7 @@ def told(problem: Problem) -> str:
     )
 
 
-def found(said: Advice) -> Finding:
+def finding(said: Advice) -> Finding:
     """The three sentences as the head of the page."""
     return Finding(said.same, f"{said.reach} {said.fewer}", "")
 
@@ -274,10 +278,15 @@ def _parts(model: Model, view: View) -> list[Part] | None:
     """Every layer as it was measured in the same way as the one shown; None where one was not."""
     like = view.chosen.problem
     there = {
-        presets.named(one.problem): one
-        for one in data.compared(view.rows)
-        if one.timed
-        and (one.problem.kind, one.problem.direction, one.problem.dtype, one.problem.batch)
+        presets.named(comparison.problem): comparison
+        for comparison in data.compared(view.rows)
+        if comparison.timed
+        and (
+            comparison.problem.kind,
+            comparison.problem.direction,
+            comparison.problem.dtype,
+            comparison.problem.batch,
+        )
         == (like.kind, like.direction, like.dtype, like.batch)
     }
     names = [(layer.name, count) for layer, count in model.layers]
@@ -301,19 +310,19 @@ def _totals(model: Model, parts: list[Part], chosen: Settings) -> None:
     st.dataframe(
         pd.DataFrame(
             {
-                "product": one.product,
-                "all layers": time_text(one.seconds),
-                f"× {base}": ratio_text(1 / one.ratio),
+                "product": total.product,
+                "all layers": time_text(total.seconds),
+                f"× {base}": ratio_text(1 / total.ratio),
                 **{
                     f"{part.repeats} × {part.name}": f"{100 * own:.0f} %"
-                    for part, own in zip(parts, one.shares, strict=True)
+                    for part, own in zip(parts, total.shares, strict=True)
                 },
-                f"a {of} gains": "" if share is None else ratio_text(one.gain(share / 100)),
-                "edges that fit here": count_text(fitting[one.product])
-                if one.product in fitting
+                f"a {of} gains": "" if share is None else ratio_text(total.gain(share / 100)),
+                "edges that fit here": count_text(fitting[total.product])
+                if total.product in fitting
                 else "",
             }
-            for one in model_times(parts)
+            for total in model_times(parts)
         ),
         hide_index=True,
     )

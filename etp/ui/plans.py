@@ -41,7 +41,7 @@ class Takes(NamedTuple):
     few: bool = False
 
 
-class Plan(NamedTuple):
+class PagePlan(NamedTuple):
     """What a page runs.
 
     Attributes:
@@ -93,11 +93,11 @@ class Plan(NamedTuple):
         if self.seconds_of is not None:
             return Takes(self.seconds_of(settings))
         cases = self.cases(settings)
-        efforts = [each for case in cases if (each := effort.of_case(case)) is not None]
-        seconds = sum(each.seconds for each in efforts)
+        efforts = [estimate for case in cases if (estimate := effort.of_case(case)) is not None]
+        seconds = sum(estimate.seconds for estimate in efforts)
         if not self.timed or not efforts:
             return Takes(seconds)
-        rounds = min(each.rounds for each in efforts)
+        rounds = min(estimate.rounds for estimate in efforts)
         return Takes(seconds, rounds, rounds < fewest_rounds(len(cases[0]["products"])))
 
     def smaller(self, settings: Settings, batch: int) -> dict[str, Any]:
@@ -192,14 +192,14 @@ def sizes(settings: Settings) -> tuple[int, ...]:
                 "axis: typed irreps have one lmax only; choose batch or channels as the axis, or "
                 "one of SISO, SIMO and MIMO"
             )
-        field, found = "lmax", tuple(settings.degrees())
+        field, values = "lmax", tuple(settings.degrees())
     elif settings.axis == "batch":
-        field, found = "batches", tuple(sorted(set(settings.batches)))
+        field, values = "batches", tuple(sorted(set(settings.batches)))
     else:
-        field, found = "channel_counts", tuple(sorted(set(settings.channel_counts)))
-    if len(found) < 2:
-        raise ValueError(f"{field}: choose at least two sizes to see growth, got {len(found)}")
-    return found
+        field, values = "channel_counts", tuple(sorted(set(settings.channel_counts)))
+    if len(values) < 2:
+        raise ValueError(f"{field}: choose at least two sizes to see growth, got {len(values)}")
+    return values
 
 
 def scaling_problems(settings: Settings) -> list[Problem]:
@@ -290,8 +290,8 @@ def _counts(settings: Settings) -> Cases:
 
 
 def _counts_seconds(settings: Settings) -> float:
-    each = sum(0.1 + 0.003 * problem.lmax**3 for problem in settings.problems("cpu"))
-    return 1 + len(settings.products) * each
+    product_s = sum(0.1 + 0.003 * problem.lmax**3 for problem in settings.problems("cpu"))
+    return 1 + len(settings.products) * product_s
 
 
 def tetris_settings(settings: Settings) -> list[Tetris]:
@@ -315,7 +315,7 @@ def tetris_settings(settings: Settings) -> list[Tetris]:
 
 def _tetris(settings: Settings) -> Cases:
     products = _some(settings.products)
-    return [each.case(products) | {"keep": True} for each in tetris_settings(settings)]
+    return [training.case(products) | {"keep": True} for training in tetris_settings(settings)]
 
 
 TETRIS_STEP_S = 0.008
@@ -323,8 +323,8 @@ TETRIS_STEP_S = 0.008
 
 
 def _tetris_seconds(settings: Settings) -> float:
-    each = sum(2 + TETRIS_STEP_S * t.steps * t.layers for t in tetris_settings(settings))
-    return len(settings.products) * each
+    product_s = sum(2 + TETRIS_STEP_S * t.steps * t.layers for t in tetris_settings(settings))
+    return len(settings.products) * product_s
 
 
 def potential_settings(settings: Settings) -> list[Potential]:
@@ -347,7 +347,7 @@ def potential_settings(settings: Settings) -> list[Potential]:
 
 def _potential(settings: Settings) -> Cases:
     products = _some(settings.products)
-    return [each.case(products) | {"keep": True} for each in potential_settings(settings)]
+    return [training.case(products) | {"keep": True} for training in potential_settings(settings)]
 
 
 POTENTIAL_STEP_S = 0.12
@@ -355,8 +355,8 @@ POTENTIAL_STEP_S = 0.12
 
 
 def _potential_seconds(settings: Settings) -> float:
-    each = sum(3 + POTENTIAL_STEP_S * p.steps for p in potential_settings(settings))
-    return len(settings.products) * each
+    product_s = sum(3 + POTENTIAL_STEP_S * p.steps for p in potential_settings(settings))
+    return len(settings.products) * product_s
 
 
 TIMED_POWERS = ("gaunt-fourier-fft", "gaunt-fourier-direct", "gaunt-grid", "cg")
@@ -366,10 +366,10 @@ TIMED_LMAX, TIMED_ROUNDS = 3, 15
 
 def _step_time(settings: Settings) -> Cases:
     product = _some(settings.products)[0]
-    each = Potential(
+    potential = Potential(
         channels=settings.step_channels, lmax=TIMED_LMAX, steps=TIMED_ROUNDS, batch=2, threads=1
     )
-    return [each.case(TIMED_POWERS) | {"kind": "step-time", "product": product}]
+    return [potential.case(TIMED_POWERS) | {"kind": "step-time", "product": product}]
 
 
 def _step_seconds(settings: Settings) -> float:
@@ -405,17 +405,17 @@ def _layers(settings: Settings) -> Cases:
     return [_case(problem, there, there[0], efforts, limit, roofs=False)]
 
 
-COMPARE = Plan("Compare", "job", _compare, None, timed=True)
-SCALING = Plan("Scaling", "scaling", _scaling, None, timed=True)
-CHECKS = Plan("Equivariance", "checks", _checks, _checks_seconds, timed=False)
-COUNTS = Plan("Expressivity", "counts", _counts, _counts_seconds, timed=False)
-TETRIS = Plan("Applications", "tetris", _tetris, _tetris_seconds, timed=False)
-LAYERS = Plan("Layers", "layer_run", _layers, None, timed=True, batch="edges")
-POTENTIAL = Plan(
+COMPARE = PagePlan("Compare", "job", _compare, None, timed=True)
+SCALING = PagePlan("Scaling", "scaling", _scaling, None, timed=True)
+CHECKS = PagePlan("Equivariance", "checks", _checks, _checks_seconds, timed=False)
+COUNTS = PagePlan("Expressivity", "counts", _counts, _counts_seconds, timed=False)
+TETRIS = PagePlan("Applications", "tetris", _tetris, _tetris_seconds, timed=False)
+LAYERS = PagePlan("Layers", "layer_run", _layers, None, timed=True, batch="edges")
+POTENTIAL = PagePlan(
     "Potential", "potential", _potential, _potential_seconds, timed=False,
     page="applications", view=(("study", "potential"),),
 )  # fmt: skip
-STEP_TIME = Plan(
+STEP_TIME = PagePlan(
     "Step time", "steps_run", _step_time, _step_seconds, timed=False,
     page="applications", view=(("study", "step-time"),),
 )  # fmt: skip

@@ -30,7 +30,7 @@ NAMED = 6
 
 
 @dataclass
-class Place:
+class RunState:
     """What stands above the results.
 
     Attributes:
@@ -43,7 +43,7 @@ class Place:
 
 
 @contextmanager
-def place(job_id: str | None, *, measured: bool) -> Iterator[Place]:
+def place(job_id: str | None, *, measured: bool) -> Iterator[RunState]:
     """One place above all results, for the panel and whatever else comes and goes.
 
     What comes and goes inside leaves everything below where it is.
@@ -54,11 +54,11 @@ def place(job_id: str | None, *, measured: bool) -> Iterator[Place]:
     """
     with st.container():
         panel(job_id)
-        found = without_results(job_id, measured=measured)
+        finding = without_results(job_id, measured=measured)
         running = active(job_id)
-        yield Place(found is not None or (running and not measured), running)
-        if found is not None:
-            show.verdict(found)
+        yield RunState(finding is not None or (running and not measured), running)
+        if finding is not None:
+            show.verdict(finding)
             st.caption("What follows is not what was asked here, but reference results.")
 
 
@@ -66,41 +66,41 @@ def panel(job_id: str | None) -> None:
     """Progress of a run, for as long as it goes on; nothing without one."""
     if job_id is None:
         return
-    found = jobs.status(job_id)
-    if found is None:
+    status = jobs.status(job_id)
+    if status is None:
         st.warning(
             plain(
                 f"address: there is no job {job_id!r} in this store; reference results are shown."
             ),
             icon=":material/link_off:",
         )
-    elif found.active:
-        _watch(job_id, found.done)
-    elif found.state in ("failed", "interrupted"):
-        st.error(f"This run ended early: {plain(found.reason)}.", icon=":material/report:")
-        _resume(job_id, found)
-    elif found.state == "cancelled":
-        why = f": {found.reason}" if found.reason else ""
+    elif status.active:
+        _watch(job_id, status.done)
+    elif status.state in ("failed", "interrupted"):
+        st.error(f"This run ended early: {plain(status.reason)}.", icon=":material/report:")
+        _resume(job_id, status)
+    elif status.state == "cancelled":
+        why = f": {status.reason}" if status.reason else ""
         st.info(
             plain(
-                f"Cancelled after {found.done} of {found.total} cases{why}; what was measured is "
+                f"Cancelled after {status.done} of {status.total} cases{why}; what was measured is "
                 "kept."
             ),
             icon=":material/stop_circle:",
         )
-        _resume(job_id, found)
+        _resume(job_id, status)
 
 
-def _resume(job_id: str, found: Status) -> None:
+def _resume(job_id: str, status: Status) -> None:
     """The button that goes on with what a run did not reach."""
-    if found.resumable and jobs.visitor().may_change(found.owner):
+    if status.resumable and jobs.visitor().may_change(status.owner):
         st.button("Resume", on_click=jobs.resume, args=(job_id,), key=f"resume_{job_id}")
 
 
 def active(job_id: str | None) -> bool:
     """Whether a run waits or goes on."""
-    found = jobs.status(job_id)
-    return found is not None and found.active
+    status = jobs.status(job_id)
+    return status is not None and status.active
 
 
 def without_results(job_id: str | None, *, measured: bool) -> Finding | None:
@@ -134,23 +134,23 @@ def _reasons(rows: Sequence[Row]) -> list[str]:
 
 @st.fragment(run_every=POLL_S)
 def _watch(job_id: str, seen: int) -> None:
-    found, job = jobs.status(job_id), jobs.store().job(job_id)
-    if found is None or job is None or not found.active or found.done != seen:
+    status, job = jobs.status(job_id), jobs.store().job(job_id)
+    if status is None or job is None or not status.active or status.done != seen:
         st.rerun()
     told = _countdown(job_id, job.total, job.started or 0.0).tell(
-        job.ended, _placed(job), found.seconds
+        job.ended, _placed(job), status.seconds
     )
     with st.container(border=True):
         left, right = st.columns([3, 2], gap="medium")
         with left:
-            st.markdown(f"**{plain(_headline(found, told))}**")
-            st.progress(told.share if found.state == "running" else 0.0)
-            st.caption(plain(_now(found)))
+            st.markdown(f"**{plain(_headline(status, told))}**")
+            st.progress(told.share if status.state == "running" else 0.0)
+            st.caption(plain(_now(status)))
             st.caption(
                 "You can close this page: the address holds the job, and what is measured stays."
             )
         with right:
-            place = (found.now or {}).get("index", -1) if found.state == "running" else -1
+            place = (status.now or {}).get("index", -1) if status.state == "running" else -1
             drawn = _drawn(job_id, job.ended, place, _live(job), mode())
             st.vega_lite_chart(drawn, theme=None, key="progress_grid")
 
@@ -162,9 +162,9 @@ def _countdown(job_id: str, total: int, started: float) -> Countdown:
     assert job is not None
     seconds, checks = [], []
     for case in job.cases:
-        found = effort.of_case(case)
-        seconds.append((job.estimate_s or 10.0) / total if found is None else found.seconds)
-        timed = 0.0 if found is None else found.rounds * found.round_s / found.seconds
+        estimate = effort.of_case(case)
+        seconds.append((job.estimate_s or 10.0) / total if estimate is None else estimate.seconds)
+        timed = 0.0 if estimate is None else estimate.rounds * estimate.round_s / estimate.seconds
         checks.append(1 - min(timed, 1.0))
     return Countdown(seconds, checks)
 
@@ -180,25 +180,27 @@ def _placed(job: Job) -> dict[str, Any] | None:
     return now | {"place": (products.index(now["product"]), len(products))}
 
 
-def _headline(found: Status, told: Told) -> str:
-    if found.held_up is not None:
-        return f"Waiting: {found.held_up}"
-    if found.state == "queued":
-        ahead = f", {found.ahead} ahead" if found.ahead else ""
-        start = "" if found.start_s is None else f", starts in about {time_text(found.start_s, 2)}"
+def _headline(status: Status, told: Told) -> str:
+    if status.held_up is not None:
+        return f"Waiting: {status.held_up}"
+    if status.state == "queued":
+        ahead = f", {status.ahead} ahead" if status.ahead else ""
+        start = (
+            "" if status.start_s is None else f", starts in about {time_text(status.start_s, 2)}"
+        )
         return f"Waiting for the device{ahead}{start}"
     left = "longer than told" if told.left_s is None else (
         f"about {time_text(max(told.left_s, 1), 2)} left"
     )  # fmt: skip
-    return f"Measuring: case {min(found.done + 1, found.total)} of {found.total}, {left}"
+    return f"Measuring: case {min(status.done + 1, status.total)} of {status.total}, {left}"
 
 
-def _now(found: Status) -> str:
-    now = found.now or {}
-    if found.held_up is not None:
+def _now(status: Status) -> str:
+    now = status.now or {}
+    if status.held_up is not None:
         return "It goes on by itself as soon as that is over."
-    if found.state == "queued":
-        return f"Place {found.ahead + 1} in the queue; a device runs one case at a time."
+    if status.state == "queued":
+        return f"RunState {status.ahead + 1} in the queue; a device runs one case at a time."
     if "round" in now:
         return f"round {now['round']} of {now['rounds']}, every product once in each"
     if "step" in now:
@@ -233,16 +235,16 @@ def grid(job: Job, rows: Sequence[Row], running: int, live: tuple[str, str]) -> 
     Args:
         job: The run.
         rows: What it has so far.
-        running: Place of the case that runs, -1 for none.
+        running: RunState of the case that runs, -1 for none.
         live: The product that something happens to, "" for all of that case, and what.
     """
     heads = _heads(job.cases)
     cells = []
     for number, case in enumerate(job.cases):
         measure = _measure(case)
-        found = {row.product: row for row in rows if _is_of(row, case, measure)}
+        by_product = {row.product: row for row in rows if _is_of(row, case, measure)}
         for product in case["products"]:
-            row, state, text = found.get(product), "queued", ""
+            row, state, text = by_product.get(product), "queued", ""
             if row is not None and row.status == "ok":
                 state, text = "done", _outcome(row)
             elif row is not None:
@@ -278,18 +280,18 @@ def _is_of(row: Row, case: Mapping[str, Any], measure: str) -> bool:
 
 def _outcome(row: Row) -> str:
     """What came out, in a cell."""
-    found = row.measured
+    measured = row.measured
     if row.measure == "tetris":
-        return f"{8 * found['accuracy']:.3g} of 8"
+        return f"{8 * measured['accuracy']:.3g} of 8"
     if row.measure == "potential":
-        return f"{found['force_mev_per_a']['test']:.0f} meV/Å"
+        return f"{measured['force_mev_per_a']['test']:.0f} meV/Å"
     if row.measure == "step-time":
-        return time_text(found["median_s"])
+        return time_text(measured["median_s"])
     if row.measure == "runtime":
         return time_text(row.typical_s)
     if row.measure == "equivariance":
-        return power_text(found["max"])
-    return count_text(found["rank"]) if row.measure == "expressivity" else ""
+        return power_text(measured["max"])
+    return count_text(measured["rank"]) if row.measure == "expressivity" else ""
 
 
 _FIELDS = ("setting", "lmax", "batch", "channels", "dtype", "device", "seed")

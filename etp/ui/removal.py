@@ -18,14 +18,14 @@ def removal() -> None:
     who, store = jobs.visitor(), jobs.store()
     gone = store.removed()
     taken = {job.id for job in gone}
-    kept = [job for job in store.jobs() if job.id not in taken and not job.active][::-1]
-    kept, gone = ([job for job in some if who.may_change(job.owner)] for some in (kept, gone))
-    if not kept and not gone:
+    stored = [job for job in store.jobs() if job.id not in taken and not job.active][::-1]
+    stored, gone = ([job for job in some if who.may_change(job.owner)] for some in (stored, gone))
+    if not stored and not gone:
         return
     for message in st.session_state.pop("removal", []):
         st.success(plain(message), icon=":material/check:")
     with st.popover("Remove", icon=":material/delete:", key="remove"):
-        _one_of("Run or import to remove", kept, "Remove", _remove)
+        _one_of("Run or import to remove", stored, "Remove", _remove)
         _one_of("Removed before", gone, "Bring back", _bring_back)
         st.caption("What is removed is shown nowhere and can be brought back here.")
 

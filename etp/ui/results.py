@@ -114,17 +114,17 @@ def _take_uploads() -> None:
     st.session_state["imported"] = [f"{count_text(added)} rows added{note}."]
 
 
-def finding(found: list[Run]) -> Finding:
+def finding(runs: list[Run]) -> Finding:
     """How much is stored, and what of it is not what it claims."""
-    invalid = [row for run in found for row in run.invalid]
-    if not found:
+    invalid = [row for run in runs for row in run.invalid]
+    if not runs:
         return Finding(
             "Nothing is stored yet.",
             "Run a comparison, or import results: what you measure appears here.",
             "",
         )
-    noun = "run is" if len(found) == 1 else "runs are"
-    heading = f"{len(found)} {noun} stored."
+    noun = "run is" if len(runs) == 1 else "runs are"
+    heading = f"{len(runs)} {noun} stored."
     if invalid:
         rows = "row is not what it claims" if len(invalid) == 1 else "rows are not what they claim"
         heading += f" {len(invalid)} {rows}, kept out of every ranking."
@@ -138,9 +138,9 @@ def finding(found: list[Run]) -> Finding:
     return Finding(heading, meaning, "")
 
 
-def listing(found: list[Run]) -> None:
+def listing(runs: list[Run]) -> None:
     """Runs, newest first, with a way to open each."""
-    if not found:
+    if not runs:
         return
     st.markdown("##### Runs")
     base = base_path()
@@ -159,7 +159,7 @@ def listing(found: list[Run]) -> None:
             "status": list(run.counts()),
             "date": str(run.environment.get("date") or run.rows[0]["created"])[:16],
         }
-        for run in found
+        for run in runs
     ]
     st.dataframe(
         pd.DataFrame(lines),
@@ -177,9 +177,9 @@ def listing(found: list[Run]) -> None:
     )
 
 
-def doubtful(found: list[Run]) -> None:
+def doubtful(runs: list[Run]) -> None:
     """Rows that are not what they claim, each with its reason."""
-    invalid = [(run, row) for run in found for row in run.invalid]
+    invalid = [(run, row) for run in runs for row in run.invalid]
     if not invalid:
         return
     show.head("Rows that are not what they claim", "shown with the reason, never ranked")
@@ -254,10 +254,10 @@ def _result_text(row: Row) -> str:
     return ""
 
 
-def machines(found: list[Run]) -> None:
+def machines(runs: list[Run]) -> None:
     """Two runs side by side: what differs first, then the ratios."""
     show.head("A and B side by side", "what differs first, then the ratio")
-    timed = {run.key: run for run in _with_reference(found) if run.timed}
+    timed = {run.key: run for run in _with_reference(runs) if run.timed}
     if len(timed) < 2:
         st.caption("Measure something, or import results of another machine, to compare with.")
         return
@@ -315,10 +315,10 @@ def _choice(label: str, field: str, timed: dict[str, Run], usual: int) -> Run:
     return timed[str(key)]
 
 
-def _with_reference(found: list[Run]) -> list[Run]:
+def _with_reference(runs: list[Run]) -> list[Run]:
     named: list[Run] = []
     seen: dict[str, int] = {}
-    for run in [*found, Run(REFERENCE, REFERENCE, list(reference_rows()))]:
+    for run in [*runs, Run(REFERENCE, REFERENCE, list(reference_rows()))]:
         seen[run.title] = seen.get(run.title, 0) + 1
         title = run.title if seen[run.title] == 1 else f"{run.title} ({seen[run.title]})"
         named.append(Run(run.key, title, run.rows))

@@ -32,7 +32,7 @@ WIDE_PX, PHONE_PX = 620, 340
 def provenance(line: Line, source: str) -> None:
     """Where the numbers come from, and what they lack."""
     problem, table = line.last.problem, tables.timed_frame(line.found)
-    rounds = [one.judgement.rounds for one in line.found]
+    rounds = [comparison.judgement.rounds for comparison in line.found]
     fixed = [name for along, name in (
         ("lmax", f"{problem.setting or 'typed irreps'}, lmax {problem.lmax}"),
         ("batch", size_text("batch", problem.batch)),
@@ -53,7 +53,12 @@ def provenance(line: Line, source: str) -> None:
     )
     worn = {badge for badges in table["badges"] for badge in badges}
     flags = [("no quartiles in this file", show.BADGES["no quartiles"].meaning)]
-    rows = [row for one in line.found for entry in one.timed for row in entry.rows.values()]
+    rows = [
+        row
+        for comparison in line.found
+        for entry in comparison.timed
+        for row in entry.rows.values()
+    ]
     show.provenance_rows(rows, source, note, flags if "no quartiles" in worn else [])
 
 
@@ -154,11 +159,11 @@ def elsewhere_text(line: Line, other: Line) -> str:
     ]
     if ours.outputs != theirs.outputs:
         unlike.append(f"outputs of {ours.outputs} and {theirs.outputs} parities")
-    found = other.last.environment()
-    source = str(found.get("source", ""))
+    environment = other.last.environment()
+    source = str(environment.get("source", ""))
     parts = [
         f"Dotted: {other.device()}",
-        *([f"{source}, {found.get('timed')}, the authors' own code"] if source else []),
+        *([f"{source}, {environment.get('timed')}, the authors' own code"] if source else []),
         *([f"not the same work: {'; '.join(unlike)}"] if unlike else []),
         "times of two devices are shown, not ranked",
     ]
@@ -214,12 +219,12 @@ def _points(line: Line, measured: dict[str, float]) -> pd.DataFrame:
         [
             {
                 "product": limit.product,
-                "x": line.size(one),
+                "x": line.size(comparison),
                 "intensity": limit.intensity,
                 "flops_per_s": limit.flops_per_s,
             }
-            for one in line.found
-            for limit in tables.limits(one, measured)
+            for comparison in line.found
+            for limit in tables.limits(comparison, measured)
         ]
     )
 
@@ -227,16 +232,16 @@ def _points(line: Line, measured: dict[str, float]) -> pd.DataFrame:
 def _limits(line: Line, measured: dict[str, float]) -> None:
     at = line.named(line.size(line.last))
     show.head(f"What limits each product at {at}", "share: of the roof above it")
-    found = tables.limits(line.last, measured)
+    limits = tables.limits(line.last, measured)
     st.dataframe(
         pd.DataFrame(
             {
-                "product": [limit.product for limit in found],
-                "limit": [limit.word for limit in found],
-                "share": [100 * limit.share for limit in found],
-                "roof": [limit.roof for limit in found],
-                "intensity": [limit.intensity for limit in found],
-                "rate": [limit.flops_per_s / 1e9 for limit in found],
+                "product": [limit.product for limit in limits],
+                "limit": [limit.word for limit in limits],
+                "share": [100 * limit.share for limit in limits],
+                "roof": [limit.roof for limit in limits],
+                "intensity": [limit.intensity for limit in limits],
+                "rate": [limit.flops_per_s / 1e9 for limit in limits],
             }
         ),
         hide_index=True,
@@ -250,10 +255,10 @@ def _limits(line: Line, measured: dict[str, float]) -> None:
             "intensity": st.column_config.NumberColumn("FLOP/byte", format="%.3g"),
             "rate": st.column_config.NumberColumn("GFLOP/s", format="%.3g"),
         },
-        alt=f"What limits each of {len(found)} products at {at}",
+        alt=f"What limits each of {len(limits)} products at {at}",
     )
     note = "A low share means overhead or more traffic than the least, not a slow device."
-    if any(limit.share > 1 for limit in found):
+    if any(limit.share > 1 for limit in limits):
         note += (
             " A share above 100 % is in doubt: the data stay in the cache, which the roof of main "
             "memory does not bound, or operations were counted that are not done."
@@ -334,17 +339,17 @@ def _cost_chart(
 
 def overtakings(line: Line) -> None:
     """Who overtakes whom, and when a larger set-up pays off, in sentences."""
-    found = tables.crossings(line)
+    crossings = tables.crossings(line)
     left, right = st.columns([1, 1], gap="medium")
     with left:
         show.head(
             "Who overtakes whom", "from paired verdicts at every size; where open, a tie stays one"
         )
-        if not any(one.judgement.pairs for one in line.found):
+        if not any(comparison.judgement.pairs for comparison in line.found):
             st.caption("Nothing was timed in the same rounds, so no pair can be judged.")
-        elif not found:
+        elif not crossings:
             st.caption("No product overtakes another between these sizes.")
-        first = sorted(found, key=lambda crossing: not crossing.same)
+        first = sorted(crossings, key=lambda crossing: not crossing.same)
         for crossing in first[:SHOWN_CROSSINGS]:
             st.markdown(f"- {crossing_sentence(crossing, line)}")
         if rest := first[SHOWN_CROSSINGS:]:
@@ -358,8 +363,8 @@ def overtakings(line: Line) -> None:
             f"at {at}, against {line.last.baseline}; set-up and first call were each measured once",
         )
         earned = tables.pay_offs(line.last)
-        for one in earned:
-            st.markdown(f"- {pay_off_sentence(one, line.last)}")
+        for pay_off in earned:
+            st.markdown(f"- {pay_off_sentence(pay_off, line.last)}")
         if not earned:
             st.caption(
                 f"No product is both faster than {line.last.baseline} and slower to get going."

@@ -66,14 +66,14 @@ def _figures(line: Line, slopes: pd.DataFrame) -> dict[str, Figure]:
 @kept(50)
 def _behind(swept: Swept, line: Line) -> list[Row]:
     """Rows behind the line, and those that say what its device can do."""
-    problems = [one.problem.as_dict() for one in line.found]
+    problems = [comparison.problem.as_dict() for comparison in line.found]
     return [r for r in swept.rows if r.measure == "roofline" or r.problem in problems]
 
 
 @kept(50)
 def _shown(lines: pd.DataFrame, line: Line) -> pd.DataFrame:
     fits = {growth.product: growth for growth in tables.growths(line)}
-    found = [fits[product] for product in lines["product"]]
+    growths = [fits[product] for product in lines["product"]]
     return pd.DataFrame(
         {
             "product": lines["product"],
@@ -83,14 +83,14 @@ def _shown(lines: pd.DataFrame, line: Line) -> pd.DataFrame:
                 quartiles_text(a, b) if b > a else ""
                 for a, b in zip(lines["q25_s"], lines["q75_s"], strict=True)
             ],
-            "slope": [growth.time.exponent if growth.time else None for growth in found],
+            "slope": [growth.time.exponent if growth.time else None for growth in growths],
             "interval": [
                 f"{growth.time.low:.2f} to {growth.time.high:.2f}"
                 if growth.time and growth.time.low is not None and growth.time.high is not None
                 else ""
-                for growth in found
+                for growth in growths
             ],
-            "theory": [growth.count.exponent if growth.count else None for growth in found],
+            "theory": [growth.count.exponent if growth.count else None for growth in growths],
             "asymptotic": _asymptotic(lines["product"], line),
             "macs": lines["macs"],
             "bytes": [_bytes(size) for size in lines["bytes"]],
@@ -109,8 +109,8 @@ def _asymptotic(products: pd.Series, line: Line) -> list[str]:
     if line.axis != "lmax" or line.last.problem.setting != "MIMO":
         return [""] * len(products)
     known = {entry.name: entry.mimo_exponent for entry in jobs.catalog().entries()}
-    found = [known.get(plain_name(product)) for product in products]
-    return ["" if power is None else f"L{superscript(str(power))}" for power in found]
+    exponents = [known.get(plain_name(product)) for product in products]
+    return ["" if power is None else f"L{superscript(str(power))}" for power in exponents]
 
 
 def _bytes(size: float | None) -> str:
@@ -151,18 +151,18 @@ def reproduce(line: Line, chosen: Settings) -> None:
 
 def left_out(line: Line) -> None:
     """Products that were not timed at some size, each with its reason."""
-    for (product, reason), found in _refused(line).items():
-        sizes_ = list_text([count_text(size) for size in found], 8)
-        show.refusal(product, reason, [f"{line.axis} {sizes_}"])
+    for (product, reason), sizes in _refused(line).items():
+        listed = list_text([count_text(size) for size in sizes], 8)
+        show.refusal(product, reason, [f"{line.axis} {listed}"])
 
 
 @kept(50)
 def _refused(line: Line) -> dict[tuple[str, str], list[int]]:
     """Sizes at which a product was not timed for a reason."""
     reasons: dict[tuple[str, str], list[int]] = {}
-    for one in line.found:
-        lines = tables.frame(one)
+    for comparison in line.found:
+        lines = tables.frame(comparison)
         for _, refused in lines[~lines["valid"]].iterrows():
             reason = refused["reason"] or "was not timed"
-            reasons.setdefault((refused["product"], reason), []).append(line.size(one))
+            reasons.setdefault((refused["product"], reason), []).append(line.size(comparison))
     return reasons

@@ -29,8 +29,8 @@ def settings() -> Settings:
     """What is chosen now."""
     if _KEY not in st.session_state:
         _read(_address())
-    found: Settings = st.session_state[_KEY]
-    return found
+    chosen: Settings = st.session_state[_KEY]
+    return chosen
 
 
 def choose(**changes: Any) -> None:

@@ -174,11 +174,11 @@ class Settings(Options):
 
     def degrees(self) -> list[int]:
         """Every lmax of a run; odd ones are left out where nothing would be left of them."""
-        found = range(self.lmax[0], self.lmax[1] + 1)
+        span = range(self.lmax[0], self.lmax[1] + 1)
         if self.setting == "SISO" and self.outputs == "natural":
             # Odd times odd is even: no path leads to the natural parity of an odd degree.
-            return [lmax for lmax in found if lmax % 2 == 0]
-        return list(found)
+            return [lmax for lmax in span if lmax % 2 == 0]
+        return list(span)
 
     def command(self) -> str:
         """Command line that measures the same.
@@ -334,10 +334,10 @@ def _counts(low: int, high: int) -> Callable[[str, str], tuple[int, ...]]:
     read_one = _number(low, high)
 
     def read(name: str, text: str) -> tuple[int, ...]:
-        found = sorted({read_one(name, part) for part in text.split(",")})
-        if len(found) > MAX_SIZES:
-            raise ValueError(f"{name} must be at most {MAX_SIZES} numbers, got {len(found)}")
-        return tuple(found)
+        numbers = sorted({read_one(name, part) for part in text.split(",")})
+        if len(numbers) > MAX_SIZES:
+            raise ValueError(f"{name} must be at most {MAX_SIZES} numbers, got {len(numbers)}")
+        return tuple(numbers)
 
     return read
 
@@ -352,13 +352,13 @@ def _range(name: str, text: str) -> tuple[int, int]:
 
 
 def _names(name: str, text: str) -> tuple[str, ...]:
-    found = tuple(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
-    if not found or not all(map(_NAME.fullmatch, found)):
+    names = tuple(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
+    if not names or not all(map(_NAME.fullmatch, names)):
         raise ValueError(
             f"{name} must be names separated by commas (letters, digits and ._+:-), "
             f"got {text[:40]!r}"
         )
-    return found
+    return names
 
 
 def _shown_name(name: str, text: str) -> str:

@@ -95,12 +95,12 @@ def head(title: str, caption: str) -> None:
         st.caption(plain(caption))
 
 
-def verdict(found: Finding) -> None:
+def verdict(finding: Finding) -> None:
     """The finding in words, first."""
     with st.container(gap=None):
-        st.markdown(f"### {plain(found.heading)}")
-        doubt = f"  :gray[{plain(found.doubt)}]" if found.doubt else ""
-        st.markdown(f"{plain(found.meaning)}{doubt}")
+        st.markdown(f"### {plain(finding.heading)}")
+        doubt = f"  :gray[{plain(finding.doubt)}]" if finding.doubt else ""
+        st.markdown(f"{plain(finding.meaning)}{doubt}")
 
 
 def provenance(comparison: Comparison, source: str) -> None:
@@ -140,12 +140,12 @@ def provenance_rows(
             )
         for name, meaning in flags:
             st.badge(name, color="orange", help=meaning)
-        found = rows[-1]["environment"] if rows else {}
+        environment = rows[-1]["environment"] if rows else {}
         parts = [
-            found.get("device_name"),
-            f"torch {found['torch']}" if "torch" in found else None,
+            environment.get("device_name"),
+            f"torch {environment['torch']}" if "torch" in environment else None,
             note,
-            str(found.get("date", ""))[:10] or None,
+            str(environment.get("date", ""))[:10] or None,
         ]
         st.caption(plain(" · ".join(str(part) for part in parts if part)), width="content")
         copy_link()
@@ -201,16 +201,16 @@ def copy_link() -> None:
 
 def provenance_text(comparison: Comparison) -> str:
     """Device, versions, sizes, rounds and date."""
-    found, problem = comparison.environment(), comparison.problem
-    threads = found.get("threads")
+    environment, problem = comparison.environment(), comparison.problem
+    threads = environment.get("threads")
     parts = [
-        found.get("device_name") or found.get("device"),
-        None if threads is None else f"{threads} of {found.get('cores')} threads",
-        None if found.get("torch") is None else f"torch {found['torch']}",
+        environment.get("device_name") or environment.get("device"),
+        None if threads is None else f"{threads} of {environment.get('cores')} threads",
+        None if environment.get("torch") is None else f"torch {environment['torch']}",
         problem.dtype,
         f"batch {problem.batch} × {problem.channels}",
         f"{problem.direction}, {problem.cache}",
-        str(found.get("date", ""))[:10] or None,
+        str(environment.get("date", ""))[:10] or None,
     ]
     return " · ".join(str(part) for part in parts if part)
 
@@ -253,8 +253,8 @@ def finished(draw: Callable[..., alt.LayerChart], *args: Any) -> dict[str, Any]:
 
 
 def _picked(key: str) -> None:
-    found = st.session_state[key].selection.get(charts.PICK) or []
-    choose(pick=found[0].get("product") if found else None)
+    points = st.session_state[key].selection.get(charts.PICK) or []
+    choose(pick=points[0].get("product") if points else None)
 
 
 _MIME: dict[Form, str] = {"svg": "image/svg+xml", "pdf": "application/pdf", "png": "image/png"}

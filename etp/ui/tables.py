@@ -41,16 +41,16 @@ bars = kept(50)(expressivity.Counts.bars)
 
 
 @kept(200)
-def timed(found: Comparison) -> pd.DataFrame:
+def timed(comparison: Comparison) -> pd.DataFrame:
     """Products of a comparison that were timed."""
-    table = frame(found)
+    table = frame(comparison)
     return table[table["valid"]].reset_index(drop=True)
 
 
 @kept(200)
-def fastest_first(found: Comparison) -> pd.DataFrame:
+def fastest_first(comparison: Comparison) -> pd.DataFrame:
     """The same, fastest first."""
-    return timed(found).sort_values("median_s").reset_index(drop=True)
+    return timed(comparison).sort_values("median_s").reset_index(drop=True)
 
 
 @kept(100)
@@ -60,15 +60,15 @@ def along(line: Line) -> pd.DataFrame:
 
 
 @kept(200)
-def tradeoff_frame(found: Comparison) -> pd.DataFrame:
+def tradeoff_frame(comparison: Comparison) -> pd.DataFrame:
     """Time against expressivity."""
-    return tables.tradeoff_frame(timed(found))
+    return tables.tradeoff_frame(timed(comparison))
 
 
 @kept(200)
-def errors(found: Comparison) -> pd.DataFrame:
+def errors(comparison: Comparison) -> pd.DataFrame:
     """Equivariance errors, where they were measured."""
-    table = frame(found)
+    table = frame(comparison)
     table = table[table["error_max"].notna()]
     return table.rename(columns={"error_max": "max", "error_median": "median", "error_min": "min"})[
         ["product", "median", "max", "min", "gate"]
@@ -81,20 +81,22 @@ def with_gamma(table: pd.DataFrame) -> pd.DataFrame:
     return table[table["gamma"].notna() & (table["gamma"] > 0)]
 
 
-def device_of(found: Comparison) -> str:
+def device_of(comparison: Comparison) -> str:
     """Name of a comparison's device at the end of a label."""
-    environment = found.environment()
-    name = str(environment.get("device_name") or found.problem.device)
+    environment = comparison.environment()
+    name = str(environment.get("device_name") or comparison.problem.device)
     return name.removeprefix("NVIDIA ")
 
 
 @kept(50)
-def of_devices(found: list[Comparison], elsewhere: list[Comparison]) -> pd.DataFrame:
+def of_devices(comparisons: list[Comparison], elsewhere: list[Comparison]) -> pd.DataFrame:
     """Timed products of a device, and those of others under names that say where."""
-    parts = [timed_frame(found)]
-    for one in elsewhere:
-        there = timed(one)
-        parts.append(there.assign(x=there["lmax"], product=there["product"] + ON + device_of(one)))
+    parts = [timed_frame(comparisons)]
+    for comparison in elsewhere:
+        there = timed(comparison)
+        parts.append(
+            there.assign(x=there["lmax"], product=there["product"] + ON + device_of(comparison))
+        )
     return pd.concat(parts, ignore_index=True)
 
 
