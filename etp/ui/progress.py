@@ -200,7 +200,7 @@ def _now(status: Status) -> str:
     if status.held_up is not None:
         return "It goes on by itself as soon as that is over."
     if status.state == "queued":
-        return f"RunState {status.ahead + 1} in the queue; a device runs one case at a time."
+        return f"Place {status.ahead + 1} in the queue; a device runs one case at a time."
     if "round" in now:
         return f"round {now['round']} of {now['rounds']}, every product once in each"
     if "step" in now:
@@ -235,7 +235,7 @@ def grid(job: Job, rows: Sequence[Row], running: int, live: tuple[str, str]) -> 
     Args:
         job: The run.
         rows: What it has so far.
-        running: RunState of the case that runs, -1 for none.
+        running: Place of the case that runs, -1 for none.
         live: The product that something happens to, "" for all of that case, and what.
     """
     heads = _heads(job.cases)
