@@ -110,10 +110,10 @@ def log_domain(values: Iterable[float], low: float = 0.06, high: float = 0.06) -
         low: Share below the smallest.
         high: Share above the largest.
     """
-    kept = [v for v in values if v > 0 and math.isfinite(v)]
-    if not kept:
+    positive = [v for v in values if v > 0 and math.isfinite(v)]
+    if not positive:
         return [0.1, 10.0]
-    start, stop = math.log10(min(kept)), math.log10(max(kept))
+    start, stop = math.log10(min(positive)), math.log10(max(positive))
     span = max(stop - start, 0.3)
     middle = (start + stop) / 2
     start, stop = min(start, middle - span / 2), max(stop, middle + span / 2)
@@ -297,7 +297,7 @@ def _sized(svg: str, factor: float, unit: str) -> str:
     """A drawing whose size is told in another unit; its coordinates stay."""
     return re.sub(
         r' (width|height)="([\d.]+)"',
-        lambda found: f' {found[1]}="{float(found[2]) * factor:.4g}{unit}"',
+        lambda match: f' {match[1]}="{float(match[2]) * factor:.4g}{unit}"',
         svg,
         count=2,
     )

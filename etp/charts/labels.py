@@ -77,7 +77,7 @@ def overlap(a: Box, b: Box) -> float:
 
 def _candidates(x: float, y: float, width: float, height: float) -> list[Placement]:
     half, near, far = height / 2, 11.0, 17.0
-    found = []
+    placements = []
     for align, dx, dy in (
         ("left", near, 0.0),
         ("center", 0.0, far),
@@ -95,8 +95,10 @@ def _candidates(x: float, y: float, width: float, height: float) -> list[Placeme
         ("center", 0.0, -31.0),
     ):
         left = x + dx - {"left": 0.0, "center": width / 2, "right": width}[align]
-        found.append(Placement(dx, dy, align, (left, y + dy - half, left + width, y + dy + half)))
-    return found
+        placements.append(
+            Placement(dx, dy, align, (left, y + dy - half, left + width, y + dy + half))
+        )
+    return placements
 
 
 def place(

@@ -71,8 +71,8 @@ def ratio(
     layers: list[Any] = []
     if floor is not None:
         layers += _floor(floor, x, t)
-    one = alt.Chart(pd.DataFrame({"ratio": [1.0]})).mark_rule(color=t.axis, strokeWidth=1.2)
-    layers.append(one.encode(x=x))
+    unity = alt.Chart(pd.DataFrame({"ratio": [1.0]})).mark_rule(color=t.axis, strokeWidth=1.2)
+    layers.append(unity.encode(x=x))
     rules = chart.mark_rule(strokeWidth=2)
     layers.append(rules.encode(x=base.with_field(x, "low"), x2=alt.X2("high:Q")))
     if same.any():
@@ -163,12 +163,12 @@ def machines(
     spans = df.groupby(["product", "fade"], as_index=False).agg(
         low=("ratio", "min"), high=("ratio", "max")
     )
-    one = alt.Chart(pd.DataFrame({"ratio": [1.0]})).mark_rule(color=t.ink, strokeWidth=1.2)
+    unity = alt.Chart(pd.DataFrame({"ratio": [1.0]})).mark_rule(color=t.ink, strokeWidth=1.2)
     span = alt.Chart(spans).mark_rule(strokeWidth=1)
     rule = alt.Chart(df).mark_rule(strokeWidth=2)
     point = alt.Chart(df.sort_values("x")).mark_point(filled=True)
     layers = [
-        one.encode(x=x),
+        unity.encode(x=x),
         *(
             rules.encode(
                 x=base.with_field(x, "low"), x2=alt.X2("high:Q"), y=y, color=hue, opacity=seen

@@ -172,17 +172,17 @@ def roofline(
         ValueError: If a column or a roof is missing or no valid row is left.
     """
     df = base.faded(base.checked(df, "product", "x", "intensity", "flops_per_s"), selected)
-    every = [roofs] if other is None else [roofs, other[1]]
-    for one in every:
-        missing = [k for k in ("copy_bytes_per_s", "matmul_flops_per_s") if k not in one]
+    all_roofs = [roofs] if other is None else [roofs, other[1]]
+    for roof in all_roofs:
+        missing = [k for k in ("copy_bytes_per_s", "matmul_flops_per_s") if k not in roof]
         if missing:
             raise ValueError(
-                f"roofs must have {', '.join(missing)}, got {', '.join(one) or 'none'}"
+                f"roofs must have {', '.join(missing)}, got {', '.join(roof) or 'none'}"
             )
     t = theme.tokens(mode)
     copy, peak = roofs["copy_bytes_per_s"], roofs["matmul_flops_per_s"]
-    peaks = [one["matmul_flops_per_s"] for one in every]
-    ridges = [one["matmul_flops_per_s"] / one["copy_bytes_per_s"] for one in every]
+    peaks = [roof["matmul_flops_per_s"] for roof in all_roofs]
+    ridges = [roof["matmul_flops_per_s"] / roof["copy_bytes_per_s"] for roof in all_roofs]
     xs = base.log_domain([*df["intensity"], min(ridges) / 3, max(ridges) * 3], 0.06, 0.14)
     left = min(copy * xs[0], float(df["flops_per_s"].min()))
     ys = base.log_domain([*df["flops_per_s"], *peaks, left], 0.04, 0.12)
@@ -223,10 +223,10 @@ def roofline(
     points = alt.Chart(df).encode(x=x, y=y, color=hue, opacity=seen)
     layers: list[Any] = [
         *(
-            alt.Chart(_roof(one, xs))
+            alt.Chart(_roof(roof, xs))
             .mark_line(color=t.ink, strokeWidth=1.4, clip=True, strokeDash=list(dash))
             .encode(x=x, y=y)
-            for one, dash in zip(every, (theme.SOLID, theme.ELSEWHERE), strict=False)
+            for roof, dash in zip(all_roofs, (theme.SOLID, theme.ELSEWHERE), strict=False)
         ),
         points.mark_line(strokeWidth=1).encode(
             order=alt.Order("x:Q"), **({} if other is None else {"strokeDash": base.dash(names)})
@@ -274,5 +274,5 @@ def roofline(
 def _roof(roofs: Mapping[str, float], xs: Sequence[float]) -> pd.DataFrame:
     """Corners of a roof between two intensities."""
     copy, peak = roofs["copy_bytes_per_s"], roofs["matmul_flops_per_s"]
-    found = {"intensity": [xs[0], peak / copy, xs[1]], "flops_per_s": [copy * xs[0], peak, peak]}
-    return pd.DataFrame(found)
+    corners = {"intensity": [xs[0], peak / copy, xs[1]], "flops_per_s": [copy * xs[0], peak, peak]}
+    return pd.DataFrame(corners)

@@ -63,27 +63,29 @@ def specification(chart: Any) -> dict[str, Any]:
 
 def fields_of(spec: Any) -> set[str]:
     """Names of the columns that a specification uses, in encodings and in expressions."""
-    found: set[str] = set()
+    fields: set[str] = set()
     if isinstance(spec, dict):
         for name, value in spec.items():
             if name in ("field", "groupby", "fields") and isinstance(value, str | list):
-                found.update([value] if isinstance(value, str) else map(str, value))
+                fields.update([value] if isinstance(value, str) else map(str, value))
             else:
-                found |= fields_of(value)
+                fields |= fields_of(value)
     elif isinstance(spec, list):
         for value in spec:
-            found |= fields_of(value)
+            fields |= fields_of(value)
     elif isinstance(spec, str):
-        found.update(a or b for a, b in _USED.findall(spec))
-    return found
+        fields.update(a or b for a, b in _USED.findall(spec))
+    return fields
 
 
 def _arrow(table: pd.DataFrame, used: set[str]) -> bytes:
     import pyarrow as pa  # type: ignore[import-untyped]  # comes with the dashboard alone
 
     columns = [column for column in table.columns if column in used]
-    found = pa.Table.from_pandas(table[columns], preserve_index=False).replace_schema_metadata()
+    arrow_table = pa.Table.from_pandas(
+        table[columns], preserve_index=False
+    ).replace_schema_metadata()
     sink = pa.BufferOutputStream()
-    with pa.ipc.new_stream(sink, found.schema) as writer:
-        writer.write_table(found)
+    with pa.ipc.new_stream(sink, arrow_table.schema) as writer:
+        writer.write_table(arrow_table)
     return bytes(sink.getvalue())

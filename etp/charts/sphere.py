@@ -92,7 +92,7 @@ def scene(turns: Mapping[str, Turn], mode: Mode, *, arrows: bool = False) -> dic
         arrows: Whether signals are first shown as vector fields, by their gradients.
     """
     t = theme.tokens(mode)
-    one = next(iter(turns.values()))
+    first_turn = next(iter(turns.values()))
     return {
         "name": " | ".join(turns),
         "rows": [
@@ -107,9 +107,9 @@ def scene(turns: Mapping[str, Turn], mode: Mode, *, arrows: bool = False) -> dic
             }
             for product, turn in turns.items()
         ],
-        "axis": [round(float(v), 6) for v in one.axis],
-        "angles": [round(float(angle), 4) for angle in one.angles],
-        "start": min(START, len(one.angles) - 1),
+        "axis": [round(float(v), 6) for v in first_turn.axis],
+        "angles": [round(float(angle), 4) for angle in first_turn.angles],
+        "start": min(START, len(first_turn.angles) - 1),
         "arrows": arrows,
         "colours": list(t.sphere),
         "ink": t.ink,

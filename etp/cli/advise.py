@@ -73,15 +73,15 @@ def _advise(options: argparse.Namespace) -> None:
     usual = presets.advised(problem.kind)
     given = options.products
     names = product_names(given, problem.kind) if given else available(usual, problem.kind)
-    found, rows = compared(problem, names, options.budget)
-    said = advice(found)
+    comparison, rows = compared(problem, names, options.budget)
+    said = advice(comparison)
     if options.json:
-        timed = {entry.product: entry.typical_s for entry in found.timed}
+        timed = {entry.product: entry.typical_s for entry in comparison.timed}
         print(
             json.dumps(
                 {
                     "problem": problem.as_dict(),
-                    "baseline": found.baseline,
+                    "baseline": comparison.baseline,
                     "sentences": list(said.sentences),
                     "products": list(said.products),
                     "median_s": timed,
@@ -95,7 +95,7 @@ def _advise(options: argparse.Namespace) -> None:
         print(line)
     print()
     absent = [] if power else _absent(options.products)
-    print("\n".join([*table(found), *_fitting(found), *absent]))
+    print("\n".join([*table(comparison), *_fitting(comparison), *absent]))
     for row in rows:
         if row.measure == "runtime" and row.status != "ok":
             print(f"{row.product}: {row.reason}")
@@ -126,12 +126,12 @@ def _advise_model(options: argparse.Namespace) -> None:
     fitting = largest_batches(parts, memory)
     if options.json:
         made = [
-            asdict(one)
+            asdict(total)
             | {
-                "gain": None if share is None else one.gain(share),
-                "largest_batch": fitting.get(one.product),
+                "gain": None if share is None else total.gain(share),
+                "largest_batch": fitting.get(total.product),
             }
-            for one in times
+            for total in times
         ]
         of = {"share": share, "share_of": whole_of(options.direction)}
         print(json.dumps({"model": model.name} | of | {"products": made}))
@@ -148,11 +148,11 @@ def _model_lines(
     whole = whole_of(parts[0].found.problem.direction)
     speed = f"× {parts[0].found.baseline}"
     yield f"{'product':24s}{'all layers':>12s}{speed:>16s}{heads}{f'{whole} gains':>15s}"
-    for one in times:
-        shares = "".join(f"{f'{100 * own:.0f} %':>20s}" for own in one.shares)
-        gain = "" if share is None else ratio_text(one.gain(share))
+    for total in times:
+        shares = "".join(f"{f'{100 * own:.0f} %':>20s}" for own in total.shares)
+        gain = "" if share is None else ratio_text(total.gain(share))
         yield (
-            f"{one.product:24s}{time_text(one.seconds):>12s}{ratio_text(1 / one.ratio):>16s}"
+            f"{total.product:24s}{time_text(total.seconds):>12s}{ratio_text(1 / total.ratio):>16s}"
             f"{shares}{gain:>15s}"
         )
     if share is None:
@@ -169,24 +169,24 @@ def _model_lines(
         )
 
 
-def _fitting(found: Comparison) -> Iterator[str]:
+def _fitting(comparison: Comparison) -> Iterator[str]:
     """How many edges fit into what is free on the device, product by product."""
-    memory = free_bytes(found.problem.device)
+    memory = free_bytes(comparison.problem.device)
     if memory is None:
         return
     fitting = {
         entry.product: largest
-        for entry in found.timed
-        if (largest := largest_batch(found, entry, memory)) is not None
+        for entry in comparison.timed
+        if (largest := largest_batch(comparison, entry, memory)) is not None
     }
-    of = {"pair": "samples", "power": "nodes"}.get(found.problem.kind, "edges")
+    of = {"pair": "samples", "power": "nodes"}.get(comparison.problem.kind, "edges")
     yield from _fits(of, fitting, memory)
 
 
-def _fits(what: str, fitting: dict[str, int], memory: int | None) -> Iterator[str]:
+def _fits(unit: str, fitting: dict[str, int], memory: int | None) -> Iterator[str]:
     if fitting and memory is not None:
         listed = ", ".join(f"{name} {count_text(largest)}" for name, largest in fitting.items())
-        yield f"Largest batch ({what}) in the {bytes_text(memory)} free here: {listed}"
+        yield f"Largest batch ({unit}) in the {bytes_text(memory)} free here: {listed}"
 
 
 def _absent(asked: str | None) -> Iterator[str]:
@@ -198,8 +198,8 @@ def _absent(asked: str | None) -> Iterator[str]:
     for name in presets.ADVISED:
         if (reason := products.get(name).unavailable()) is not None:
             yield f"{name}: {reason}"
-    for name, what in presets.ENGINES.items():
-        yield f"{name}: {what}"
+    for name, words in presets.ENGINES.items():
+        yield f"{name}: {words}"
 
 
 def compared(problem: Any, names: tuple[str, ...], budget: float) -> tuple[Comparison, list[Row]]:
@@ -211,8 +211,8 @@ def compared(problem: Any, names: tuple[str, ...], budget: float) -> tuple[Compa
     progress = Progress(presets.named(problem) or problem.irreps1)
     rows = list(measured(case, 1, progress))
     progress.done()
-    (found,) = comparisons(rows, names[0])
-    return found, rows
+    (comparison,) = comparisons(rows, names[0])
+    return comparison, rows
 
 
 def _notes(layer: Layer | None, same: str | None) -> list[str]:

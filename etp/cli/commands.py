@@ -60,8 +60,8 @@ def sweep(cases: Sequence[Case], out: Path | None, *, processes: int, paired: bo
 
 def _where(problem: Problem) -> str:
     if problem.kind == "power":
-        kept = "+".join(map(str, problem.outputs_kept()))
-        words = [f"{problem.irreps1} to {kept}", f"power of order {problem.order}"]
+        outputs = "+".join(map(str, problem.outputs_kept()))
+        words = [f"{problem.irreps1} to {outputs}", f"power of order {problem.order}"]
         words += [f"{problem.batch} nodes"]
     elif problem.kind == "pair":
         words = [f"lmax {problem.lmax}", f"batch {problem.batch}"]
@@ -91,22 +91,22 @@ def _rows(case: dict[str, Any]) -> list[Row]:
 
 def _verdicts(taken: Sequence[Sequence[Row]]) -> Iterator[str]:
     """Sentences of each process; with several, whether small differences hold in all of them."""
-    found = [comparison for rows in taken for comparison in comparisons(rows)]
-    for number, comparison in enumerate(found, 1):
-        label = f"process {number}: " if len(found) > 1 else ""
+    by_process = [comparison for rows in taken for comparison in comparisons(rows)]
+    for number, comparison in enumerate(by_process, 1):
+        label = f"process {number}: " if len(by_process) > 1 else ""
         floor = comparison.judgement.floor
         if floor is not None:
             rounds = comparison.judgement.rounds
             yield f"{label}{rounds} rounds, noise floor {floor_text(floor)}"
         for product in comparison.judgement.verdicts:
             yield f"{label}{pair_sentence(comparison, product)}"
-    if len(found) > 1:
-        yield from _agreement(found)
+    if len(by_process) > 1:
+        yield from _agreement(by_process)
 
 
-def _agreement(found: Sequence[Comparison]) -> Iterator[str]:
-    for product, verdict in found[0].judgement.verdicts.items():
-        others = [c.judgement.verdicts.get(product) for c in found[1:]]
+def _agreement(by_process: Sequence[Comparison]) -> Iterator[str]:
+    for product, verdict in by_process[0].judgement.verdicts.items():
+        others = [c.judgement.verdicts.get(product) for c in by_process[1:]]
         if abs(verdict.estimate) >= SMALL or verdict.word not in ("faster", "slower"):
             continue
         if all(other is not None and other.word == verdict.word for other in others):

@@ -97,8 +97,8 @@ def _settings(options: argparse.Namespace, cls: type[E], **instead: Any) -> list
 def _tetris(options: argparse.Namespace) -> None:
     products = product_names(options.products)
     rows: list[Row] = []
-    for each in _settings(options, Tetris):
-        rows += _run(each.case(products), f"seed {each.seed}", options.out)
+    for settings in _settings(options, Tetris):
+        rows += _run(settings.case(products), f"seed {settings.seed}", options.out)
     print("\n".join(tetris_table(rows)))
 
 
@@ -119,9 +119,9 @@ def _potential(options: argparse.Namespace) -> None:
         files["checkpoints"] = str(folder)
     rows: list[Row] = []
     with joined(options.device) as (rank, device):
-        for each in _settings(options, Potential, device=device):
+        for settings in _settings(options, Potential, device=device):
             out = options.out if rank == 0 else None
-            rows += _run(each.case(products) | files, f"seed {each.seed}", out)
+            rows += _run(settings.case(products) | files, f"seed {settings.seed}", out)
         if rank == 0:
             print("\n".join(potential_table(rows)))
 
@@ -222,12 +222,12 @@ def step_table(rows: Sequence[Row]) -> Iterator[str]:
     """A line for each power: its step, the ratio to the first and its share, with intervals."""
     yield f"{'power':22s}{'a step':>10s}{'of first':>10s}{'interval':>18s}{'in powers':>20s}"
     for row in rows:
-        found = row.measured
-        ends = [found.get(key) for key in ("low", "high")]
+        result = row.measured
+        ends = [result.get(key) for key in ("low", "high")]
         bounded = "too few rounds" if None in ends else f"{ends[0]:.3f} – {ends[1]:.3f}"
         yield (
-            f"{found['power']:22s}{time_text(found['median_s']):>10s}{found['ratio']:>10.3f}"
-            f"{bounded:>18s}{share_text(found):>20s}"
+            f"{result['power']:22s}{time_text(result['median_s']):>10s}{result['ratio']:>10.3f}"
+            f"{bounded:>18s}{share_text(result):>20s}"
         )
     if rows:
         floor, count = rows[0].measured["floor"], rows[0].measured["rounds"]

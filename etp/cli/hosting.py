@@ -10,23 +10,25 @@ from typing import Any
 
 def add(commands: argparse._SubParsersAction[Any], store_option: Any) -> None:
     """Add the commands of this file."""
-    made = commands.add_parser("certificates", help="make TLS certificates for workers elsewhere")
-    made.add_argument("--out", type=Path, required=True, metavar="FOLDER")
-    made.add_argument("--days", type=int, default=365, help="how long they are valid")
-    made.set_defaults(run=_certificates)
+    certificates = commands.add_parser(
+        "certificates", help="make TLS certificates for workers elsewhere"
+    )
+    certificates.add_argument("--out", type=Path, required=True, metavar="FOLDER")
+    certificates.add_argument("--days", type=int, default=365, help="how long they are valid")
+    certificates.set_defaults(run=_certificates)
 
-    kept = commands.add_parser("backup", help="copy the store to a new file, while it is in use")
-    kept.add_argument("--out", type=Path, required=True, metavar="FILE")
-    store_option(kept)
-    kept.set_defaults(run=_backup)
+    backup = commands.add_parser("backup", help="copy the store to a new file, while it is in use")
+    backup.add_argument("--out", type=Path, required=True, metavar="FILE")
+    store_option(backup)
+    backup.set_defaults(run=_backup)
 
-    pruned = commands.add_parser("prune", help="keep so many rows, the published and the newest")
-    pruned.add_argument("--rows", type=int, required=True, metavar="N")
-    store_option(pruned)
-    pruned.set_defaults(run=_prune)
+    prune = commands.add_parser("prune", help="keep so many rows, the published and the newest")
+    prune.add_argument("--rows", type=int, required=True, metavar="N")
+    store_option(prune)
+    prune.set_defaults(run=_prune)
 
-    asked = commands.add_parser("doctor", help="is this machine ready, and what would mend it?")
-    asked.set_defaults(run=_doctor)
+    doctor = commands.add_parser("doctor", help="is this machine ready, and what would mend it?")
+    doctor.set_defaults(run=_doctor)
 
 
 def _certificates(options: argparse.Namespace) -> None:

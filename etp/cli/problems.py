@@ -73,11 +73,11 @@ def problems(options: argparse.Namespace, degrees: Iterable[int | None]) -> list
         options.batch = edges_of(options.edges)
     names = list(declared(Problem))
     values = [getattr(options, name) for name in names]
-    each = [value if isinstance(value, list) else [value] for value in values]
+    choices = [value if isinstance(value, list) else [value] for value in values]
     every = list(degrees)
     return [
         _problem(options, lmax, dict(zip(reversed(names), combination, strict=True)))
-        for combination in itertools.product(*reversed(each))
+        for combination in itertools.product(*reversed(choices))
         for lmax in every
     ]
 
@@ -183,9 +183,9 @@ def product_names(text: str, kind: Kind = "pair") -> tuple[str, ...]:
     names = [name.strip() for name in text.split(",") if name.strip()]
     if not names:
         raise ValueError(f"--products must be names separated by commas, got {text!r}")
-    found = []
+    chosen = []
     for name in names:
         plain = torch_compile.plain_name(name)
-        found.append(known.get(plain.lower(), plain) + name[len(plain) :])
-        products.get(torch_compile.plain_name(found[-1]))
-    return tuple(dict.fromkeys(found))
+        chosen.append(known.get(plain.lower(), plain) + name[len(plain) :])
+        products.get(torch_compile.plain_name(chosen[-1]))
+    return tuple(dict.fromkeys(chosen))

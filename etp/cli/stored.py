@@ -63,12 +63,12 @@ def _import(options: argparse.Namespace) -> None:
     read, refused = [], []
     for path in options.files:
         try:
-            found = formats.gather(path)
+            reading = formats.gather(path)
         except formats.FormatError as error:
             refused.append(error)
             continue
-        read.append((path, found.rows))
-        refused += found.refused
+        read.append((path, reading.rows))
+        refused += reading.refused
     if not read:
         raise refused[0]
     target = Store(options.store or default_path())
@@ -111,9 +111,9 @@ def _page(store: Store, wanted: str | None) -> bytes:
     for job in reversed(store.jobs()):
         if wanted is None or job.id == wanted:
             rows = store.rows(job=job.id)
-            found = report.shown(rows)
-            if found is not None:
-                return report.page(rows, f"{job.title}: {report.question(found)}").encode()
+            comparison = report.shown(rows)
+            if comparison is not None:
+                return report.page(rows, f"{job.title}: {report.question(comparison)}").encode()
     if wanted is None:
         raise ValueError("the store must hold a run that was timed, it has none yet")
     raise ValueError(f"--run must be a timed run as `etp runs` lists it, got {wanted!r}")

@@ -18,30 +18,30 @@ QUIET_S = 5.0
 """Nothing is said about what takes less."""
 
 
-def table(found: Comparison) -> Iterator[str]:
+def table(comparison: Comparison) -> Iterator[str]:
     """Lines of a comparison: every product, its speed relative to the baseline, what to say."""
-    speed = f"× {found.baseline}"
+    speed = f"× {comparison.baseline}"
     yield f"{'product':24s}{'median':>10s}{speed:>16s}{'γ':>8s}{'error':>10s}  notes"
-    for entry in found.entries:
-        yield _line(found, entry)
-    said = finding(found)
+    for entry in comparison.entries:
+        yield _line(comparison, entry)
+    said = finding(comparison)
     yield said.heading
     if said.meaning:
         yield said.meaning
 
 
-def _line(found: Comparison, entry: Entry) -> str:
+def _line(comparison: Comparison, entry: Entry) -> str:
     row = entry.runtime
     if row is None or row.status != "ok":
         reason = "not timed" if row is None else f"{row.status}: {row.reason}"
         return f"{entry.product:24s}{'':44s}  {reason}"
-    verdict = found.judgement.verdicts.get(entry.product)
+    verdict = comparison.judgement.verdicts.get(entry.product)
     ratio = "" if verdict is None else ratio_text(exp(-verdict.estimate))
     rank = entry.result("expressivity").get("rank")
     error = entry.result("equivariance").get("max")
     return (
         f"{entry.product:24s}{time_text(entry.typical_s):>10s}"
-        f"{'1' if entry.product == found.baseline else ratio:>16s}"
+        f"{'1' if entry.product == comparison.baseline else ratio:>16s}"
         f"{'' if rank is None else count_text(rank):>8s}"
         f"{'' if error is None else power_text(error, 1):>10s}  {', '.join(row.badges)}"
     ).rstrip()
@@ -78,14 +78,14 @@ class Progress:
 
 
 @contextmanager
-def watched(what: str) -> Iterator[None]:
+def watched(activity: str) -> Iterator[None]:
     """Say on standard error, now and then, that something still goes on and for how long."""
     over = threading.Event()
     begun = time.monotonic()
 
     def tell() -> None:
         while not over.wait(QUIET_S):
-            print(f"etp: {what}, {time.monotonic() - begun:.0f} s so far", file=sys.stderr)
+            print(f"etp: {activity}, {time.monotonic() - begun:.0f} s so far", file=sys.stderr)
 
     thread = threading.Thread(target=tell, name="etp-progress", daemon=True)
     thread.start()

@@ -61,11 +61,11 @@ def page(rows: Sequence[Row], title: str) -> str:
     Raises:
         ValueError: If nothing was timed.
     """
-    timed = [each for each in comparisons(rows) if each.timed]
+    timed = [comparison for comparison in comparisons(rows) if comparison.timed]
     if not timed:
         raise ValueError("rows must hold at least one timed product, got none")
     specs: dict[str, Any] = {}
-    body = "".join(_section(found, specs) for found in timed)
+    body = "".join(_section(comparison, specs) for comparison in timed)
     return (
         "<!doctype html><html lang=en><head><meta charset=utf-8>"
         f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">'
@@ -78,30 +78,32 @@ def page(rows: Sequence[Row], title: str) -> str:
     )
 
 
-def _section(found: Comparison, specs: dict[str, Any]) -> str:
+def _section(comparison: Comparison, specs: dict[str, Any]) -> str:
     """Verdict, charts, table and every pair of one comparison."""
-    said = finding(found)
-    table = frame(found)
+    said = finding(comparison)
+    table = frame(comparison)
     timed = table[table["valid"]].sort_values("median_s").reset_index(drop=True)
-    judged = judged_frame(found)
-    number, base = len(specs), found.baseline
+    judged = judged_frame(comparison)
+    number, base = len(specs), comparison.baseline
     pictures: dict[str, Any] = {}
     if not (placed := tradeoff_frame(timed)).empty:
         pictures["What a millisecond buys"] = charts.tradeoff(placed, "light", base)
     if not judged.empty:
-        floor = found.judgement.floor
+        floor = comparison.judgement.floor
         pictures["How sure is that?"] = charts.ratio(judged, "light", base, floor)
     places = "".join(
         _chart(f"chart{number + place}", name, picture, specs)
         for place, (name, picture) in enumerate(pictures.items())
     )
-    pairs = "".join(f"<li>{text(pair_sentence(found, p))}" for p in found.judgement.verdicts)
-    environment = found.environment()
-    where = [environment.get("device_name"), environment.get("date")]
+    pairs = "".join(
+        f"<li>{text(pair_sentence(comparison, p))}" for p in comparison.judgement.verdicts
+    )
+    environment = comparison.environment()
+    where = [question(comparison), environment.get("device_name"), environment.get("date")]
     return (
         f"<section><h2>{text(said.heading)}</h2>"
         f"<p>{text(said.meaning)} <span class=quiet>{text(said.doubt)}</span></p>"
-        f"<p class=quiet>{text(' · '.join(map(str, filter(None, [question(found), *where]))))}</p>"
+        f"<p class=quiet>{text(' · '.join(map(str, filter(None, where))))}</p>"
         f"<div class=charts>{places}</div>"
         f"<div class=table>{_table(shown(timed, base))}</div><ul>{pairs}</ul></section>"
     )
@@ -110,8 +112,11 @@ def _section(found: Comparison, specs: dict[str, Any]) -> str:
 def _growth(timed: Sequence[Comparison], specs: dict[str, Any]) -> str:
     """Runtime over lmax, where there are several."""
     # Where something else differs as well, a line would join what does not belong together.
-    degrees = {found.problem.lmax for found in timed}
-    same = {(found.problem.setting, found.problem.batch, found.problem.channels) for found in timed}
+    degrees = {comparison.problem.lmax for comparison in timed}
+    same = {
+        (comparison.problem.setting, comparison.problem.batch, comparison.problem.channels)
+        for comparison in timed
+    }
     if len(degrees) < max(2, len(timed)) or len(same) > 1:
         return ""
     picture = charts.runtime_lines(timed_frame(timed), "light", "lmax")

@@ -15,19 +15,19 @@ USUAL_LMAX = 4
 
 def shown(rows: Sequence[Row]) -> Comparison | None:
     """The comparison that a page of these rows opens with; None where nothing was timed."""
-    timed = [each for each in comparisons(rows) if each.timed]
-    usual = [each for each in timed if each.problem.lmax <= USUAL_LMAX] or timed
+    timed = [comparison for comparison in comparisons(rows) if comparison.timed]
+    usual = [comparison for comparison in timed if comparison.problem.lmax <= USUAL_LMAX] or timed
     return usual[-1] if usual else None
 
 
-def question(found: Comparison) -> str:
+def question(comparison: Comparison) -> str:
     """What was measured, in a line."""
-    problem = found.problem
+    problem = comparison.problem
     name = problem.setting or f"{problem.irreps1} x {problem.irreps2}"
     return f"{name}, lmax {problem.lmax}, batch {problem.batch}, on {problem.device}"
 
 
-def picture(found: Comparison) -> bytes:
+def picture(comparison: Comparison) -> bytes:
     """Its trade-off as PNG."""
-    table = tradeoff_frame(frame(found))
-    return charts.export(charts.tradeoff(table, "light", found.baseline, None, WIDTH), "png")
+    table = tradeoff_frame(frame(comparison))
+    return charts.export(charts.tradeoff(table, "light", comparison.baseline, None, WIDTH), "png")

@@ -29,14 +29,14 @@ def write_site(store: Store, folder: Path) -> list[Path]:
     written, cards = [], []
     for job in runs:
         rows = store.rows(job=job.id)
-        found = shown(rows)
-        if found is None:
+        comparison = shown(rows)
+        if comparison is None:
             continue
-        title = f"{job.title}: {question(found)}"
+        title = f"{job.title}: {question(comparison)}"
         written += _files(
-            folder, job, {".html": page(rows, title).encode(), ".png": picture(found)}
+            folder, job, {".html": page(rows, title).encode(), ".png": picture(comparison)}
         )
-        cards.append(_card(job, title, finding(found).heading))
+        cards.append(_card(job, title, finding(comparison).heading))
     index = folder / "index.html"
     index.write_text(_index(cards), encoding="utf-8")
     return [index, *written]
