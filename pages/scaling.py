@@ -17,7 +17,7 @@ with page("Scaling"):
     with progress.place(own, measured=swept.source == "run") as run:
         gallery_page.publish(own)
         if swept.line is not None and swept.source in ("run", "reference"):
-            problems = [comparison.problem for comparison in swept.line.found]
+            problems = [comparison.problem for comparison in swept.line.comparisons]
             question = partial(scaling_problems, chosen)
             other = asked.note(
                 problems, swept.source, question, swept.line.axis,

@@ -41,32 +41,35 @@ class Advice:
         return self.same, self.reach, self.fewer
 
 
-def advice(found: Comparison) -> Advice:
+def advice(comparison: Comparison) -> Advice:
     """Advice from a comparison.
 
     Raises:
         ValueError: If its baseline was not timed.
     """
-    base = found.baseline
-    if not found.entry(base).valid:
+    base = comparison.baseline
+    if not comparison.entry(base).valid:
         raise ValueError(f"{base} was not timed here: advice compares with it")
     # What only approximates has no paths of its own to speak of.
-    others = [e for e in found.timed if e.product != base and e.operation is not None]
-    same = _best(found, [e for e in others if found.same(e.product)])
-    reach = _best(found, [e for e in others if not found.same(e.product) and not lost(found, e)])
-    fewer = _best(found, [e for e in others if lost(found, e)])
+    others = [e for e in comparison.timed if e.product != base and e.operation is not None]
+    same = _best(comparison, [e for e in others if comparison.same(e.product)])
+    reach = _best(
+        comparison,
+        [e for e in others if not comparison.same(e.product) and not lost(comparison, e)],
+    )
+    fewer = _best(comparison, [e for e in others if lost(comparison, e)])
     return Advice(
-        _same(found, same),
-        _reach(found, reach, same),
-        _fewer(found, fewer, same),
+        _same(comparison, same),
+        _reach(comparison, reach, same),
+        _fewer(comparison, fewer, same),
         tuple(None if e is None else e.product for e in (same, reach, fewer)),  # type: ignore[arg-type]
     )
 
 
-def lost(found: Comparison, entry: Entry) -> list[tuple[str, ...]]:
+def lost(comparison: Comparison, entry: Entry) -> list[tuple[str, ...]]:
     """Paths that the baseline reaches and a product does not, as (irrep 1, irrep 2, output)."""
-    base = found.entry(found.baseline).result("interactions").get("triples", [])
-    if found.problem.kind == "power":
+    base = comparison.entry(comparison.baseline).result("interactions").get("triples", [])
+    if comparison.problem.kind == "power":
         # A coupling is lost where no polynomial has it for its own; which one is a choice of basis.
         own = {path[0] for path in entry.result("interactions").get("triples", [])}
         return [tuple(path) for path in base if path[0] not in own]
@@ -74,28 +77,28 @@ def lost(found: Comparison, entry: Entry) -> list[tuple[str, ...]]:
     return [tuple(path) for path in base if tuple(path) not in reached]
 
 
-def _best(found: Comparison, entries: list[Entry]) -> Entry | None:
-    return min(entries, key=lambda e: _log_time(found, e), default=None)
+def _best(comparison: Comparison, entries: list[Entry]) -> Entry | None:
+    return min(entries, key=lambda e: _log_time(comparison, e), default=None)
 
 
-def _log_time(found: Comparison, entry: Entry) -> float:
+def _log_time(comparison: Comparison, entry: Entry) -> float:
     """Logarithm of its time over the baseline's; of those without a verdict, nothing is known."""
-    verdict = found.judgement.verdicts.get(entry.product)
+    verdict = comparison.judgement.verdicts.get(entry.product)
     return verdict.estimate if verdict is not None else float("inf")
 
 
-def _same(found: Comparison, best: Entry | None) -> str:
-    base = found.baseline
+def _same(comparison: Comparison, best: Entry | None) -> str:
+    base = comparison.baseline
     if best is None:
         return f"The same operation: nothing else that was timed does what {base} does."
     return (
         f"The same operation: {best.product} does what {base} does, "
-        f"{_speed(_verdict(found, best), base)}."
+        f"{_speed(_verdict(comparison, best), base)}."
     )
 
 
-def _reach(found: Comparison, best: Entry | None, same: Entry | None) -> str:
-    base = found.baseline
+def _reach(comparison: Comparison, best: Entry | None, same: Entry | None) -> str:
+    base = comparison.baseline
     if best is None:
         return "The same reach, other weights: nothing else that was timed reaches every path."
     reached = best.result("interactions")
@@ -103,59 +106,59 @@ def _reach(found: Comparison, best: Entry | None, same: Entry | None) -> str:
     return (
         f"The same reach, other weights: {best.product} reaches all {reached.get('count')} "
         f"{ways(reached)} "
-        f"but {how}, {_speed(_verdict(found, best), base)}{_beside(found, best, same)}."
+        f"but {how}, {_speed(_verdict(comparison, best), base)}{_beside(comparison, best, same)}."
     )
 
 
-def _fewer(found: Comparison, best: Entry | None, same: Entry | None) -> str:
-    base = found.baseline
+def _fewer(comparison: Comparison, best: Entry | None, same: Entry | None) -> str:
+    base = comparison.baseline
     if best is None:
         return "Fewer paths: no product that gives paths up was timed."
-    reached, missing = best.result("interactions"), lost(found, best)
+    reached, missing = best.result("interactions"), lost(comparison, best)
     what = (
         f"{best.product} reaches {reached.get('count')} of {reached.get('allowed')} "
-        f"{ways(reached)}{_which(found, missing)}, {_speed(_verdict(found, best), base)}"
-        f"{_beside(found, best, same)}"
+        f"{ways(reached)}{_which(comparison, missing)}, {_speed(_verdict(comparison, best), base)}"
+        f"{_beside(comparison, best, same)}"
     )
-    if same is not None and _slower(found, best, same):
+    if same is not None and _slower(comparison, best, same):
         return f"Fewer {ways(reached)} buy nothing here: {what}."
     return f"Fewer {ways(reached)}: {what}."
 
 
-def _slower(found: Comparison, entry: Entry, other: Entry) -> bool:
+def _slower(comparison: Comparison, entry: Entry, other: Entry) -> bool:
     """Whether a product was shown to be slower than another."""
-    pairs = found.judgement.pairs
+    pairs = comparison.judgement.pairs
     if (verdict := pairs.get((other.product, entry.product))) is not None:
         return verdict.word == "slower"
     verdict = pairs.get((entry.product, other.product))
     return verdict is not None and verdict.word == "faster"
 
 
-def _settled(found: Comparison, entry: Entry, other: Entry) -> bool:
+def _settled(comparison: Comparison, entry: Entry, other: Entry) -> bool:
     """Whether one of two products was shown to be the faster; true where no pair was judged."""
-    pairs = found.judgement.pairs
+    pairs = comparison.judgement.pairs
     names = entry.product, other.product
     verdict = pairs.get(names) or pairs.get(names[::-1])
     return verdict is None or verdict.word in ("faster", "slower")
 
 
-def _beside(found: Comparison, entry: Entry, same: Entry | None) -> str:
+def _beside(comparison: Comparison, entry: Entry, same: Entry | None) -> str:
     """How it stands to the product of the first sentence."""
     if same is None:
         return ""
-    ratio = exp(_log_time(found, entry) - _log_time(found, same))
+    ratio = exp(_log_time(comparison, entry) - _log_time(comparison, same))
     if not isfinite(ratio):
         return ""
-    if not _settled(found, entry, same):
+    if not _settled(comparison, entry, same):
         return f" and not separable from {same.product}"
     if ratio >= 1:
         return f" and {ratio_text(ratio)} the time of {same.product}"
     return f" and {ratio_text(1 / ratio)} faster than {same.product}"
 
 
-def _which(found: Comparison, missing: list[tuple[str, ...]]) -> str:
+def _which(comparison: Comparison, missing: list[tuple[str, ...]]) -> str:
     """The paths that are lost; of a power there are none to name, only fewer combinations."""
-    return "" if found.problem.kind == "power" else f" ({_paths(missing)})"
+    return "" if comparison.problem.kind == "power" else f" ({_paths(missing)})"
 
 
 def _paths(missing: list[tuple[str, ...]]) -> str:
@@ -164,8 +167,8 @@ def _paths(missing: list[tuple[str, ...]]) -> str:
     return f"lost: {', '.join(named)}" + (f" and {more} more" if more else "")
 
 
-def _verdict(found: Comparison, entry: Entry) -> Verdict | None:
-    return found.judgement.verdicts.get(entry.product)
+def _verdict(comparison: Comparison, entry: Entry) -> Verdict | None:
+    return comparison.judgement.verdicts.get(entry.product)
 
 
 def _speed(verdict: Verdict | None, base: str) -> str:

@@ -94,10 +94,10 @@ class Entry:
     @property
     def operation(self) -> Operation | None:
         """What it computes, None where its interactions were not measured."""
-        found = self.result("interactions")
-        if "coefficients" not in found:
+        reached = self.result("interactions")
+        if "coefficients" not in reached:
             return None
-        return Operation.of_result(found)
+        return Operation.of_result(reached)
 
 
 @dataclass(frozen=True)
@@ -240,7 +240,9 @@ def comparisons(rows: Iterable[Row], baseline: str | None = None) -> list[Compar
             problem = sorted(row.problem.items())
             key = json.dumps([problem, row.environment.get("device_name")])
             by_problem.setdefault(key, []).append(row)
-    return [found for group in by_problem.values() if (found := _compared(group, baseline))]
+    return [
+        comparison for group in by_problem.values() if (comparison := _compared(group, baseline))
+    ]
 
 
 def _compared(rows: Sequence[Row], baseline: str | None) -> Comparison | None:
@@ -321,19 +323,19 @@ def _bounded(floor: Floor | None) -> tuple[float, float] | None:
 
 
 def _has_all(members: Sequence[Row], product: str, looks: Sequence[int]) -> bool:
-    found = {r.measured.get("look", 0) for r in members
+    own_looks = {r.measured.get("look", 0) for r in members
              if r.product == product and r.role == "product"}  # fmt: skip
-    return found == set(looks)
+    return own_looks == set(looks)
 
 
 def _blocks(
     members: Sequence[Row], columns: Sequence[tuple[str, str]], look: int
 ) -> np.ndarray[Any, np.dtype[np.float64]]:
     """Block values of one look, ``(rounds, columns)``."""
-    found = {(r.product, r.role): r.measured["blocks_s"] for r in members
+    blocks = {(r.product, r.role): r.measured["blocks_s"] for r in members
              if r.measured.get("look", 0) == look}  # fmt: skip
-    rounds = min(len(found[column]) for column in columns)
-    return np.array([found[column][:rounds] for column in columns], dtype=float).T
+    rounds = min(len(blocks[column]) for column in columns)
+    return np.array([blocks[column][:rounds] for column in columns], dtype=float).T
 
 
 def _against(verdict: Verdict, baseline: int) -> Verdict:

@@ -221,13 +221,13 @@ _Key = tuple[str, str, str]
 
 @cache
 def _reference() -> dict[_Key, list[tuple[_Shape, Row]]]:
-    found: dict[_Key, list[tuple[_Shape, Row]]] = {}
+    runtimes: dict[_Key, list[tuple[_Shape, Row]]] = {}
     for row in (*reference_rows(), *layer_rows()):
         if _is_time(row):
             shape = shape_of(Problem.from_dict(row.problem))
             key = row.product, shape.kind, shape.direction
-            found.setdefault(key, []).append((shape, row))
-    return found
+            runtimes.setdefault(key, []).append((shape, row))
+    return runtimes
 
 
 @cache

@@ -87,24 +87,24 @@ def drift(rows: Sequence[Row], setting: str | None, lmax: int) -> Drift:
         setting: SISO, SIMO, MIMO, or None for typed irreps.
         lmax: Largest degree of the inputs.
     """
-    found = Drift(lmax)
+    of_setting = Drift(lmax)
     for row in rows:
         problem = row.problem
         if problem["setting"] != setting or (setting is not None and problem["lmax"] != lmax):
             continue
         if row.status != "ok":
             if row.measure == "runtime" and "wrong answer" not in row.badges:
-                found.refused[row.product] = row
+                of_setting.refused[row.product] = row
         elif row.measure == "equivariance":
-            found.last[row.product, row.measured["dtype"]] = row
+            of_setting.last[row.product, row.measured["dtype"]] = row
         elif row.measure == "grid":
-            found.grids.append(row)
-    return found
+            of_setting.grids.append(row)
+    return of_setting
 
 
-def drift_finding(found: Drift) -> Finding:
+def drift_finding(checks: Drift) -> Finding:
     """Are they equivariant? The worst case, and what a small grid does."""
-    real = {key: row for key, row in found.last.items() if not _on_purpose(row)}
+    real = {key: row for key, row in checks.last.items() if not _on_purpose(row)}
     products = list(dict.fromkeys(product for product, _ in real))
     failed = [key for key, row in real.items() if row.measured["max"] > row.measured["gate"]]
     if not real:
@@ -127,12 +127,12 @@ def drift_finding(found: Drift) -> Finding:
             f"{power_text(result['max'])} ({worst[0]}), "
             f"{ratio_text(result['gate'] / result['max'])} below the gate."
         )
-    return Finding(heading, _broken(found), _inversion(real))
+    return Finding(heading, _broken(checks), _inversion(real))
 
 
-def _broken(found: Drift) -> str:
-    exact = [r["result"]["max"] for r in found.grids if r["result"]["max"] <= r["result"]["gate"]]
-    short = [row for row in found.last.values() if _on_purpose(row)]
+def _broken(checks: Drift) -> str:
+    exact = [r["result"]["max"] for r in checks.grids if r["result"]["max"] <= r["result"]["gate"]]
+    short = [row for row in checks.last.values() if _on_purpose(row)]
     if not short or not exact:
         return ""
     error = short[-1]["result"]["max"]

@@ -85,11 +85,11 @@ class Counts:
 
     def conditions(self) -> dict[str, str]:
         """Where each closed form holds, in the product's own words."""
-        found = {}
+        conditions = {}
         for (product, _), row in self.ranks.items():
             if row.measured.get("condition"):
-                found[product] = str(row.measured["condition"])
-        return found
+                conditions[product] = str(row.measured["condition"])
+        return conditions
 
 
 def _agreement(result: dict[str, object]) -> str:
@@ -100,7 +100,7 @@ def _agreement(result: dict[str, object]) -> str:
 
 def counts(rows: Sequence[Row], setting: str | None) -> Counts:
     """Counts among rows that belong to a setting (None for typed irreps)."""
-    found = Counts()
+    of_setting = Counts()
     for row in rows:
         problem = row.problem
         if problem["setting"] != setting:
@@ -108,12 +108,12 @@ def counts(rows: Sequence[Row], setting: str | None) -> Counts:
         key = (row.product, problem["lmax"])
         if row.status != "ok":
             if "wrong answer" not in row.badges:
-                found.refused[row.product] = row
+                of_setting.refused[row.product] = row
         elif row.measure == "expressivity":
-            found.ranks[key] = row
+            of_setting.ranks[key] = row
         elif row.measure == "interactions":
-            found.reached[key] = row
-    return found
+            of_setting.reached[key] = row
+    return of_setting
 
 
 def map_frame(problem: Problem, reached: Collection[tuple[str, str, str]] | None) -> pd.DataFrame:
@@ -160,25 +160,25 @@ def compared_maps(
     return left.assign(differs=unlike), right.assign(differs=unlike)
 
 
-def cross_product(found: Counts) -> tuple[list[str], list[str]]:
+def cross_product(counts: Counts) -> tuple[list[str], list[str]]:
     """Products that reach 1 x 1 -> 1 at any lmax counted, and those that do not."""
     have = {
         product
-        for (product, _), row in found.reached.items()
+        for (product, _), row in counts.reached.items()
         if any(tuple(ir[:-1] for ir in triple) == CROSS for triple in row.measured["triples"])
     }
-    return [p for p in found.products if p in have], [p for p in found.products if p not in have]
+    return [p for p in counts.products if p in have], [p for p in counts.products if p not in have]
 
 
-def counts_finding(found: Counts, lmax: int, *, typed: bool) -> Finding:
+def counts_finding(counts: Counts, lmax: int, *, typed: bool) -> Finding:
     """Who reaches everything, and who pays with expressivity.
 
     Args:
-        found: What each product can do.
+        counts: What each product can do.
         lmax: Largest degree that is shown.
         typed: Whether irreps were typed, so that no setting names them.
     """
-    bars = found.bars(lmax)
+    bars = counts.bars(lmax)
     if bars.empty:
         return Finding("Nothing was counted yet.", "Run here to count the products chosen.", "")
     where = "On these irreps" if typed else f"At lmax {lmax}"

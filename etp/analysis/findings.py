@@ -33,21 +33,23 @@ class Finding:
     doubt: str
 
 
-def finding(found: Comparison) -> Finding:
+def finding(comparison: Comparison) -> Finding:
     """Lead sentence of a comparison: first the same operation, then the fastest of any."""
-    where = f"At lmax {found.problem.lmax}" if found.problem.setting else "On these irreps"
-    judged = found.judgement
-    base = found.baseline
-    broken = failed(found)
+    where = (
+        f"At lmax {comparison.problem.lmax}" if comparison.problem.setting else "On these irreps"
+    )
+    judged = comparison.judgement
+    base = comparison.baseline
+    broken = failed(comparison)
     reasons = " ".join(f"{entry.product}: {_reason(entry)}." for entry in broken)
-    if not found.timed:
+    if not comparison.timed:
         return Finding(f"{where}, nothing could be timed.", reasons or "The table says why.", "")
     if not judged.verdicts:
         heading = f"{where}, {base} is the only product that was timed in these rounds."
         return Finding(heading, reasons or "Choose another product to compare it with.", "")
     faster = {p: v for p, v in judged.verdicts.items() if v.word == "faster"}
-    same = [p for p in faster if found.same(p)]
-    other = [p for p in faster if not found.same(p)]
+    same = [p for p in faster if comparison.same(p)]
+    other = [p for p in faster if not comparison.same(p)]
     sentences, shown = [], []
     if same:
         best = min(same, key=lambda p: faster[p].estimate)
@@ -64,23 +66,25 @@ def finding(found: Comparison) -> Finding:
         other.sort(key=lambda p: faster[p].estimate)
         best = other[0]
         shown.append(best)
-        sentences.append(f"{best} is {claim_words(faster[best])}, {_price(found.entry(best))}.")
+        sentences.append(
+            f"{best} is {claim_words(faster[best])}, {_price(comparison.entry(best))}."
+        )
     if broken:
         sentences.append(f"{list_text([e.product for e in broken])} could not be timed.")
     heading = f"{where}, {' '.join(sentences)}"
-    meaning = f"{reasons} {_meaning(found, other[0] if other else None)}".strip()
-    return Finding(heading, meaning, _doubt(found, shown))
+    meaning = f"{reasons} {_meaning(comparison, other[0] if other else None)}".strip()
+    return Finding(heading, meaning, _doubt(comparison, shown))
 
 
 FAILED = ("failed", "wrong answer", "unavailable", "identical zero")
 """Badges of a product that was asked for and is not compared, for no reason of the irreps."""
 
 
-def failed(found: Comparison) -> list[Entry]:
+def failed(comparison: Comparison) -> list[Entry]:
     """Products that were asked for and could not be timed, though they apply to these irreps."""
     return [
         entry
-        for entry in found.entries
+        for entry in comparison.entries
         if (row := entry.runtime) is not None
         and row.status != "ok"
         and (row.status in ("failed", "cancelled") or set(FAILED) & set(row.badges))
@@ -92,11 +96,11 @@ def _reason(entry: Entry) -> str:
     return (row.reason if row is not None and row.reason else "it was not timed").rstrip(".")
 
 
-def pair_words(found: Comparison, product: str) -> str:
+def pair_words(comparison: Comparison, product: str) -> str:
     """Words at the edge of the ratio plot: short, and honest about what is not settled."""
-    verdict = found.judgement.verdicts.get(product)
+    verdict = comparison.judgement.verdicts.get(product)
     if verdict is None:
-        return "baseline" if product == found.baseline else "not in these rounds"
+        return "baseline" if product == comparison.baseline else "not in these rounds"
     if verdict.word in ("faster", "slower"):
         return claim_words(verdict)
     return _SHORT[verdict.word]
@@ -111,28 +115,30 @@ _SHORT = {
 }
 
 
-def pair_sentence(found: Comparison, product: str) -> str:
+def pair_sentence(comparison: Comparison, product: str) -> str:
     """One whole sentence about a product against the baseline."""
     from etp.measure.verdict import words
 
-    verdict = found.judgement.verdicts[product]
-    text = words(verdict, found.baseline, product, found.judgement.round_s)
+    verdict = comparison.judgement.verdicts[product]
+    text = words(verdict, comparison.baseline, product, comparison.judgement.round_s)
     note = (
-        "" if found.same(product) else f" It is not the same operation: {_differs(found, product)}."
+        ""
+        if comparison.same(product)
+        else f" It is not the same operation: {_differs(comparison, product)}."
     )
-    moved = found.judgement.moved.get(product)
+    moved = comparison.judgement.moved.get(product)
     warning = "" if moved is None else f" With care: {moved.detail}."
     return f"{text}.{note}{warning}"
 
 
-def _differs(found: Comparison, product: str) -> str:
-    ours, theirs = found.entry(found.baseline), found.entry(product)
+def _differs(comparison: Comparison, product: str) -> str:
+    ours, theirs = comparison.entry(comparison.baseline), comparison.entry(product)
     a, b = ours.result("interactions"), theirs.result("interactions")
     if not a or not b:
         return "what it computes was not measured"
     if a["count"] != b["count"]:
         of = ways(b)
-        return f"it reaches {b['count']} {of}, {found.baseline} {a['count']}"
+        return f"it reaches {b['count']} {of}, {comparison.baseline} {a['count']}"
     if a["keeps_paths"] != b["keeps_paths"]:
         return "it adds up paths that the other keeps apart" if a["keeps_paths"] else (
             "it keeps paths apart that the other adds up"
@@ -181,9 +187,9 @@ def missing_words(problem: Problem, entry: Entry, subject: str = "it") -> str | 
         return None
     if problem.kind == "power":
         return _missing_couplings(reached, subject)
-    found = {tuple(triple) for triple in reached["triples"]}
+    paths = {tuple(triple) for triple in reached["triples"]}
     allowed = {tuple(str(ir) for ir in triple): triple for triple in problem.triples()}
-    lost = [ls for labels, ls in allowed.items() if labels not in found]
+    lost = [ls for labels, ls in allowed.items() if labels not in paths]
     if not lost:
         return None
     count = (
@@ -208,29 +214,29 @@ def _missing_couplings(reached: Mapping[str, Any], subject: str) -> str | None:
     )
 
 
-def _meaning(found: Comparison, product: str | None) -> str:
+def _meaning(comparison: Comparison, product: str | None) -> str:
     """What the product that the heading named last gives up; else that all are right."""
     if product is not None:
-        entry = found.entry(product)
-        if (words := missing_words(found.problem, entry, product)) is not None:
+        entry = comparison.entry(product)
+        if (words := missing_words(comparison.problem, entry, product)) is not None:
             return words
         gamma = entry.result("expressivity").get("rank")
-        base = found.entry(found.baseline).result("expressivity").get("rank")
+        base = comparison.entry(comparison.baseline).result("expressivity").get("rank")
         if gamma is not None and base is not None and gamma < base:
             return (
                 f"Adding up paths leaves {product} {gamma} independent maps (γ) of the "
-                f"{base} that {found.baseline} has."
+                f"{base} that {comparison.baseline} has."
             )
     worst = max(
-        (e for e in found.timed if e.result("equivariance")),
+        (e for e in comparison.timed if e.result("equivariance")),
         key=lambda e: float(e.result("equivariance")["max"]),
         default=None,
     )
     if worst is None:
         return ""
     error = power_text(float(worst.result("equivariance")["max"]))
-    partial = [e.product for e in found.timed if rotations_only(e)]
-    lead = "All of them are" if len(found.timed) > 1 else f"{worst.product} is"
+    partial = [e.product for e in comparison.timed if rotations_only(e)]
+    lead = "All of them are" if len(comparison.timed) > 1 else f"{worst.product} is"
     but = f", {list_text(partial)} under rotations only" if partial else ""
     return f"{lead} equivariant{but}: the worst relative error is {error} ({worst.product})."
 
@@ -241,15 +247,15 @@ def rotations_only(entry: Entry) -> bool:
     return inverted is not None and not any(inverted)
 
 
-def _doubt(found: Comparison, shown: list[str]) -> str:
+def _doubt(comparison: Comparison, shown: list[str]) -> str:
     parts = []
-    ranges = [_range(found.judgement.verdicts[p]) for p in shown]
+    ranges = [_range(comparison.judgement.verdicts[p]) for p in shown]
     if ranges:
         word = "interval" if len(ranges) == 1 else "intervals"
         parts.append(f"95 % {word} {' and '.join(ranges)}")
-    if found.judgement.floor is not None:
-        parts.append(f"this run's noise floor is {floor_text(found.judgement.floor)}")
-    parts += [flag.detail for flag in found.judgement.flags]
+    if comparison.judgement.floor is not None:
+        parts.append(f"this run's noise floor is {floor_text(comparison.judgement.floor)}")
+    parts += [flag.detail for flag in comparison.judgement.flags]
     return "; ".join(parts)
 
 

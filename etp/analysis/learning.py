@@ -173,10 +173,10 @@ def potential_frame(rows: Sequence[Row]) -> pd.DataFrame:
     fastest product had taken all its steps; infinite where half of the seeds had none by then.
     """
     lines = []
-    found = [row for row in rows if row.measured.get("check_s")]
+    trainings = [row for row in rows if row.measured.get("check_s")]
     by = {
-        product: [row.measured for row in found if row.product == product]
-        for product in dict.fromkeys(row.product for row in found)
+        product: [row.measured for row in trainings if row.product == product]
+        for product in dict.fromkeys(row.product for row in trainings)
     }
     shared = min((median(r["check_s"][-1] for r in own) for own in by.values()), default=0.0)
     for product, own in by.items():

@@ -70,9 +70,13 @@ class Run:
     @property
     def machine(self) -> str:
         """Device and threads in words."""
-        found = self.environment
-        name = str(found.get("device_name") or found.get("cpu") or found.get("device", ""))
-        threads = found.get("threads")
+        environment = self.environment
+        name = str(
+            environment.get("device_name")
+            or environment.get("cpu")
+            or environment.get("device", "")
+        )
+        threads = environment.get("threads")
         return name if threads is None else f"{name}, {threads} threads"
 
     @property
@@ -88,20 +92,20 @@ class Run:
 
     def counts(self) -> dict[str, int]:
         """Rows by status."""
-        found: dict[str, int] = {}
+        by_status: dict[str, int] = {}
         for row in self.rows:
-            found[row.status] = found.get(row.status, 0) + 1
-        return found
+            by_status[row.status] = by_status.get(row.status, 0) + 1
+        return by_status
 
 
 def runs(rows: Iterable[Row], titles: Mapping[str, str]) -> list[Run]:
     """Group rows by job, and rows without one by where they come from; newest first."""
-    found: dict[str, Run] = {}
+    by_key: dict[str, Run] = {}
     for row in rows:
         key = row.job or _source(row)
-        run = found.setdefault(key, Run(key, titles.get(key, key)))
+        run = by_key.setdefault(key, Run(key, titles.get(key, key)))
         run.rows.append(row)
-    return list(found.values())[::-1]
+    return list(by_key.values())[::-1]
 
 
 def _source(row: Row) -> str:

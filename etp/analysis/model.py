@@ -18,7 +18,7 @@ class Part(NamedTuple):
 
     name: str
     repeats: int
-    found: Comparison
+    comparison: Comparison
 
 
 @dataclass(frozen=True)
@@ -60,11 +60,13 @@ def model_times(parts: Sequence[Part]) -> list[ModelTime]:
     """
     if not parts:
         raise ValueError("parts must hold at least one layer, got none")
-    base = parts[0].found.baseline
+    base = parts[0].comparison.baseline
     sums = {
-        entry.product: [part.repeats * part.found.entry(entry.product).typical_s for part in parts]
-        for entry in parts[0].found.timed
-        if all(entry.product in {e.product for e in part.found.timed} for part in parts)
+        entry.product: [
+            part.repeats * part.comparison.entry(entry.product).typical_s for part in parts
+        ]
+        for entry in parts[0].comparison.timed
+        if all(entry.product in {e.product for e in part.comparison.timed} for part in parts)
     }
     if base not in sums:
         raise ValueError(f"{base} was not timed in every layer: gains are told against it")
@@ -74,7 +76,7 @@ def model_times(parts: Sequence[Part]) -> list[ModelTime]:
         )
         for product, own in sums.items()
     ]  # fmt: skip
-    return sorted(made, key=lambda one: one.seconds)
+    return sorted(made, key=lambda total: total.seconds)
 
 
 def largest_batches(parts: Sequence[Part], memory: int | None) -> dict[str, int]:
@@ -85,13 +87,15 @@ def largest_batches(parts: Sequence[Part], memory: int | None) -> dict[str, int]
     """
     if memory is None:
         return {}
-    found = {}
+    batches = {}
     for time in model_times(parts):
-        each = [largest_batch(p.found, p.found.entry(time.product), memory) for p in parts]
-        known = [one for one in each if one is not None]
+        each = [
+            largest_batch(p.comparison, p.comparison.entry(time.product), memory) for p in parts
+        ]
+        known = [batch for batch in each if batch is not None]
         if len(known) == len(parts):
-            found[time.product] = min(known)
-    return found
+            batches[time.product] = min(known)
+    return batches
 
 
 def whole_of(direction: Direction) -> str:
@@ -99,13 +103,13 @@ def whole_of(direction: Direction) -> str:
     return "forward" if direction == "forward" else "step"
 
 
-def largest_batch(found: Comparison, entry: Entry, memory: int) -> int | None:
+def largest_batch(comparison: Comparison, entry: Entry, memory: int) -> int | None:
     """Edges (or samples) whose call fits into so many bytes; None where memory was not measured.
 
     Peak memory and the bytes of inputs and outputs are taken to grow with the batch.
 
     Args:
-        found: What was measured.
+        comparison: What was measured.
         entry: The product.
         memory: Bytes that are free.
     """
@@ -115,4 +119,4 @@ def largest_batch(found: Comparison, entry: Entry, memory: int) -> int | None:
         return None
     tables = entry.result("memory").get("table_bytes", 0)
     free = MEMORY_SHARE * memory - tables
-    return max(0, int(found.problem.batch * free / (peak + numbers)))
+    return max(0, int(comparison.problem.batch * free / (peak + numbers)))

@@ -97,10 +97,10 @@ def _signs_solvable(incidence: np.ndarray[Any, Any], odd: np.ndarray[Any, Any]) 
     table = np.column_stack([incidence % 2, odd])
     top = 0
     for column in range(incidence.shape[1]):
-        found = np.flatnonzero(table[top:, column])
-        if not len(found):
+        pivots = np.flatnonzero(table[top:, column])
+        if not len(pivots):
             continue
-        table[[top, top + found[0]]] = table[[top + found[0], top]]
+        table[[top, top + pivots[0]]] = table[[top + pivots[0], top]]
         others = np.flatnonzero(table[:, column])
         table[others[others != top]] ^= table[top]
         top += 1

@@ -31,8 +31,8 @@ def load_flags(rows: Sequence[Row]) -> list[Flag]:
     loads = [state["load"] for state in states if state and state.get("load") is not None]
     if not loads:
         return [Flag("load not known", "These rows do not say whether the machine was quiet.")]
-    found = load_flag(max(loads), rows[0]["environment"].get("cores"))
-    return [found] if found else []
+    flag = load_flag(max(loads), rows[0]["environment"].get("cores"))
+    return [flag] if flag else []
 
 
 def step_finding(rows: Sequence[Row]) -> Finding:
@@ -43,7 +43,7 @@ def step_finding(rows: Sequence[Row]) -> Finding:
     fast = min(by, key=lambda name: by[name]["median_s"])
     first = rows[0].measured
     channels = counted(rows[0].problem["channels"], "channel")
-    samples = {name: found.get("samples_s") or [] for name, found in by.items()}
+    samples = {name: result.get("samples_s") or [] for name, result in by.items()}
     alike = [
         name for name in by
         if name != fast and samples[name] and _faster(samples, name, fast)[1] != "faster"
@@ -94,9 +94,9 @@ def share_text(result: Mapping[str, Any]) -> str:
 def _faster(by: Mapping[str, Sequence[float]], slow: str, fast: str) -> tuple[str, str]:
     """How many times as fast, with its interval, and the word on ``fast``."""
     times = np.array([by[slow], by[fast]]).T
-    (found,) = Board(2, None, [(0, 1)]).look(times)
-    low, high = (exp(-end) if isfinite(end) else None for end in (found.high, found.low))
-    return f"{_between(exp(-found.estimate), low, high)} times as fast", found.word
+    (verdict,) = Board(2, None, [(0, 1)]).look(times)
+    low, high = (exp(-end) if isfinite(end) else None for end in (verdict.high, verdict.low))
+    return f"{_between(exp(-verdict.estimate), low, high)} times as fast", verdict.word
 
 
 def against(result: Mapping[str, Any]) -> str:

@@ -18,18 +18,18 @@ NOISY = 0.25
 """Quartiles further apart than this share of the median are worth a badge."""
 
 
-def timed_frame(found: Iterable[Comparison], x: str = "lmax") -> pd.DataFrame:
+def timed_frame(comparisons: Iterable[Comparison], x: str = "lmax") -> pd.DataFrame:
     """Timed products of several problems; ``x`` names the column that becomes ``x``."""
-    lines = [_line(one, entry) for one in found for entry in one.timed]
+    lines = [_line(comparison, entry) for comparison in comparisons for entry in comparison.timed]
     table = pd.DataFrame(lines)
     if not table.empty:
         table["x"] = table[x]
     return table
 
 
-def frame(found: Comparison) -> pd.DataFrame:
+def frame(comparison: Comparison) -> pd.DataFrame:
     """One line for each product: everything that charts and tables show, missing as None."""
-    return pd.DataFrame([_line(found, entry) for entry in found.entries])
+    return pd.DataFrame([_line(comparison, entry) for entry in comparison.entries])
 
 
 def shown(lines: pd.DataFrame, baseline: str) -> pd.DataFrame:
@@ -71,19 +71,19 @@ def tradeoff_frame(lines: pd.DataFrame) -> pd.DataFrame:
     return known
 
 
-def judged_frame(found: Comparison) -> pd.DataFrame:
+def judged_frame(comparison: Comparison) -> pd.DataFrame:
     """Valid lines of :func:`frame` that have a verdict, and its ``words``."""
-    table = frame(found)
+    table = frame(comparison)
     others = table[table["valid"] & table["ratio"].notna()].reset_index(drop=True)
     # Without an interval yet, the point stands alone.
     known = (others["low"] > 0) & (others["high"] < float("inf"))
     for end in ("low", "high"):
         others[end] = others[end].where(known, others["ratio"])
-    others["words"] = [pair_words(found, product) for product in others["product"]]
+    others["words"] = [pair_words(comparison, product) for product in others["product"]]
     return others
 
 
-def _late_badges(found: Comparison, runtime: dict[str, Any]) -> list[str]:
+def _late_badges(comparison: Comparison, runtime: dict[str, Any]) -> list[str]:
     """Badges that follow from the numbers."""
     typical = runtime.get("median_s")
     if typical is None:
@@ -91,7 +91,9 @@ def _late_badges(found: Comparison, runtime: dict[str, Any]) -> list[str]:
     badges = []
     share, step = runtime.get("enqueue_share"), runtime.get("clock_step_s")
     raised = (
-        launch_bound(typical, runtime.get("empty_s")) if found.problem.device == "cpu" else None,
+        launch_bound(typical, runtime.get("empty_s"))
+        if comparison.problem.device == "cpu"
+        else None,
         None if share is None else enqueue_bound(share),
         None if step is None else coarse_clock(typical * runtime["group"], step),
     )
@@ -101,11 +103,11 @@ def _late_badges(found: Comparison, runtime: dict[str, Any]) -> list[str]:
     return badges
 
 
-def _line(found: Comparison, entry: Entry) -> dict[str, Any]:
-    runtime, drift = entry.result("runtime"), entry.result("equivariance")
+def _line(comparison: Comparison, entry: Entry) -> dict[str, Any]:
+    runtime, errors = entry.result("runtime"), entry.result("equivariance")
     gamma, reached = entry.result("expressivity"), entry.result("interactions")
     cost, memory = entry.result("cost"), entry.result("memory")
-    judged, same = found.judgement, found.same(entry.product)
+    judged, same = comparison.judgement, comparison.same(entry.product)
     verdict = judged.verdicts.get(entry.product)
     row = entry.runtime or next(iter(entry.rows.values()))
     # Block values, as in the verdicts: calls pooled would weigh a disturbed block by its few calls.
@@ -115,25 +117,25 @@ def _line(found: Comparison, entry: Entry) -> dict[str, Any]:
     return {
         "product": entry.product,
         "title": entry.title,
-        "lmax": found.problem.lmax,
-        "batch": found.problem.batch,
-        "channels": found.problem.channels,
-        "device": found.problem.device,
-        "machine": found.environment().get("device_name"),
-        "setting": found.problem.setting,
-        "input 1": found.problem.irreps1,
-        "input 2": found.problem.irreps2,
-        "outputs kept": found.problem.filter_out,
-        "kind": found.problem.kind,
-        "dtype": found.problem.dtype,
-        "direction": found.problem.direction,
-        "weighted": found.problem.weights,
-        "cache": found.problem.cache,
-        "threads": found.environment().get("threads"),
+        "lmax": comparison.problem.lmax,
+        "batch": comparison.problem.batch,
+        "channels": comparison.problem.channels,
+        "device": comparison.problem.device,
+        "machine": comparison.environment().get("device_name"),
+        "setting": comparison.problem.setting,
+        "input 1": comparison.problem.irreps1,
+        "input 2": comparison.problem.irreps2,
+        "outputs kept": comparison.problem.filter_out,
+        "kind": comparison.problem.kind,
+        "dtype": comparison.problem.dtype,
+        "direction": comparison.problem.direction,
+        "weighted": comparison.problem.weights,
+        "cache": comparison.problem.cache,
+        "threads": comparison.environment().get("threads"),
         "valid": entry.valid,
         "status": row.status,
         "reason": row.reason,
-        "badges": [*row.badges, *_late_badges(found, runtime)],
+        "badges": [*row.badges, *_late_badges(comparison, runtime)],
         "median_s": typical,
         "q25_s": typical if low is None else low,
         "q75_s": typical if high is None else high,
@@ -152,10 +154,10 @@ def _line(found: Comparison, entry: Entry) -> dict[str, Any]:
         "keeps_paths": reached.get("keeps_paths"),
         "weights_per": reached.get("weights_per"),
         "s_per_gamma": typical / rank if typical and rank else None,
-        "error_max": drift.get("max"),
-        "error_median": drift.get("median"),
-        "error_min": min(drift["per_element"]) if drift.get("per_element") else None,
-        "gate": drift.get("gate"),
+        "error_max": errors.get("max"),
+        "error_median": errors.get("median"),
+        "error_min": min(errors["per_element"]) if errors.get("per_element") else None,
+        "gate": errors.get("gate"),
         "first_call_s": runtime.get("first_call_s"),
         "wall_s": median(runtime["walls_s"]) if runtime.get("walls_s") else None,
         "setup_s": runtime.get("setup_s"),

@@ -27,7 +27,7 @@ class Fact:
     doubtful: bool = False
 
 
-def trust(found: Comparison) -> list[Fact]:
+def trust(comparison: Comparison) -> list[Fact]:
     """What is known of a comparison's rounds; nothing where it has none.
 
     Examples:
@@ -37,11 +37,11 @@ def trust(found: Comparison) -> list[Fact]:
         >>> [fact.text.split()[-1] for fact in facts[:1]]
         ['rounds']
     """
-    return list(_facts(found)) if found.judgement.rounds else []
+    return list(_facts(comparison)) if comparison.judgement.rounds else []
 
 
-def _facts(found: Comparison) -> Iterator[Fact]:
-    judged = found.judgement
+def _facts(comparison: Comparison) -> Iterator[Fact]:
+    judged = comparison.judgement
     few = any(verdict.word == "too few" for verdict in judged.verdicts.values())
     yield Fact(
         counted(judged.rounds, "round"),
@@ -59,11 +59,11 @@ def _facts(found: Comparison) -> Iterator[Fact]:
         share = max(high, 1 / low) - 1
         yield Fact(
             f"twin within {significant(max(100 * share, 0.1), 2)} %",
-            f"The twin is {found.baseline} or the reference of the run timed a second time, as if "
-            "it was another product: smaller differences are noise.",
+            f"The twin is {comparison.baseline} or the reference of the run timed a second time, "
+            "as if it was another product: smaller differences are noise.",
             share > LOUD,
         )
-    load, cores = _load(found), found.environment().get("cores")
+    load, cores = _load(comparison), comparison.environment().get("cores")
     if load is not None and cores:
         busy = load > cores
         yield Fact(
@@ -80,11 +80,11 @@ def _facts(found: Comparison) -> Iterator[Fact]:
         )
 
 
-def _load(found: Comparison) -> float | None:
+def _load(comparison: Comparison) -> float | None:
     """Largest load before or after the rounds."""
     loads = [
         state["load"]
-        for row in found.runs
+        for row in comparison.runs
         for state in (row.measured.get("state_before"), row.measured.get("state_after"))
         if state and state.get("load") is not None
     ]

@@ -53,12 +53,12 @@ def natural(lmax: int) -> str:
 @cache
 def counted() -> tuple[Counts, ...]:
     """All counts there are, by order, lmax and output."""
-    found = []
-    for one in json.loads(PATH.read_text()):
-        exact = one.pop("macs")
-        dense, separable = gaunt_macs(**one)
-        found.append(Counts(**one, exact=exact, dense=dense, separable=separable))
-    return tuple(found)
+    counts = []
+    for entry in json.loads(PATH.read_text()):
+        exact = entry.pop("macs")
+        dense, separable = gaunt_macs(**entry)
+        counts.append(Counts(**entry, exact=exact, dense=dense, separable=separable))
+    return tuple(counts)
 
 
 def gaunt_macs(order: int, lmax: int, lout: int) -> tuple[int, int]:

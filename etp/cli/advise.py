@@ -122,7 +122,7 @@ def _advise_model(options: argparse.Namespace) -> None:
         (problem,) = problems(options, [None])
         parts.append(Part(layer.name, count, compared(problem, names, options.budget)[0]))
     times = model_times(parts)
-    memory = free_bytes(parts[0].found.problem.device)
+    memory = free_bytes(parts[0].comparison.problem.device)
     fitting = largest_batches(parts, memory)
     if options.json:
         made = [
@@ -145,8 +145,8 @@ def _model_lines(
 ) -> Iterator[str]:
     """The layers added up, product by product."""
     heads = "".join(f"{f'{part.repeats} x {part.name}':>20s}" for part in parts)
-    whole = whole_of(parts[0].found.problem.direction)
-    speed = f"× {parts[0].found.baseline}"
+    whole = whole_of(parts[0].comparison.problem.direction)
+    speed = f"× {parts[0].comparison.baseline}"
     yield f"{'product':24s}{'all layers':>12s}{speed:>16s}{heads}{f'{whole} gains':>15s}"
     for total in times:
         shares = "".join(f"{f'{100 * own:.0f} %':>20s}" for own in total.shares)
@@ -161,7 +161,7 @@ def _model_lines(
             f"now; none of {model.name} was measured."
         )
     else:
-        measured = share == model.share_of(parts[0].found.problem.direction)
+        measured = share == model.share_of(parts[0].comparison.problem.direction)
         known = f" (measured: {model.share_source})" if measured else ""
         yield (
             f"A {whole} gains what is said where these layers take {100 * share:.0f} % of "

@@ -171,7 +171,9 @@ def _swept(source: str, candidates: list[Comparison], rows: list[Row], settings:
 
 def _line_of(line: Line, products: Collection[str]) -> Line:
     """The same sizes, shown for some products beside the baseline."""
-    return replace(line, found=tuple(comparison.of(products) for comparison in line.found))
+    return replace(
+        line, comparisons=tuple(comparison.of(products) for comparison in line.comparisons)
+    )
 
 
 def _elsewhere(shown: Line, own_lines: list[Line], settings: Settings) -> dict[str, Line]:

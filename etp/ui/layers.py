@@ -296,7 +296,7 @@ def _parts(model: Model, view: View) -> list[Part] | None:
 
 
 def _totals(model: Model, parts: list[Part], chosen: Settings) -> None:
-    problem = parts[0].found.problem
+    problem = parts[0].comparison.problem
     of, measured = whole_of(problem.direction), model.share_of(problem.direction)
     known = None if measured is None else round(100 * measured)
     share = known if chosen.share is None else chosen.share
@@ -306,7 +306,7 @@ def _totals(model: Model, parts: list[Part], chosen: Settings) -> None:
         **bound("share", shown=share),
     )  # fmt: skip
     fitting = largest_batches(parts, free_bytes(problem.device))
-    base = parts[0].found.baseline
+    base = parts[0].comparison.baseline
     st.dataframe(
         pd.DataFrame(
             {

@@ -31,8 +31,8 @@ WIDE_PX, PHONE_PX = 620, 340
 
 def provenance(line: Line, source: str) -> None:
     """Where the numbers come from, and what they lack."""
-    problem, table = line.last.problem, tables.timed_frame(line.found)
-    rounds = [comparison.judgement.rounds for comparison in line.found]
+    problem, table = line.last.problem, tables.timed_frame(line.comparisons)
+    rounds = [comparison.judgement.rounds for comparison in line.comparisons]
     fixed = [name for along, name in (
         ("lmax", f"{problem.setting or 'typed irreps'}, lmax {problem.lmax}"),
         ("batch", size_text("batch", problem.batch)),
@@ -55,7 +55,7 @@ def provenance(line: Line, source: str) -> None:
     flags = [("no quartiles in this file", show.BADGES["no quartiles"].meaning)]
     rows = [
         row
-        for comparison in line.found
+        for comparison in line.comparisons
         for entry in comparison.timed
         for row in entry.rows.values()
     ]
@@ -130,10 +130,10 @@ def time_chart(
     slopes = slopes_of(line)
     clear = slopes[slopes["clear"]] if not slopes.empty else slopes
     known = {} if clear.empty else dict(zip(clear["product"], clear["fitted"], strict=True))
-    table = tables.timed_frame(line.found, line.axis)
+    table = tables.timed_frame(line.comparisons, line.axis)
     if other is not None:
         both = set(line.products) & set(other.products)
-        there = tables.timed_frame(other.found, other.axis)
+        there = tables.timed_frame(other.comparisons, other.axis)
         there = there[there["product"].isin(both)]
         named = there["product"] + ON + short_device(other)
         table = pd.concat([table[table["product"].isin(both)], there.assign(product=named)])
@@ -223,7 +223,7 @@ def _points(line: Line, measured: dict[str, float]) -> pd.DataFrame:
                 "intensity": limit.intensity,
                 "flops_per_s": limit.flops_per_s,
             }
-            for comparison in line.found
+            for comparison in line.comparisons
             for limit in tables.limits(comparison, measured)
         ]
     )
@@ -289,7 +289,7 @@ COSTS = (
 
 def costs(line: Line) -> None:
     """Memory and what is paid once, against the size."""
-    table = tables.timed_frame(line.found, line.axis)
+    table = tables.timed_frame(line.comparisons, line.axis)
     there = [cost for cost in COSTS if table[cost[0]].notna().any()]
     changing = [cost for cost in there if not constant(table, cost[0])]
     with st.grid(max(len(changing), 1), min_column_width=290, gap="medium"):
@@ -331,7 +331,7 @@ def _constants(table: pd.DataFrame, field: str) -> str:
 def _cost_chart(
     line: Line, field: str, title: str, colours: Mode, pick: str | None
 ) -> alt.LayerChart:
-    table = tables.timed_frame(line.found, line.axis)
+    table = tables.timed_frame(line.comparisons, line.axis)
     table = table.assign(value=table[field].astype(float))
     in_bytes = field.endswith("_bytes")
     return charts.size_lines(table, colours, title, line.axis, pick, in_bytes=in_bytes)
@@ -345,7 +345,7 @@ def overtakings(line: Line) -> None:
         show.head(
             "Who overtakes whom", "from paired verdicts at every size; where open, a tie stays one"
         )
-        if not any(comparison.judgement.pairs for comparison in line.found):
+        if not any(comparison.judgement.pairs for comparison in line.comparisons):
             st.caption("Nothing was timed in the same rounds, so no pair can be judged.")
         elif not crossings:
             st.caption("No product overtakes another between these sizes.")

@@ -66,7 +66,7 @@ def _figures(line: Line, slopes: pd.DataFrame) -> dict[str, Figure]:
 @kept(50)
 def _behind(swept: Swept, line: Line) -> list[Row]:
     """Rows behind the line, and those that say what its device can do."""
-    problems = [comparison.problem.as_dict() for comparison in line.found]
+    problems = [comparison.problem.as_dict() for comparison in line.comparisons]
     return [r for r in swept.rows if r.measure == "roofline" or r.problem in problems]
 
 
@@ -160,7 +160,7 @@ def left_out(line: Line) -> None:
 def _refused(line: Line) -> dict[tuple[str, str], list[int]]:
     """Sizes at which a product was not timed for a reason."""
     reasons: dict[tuple[str, str], list[int]] = {}
-    for comparison in line.found:
+    for comparison in line.comparisons:
         lines = tables.frame(comparison)
         for _, refused in lines[~lines["valid"]].iterrows():
             reason = refused["reason"] or "was not timed"

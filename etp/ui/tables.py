@@ -56,7 +56,7 @@ def fastest_first(comparison: Comparison) -> pd.DataFrame:
 @kept(100)
 def along(line: Line) -> pd.DataFrame:
     """Timed products at every size of a line, by product and size."""
-    return timed_frame(line.found, line.axis).sort_values(["product", "x"])
+    return timed_frame(line.comparisons, line.axis).sort_values(["product", "x"])
 
 
 @kept(200)

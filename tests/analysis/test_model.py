@@ -59,7 +59,7 @@ def test_bundled_models_are_the_sums_of_their_layers():
         parts = [Part(one.name, n, bundled[one.name, direction]) for one, n in model.layers]
         for time in model_times(parts):
             blocks = [
-                p.repeats * median(p.found.entry(time.product).result("runtime")["blocks_s"])
+                p.repeats * median(p.comparison.entry(time.product).result("runtime")["blocks_s"])
                 for p in parts
             ]
             assert time.seconds == pytest.approx(sum(blocks))

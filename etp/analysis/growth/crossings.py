@@ -38,38 +38,35 @@ def crossings(line: Line) -> list[Crossing]:
 
     A tie is no lead: a product that only draws level has not overtaken.
     """
-    found: list[Crossing] = []
+    changes: list[Crossing] = []
     for first, second in combinations(line.products, 2):
         leader, before = 0, 0
         ties: list[int] = []
-        for one in line.found:
-            word = pair_word(one, first, second)
+        for comparison in line.comparisons:
+            word = pair_word(comparison, first, second)
             if word is None:
                 continue
-            sign, size = _SIGN.get(word, 0), line.size(one)
+            sign, size = _SIGN.get(word, 0), line.size(comparison)
             if not sign:
                 ties.append(size)
                 continue
             if leader and sign != leader:
                 winner, loser = (second, first) if sign > 0 else (first, second)
-                found.append(
-                    Crossing(
-                        winner, loser, size, before, tuple(ties), same_pair(one, first, second)
-                    )
-                )
+                same = same_pair(comparison, first, second)
+                changes.append(Crossing(winner, loser, size, before, tuple(ties), same))
             leader, before, ties = sign, size, []
-    return sorted(found, key=lambda crossing: (crossing.size, crossing.winner, crossing.loser))
+    return sorted(changes, key=lambda crossing: (crossing.size, crossing.winner, crossing.loser))
 
 
-def pair_word(one: Comparison, first: str, second: str) -> str | None:
+def pair_word(comparison: Comparison, first: str, second: str) -> str | None:
     """What the second product is against the first; None if they were not in the same rounds.
 
     Args:
-        one: Holds both.
+        comparison: Holds both.
         first: A product.
         second: Another.
     """
-    pairs = one.judgement.pairs
+    pairs = comparison.judgement.pairs
     if (first, second) in pairs:
         return pairs[first, second].word
     turned = pairs.get((second, first))
@@ -78,15 +75,15 @@ def pair_word(one: Comparison, first: str, second: str) -> str | None:
     return {"faster": "slower", "slower": "faster"}.get(turned.word, turned.word)
 
 
-def same_pair(one: Comparison, first: str, second: str) -> bool:
+def same_pair(comparison: Comparison, first: str, second: str) -> bool:
     """Whether two products do the same operation.
 
     Args:
-        one: Holds both.
+        comparison: Holds both.
         first: A product.
         second: Another.
     """
-    return Comparison(one.problem, one.entries, first, one.runs).same(second)
+    return Comparison(comparison.problem, comparison.entries, first, comparison.runs).same(second)
 
 
 @dataclass(frozen=True)
@@ -109,23 +106,24 @@ class PayOff:
         return self.once_s / self.saved_s
 
 
-def pay_offs(found: Comparison) -> list[PayOff]:
+def pay_offs(comparison: Comparison) -> list[PayOff]:
     """Products that are faster by a verdict but take longer to get going.
 
     Each is held against the baseline and, where it is compiled, against its own plain form.
     """
-    by_name = {entry.product: entry for entry in found.timed}
+    by_name = {entry.product: entry for entry in comparison.timed}
     made = [
-        _pay_off(found, by_name[other], entry)
+        _pay_off(comparison, by_name[other], entry)
         for name, entry in by_name.items()
-        for other in dict.fromkeys((found.baseline, plain_name(name)))
+        for other in dict.fromkeys((comparison.baseline, plain_name(name)))
         if other in by_name and other != name
     ]
-    return sorted((one for one in made if one is not None), key=lambda one: one.calls)
+    paid = [pay_off for pay_off in made if pay_off is not None]
+    return sorted(paid, key=lambda pay_off: pay_off.calls)
 
 
-def _pay_off(found: Comparison, base: Entry, entry: Entry) -> PayOff | None:
-    if pair_word(found, base.product, entry.product) != "faster":
+def _pay_off(comparison: Comparison, base: Entry, entry: Entry) -> PayOff | None:
+    if pair_word(comparison, base.product, entry.product) != "faster":
         return None
     saved, ours, theirs = base.typical_s - entry.typical_s, _once_s(base), _once_s(entry)
     if saved <= 0 or ours is None or theirs is None or theirs <= ours:

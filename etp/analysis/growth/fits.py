@@ -103,9 +103,9 @@ def fit(sizes: Sequence[int], values: Sequence[float], shift: int = 0) -> Fit:
             f"sizes must be at least {MIN_FIT} different ones with a value each, got "
             f"{len(set(sizes))} different ones and {len(y)} values"
         )
-    for name, found in (("sizes", x), ("values", y)):
-        if not (np.isfinite(found).all() and (found > 0).all()):
-            raise ValueError(f"{name} must be positive and finite, got {list(map(float, found))}")
+    for name, numbers in (("sizes", x), ("values", y)):
+        if not (np.isfinite(numbers).all() and (numbers > 0).all()):
+            raise ValueError(f"{name} must be positive and finite, got {list(map(float, numbers))}")
     x, y = np.log(x), np.log(y)
     spread = float(((x - x.mean()) ** 2).sum())
     slope = float(((x - x.mean()) * (y - y.mean())).sum()) / spread
@@ -131,14 +131,14 @@ def bent_fit(sizes: Sequence[int], values: Sequence[float], shift: int = 0) -> B
     if len(sizes) < MIN_BENT or len(sizes) != len(values):
         raise ValueError(f"sizes must be at least {MIN_BENT} with a value each, got {len(sizes)}")
     x, y = np.log(np.asarray(sizes, dtype=float) + shift), np.log(np.asarray(values, dtype=float))
-    found = []
+    candidates = []
     for at in range(1, len(x) - 1):
         table = np.stack([np.ones_like(x), np.minimum(x - x[at], 0), np.maximum(x - x[at], 0)], 1)
         solved, *_ = np.linalg.lstsq(table, y, rcond=None)
         rest = y - table @ solved
         bent = Bent(float(solved[1]), float(solved[2]), sizes[at], float(np.abs(rest).max()))
-        found.append((float((rest**2).sum()), bent))
-    return min(found, key=lambda one: one[0])[1]
+        candidates.append((float((rest**2).sum()), bent))
+    return min(candidates, key=lambda candidate: candidate[0])[1]
 
 
 def t_value(free: int) -> float:
@@ -184,31 +184,31 @@ def growths(line: Line) -> list[Growth]:
     """Growth of every product that was timed, slowest growth first, those without a fit last."""
     wanted = fitted_sizes(line.sizes)
     shift = 1 if line.axis == "lmax" else 0
-    found = []
+    rates = []
     for product in line.products:
         every, times, counts = {}, {}, {}
-        for one in line.found:
-            entry = next((e for e in one.timed if e.product == product), None)
+        for comparison in line.comparisons:
+            entry = next((e for e in comparison.timed if e.product == product), None)
             if entry is not None:
-                every[line.size(one)] = entry.typical_s
-            if entry is not None and line.size(one) in wanted:
-                times[line.size(one)] = entry.typical_s
-                counts[line.size(one)] = float(entry.result("cost").get("macs") or 0)
+                every[line.size(comparison)] = entry.typical_s
+            if entry is not None and line.size(comparison) in wanted:
+                times[line.size(comparison)] = entry.typical_s
+                counts[line.size(comparison)] = float(entry.result("cost").get("macs") or 0)
         counted = {size: count for size, count in counts.items() if count > 0}
         complete = counted if len(counted) == len(times) else {}
         time = _fit(times, shift)
         bent = None if time is None or time.clear else _bent(every, shift)
-        found.append(Growth(product, time, _fit(complete, shift), bent))
-    return sorted(found, key=lambda g: g.time.exponent if g.time else float("inf"))
+        rates.append(Growth(product, time, _fit(complete, shift), bent))
+    return sorted(rates, key=lambda g: g.time.exponent if g.time else float("inf"))
 
 
 def _bent(values: Mapping[int, float], shift: int) -> Bent | None:
     """The fit with a break, if it is one: close to every time, and with two different powers."""
     if len(values) < MIN_BENT:
         return None
-    found = bent_fit(list(values), list(values.values()), shift)
-    told = found.error <= BENT_ERROR and found.above - found.below > 2 * CLEAR
-    return found if told else None
+    bent = bent_fit(list(values), list(values.values()), shift)
+    told = bent.error <= BENT_ERROR and bent.above - bent.below > 2 * CLEAR
+    return bent if told else None
 
 
 def _fit(values: Mapping[int, float], shift: int) -> Fit | None:

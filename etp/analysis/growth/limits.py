@@ -59,21 +59,21 @@ class Limit:
     word: Word
 
 
-def roofs_of(rows: Sequence[Row], found: Comparison) -> dict[str, float] | None:
+def roofs_of(rows: Sequence[Row], comparison: Comparison) -> dict[str, float] | None:
     """Roofs measured on the device and with the threads of a comparison; None without any.
 
     Args:
         rows: Of one job or file; the last measurement counts.
-        found: Names device and number type.
+        comparison: Names device and number type.
 
     Returns:
         ``copy_bytes_per_s``, ``matmul_flops_per_s`` and, where measured, ``fresh_bytes_per_s``.
     """
-    wanted = _place(found.environment())
+    wanted = _place(comparison.environment())
     for row in reversed(rows):
         if row.measure != "roofline" or row.status != "ok":
             continue
-        result, dtype = row.measured, found.problem.dtype
+        result, dtype = row.measured, comparison.problem.dtype
         if _place(row.environment) == wanted and dtype in result["matmul_flops_per_s"]:
             roofs = {
                 "copy_bytes_per_s": float(result["copy_bytes_per_s"]),
@@ -89,19 +89,19 @@ def _place(environment: Mapping[str, object]) -> tuple[object, ...]:
     return tuple(environment.get(key) for key in ("device_name", "device", "threads"))
 
 
-def limits(found: Comparison, roofs: Mapping[str, float]) -> list[Limit]:
+def limits(comparison: Comparison, roofs: Mapping[str, float]) -> list[Limit]:
     """Every timed product whose operations were counted, nearest to its roof first.
 
     Only forward calls have counted operations; of other directions nothing is said.
     """
-    if found.problem.direction != "forward":
+    if comparison.problem.direction != "forward":
         return []
-    counted = [entry for entry in found.timed if entry.result("cost")]
-    placed = [_limit(found, entry, roofs) for entry in counted]
+    counted = [entry for entry in comparison.timed if entry.result("cost")]
+    placed = [_limit(comparison, entry, roofs) for entry in counted]
     return sorted(placed, key=lambda limit: -limit.share)
 
 
-def _limit(found: Comparison, entry: Entry, roofs: Mapping[str, float]) -> Limit:
+def _limit(comparison: Comparison, entry: Entry, roofs: Mapping[str, float]) -> Limit:
     cost, seconds = entry.result("cost"), entry.typical_s
     intensity = cost["flops"] / cost["bytes"]
     rate = cost["flops"] / seconds
@@ -113,7 +113,7 @@ def _limit(found: Comparison, entry: Entry, roofs: Mapping[str, float]) -> Limit
         word = "cache" if roof == "bytes" else "count in doubt"
     if _faults(entry, seconds, roofs.get("fresh_bytes_per_s")):
         word = "page faults"
-    if _launches(found, entry, seconds):
+    if _launches(comparison, entry, seconds):
         word = "launch"
     return Limit(entry.product, intensity, rate, roof, share, word)
 
@@ -123,7 +123,7 @@ def _faults(entry: Entry, seconds: float, fresh: float | None) -> bool:
     return fresh is not None and size > KEPT_BYTES and size / fresh >= NEAR * seconds
 
 
-def _launches(found: Comparison, entry: Entry, seconds: float) -> bool:
+def _launches(comparison: Comparison, entry: Entry, seconds: float) -> bool:
     worn = entry.runtime is not None and "launch-bound" in entry.runtime["badges"]
     empty = entry.result("runtime").get("empty_s")
-    return worn or (found.problem.device == "cpu" and launch_bound(seconds, empty) is not None)
+    return worn or (comparison.problem.device == "cpu" and launch_bound(seconds, empty) is not None)

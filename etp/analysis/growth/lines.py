@@ -23,30 +23,31 @@ class Line:
 
     Attributes:
         axis: The size that changes.
-        found: One comparison for each size, at least one.
+        comparisons: One for each size, at least one.
     """
 
     axis: Axis
-    found: tuple[Comparison, ...]
+    comparisons: tuple[Comparison, ...]
 
     @property
     def sizes(self) -> list[int]:
         """Sizes at which something was timed."""
-        return [self.size(one) for one in self.found]
+        return [self.size(comparison) for comparison in self.comparisons]
 
     @property
     def last(self) -> Comparison:
         """The comparison at the largest size."""
-        return self.found[-1]
+        return self.comparisons[-1]
 
     @property
     def products(self) -> list[str]:
         """Products timed at any size, in the order of the rows."""
-        return list(dict.fromkeys(entry.product for one in self.found for entry in one.timed))
+        timed = [entry for comparison in self.comparisons for entry in comparison.timed]
+        return list(dict.fromkeys(entry.product for entry in timed))
 
-    def size(self, one: Comparison) -> int:
+    def size(self, comparison: Comparison) -> int:
         """Size of a comparison along the axis."""
-        return int(getattr(one.problem, self.axis))
+        return int(getattr(comparison.problem, self.axis))
 
     def named(self, size: int) -> str:
         """A size in words: ``lmax 5``, ``batch 1 000``, ``16 channels``."""
@@ -62,9 +63,9 @@ class Line:
 
     def device(self) -> str:
         """Device, with its threads where they were kept."""
-        found = self.last.environment()
-        name = str(found.get("device_name") or self.last.problem.device)
-        threads = found.get("threads") if self.last.problem.device == "cpu" else None
+        environment = self.last.environment()
+        name = str(environment.get("device_name") or self.last.problem.device)
+        threads = environment.get("threads") if self.last.problem.device == "cpu" else None
         return name if threads is None else f"{name}, {threads} thread{'s' if threads > 1 else ''}"
 
 
@@ -75,11 +76,11 @@ def size_text(axis: str, size: int) -> str:
     return f"{axis} {count_text(size)}"
 
 
-def lines(found: Iterable[Comparison], axis: Axis) -> list[Line]:
+def lines(comparisons: Iterable[Comparison], axis: Axis) -> list[Line]:
     """Group comparisons into lines; what was timed nowhere is left out.
 
     Args:
-        found: In any order.
+        comparisons: In any order.
         axis: What may change along a line. Along lmax the irreps follow it, so typed irreps, which
             have one lmax only, make no line.
 
@@ -89,11 +90,14 @@ def lines(found: Iterable[Comparison], axis: Axis) -> list[Line]:
     if axis not in AXES:
         raise ValueError(f"axis must be one of {', '.join(AXES)}, got {axis!r}")
     groups: dict[str, list[Comparison]] = {}
-    for one in found:
-        if one.timed and (axis != "lmax" or one.problem.setting is not None):
-            groups.setdefault(_fixed(one, axis), []).append(one)
+    for comparison in comparisons:
+        if comparison.timed and (axis != "lmax" or comparison.problem.setting is not None):
+            groups.setdefault(_fixed(comparison, axis), []).append(comparison)
     return [
-        Line(axis, tuple(sorted(group, key=lambda one: int(getattr(one.problem, axis)))))
+        Line(
+            axis,
+            tuple(sorted(group, key=lambda comparison: int(getattr(comparison.problem, axis)))),
+        )
         for group in groups.values()
     ]
 
@@ -105,9 +109,9 @@ def swept_axis(rows: Sequence[Row]) -> Axis | None:
     return most if sizes[most] > 1 else None
 
 
-def _fixed(one: Comparison, axis: Axis) -> str:
+def _fixed(comparison: Comparison, axis: Axis) -> str:
     """Everything that must be equal along a line."""
-    problem: Problem = one.problem
+    problem: Problem = comparison.problem
     free = _FOLLOW.get(axis, (axis,))
     fixed = {name: value for name, value in problem.as_dict().items() if name not in free}
-    return json.dumps([fixed, one.environment().get("device_name")], sort_keys=True)
+    return json.dumps([fixed, comparison.environment().get("device_name")], sort_keys=True)

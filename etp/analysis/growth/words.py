@@ -94,7 +94,7 @@ def _against(texts: Sequence[str]) -> str:
     return head if not rest else f"{head} against {list_text(list(rest))}"
 
 
-def _notable(found: Sequence[Crossing], line: Line) -> Crossing | None:
+def _notable(changes: Sequence[Crossing], line: Line) -> Crossing | None:
     """The crossing worth the lead: between products that somebody would choose between.
 
     They do the same operation or one is the baseline, and where the winner takes the lead nothing
@@ -102,7 +102,7 @@ def _notable(found: Sequence[Crossing], line: Line) -> Crossing | None:
     """
     base = line.last.baseline
     chosen = [
-        c for c in found
+        c for c in changes
         if (c.same or base in (c.winner, c.loser)) and not _beaten(c.winner, c.size, line)
     ]  # fmt: skip
     return max(chosen, key=lambda c: (c.same, base in (c.winner, c.loser), c.size), default=None)
@@ -110,9 +110,11 @@ def _notable(found: Sequence[Crossing], line: Line) -> Crossing | None:
 
 def _beaten(product: str, size: int, line: Line) -> bool:
     """Whether something that does the same operation is faster at a size."""
-    one = next(one for one in line.found if line.size(one) == size)
+    comparison = next(
+        comparison for comparison in line.comparisons if line.size(comparison) == size
+    )
     return any(
-        pair_word(one, product, rival) == "faster" and same_pair(one, product, rival)
+        pair_word(comparison, product, rival) == "faster" and same_pair(comparison, product, rival)
         for rival in line.products
         if rival != product
     )
@@ -148,13 +150,13 @@ def crossing_sentence(crossing: Crossing, line: Line) -> str:
     return f"{text}{note}."
 
 
-def pay_off_sentence(found: PayOff, comparison: Comparison) -> str:
+def pay_off_sentence(pay_off: PayOff, comparison: Comparison) -> str:
     """When a larger set-up is earned back; one measurement of the set-up, so it is rough."""
-    count = float(f"{found.calls:.2g}")
+    count = float(f"{pay_off.calls:.2g}")
     calls = count_text(count) if count >= 1 else "1"
     noun = "call" if calls == "1" else "calls"
     return (
-        f"{found.product} takes {time_text(found.once_s, 2)} more than {found.baseline} to get "
-        f"going and {time_text(found.saved_s, 2)} less in each call: it pays off after about "
-        f"{calls} {noun}."
+        f"{pay_off.product} takes {time_text(pay_off.once_s, 2)} more than {pay_off.baseline} to "
+        f"get going and {time_text(pay_off.saved_s, 2)} less in each call: it pays off after "
+        f"about {calls} {noun}."
     )
