@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 import torch
 
 from etp import powers, presets, products
-from etp.kernels.edge import EdgeTable
+from etp.kernels.edge_table import EdgeTable
 from etp.kernels.multilinear import PRODUCT, WEIGHTED, Evaluation
 from etp.kernels.on_gpu.edge_source import Kind
 from etp.kernels.on_gpu.grid_data import POINTS
@@ -32,7 +32,7 @@ from etp.kernels.on_gpu.triton_grid import SECOND, THIRD
 from etp.kernels.on_gpu.triton_grid import WARPS as WARPS_OF_GRIDS
 from etp.kernels.on_gpu.triton_power import PowerForm
 from etp.kernels.on_gpu.triton_source import Source, compiled, compiled_text
-from etp.kernels.power import places
+from etp.kernels.power_table import places
 
 PAGE = Path(__file__).parents[1] / "docs" / "kernels.md"
 BEGIN = "<!-- predicted: python -m benchmarks.predicted -->"

@@ -9,7 +9,7 @@ import pytest
 
 from etp import processor
 from etp.kernels.on_cpu import build
-from etp.measure import state
+from etp.measure import card
 
 CPUINFO = (
     "processor\t: 0\nmodel name\t: Some CPU @ 2: x\ncpu MHz\t\t: 1000.0\nflags\t\t: fpu avx2\n\n"
@@ -27,7 +27,7 @@ def told(monkeypatch, tmp_path) -> Path:
 def test_name_clock_and_instruction_sets_come_from_one_place(told):
     told.write_text(CPUINFO)
     assert processor.name() == "Some CPU @ 2: x"
-    assert state.device_state("cpu").clock_mhz == 2000.0
+    assert card.device_state("cpu").clock_mhz == 2000.0
     key = build.processor.__wrapped__()
     assert key.count("avx2") == 1
     assert "Some CPU" in key
@@ -36,7 +36,7 @@ def test_name_clock_and_instruction_sets_come_from_one_place(told):
 def test_where_nothing_is_said_the_architecture_is_named(told):
     assert not told.exists()
     assert processor.name() in (platform.processor(), platform.machine())
-    assert state.device_state("cpu").clock_mhz is None
+    assert card.device_state("cpu").clock_mhz is None
     assert platform.machine() in build.processor.__wrapped__()
 
 

@@ -16,7 +16,8 @@ from torch import Tensor
 from typing_extensions import override
 
 from etp.e3 import o3
-from etp.kernels.edge import EdgePath, EdgeTable, convolution, edge
+from etp.kernels.edge import convolution, edge
+from etp.kernels.edge_table import EdgePath, EdgeTable
 from etp.kernels.modes import plain_only
 from etp.kernels.on_cpu import compose, program, tile
 from etp.maths import so3

@@ -11,7 +11,8 @@ from typing_extensions import override
 from etp.interop.replace import fusion_for, replacement_for
 from etp.interop.tensor_product import ConvertedProduct
 from etp.kernels.modes import plain_only, real_tensors
-from etp.kernels.power import places, power
+from etp.kernels.power import power
+from etp.kernels.power_table import places
 from etp.powers import table_power
 
 

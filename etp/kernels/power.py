@@ -13,213 +13,16 @@ what the kernels do not serve, it runs in plain PyTorch.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from itertools import combinations_with_replacement, pairwise
-from typing import Any, NamedTuple
+from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from etp.kernels.edge import serves, vjp
 from etp.kernels.modes import real_tensors
-from etp.product.tables import TableModule
+from etp.kernels.operators import KERNEL_DTYPES, Grads, serves, vjp
+from etp.kernels.power_table import PowerTable, plain, restored
 
-_KERNEL_DTYPES = (torch.float32, torch.float64)
-MAX_CODED = 4000
-"""Pairs and monomials that a GPU's kernel may have in its code."""
-_HEADER = 8
 _FRAGMENT = torch.library.Library("etp", "FRAGMENT")
-Floats = np.ndarray[Any, np.dtype[np.float64]]
-Ints = np.ndarray[Any, np.dtype[np.int32]]
-
-
-class Segment(NamedTuple):
-    """Polynomials of one degree that lead to one output irrep, each with a weight.
-
-    Attributes:
-        row: First component in the output of one channel.
-        degree: Of the polynomials.
-        values: Float64 coefficients, shape (polynomials, components, sorted monomials); the
-            monomials are those of ``combinations_with_replacement(range(dim), degree)``.
-    """
-
-    row: int
-    degree: int
-    values: Floats
-
-
-def places(sizes: Sequence[int], channels: int, by_component: bool) -> list[tuple[int, int]]:
-    """Where each component of channel 0 lies in features, and how far apart the channels are.
-
-    Args:
-        sizes: Components of each block.
-        channels: Of every block.
-        by_component: Whether channels are fastest within a block.
-    """
-    out, start = [], 0
-    for size in sizes:
-        for m in range(size):
-            out.append((start + m * channels, 1) if by_component else (start + m, size))
-        start += size * channels
-    return out
-
-
-class Program(NamedTuple):
-    """A power as ``power.c`` reads it.
-
-    Attributes:
-        ints: int32: sizes, then the arrays that :meth:`arrays` names.
-        numbers: Float64 coefficients, by pair and once more by weight.
-    """
-
-    ints: Ints
-    numbers: Floats
-
-    def arrays(self) -> dict[str, Ints]:
-        """The parts of ``ints``."""
-        _, out, numel, monomials, pairs, terms = map(int, self.ints[:6])
-        sizes = {
-            "parent": monomials, "factor": monomials, "row": out + 1, "monomial": pairs,
-            "term": pairs + 1, "weight": terms, "of_weight": numel + 1, "entry": terms,
-        }  # fmt: skip
-        ends = np.cumsum([_HEADER, *sizes.values()])
-        parts = (self.ints[a:b] for a, b in pairwise(ends))
-        return dict(zip(sizes, parts, strict=True))
-
-
-class PowerTable(TableModule):
-    """A power: what it computes of one channel.
-
-    Attributes:
-        dim: Components of the input of one channel.
-        out: Components of the output.
-        numel: Weights of one channel.
-        pairs: (output, monomial) pairs that some weight reaches.
-        codable: Whether a GPU's kernel may have it in its code.
-    """
-
-    def __init__(self, program: Program) -> None:
-        super().__init__()
-        self.dim, self.out, self.numel, monomials, self.pairs, _ = map(int, program.ints[:6])
-        self.codable = monomials + self.pairs <= MAX_CODED
-        self.program = program
-        arrays = program.arrays()
-        self._rows = [int(n) for n in arrays["row"]]
-        self._levels = _levels(arrays["parent"], self.dim, monomials)
-        self.register_buffer("code", torch.from_numpy(program.ints), persistent=False)
-        for name in ("parent", "factor", "monomial"):
-            index = torch.from_numpy(arrays[name].astype(np.int64))
-            self.register_buffer(name, index, persistent=False)
-        self.register_table("numbers", torch.from_numpy(program.numbers))
-        dense = np.zeros((self.pairs, self.numel))
-        for pair, (start, end) in enumerate(pairwise(arrays["term"])):
-            dense[pair, arrays["weight"][start:end]] = program.numbers[start:end]
-        self.register_table("dense", torch.from_numpy(dense))
-
-    @classmethod
-    def of_segments(cls, dims: tuple[int, int], segments: Sequence[Segment]) -> PowerTable:
-        """Make the table of polynomials; weights are numbered in the order of the segments.
-
-        Args:
-            dims: Components of the input and of the output of one channel.
-            segments: At least one polynomial in all.
-        """
-        return cls(_compiled(dims, segments))
-
-    @property
-    def monomials(self) -> int:
-        """Products of components that are formed, components themselves among them."""
-        return len(self.get_buffer("parent"))
-
-    @property
-    def macs(self) -> int:
-        """Multiply-adds of one channel of one node, weights contracted before."""
-        return self.monomials - self.dim + self.pairs
-
-    def plain(self, x: Tensor, w: Tensor, elements: Tensor | None) -> Tensor:
-        """The power in PyTorch: the reference.
-
-        Args:
-            x: Shape (N, dim, C).
-            w: Shape (Z, numel, C).
-            elements: Row of ``w`` of each node, (N,); None where Z is N, or 1 for all.
-        """
-        coefficients = self.table("dense", x.dtype) @ w
-        monomials = x
-        parent, factor = self.index("parent"), self.index("factor")
-        for start, end in self._levels:
-            first = monomials.index_select(1, parent[start:end])
-            monomials = torch.cat([monomials, first * x.index_select(1, factor[start:end])], dim=1)
-        out = []
-        for start, end in pairwise(self._rows):
-            own = coefficients[:, start:end]
-            if elements is not None:
-                own = own.index_select(0, elements)
-            out.append((own * monomials.index_select(1, self.index("monomial")[start:end])).sum(1))
-        return torch.stack(out, dim=1)
-
-
-def _levels(parent: Ints, dim: int, monomials: int) -> list[tuple[int, int]]:
-    """Runs of monomials whose parents all come before the run."""
-    levels, start = [], dim
-    while start < monomials:
-        end = start
-        while end < monomials and parent[end] < start:
-            end += 1
-        levels.append((start, end))
-        start = end
-    return levels
-
-
-Monomial = tuple[int, ...]
-
-
-def _compiled(dims: tuple[int, int], segments: Sequence[Segment]) -> Program:
-    dim, out = dims
-    terms: dict[tuple[int, Monomial], list[tuple[int, float]]] = {}
-    numel = 0
-    for row, degree, values in segments:
-        all_of_degree = list(combinations_with_replacement(range(dim), degree))
-        k, m, p = np.nonzero(values.transpose(1, 2, 0))
-        for at_k, at_m, at_p in zip(k.tolist(), m.tolist(), p.tolist(), strict=True):
-            own = terms.setdefault((row + at_k, all_of_degree[at_m]), [])
-            own.append((numel + at_p, float(values[at_p, at_k, at_m])))
-        numel += len(values)
-    made = _with_parents(dim, {m for _, m in terms})
-    number = {monomial: n for n, monomial in enumerate(made)}
-    pairs = sorted((k, number[m], t) for (k, m), t in terms.items())
-    flat = [(pair, p, v) for pair, (_, _, own) in enumerate(pairs) for p, v in own]
-    by_weight = sorted(flat, key=lambda item: item[1])
-    ints = (
-        [dim, out, numel, len(made), len(pairs), len(flat), 0, 0],
-        [number[parent] for parent, _ in made.values()],
-        [factor for _, factor in made.values()],
-        np.searchsorted([k for k, _, _ in pairs], np.arange(out + 1)),
-        [m for _, m, _ in pairs],
-        np.searchsorted([pair for pair, _, _ in flat], np.arange(len(pairs) + 1)),
-        [p for _, p, _ in flat],
-        np.searchsorted([p for _, p, _ in by_weight], np.arange(numel + 1)),
-        [pair for pair, _, _ in by_weight],
-    )
-    numbers = np.array([v for *_, v in flat] + [v for *_, v in by_weight], dtype=np.float64)
-    return Program(np.concatenate([np.asarray(part, dtype=np.int32) for part in ints]), numbers)
-
-
-def _with_parents(dim: int, wanted: set[Monomial]) -> dict[Monomial, tuple[Monomial, int]]:
-    """Monomials by degree, components first, each a product of an earlier one and a component."""
-    by_degree: dict[int, set[Monomial]] = {}
-    for monomial in wanted:
-        by_degree.setdefault(len(monomial), set()).add(monomial)
-    split: dict[Monomial, tuple[Monomial, int]] = {}
-    for degree in range(max(by_degree, default=1), 1, -1):
-        known = by_degree.setdefault(degree - 1, set())
-        for monomial in sorted(by_degree.get(degree, ())):
-            choices = [(monomial[:n] + monomial[n + 1 :], i) for n, i in enumerate(monomial)]
-            parent, factor = next((c for c in choices if c[0] in known), choices[-1])
-            known.add(parent)
-            split[monomial] = parent, factor
-    first = {(i,): ((i,), i) for i in range(dim)}
-    return first | {m: split[m] for m in sorted(split, key=lambda m: (len(m), m))}
 
 
 def power(
@@ -240,38 +43,13 @@ def power(
     """
     if not serves(x, w, codable=table.codable):
         return plain(table, x, w, elements, lie)
-    wide = x.dtype if x.dtype in _KERNEL_DTYPES else torch.float32
+    wide = x.dtype if x.dtype in KERNEL_DTYPES else torch.float32
     none = x.new_empty(0, 0) if elements is None else elements
     z: Tensor = torch.ops.etp.power_forward.default(
         x.to(wide), w.to(wide), none, table.index("code"), lie, table.table("numbers", wide),
         table.out * channels,
     )  # fmt: skip
     return z.to(x.dtype)
-
-
-def plain(table: PowerTable, x: Tensor, w: Tensor, elements: Tensor | None, lie: Tensor) -> Tensor:
-    """The power in PyTorch, of features as they lie."""
-    channels = w.shape[-1] // table.numel
-    rows = w.reshape(-1, table.numel, channels)
-    return together(table.plain(apart(x, lie[: table.dim], channels), rows, elements), lie)
-
-
-def _where(lie: Tensor, channels: int) -> Tensor:
-    """Where the features hold each channel of each component, (components, channels)."""
-    return lie[:, :1].long() + lie[:, 1:].long() * torch.arange(channels, device=lie.device)
-
-
-def apart(x: Tensor, lie: Tensor, channels: int) -> Tensor:
-    """Features as they lie to (N, components, channels)."""
-    columns = x.index_select(1, _where(lie, channels).flatten())
-    return columns.unflatten(1, (len(lie), channels))
-
-
-def together(z: Tensor, lie: Tensor) -> Tensor:
-    """Results (N, out, channels) to features as they lie; ``lie`` ends in what concerns them."""
-    where = _where(lie[len(lie) - z.shape[1] :], z.shape[2])
-    columns = z.flatten(1)
-    return torch.zeros_like(columns).index_copy(1, where.flatten(), columns)
 
 
 # The operators. Shapes of what they give, and their derivatives.
@@ -305,8 +83,6 @@ for _name in ("power_forward", "power_forward_change"):
     torch.library.register_fake(f"etp::{_name}", _forward_shape)
 for _name in ("power_backward", "power_backward_change"):
     torch.library.register_fake(f"etp::{_name}", _backward_shapes)
-
-Grads = tuple[Tensor | None, ...]
 
 
 def _keep(count: int) -> Callable[..., None]:
@@ -343,11 +119,6 @@ def _backward_backward(ctx: Any, hx: Tensor, hw: Tensor) -> Grads:
 
 
 # Derivatives of third order are those of the plain form, with graphs of their own.
-
-
-def restored(program: Tensor, values: Tensor) -> PowerTable:
-    """The table that a program and its numbers were made of, on the CPU."""
-    return PowerTable(Program(program.cpu().numpy(), values.cpu().double().numpy()))
 
 
 def _restored(tables: Sequence[Tensor]) -> Callable[[Tensor, Tensor], Tensor]:

@@ -5,13 +5,10 @@ Nobody but an administrator can fix the clock of a card, so it is read and told 
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from etp import processor
 from etp.measure.flags import Flag
 
 CLOCK_MOVED = 0.02
@@ -44,23 +41,6 @@ class State:
     def as_dict(self) -> dict[str, Any]:
         """Plain values."""
         return asdict(self) | {"slowed_by": list(self.slowed_by)}
-
-
-def device_state(device: str) -> State:
-    """State of ``device`` now; reading it takes well below a millisecond and no measured time."""
-    load = None
-    with suppress(OSError, AttributeError):
-        load = os.getloadavg()[0]
-    # Pages read states and know no torch.
-    from etp.measure.card import card
-
-    queue = card(device)
-    return State(clock_mhz=_cpu_clock(), load=load) if queue is None else queue.state(load)
-
-
-def _cpu_clock() -> float | None:
-    clocks = [float(processor.value(line)) for line in processor.lines("cpu MHz")]
-    return round(sum(clocks) / len(clocks), 1) if clocks else None
 
 
 def nvml_state(nvml: Any, handle: Any, load: float | None) -> State:

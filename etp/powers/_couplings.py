@@ -16,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 
 from etp.e3 import o3
-from etp.kernels.power import Floats
+from etp.kernels.power_table import Floats
 from etp.maths import so3
 from etp.product.layout import slices
 

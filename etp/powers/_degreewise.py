@@ -11,7 +11,7 @@ from typing_extensions import override
 
 from etp.e3 import o3
 from etp.irreps import Layout
-from etp.kernels.power import apart, together
+from etp.kernels.power_table import apart, together
 from etp.powers.base import Power
 from etp.product.layout import slices
 

@@ -19,7 +19,7 @@ from etp import irreps as irreps_module
 from etp.e3 import o3
 from etp.irreps import LAYOUTS, IrrepsError, Layout
 from etp.kernels.modes import autocasting
-from etp.kernels.power import places
+from etp.kernels.power_table import places
 from etp.problem import Weights
 from etp.product.convolution import check_below
 from etp.product.layout import promoted, terms
@@ -181,7 +181,7 @@ class Power(TableModule):
         """Raise (N, irreps_in.dim) to (N, irreps_out.dim).
 
         ``weights`` are (weight_numel,), (N, weight_numel), or with ``elements`` (Z, weight_numel);
-        ``lie`` says where components are (:func:`etp.kernels.power.places`).
+        ``lie`` says where components are (:func:`etp.kernels.power_table.places`).
         """
 
     @override

@@ -12,7 +12,8 @@ from typing_extensions import override
 
 from etp.e3 import o3
 from etp.irreps import Layout
-from etp.kernels.power import Floats, PowerTable, Segment, power
+from etp.kernels.power import power
+from etp.kernels.power_table import Floats, PowerTable, Segment
 from etp.powers._couplings import symmetric_part
 from etp.powers.base import Power
 

@@ -10,7 +10,9 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
-from etp.kernels.edge import EdgePath, EdgeTable, convolution, edge
+from etp.kernels.edge import convolution, edge
+from etp.kernels.edge_table import EdgePath, EdgeTable
+from etp.kernels.operators import serves
 from etp.maths import so3
 from etp.product.edge import EdgeProduct
 from etp.product.kinds import edge_form
@@ -106,7 +108,7 @@ class TableEdge(EdgeProduct):
         num_nodes: int,
     ) -> Tensor:
         own = self._own(weights)
-        if not self.edges or not self.edge_table.serves(x, y, own):
+        if not self.edges or not serves(x, y, own, codable=self.edge_table.codable):
             return super().convolve(x, y, weights, senders, receivers, num_nodes)
         return convolution(self.edge_table, x, y, own, senders, receivers, num_nodes)
 

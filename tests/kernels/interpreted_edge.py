@@ -8,7 +8,8 @@ from torch import Tensor
 
 import etp
 from etp import measure, products
-from etp.kernels.edge import EdgePath, EdgeTable, convolution, edge
+from etp.kernels.edge import convolution, edge
+from etp.kernels.edge_table import EdgePath, EdgeTable
 from etp.kernels.on_gpu import edge_source, launches, triton_edge
 from etp.kernels.on_gpu.triton_source import interpreted
 from tests.kernels.test_edge import orders, table, weights_of

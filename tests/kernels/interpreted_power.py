@@ -10,7 +10,8 @@ import torch
 from etp import powers
 from etp.kernels.on_gpu import power_source, triton_power
 from etp.kernels.on_gpu.triton_source import interpreted
-from etp.kernels.power import places, plain, power
+from etp.kernels.power import power
+from etp.kernels.power_table import places, plain
 from tests.kernels.test_edge import orders
 
 assert interpreted(), "this file is run by test_triton.py"

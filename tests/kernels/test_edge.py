@@ -12,9 +12,10 @@ import torch
 from e3nn import o3
 from torch import Tensor
 
-from etp.kernels import edge as kernel
-from etp.kernels.edge import EdgePath, EdgeTable, convolution, edge
+from etp.kernels.edge import convolution, edge
+from etp.kernels.edge_table import EdgePath, EdgeTable, Layout
 from etp.kernels.on_cpu import build
+from etp.kernels.operators import serves
 
 IRREPS = [
     ("3x0e+5x1o", "0e+1o+2e"),
@@ -25,7 +26,7 @@ pytestmark = pytest.mark.filterwarnings("ignore")  # of the compiler, about itse
 needs_kernel = pytest.mark.skipif(build.missing() is not None, reason=str(build.missing()))
 
 
-def table(in1: str, in2: str, layout: kernel.Layout = "mul_ir", *, weighted=True, lmax=4):
+def table(in1: str, in2: str, layout: Layout = "mul_ir", *, weighted=True, lmax=4):
     first, second = o3.Irreps(in1), o3.Irreps(in2)
     paths, z, w = [], 0, 0
     for (mul, ir1), at1 in zip(first, first.slices(), strict=True):
@@ -92,7 +93,7 @@ def test_values_and_derivatives_are_those_of_the_plain_sums(irreps, layout, weig
         for n, d in ((6, made.dims[0]), (edges, made.dims[1]))
     )
     w = weights_of(made, weights, edges, dtype)
-    assert kernel.serves(x, y, w)
+    assert serves(x, y, w)
 
     def ours(x: Tensor, y: Tensor, w: Tensor | None) -> Tensor:
         return convolution(made, x, y, w, senders, receivers, 9)

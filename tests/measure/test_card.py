@@ -10,8 +10,9 @@ import torch
 
 from etp import measure, products
 from etp.measure import card as cards
+from etp.measure.card import device_state
 from etp.measure.runtime import make_call
-from etp.measure.state import State, device_state
+from etp.measure.state import State
 from etp.problem import Problem
 from etp.results.rows import Row
 from etp.run import case as cases

@@ -6,7 +6,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from etp.measure.state import State, device_state, nvml_state, state_flags, state_text
+from etp.measure.card import device_state
+from etp.measure.state import State, nvml_state, state_flags, state_text
 
 
 def driver(reasons: int, clock: int = 1980, temperature: int = 54) -> SimpleNamespace:

@@ -12,8 +12,9 @@ from torch import Tensor
 
 from etp.irreps import Layout
 from etp.kernels import power as kernel
-from etp.kernels.edge import serves
+from etp.kernels import power_table
 from etp.kernels.on_cpu import build
+from etp.kernels.operators import serves
 from etp.powers.clebsch_gordan import ClebschGordan
 from etp.powers.table import TablePower
 
@@ -37,7 +38,7 @@ def draw(
 
 
 def plain(power: TablePower, a: Tensor, w: Tensor, elements: Tensor | None) -> Tensor:
-    return kernel.plain(power.polynomials, a, w, elements, power.index("lie"))
+    return power_table.plain(power.polynomials, a, w, elements, power.index("lie"))
 
 
 def rel(a: Tensor, b: Tensor) -> float:

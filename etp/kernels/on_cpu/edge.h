@@ -12,7 +12,7 @@ extern "C" {
  * those of one row of the result, order[starts[n]] .. order[starts[n + 1] - 1]. Without starts each
  * edge is a group, without order edges are in the order of their groups. */
 typedef struct {
-    const int32_t *program; /* kernels/edge.py: _Program */
+    const int32_t *program; /* kernels/edge_table.py: _Program */
     const void *values;
     const void *x, *y, *w, *g, *hx, *hy, *hw;
     void *z, *gx, *gy, *gw;

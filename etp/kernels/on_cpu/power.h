@@ -14,7 +14,7 @@ typedef struct {
 } PowerChunk;
 
 typedef struct {
-    const int32_t *program; /* kernels/power.py: Program */
+    const int32_t *program; /* kernels/power_table.py: Program */
     const void *values;
     const int32_t *places; /* first number and stride of each component, of input and output */
     const void *x, *w, *g, *hx, *hw;

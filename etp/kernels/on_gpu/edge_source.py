@@ -32,7 +32,7 @@ class Entry(NamedTuple):
 
 
 class Lines(NamedTuple):
-    """A path as a kernel needs it; fields as in :class:`etp.kernels.edge.EdgePath`."""
+    """A path as a kernel needs it; fields as in :class:`etp.kernels.edge_table.EdgePath`."""
 
     x: int
     z: int

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from etp.kernels import edge
+from etp.kernels.edge_table import NEGLIGIBLE, EdgeTable, restored
 from etp.kernels.on_gpu import edge_source, launches
 from etp.kernels.on_gpu.edge_source import Entry, Kind, Lines, Sizes
 from etp.kernels.on_gpu.launches import WARP
@@ -53,7 +53,7 @@ class EdgeForm:
         table: The product.
     """
 
-    def __init__(self, table: edge.EdgeTable) -> None:
+    def __init__(self, table: EdgeTable) -> None:
         self.paths = [
             Lines(px, pz, pw, mul, d1, d3, _entries(c.cpu().numpy(), py))
             for (px, py, pz, pw, mul, (d1, _, d3)), c in zip(
@@ -87,14 +87,14 @@ def _entries(values: np.ndarray[Any, np.dtype[np.float64]], first: int) -> tuple
     found = []
     for k in range(values.shape[2]):
         for i in range(values.shape[0]):
-            terms = np.flatnonzero(np.abs(values[i, :, k]) > edge.NEGLIGIBLE)
+            terms = np.flatnonzero(np.abs(values[i, :, k]) > NEGLIGIBLE)
             if len(terms):
                 pairs = tuple((first + int(j), float(values[i, j, k])) for j in terms)
                 found.append(Entry(i, k, pairs))
     return tuple(found)
 
 
-_form = of_table(lambda program, values: EdgeForm(edge.restored(program, values)))
+_form = of_table(lambda program, values: EdgeForm(restored(program, values)))
 
 
 class _Graph(NamedTuple):

@@ -17,7 +17,6 @@ import torch
 from torch import Tensor
 from torch.utils.weak import WeakTensorKeyDictionary
 
-from etp.kernels import power
 from etp.kernels.on_gpu import launches, power_source
 from etp.kernels.on_gpu.launches import WARP
 from etp.kernels.on_gpu.power_source import Places, Shape
@@ -29,6 +28,7 @@ from etp.kernels.on_gpu.triton_source import (
     on_device_of,
     padded,
 )
+from etp.kernels.power_table import PowerTable, restored
 
 MAX_SLICES = 64
 """Programs that share the nodes of one row of coefficients."""
@@ -43,7 +43,7 @@ class PowerForm:
         table: The power.
     """
 
-    def __init__(self, table: power.PowerTable) -> None:
+    def __init__(self, table: PowerTable) -> None:
         self.tree = power_source.tree(table.dim, table.program.arrays())
         self._dense = table.table("dense", torch.float64)
         self._at: dict[tuple[torch.dtype, torch.device], Tensor] = {}
@@ -70,7 +70,7 @@ class PowerForm:
         return [made] if isinstance(made, str) else made
 
 
-_form = of_table(lambda program, values: PowerForm(power.restored(program, values)))
+_form = of_table(lambda program, values: PowerForm(restored(program, values)))
 _PLACES = WeakTensorKeyDictionary()
 
 

@@ -226,8 +226,8 @@ class _Run:
     """Rounds of several calls within a budget."""
 
     def __init__(self, plan: Case, calls: Sequence[Call]) -> None:
+        from etp.measure.card import device_state
         from etp.measure.clock import group_size, warm_up
-        from etp.measure.state import device_state
 
         self._plan, self._calls = plan, calls
         self._warm: list[WarmUp] = [warm_up(call) for call in calls]
@@ -239,8 +239,8 @@ class _Run:
 
     def rounds(self, cancelled: Callable[[], bool]) -> Iterator[int]:
         """Time the rounds; now and then say how many are done."""
+        from etp.measure.card import device_state
         from etp.measure.clock import time_rounds
-        from etp.measure.state import device_state
 
         # A new order for each look, the same one for the same look.
         rng = random.Random(f"{self._plan.problem.seed}-{self._plan.look}")

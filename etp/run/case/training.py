@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 from etp.experiments.settings import Experiment, Potential, Tetris
-from etp.measure.state import device_state
+from etp.problem import Problem
 from etp.results.rows import Row
 from etp.results.store import default_path
 from etp.run.case.case import use_numbers
@@ -122,7 +122,7 @@ def run_step_time(case: dict[str, Any], cancelled: Callable[[], bool]) -> Iterat
     slots: list[step_time.Slot] = []
     with _as_before():
         use_numbers(problem)
-        before = device_state(problem.device).as_dict()
+        before = _device_state(problem)
         yield {"event": "progress", "stage": "warming up", "product": ", ".join(case["products"])}
         taken = step_time.rounds(case["product"], case["products"], settings, structures.bundled())
         for number, timed in enumerate(taken, 1):
@@ -133,7 +133,7 @@ def run_step_time(case: dict[str, Any], cancelled: Callable[[], bool]) -> Iterat
             }  # fmt: skip
             if cancelled():
                 break
-    states = {"state_before": before, "state_after": device_state(problem.device).as_dict()}
+    states = {"state_before": before, "state_after": _device_state(problem)}
     for result in step_time.results(slots):
         yield make_row(problem, result["power"], "step-time", result | states)
 
@@ -170,7 +170,7 @@ class _Trainee:
         self.product, self._settings = product, settings
         self.done, self.over = 0, False
         self.row: Row | None = None
-        self._before = device_state(settings.problem().device).as_dict()
+        self._before = _device_state(settings.problem())
         self._training: Trained | None = None
         self._steps: Iterator[Step] = iter(())
 
@@ -207,7 +207,7 @@ class _Trainee:
         with self._refusing():
             if self.row is None and self._training is not None:
                 result = self._training.outcome()
-                after = device_state(self._settings.problem().device).as_dict()
+                after = _device_state(self._settings.problem())
                 states = {"state_before": self._before, "state_after": after}
                 self.row = self._made(result | states)
         assert self.row is not None
@@ -304,6 +304,13 @@ def _place(case: Mapping[str, Any], settings: Experiment) -> _Place | None:
     for old in sorted(kept.iterdir(), key=lambda path: path.stat().st_mtime)[:-KEPT]:
         shutil.rmtree(old, ignore_errors=True)
     return _Place(folder, settings.seed, named=False)
+
+
+def _device_state(problem: Problem) -> dict[str, Any]:
+    # Pages read what cases are and know no torch.
+    from etp.measure.card import device_state
+
+    return device_state(problem.device).as_dict()
 
 
 @contextmanager

@@ -1,0 +1,76 @@
+"""What the operators of edge products and of powers share: who computes, and a gradient."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from etp.kernels import compile_times as compiling
+from etp.kernels.modes import plain_only
+from etp.kernels.on_cpu import build
+from etp.kernels.on_gpu import triton_source
+
+KERNEL_DTYPES = (torch.float32, torch.float64)
+Grads = tuple[Tensor | None, ...]
+
+
+def serves(*tensors: Tensor | None, codable: bool = True) -> bool:
+    """Whether a kernel can compute this: on a CPU or a GPU, outside transforms of functions.
+
+    Args:
+        *tensors: What it is given.
+        codable: Whether a GPU's kernel may have the table in its code.
+    """
+    devices = {t.device.type for t in tensors if t is not None}
+    if len(devices) != 1 or not devices <= {"cpu", "cuda"}:
+        return False
+    if plain_only():
+        return False
+    return codable and _on_gpu() if _on_triton(*devices) else _ready()
+
+
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
+def _on_triton(device: str) -> bool:
+    """Whether it would be Triton that runs on this type of device."""
+    return device == "cuda" or (device == "cpu" and triton_source.interpreted())
+
+
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
+def _on_gpu() -> bool:
+    """Whether the operators have their Triton kernels in this process."""
+    if triton_source.triton_missing() is not None:
+        return False
+    from etp.kernels.on_gpu import triton_edge, triton_power
+
+    triton_edge.register()
+    triton_power.register()
+    return True
+
+
+def _ready() -> bool:
+    at_hand = _at_hand()
+    if at_hand and not torch.compiler.is_compiling() and compiling.OPEN:
+        compiling.used(build.library().artifact)
+    return at_hand
+
+
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
+def _at_hand() -> bool:
+    """Whether the operators have their kernels in this process."""
+    return build.at_hand()
+
+
+def vjp(
+    function: Callable[..., tuple[Tensor, ...]], tensors: Sequence[Tensor], grads: Sequence[Tensor]
+) -> Grads:
+    """Gradients of a function for given ones of its results; differentiable where asked."""
+    further = torch.is_grad_enabled()
+    with torch.enable_grad():
+        own = [t.view_as(t) if t.requires_grad else t.detach().requires_grad_() for t in tensors]
+        made = function(*own)
+    pairs = [(z, g) for z, g in zip(made, grads, strict=True) if z.requires_grad]
+    return torch.autograd.grad(
+        [z for z, _ in pairs], own, [g for _, g in pairs], create_graph=further, allow_unused=True
+    )
