@@ -84,10 +84,10 @@ def main() -> None:
     row(f"compile the CPU kernel, once per machine and precision{note}", seconds)
     row("load the CPU kernel", min(ask(_COMPILE)[0] for _ in tries))  # type: ignore[index]
     for name in PRODUCTS:
-        found = [ask(_BUILD.format(name=name)) for _ in tries]
+        answers = [ask(_BUILD.format(name=name)) for _ in tries]
         for number, when in enumerate(("first in a process", "again")):
-            built = min(pair[number][0] for pair in found)  # type: ignore[index]
-            called = min(pair[number][1] for pair in found)  # type: ignore[index]
+            built = min(pair[number][0] for pair in answers)  # type: ignore[index]
+            called = min(pair[number][1] for pair in answers)  # type: ignore[index]
             row(f"{name}, lmax 6, {when}: build", built, 0.5)
             row(f"{name}, lmax 6, {when}: first call", called)
     for line in ask(_OVERHEAD):  # type: ignore[attr-defined]

@@ -117,10 +117,10 @@ def of_jax(match: Match, lmax: int) -> dict[str, Block]:
         def block(seconds: float) -> list[float]:
             once = match.contestants["jax"].ask(do="time", name=name, calls=2)["seconds"]
             calls = max(1, int(seconds / min(once)))
-            found: list[float] = match.contestants["jax"].ask(do="time", name=name, calls=calls)[
+            times: list[float] = match.contestants["jax"].ask(do="time", name=name, calls=calls)[
                 "seconds"
             ]
-            return found
+            return times
 
         return block
 

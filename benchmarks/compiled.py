@@ -22,26 +22,27 @@ def compared(name: str, problem: Problem) -> Comparison:
     """One product beside its compiled form."""
     case = sweep.Case(problem, (name, name + SUFFIX), budget_s=3.0, memory=False)
     rows: list[Row] = [item for item in sweep.run(case.as_dict()) if isinstance(item, Row)]
-    (found,) = comparisons(rows)
-    return found
+    (comparison,) = comparisons(rows)
+    return comparison
 
 
-def line(name: str, found: Comparison) -> str:
+def line(name: str, comparison: Comparison) -> str:
     """One line of the table: how many times faster the compiled form is, and what it costs."""
     form = name + SUFFIX
-    entry = found.entry(form)
+    entry = comparison.entry(form)
     if not entry.valid:
         row = next(iter(entry.rows.values()))
-        return f"| {name} | {found.problem.lmax} | {row['reason']} | | |"
-    verdict = found.judgement.verdicts[form]
+        return f"| {name} | {comparison.problem.lmax} | {row['reason']} | | |"
+    verdict = comparison.judgement.verdicts[form]
     low, high = sorted((verdict.low, verdict.high))
     ratio = f"{exp(-verdict.estimate):.2f}"
     interval = f"{exp(-high):.2f} to {exp(-low):.2f}"
     seconds = entry.result("runtime")["compiled"].get("torch.compile", 0.0)
-    earned = [one for one in pay_offs(found) if one.product == form]
+    earned = [pay_off for pay_off in pay_offs(comparison) if pay_off.product == form]
     calls = f"{earned[0].calls:.2g}" if earned else "never"
     cells = (
-        name, found.problem.lmax, f"{ratio} ({interval})", verdict.word, f"{seconds:.1f}", calls
+        name, comparison.problem.lmax, f"{ratio} ({interval})", verdict.word, f"{seconds:.1f}",
+        calls,
     )  # fmt: skip
     return f"| {' | '.join(map(str, cells))} |"
 

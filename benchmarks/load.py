@@ -93,9 +93,9 @@ def serving(checkout: Path) -> Iterator[Server]:
             f"--server.port={port}", "--server.address=127.0.0.1",
         ]  # fmt: skip
         store = Path(folder) / "etp.sqlite"
-        found = os.environ | {"ETP_STORE": str(store), "PYTHONPATH": str(checkout)}
+        environment = os.environ | {"ETP_STORE": str(store), "PYTHONPATH": str(checkout)}
         none = subprocess.DEVNULL
-        process = subprocess.Popen(command, cwd=checkout, env=found, stdout=none, stderr=none)
+        process = subprocess.Popen(command, cwd=checkout, env=environment, stdout=none, stderr=none)
         try:
             _wait(f"http://127.0.0.1:{port}/_stcore/health")
             yield Server(process, f"127.0.0.1:{port}", store)
@@ -361,21 +361,21 @@ async def crowd(
     for page in PAGES:
         await _visit(server, page)
     watching = await begun(server) if job else None
-    found, over = Crowd(), asyncio.Event()
+    waits, over = Crowd(), asyncio.Event()
     start = time.monotonic() + 10
-    looking = [_look_around(server, n, start, over, think_s, found) for n in range(visitors)]
+    looking = [_look_around(server, n, start, over, think_s, waits) for n in range(visitors)]
     crowding = asyncio.gather(*looking)
     await asyncio.sleep(start - time.monotonic())
     before = server.processor_s()
     await asyncio.sleep(duration_s)
-    found.processor_s = server.processor_s() - before
-    found.megabytes = server.megabytes()
-    found.counting = False
+    waits.processor_s = server.processor_s() - before
+    waits.megabytes = server.megabytes()
+    waits.counting = False
     if watching is not None:
         await watching
     over.set()
     await crowding
-    return found
+    return waits
 
 
 async def begun(server: Server) -> asyncio.Task[None]:
@@ -397,7 +397,7 @@ async def _look_around(
     start: float,
     over: asyncio.Event,
     think_s: tuple[float, float],
-    found: Crowd,
+    waits: Crowd,
 ) -> None:
     chance = random.Random(number)
     await asyncio.sleep(chance.uniform(0, 8))
@@ -407,14 +407,14 @@ async def _look_around(
             begin = time.monotonic()
             page, query = chance.choice(PAGES), _view(chance)
             answer = await visitor.look(page, **query)
-            if begin >= start and found.counting:
-                found.seconds.append(answer.seconds)
-            found.errors += answer.errors
+            if begin >= start and waits.counting:
+                waits.seconds.append(answer.seconds)
+            waits.errors += answer.errors
             with suppress(TimeoutError):
                 await asyncio.wait_for(over.wait(), chance.uniform(*think_s))
         await visitor.leave()
     except (OSError, ConnectionError) as error:
-        found.errors.append(str(error))
+        waits.errors.append(str(error))
 
 
 def _view(chance: random.Random) -> dict[str, str]:
@@ -439,18 +439,18 @@ def verdicts(server: Server) -> dict[tuple[int, str], Told]:
     """What the last run of a server says of each product at each size."""
     store = Store(server.store)
     return {
-        (one.problem.lmax, product): Told(v.word, v.estimate, v.low, v.high)
-        for one in comparisons(store.rows(job=store.jobs()[-1].id))
-        for product, v in one.judgement.verdicts.items()
+        (comparison.problem.lmax, product): Told(v.word, v.estimate, v.low, v.high)
+        for comparison in comparisons(store.rows(job=store.jobs()[-1].id))
+        for product, v in comparison.judgement.verdicts.items()
     }
 
 
 def unchanged(alone: dict[tuple[int, str], Told], beside: dict[tuple[int, str], Told]) -> str:
     """What visitors did to the verdicts of a run, beside those of one without visitors."""
     both = [(alone[key], beside[key]) for key in alone if key in beside]
-    same = sum(one.word == other.word for one, other in both)
-    against = sum({one.word, other.word} == {"faster", "slower"} for one, other in both)
-    within = sum(other.low <= one.estimate <= other.high for one, other in both)
+    same = sum(verdict.word == other.word for verdict, other in both)
+    against = sum({verdict.word, other.word} == {"faster", "slower"} for verdict, other in both)
+    within = sum(other.low <= verdict.estimate <= other.high for verdict, other in both)
     return (
         f"{same} of {len(alone)} verdicts as without visitors, {against} the other way round; "
         f"{within} of its ratios within the intervals told beside them"
@@ -485,12 +485,12 @@ def measured(checkout: Path, arguments: argparse.Namespace) -> dict[str, str]:
             (number, True) for number in arguments.beside_a_job
         ]:
             think = tuple(arguments.think)
-            found = asyncio.run(crowd(server, visitors, arguments.seconds, think, job))
+            waits = asyncio.run(crowd(server, visitors, arguments.seconds, think, job))
             name = f"{visitors} visitors{' beside a running comparison' if job else ''}"
-            say(name, found.line())
+            say(name, waits.line())
             if job:
                 say(f"that comparison, beside {visitors}", unchanged(alone, verdicts(server)))
-            for error in sorted(set(found.errors))[:3]:
+            for error in sorted(set(waits.errors))[:3]:
                 print(f"    {error}", file=sys.stderr)
     return lines
 
@@ -512,7 +512,7 @@ def table(columns: dict[str, dict[str, str]]) -> str:
         f"|---|{'---|' * len(columns)}",
     ]
     lines += [
-        f"| {name} | {' | '.join(found.get(name, '') for found in columns.values())} |"
+        f"| {name} | {' | '.join(cells.get(name, '') for cells in columns.values())} |"
         for name in names
     ]
     return "\n".join(lines)

@@ -162,15 +162,15 @@ def power(boards: int) -> None:
         for n in LOOKS[:4]:
             called, covered, widths = [], 0, []
             for ratio in ratios:
-                found = 0
+                slower = 0
                 for seed in range(boards):
                     times = simulate(shape, np.random.default_rng(seed), n, [1.0, ratio, 1.0])
                     (v,) = Board(2, twin=(0, 2)).look(times)
-                    found += v.word == "slower"
+                    slower += v.word == "slower"
                     if ratio == 1.02:
                         covered += v.low <= math.log(ratio) <= v.high
                         widths.append((v.high - v.low) / 2)
-                called.append(f"{100 * found / boards:.0f}")
+                called.append(f"{100 * slower / boards:.0f}")
             print(
                 f"{shape:10} n={n:<4} {'/'.join(called):>16}   coverage "
                 f"{100 * covered / boards:5.1f} %   half-width {100 * np.median(widths):.1f} %"

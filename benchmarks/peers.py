@@ -162,9 +162,9 @@ class Match:
         }
         self.random = random.Random(seed)
         self.folder = tempfile.TemporaryDirectory()
-        found = self.contestants["ours"].ask(do="limits", work=None)
-        self.roofs = Roofline(found["copy"], {"float32": found["matmul"]})
-        self.least_call = {direction: found[direction] for direction in ("forward", "backward")}
+        limits = self.contestants["ours"].ask(do="limits", work=None)
+        self.roofs = Roofline(limits["copy"], {"float32": limits["matmul"]})
+        self.least_call = {direction: limits[direction] for direction in ("forward", "backward")}
         self.passed: dict[tuple[str, str, int, str], bool] = {}
 
     def close(self) -> None:
@@ -418,13 +418,13 @@ def peer_versions(python: str) -> dict[str, str]:
     names = ("torch", "e3nn", "jax", "e3nn-jax", "e3j", "e3x", "cuequivariance")
     code = (
         "import importlib.metadata as m, json\n"
-        "found = {d.metadata['Name'].lower().replace('_', '-'): d.version "
+        "versions = {d.metadata['Name'].lower().replace('_', '-'): d.version "
         "for d in m.distributions()}\n"
-        f"print(json.dumps({{n: found[n] for n in {names!r} if n in found}}))"
+        f"print(json.dumps({{n: versions[n] for n in {names!r} if n in versions}}))"
     )
     done = subprocess.run([python, "-c", code], capture_output=True, text=True, check=True)
-    found: dict[str, str] = json.loads(done.stdout)
-    return found
+    versions: dict[str, str] = json.loads(done.stdout)
+    return versions
 
 
 def main() -> None:

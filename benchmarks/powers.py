@@ -166,12 +166,12 @@ def ratios(
                 samples.append(time.perf_counter() - start)
             taken[name] = float(np.quantile(samples, 0.25))
         rounds.append(taken)
-    found = {}
+    intervals = {}
     for name in calls:
         logs = [math.log(r[name] / r["etp"]) for r in rounds]
         low, high = statistic.interval(logs, ERROR)
-        found[name] = tuple(math.exp(float(v)) for v in (statistic.estimate(logs), low, high))
-    return found, {n: float(np.median([r[n] for r in rounds])) for n in calls}, len(rounds)  # type: ignore[return-value]
+        intervals[name] = tuple(math.exp(float(v)) for v in (statistic.estimate(logs), low, high))
+    return intervals, {n: float(np.median([r[n] for r in rounds])) for n in calls}, len(rounds)  # type: ignore[return-value]
 
 
 def main() -> None:

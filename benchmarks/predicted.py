@@ -123,13 +123,13 @@ def compile_for(kernel: Kernel, card: Card) -> Figures:
         name: "constexpr" if name in kernel.constants else kernel.kinds.get(name, "*fp32")
         for name in made.arg_names
     }
-    found = triton.compile(
+    binary = triton.compile(
         ASTSource(made, signature=signature, constexprs=kernel.constants),
         target=GPUTarget("cuda", card.capability, WARP),
         options={"num_warps": kernel.lanes // WARP},
     )
-    registers, spilled, instructions = _resources(found.asm["cubin"])
-    return figures(kernel, card, registers, spilled, int(found.metadata.shared), instructions)
+    registers, spilled, instructions = _resources(binary.asm["cubin"])
+    return figures(kernel, card, registers, spilled, int(binary.metadata.shared), instructions)
 
 
 def _resources(cubin: bytes) -> tuple[int, int, int]:
@@ -227,8 +227,8 @@ def edge_kernels(layer: str) -> Iterator[Kernel]:
 
 def edge_table(tp: Any) -> EdgeTable:
     """The table of an edge product."""
-    found: EdgeTable = next(m for m in tp.modules() if isinstance(m, EdgeTable))
-    return found
+    table: EdgeTable = next(m for m in tp.modules() if isinstance(m, EdgeTable))
+    return table
 
 
 def power_kernels(lmax: int, out: str, channels: int = 128) -> Iterator[Kernel]:

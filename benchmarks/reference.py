@@ -96,13 +96,13 @@ def _layers(budget: float, path: Path) -> None:
 
 def swept(batch: int) -> list[Problem]:
     """Problems along batch and along channels, each once."""
-    found = [
+    problems = [
         Problem.of_setting("MIMO", lmax, batch=batch).at(**{axis: size})
         for axis, along in AXES.items()
         for lmax in SWEPT_LMAX
         for size in along
     ]
-    return list(dict.fromkeys(found))
+    return list(dict.fromkeys(problems))
 
 
 if __name__ == "__main__":

@@ -59,10 +59,10 @@ def measure(
                 start = time.perf_counter()
                 tp(*inputs)
                 times[number].append(time.perf_counter() - start)
-    found: dict[str, list[float]] = {name: [] for name in names}
+    quartiles: dict[str, list[float]] = {name: [] for name in names}
     for (name, _, _), taken in zip(calls, times, strict=True):
-        found[name].append(float(np.quantile(taken, 0.25)))
-    return found
+        quartiles[name].append(float(np.quantile(taken, 0.25)))
+    return quartiles
 
 
 def slope(degrees: list[int], values: list[float]) -> float:
@@ -104,7 +104,7 @@ def main() -> None:
     print("|---|---|---|---|---|---|")
     for name in names:
         built = [build(name, lmax) for lmax in degrees]
-        found = Slope(
+        measured = Slope(
             name,
             slope(degrees, times[name]),
             slope(degrees, [tp.run_macs() for tp in built]),
@@ -113,8 +113,8 @@ def main() -> None:
         limit = mimo_exponent(name)
         reached = "" if limit is None else str(limit)
         print(
-            f"| {name} | {found.time:.1f} | {found.macs:.1f} | {found.bytes:.1f} | {reached} "
-            f"| {sentence(found)} |"
+            f"| {name} | {measured.time:.1f} | {measured.macs:.1f} | {measured.bytes:.1f} "
+            f"| {reached} | {sentence(measured)} |"
         )
 
 

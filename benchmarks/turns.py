@@ -18,7 +18,7 @@ TOPS = {2: 7, 3: 5, 4: 3}
 
 def counts() -> list[dict[str, int]]:
     """Multiply-adds for each order, lmax and largest output degree."""
-    found = []
+    lines = []
     for order, top in TOPS.items():
         for lmax in range(1, top + 1):
             for lout in sorted({0, 1, lmax}):
@@ -26,9 +26,9 @@ def counts() -> list[dict[str, int]]:
                     natural(lmax), order=order, irreps_out=natural(lout), basis="independent"
                 )
                 macs = power.polynomials.macs
-                found.append({"order": order, "lmax": lmax, "lout": lout, "macs": macs})
-                print(found[-1], flush=True)
-    return found
+                lines.append({"order": order, "lmax": lmax, "lout": lout, "macs": macs})
+                print(lines[-1], flush=True)
+    return lines
 
 
 if __name__ == "__main__":

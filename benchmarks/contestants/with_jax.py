@@ -37,8 +37,8 @@ def _call(
     compiled = jax.jit(forward if work["direction"] == "forward" else both)
 
     def call() -> tuple[Any, ...]:
-        found: tuple[Any, ...] = jax.block_until_ready(compiled(x1, x2))
-        return found
+        outputs: tuple[Any, ...] = jax.block_until_ready(compiled(x1, x2))
+        return outputs
 
     return call
 

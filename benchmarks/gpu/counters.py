@@ -118,6 +118,6 @@ def parsed(text: str, product: str) -> list[Counted]:
     lines = [line for line in text.splitlines() if line.startswith('"')]
     kernels: dict[str, Counted] = {}
     for row in csv.DictReader(io.StringIO("\n".join(lines))):
-        one = kernels.setdefault(row["ID"], Counted(product, row["Kernel Name"], {}))
-        one.values[row["Metric Name"]] = float(row["Metric Value"].replace(",", ""))
+        counted = kernels.setdefault(row["ID"], Counted(product, row["Kernel Name"], {}))
+        counted.values[row["Metric Name"]] = float(row["Metric Value"].replace(",", ""))
     return list(kernels.values())

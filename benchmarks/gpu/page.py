@@ -107,9 +107,9 @@ def _counters(rows: Sequence[Row]) -> Iterator[str]:
         for row in seen:
             if _title(row) == title:
                 least = costs.get((row.product, title), {})
-                found = [row.measured["bytes"], least.get("bytes"), row.measured["flops"],
+                values = [row.measured["bytes"], least.get("bytes"), row.measured["flops"],
                          least.get("flops")]  # fmt: skip
-                cells = ("" if value is None else f"{value / 1e6:.3g}" for value in found)
+                cells = ("" if value is None else f"{value / 1e6:.3g}" for value in values)
                 yield f"| {row.product} | {' | '.join(cells)} |"
         yield ""
 

@@ -96,10 +96,10 @@ def piloted(
         run()
         begun = clock()
         run()
-        found = Pilot(size, clock() - begun)
-        if found.call_s > TELLING_S:
+        pilot = Pilot(size, clock() - begun)
+        if pilot.call_s > TELLING_S:
             break
-    return found
+    return pilot
 
 
 def planned(pilots: Mapping[str, Pilot], most: int, seconds: float, reference: str) -> Plan:

@@ -81,25 +81,27 @@ def _timed(problem: Problem, seconds: float, turn: Turn = FREE) -> Iterator[Row]
     """Rows of every power that there is time for; of the others why not."""
     names = (*powers.names(), *PEERS)
     left = plan.lost(names, turn)
-    found: dict[str, Contestant] = {}
+    contestants: dict[str, Contestant] = {}
     pilots: dict[str, plan.Pilot] = {}
     for name in sorted(names, key=lambda name: name != REFERENCE):
         if name in left:
             continue
         turn.trying(name)
         try:
-            found[name] = _contestant(name, problem)
-            error = _error(found[name], problem)
+            contestants[name] = _contestant(name, problem)
+            error = _error(contestants[name], problem)
             if error > (limit := gate(torch.float32, torch.device(problem.device), GATES)):
                 raise RuntimeError(f"off by {error:.1e}, above {limit:.0e}: not timed")
-            pilots[name] = plan.piloted(partial(_piloted, found[name], problem), problem.batch)
+            pilots[name] = plan.piloted(
+                partial(_piloted, contestants[name], problem), problem.batch
+            )
         except Exception as error:  # Whatever a power, a peer or a driver raises.
             yield _failed(problem, name, f"{type(error).__name__}: {error}".splitlines()[0][:300])
     if pilots:
         chosen = plan.planned(pilots, problem.batch, turn.seconds, REFERENCE)
         left |= chosen.left
         yield from _compared(
-            problem.at(batch=chosen.size), {name: found[name] for name in chosen.names},
+            problem.at(batch=chosen.size), {name: contestants[name] for name in chosen.names},
             min(seconds, plan.OF_ROUNDS * turn.seconds), turn,
         )  # fmt: skip
     for name, reason in left.items():
@@ -108,13 +110,13 @@ def _timed(problem: Problem, seconds: float, turn: Turn = FREE) -> Iterator[Row]
 
 
 def _compared(
-    problem: Problem, found: dict[str, Contestant], seconds: float, turn: Turn
+    problem: Problem, contestants: dict[str, Contestant], seconds: float, turn: Turn
 ) -> Iterator[Row]:
     calls: dict[str, Call] = {}
-    for name, one in found.items():
+    for name, contestant in contestants.items():
         turn.trying(name)
         try:
-            call = _call(one, problem)
+            call = _call(contestant, problem)
             call.run()
             calls[name] = call
         except Exception as error:  # As above: a larger call may need more memory than there is.
@@ -139,9 +141,9 @@ def _compared(
         yield make_row(problem, f"power {name}", "runtime", result | extra, badges=badges)
 
 
-def _piloted(found: Contestant, problem: Problem, size: int) -> Callable[[], object]:
+def _piloted(contestant: Contestant, problem: Problem, size: int) -> Callable[[], object]:
     """A call on so many nodes, which waits until the device has finished."""
-    call = _call(found, problem.at(batch=size))
+    call = _call(contestant, problem.at(batch=size))
 
     def run() -> None:
         call.run()
@@ -221,21 +223,23 @@ def _features(problem: Problem, nodes: int) -> tuple[Tensor, Tensor]:
     return x, torch.randint(ELEMENTS, (nodes,), generator=generator)
 
 
-def _error(found: Contestant, problem: Problem) -> float:
-    if found.wanted is None:
+def _error(contestant: Contestant, problem: Problem) -> float:
+    if contestant.wanted is None:
         return 0.0
     x, elements = _features(problem, CHECKED)
     with torch.no_grad():
         there = [t.to(problem.device) for t in (x, elements)]
-        z = found.call(there[0], *found.weights, elements=there[1]).cpu().double()
-        right = found.wanted(x.double(), *(w.cpu().double() for w in found.weights),
+        z = contestant.call(there[0], *contestant.weights, elements=there[1]).cpu().double()
+        right = contestant.wanted(x.double(), *(w.cpu().double() for w in contestant.weights),
                              elements=elements)  # fmt: skip
     return relative(z - right, right)
 
 
-def _call(found: Contestant, problem: Problem) -> Call:
+def _call(contestant: Contestant, problem: Problem) -> Call:
     x, elements = (t.to(problem.device) for t in _features(problem, problem.batch))
-    run = DIRECTIONS[problem.direction](partial(found.call, elements=elements), (x, *found.weights))
+    run = DIRECTIONS[problem.direction](
+        partial(contestant.call, elements=elements), (x, *contestant.weights)
+    )
     queue = card(problem.device)
     event = None if queue is None else queue.event
     return Call(run, device_sync(torch.device(problem.device)), None, event)

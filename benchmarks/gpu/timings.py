@@ -40,10 +40,10 @@ def layers(device: str, edges: int, seconds: float) -> Iterator[Step]:
         seconds: Of the rounds of each problem.
     """
     nodes = max(1, edges // NEIGHBOURS)
-    found = [_layers(names, device, edges, seconds) for names in (LAYERS[:2], LAYERS[2:])]
-    yield from found[0]
+    steps = [_layers(names, device, edges, seconds) for names in (LAYERS[:2], LAYERS[2:])]
+    yield from steps[0]
     yield from power_timings.steps(device, nodes, seconds)
-    yield from found[1]
+    yield from steps[1]
 
 
 def _layers(names: Sequence[str], device: str, edges: int, seconds: float) -> Iterator[Step]:

@@ -47,17 +47,17 @@ def empty_store(tmp_path, monkeypatch):
 @pytest.fixture
 def drawn(monkeypatch):
     """What is drawn: function, arguments and specification."""
-    found = []
+    drawings = []
 
     @kept(50)
     def finished(draw, *args):
         with Unchecked():
             spec = specification(draw(*args))
-        found.append((draw, args, spec))
+        drawings.append((draw, args, spec))
         return spec
 
     monkeypatch.setattr(show, "finished", finished)
-    return found
+    return drawings
 
 
 def opened(name: str, **query: str) -> AppTest:
@@ -113,7 +113,7 @@ def test_a_table_keeps_the_rows_and_the_columns_that_are_used():
         "q75_s": [1e-3, 2e-3], "of no use": ["c", "d"],
     })  # fmt: skip
     spec = specification(charts.runtime_lines(table, "light"))
-    sent = max(tables(spec).values(), key=lambda found: len(found.columns))
+    sent = max(tables(spec).values(), key=lambda columnar: len(columnar.columns))
     assert list(sent["median_s"]) == [1e-3, 2e-3]
     assert "of no use" not in sent.columns
     valid(spec)

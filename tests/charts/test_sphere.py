@@ -21,7 +21,7 @@ def turn(product: str) -> Turn:
 
 @pytest.mark.parametrize("product", ["vector-signal", BROKEN])
 def test_the_difference_is_that_of_the_signals_over_the_sphere(product):
-    found = turn(product)
+    turned = turn(product)
     nodes = grid(*exact_resolution(4, 4, 0))
     table = spherical_harmonics(4, grid_points(nodes))
     weight = nodes.weights[:, None]
@@ -30,8 +30,8 @@ def test_the_difference_is_that_of_the_signals_over_the_sphere(product):
         values = torch.einsum("kc,rsc->krs", torch.as_tensor(coefficients), table)
         return (values**2 * weight).sum((1, 2)).sqrt().max()
 
-    ratio = norm(found.difference) / norm(found.multiplied_first)
-    assert found.relative == pytest.approx(float(ratio), rel=1e-10)
+    ratio = norm(turned.difference) / norm(turned.multiplied_first)
+    assert turned.relative == pytest.approx(float(ratio), rel=1e-10)
 
 
 def test_every_product_is_told_from_the_one_that_is_broken_on_purpose():
@@ -39,9 +39,9 @@ def test_every_product_is_told_from_the_one_that_is_broken_on_purpose():
 
 
 def test_what_is_sent_is_small_and_plain_and_keeps_the_difference():
-    found = scene({name: turn(name) for name in ("gaunt-grid", BROKEN)}, "dark", arrows=True)
-    assert len(json.dumps(found, allow_nan=False)) < 80_000
-    right, broken = found["rows"]
+    sent = scene({name: turn(name) for name in ("gaunt-grid", BROKEN)}, "dark", arrows=True)
+    assert len(json.dumps(sent, allow_nan=False)) < 80_000
+    right, broken = sent["rows"]
     assert right["right"]
     assert not broken["right"]
     # Roundoff is not lost to the digits that are left out: differences are taken before.

@@ -22,8 +22,8 @@ def test_a_share_of_the_forward_serves_forwards_alone(capsys):
     share = MODELS["mace-medium"].forward_share
     assert share is not None
     assert (forward["share"], forward["share_of"]) == (share, "forward")
-    for one in forward["products"]:
-        assert one["gain"] == pytest.approx(1 / (1 - share + share * one["ratio"]))
+    for total in forward["products"]:
+        assert total["gain"] == pytest.approx(1 / (1 - share + share * total["ratio"]))
     step = advised(capsys, "--model", "mace-medium", "--direction", "backward")
     assert "What a step gains: give --share" in step
     assert "none of mace-medium was measured" in step

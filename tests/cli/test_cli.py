@@ -34,33 +34,33 @@ def json_of(capsys, *words: str):
 
 
 def test_products_are_listed_with_why_one_cannot_run(capsys):
-    found = {entry["name"]: entry for entry in json_of(capsys, "products", "--json")}
-    assert found["cg-dense"]["unavailable"] is None
-    assert all(entry["title"] and entry["reference"] for entry in found.values())
+    by_name = {entry["name"]: entry for entry in json_of(capsys, "products", "--json")}
+    assert by_name["cg-dense"]["unavailable"] is None
+    assert all(entry["title"] and entry["reference"] for entry in by_name.values())
     assert main(["products"]) == 0
     assert "gaunt-grid" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("measure", KEYS)
 def test_every_measure_prints_one_object_with_the_promised_keys(capsys, measure):
-    found = json_of(capsys, "measure", measure, "--product", "gaunt-grid", *SMALL, "--json")
-    assert set(found) == {"product", "measure", "problem", "result", "environment"}
-    assert KEYS[measure] <= set(found["result"])
-    assert found["environment"]["torch"]
+    printed = json_of(capsys, "measure", measure, "--product", "gaunt-grid", *SMALL, "--json")
+    assert set(printed) == {"product", "measure", "problem", "result", "environment"}
+    assert KEYS[measure] <= set(printed["result"])
+    assert printed["environment"]["torch"]
 
 
 def test_typed_irreps_with_channels_are_measured(capsys):
     words = ["--irreps1", "4x0e+4x1o", "--irreps2", "4x1o", "--filter-out", "0e+1e", "--json"]
-    found = json_of(capsys, "measure", "interactions", "--product", "cg-sparse", *words)
-    assert found["problem"]["channels"] == 4
-    assert found["result"]["paths"] == [[1, 1, 0], [1, 1, 1]]
+    printed = json_of(capsys, "measure", "interactions", "--product", "cg-sparse", *words)
+    assert printed["problem"]["channels"] == 4
+    assert printed["result"]["paths"] == [[1, 1, 0], [1, 1, 1]]
 
 
 def test_weights_are_part_of_what_is_measured(capsys):
     words = [*SMALL, "--dtype", "float64", "--weights", "per-sample", "--json"]
-    found = json_of(capsys, "measure", "agreement", "--product", "cg-summed", *words)
-    assert found["problem"]["weights"] == "per-sample"
-    assert found["result"]["max"] < 1e-12
+    printed = json_of(capsys, "measure", "agreement", "--product", "cg-summed", *words)
+    assert printed["problem"]["weights"] == "per-sample"
+    assert printed["result"]["max"] < 1e-12
 
 
 @pytest.mark.parametrize(
@@ -151,10 +151,10 @@ def test_compare_leads_with_the_environment_and_says_unpaired(capsys, tmp_path):
 
 def test_compare_pairs_what_was_timed_in_the_same_rounds(capsys, tmp_path):
     rows = run_of({"x": 1e-3}, twin="x")
-    for name, found in zip("ab", rows, strict=True):
-        assert found.result is not None
-        found.result["role"] = "product"
-        (tmp_path / name).with_suffix(".jsonl").write_text(jsonl([found]))
+    for name, timing in zip("ab", rows, strict=True):
+        assert timing.result is not None
+        timing.result["role"] = "product"
+        (tmp_path / name).with_suffix(".jsonl").write_text(jsonl([timing]))
     assert main(["compare", str(tmp_path / "a.jsonl"), str(tmp_path / "b.jsonl")]) == 0
     assert "\npaired: " in capsys.readouterr().out
 
@@ -258,9 +258,9 @@ def test_a_first_sweep_needs_no_option_and_prints_a_table_and_the_verdict(capsys
 
 def test_case_of_names_and_choices_does_not_matter(capsys):
     words = ["--setting", "mimo", "--lmax", "1", "--dtype", "FLOAT64", "--json"]
-    found = json_of(capsys, "measure", "agreement", "--product", "CG-Sparse", *words)
-    assert found["product"] == "cg-sparse"
-    assert (found["problem"]["setting"], found["problem"]["dtype"]) == ("MIMO", "float64")
+    printed = json_of(capsys, "measure", "agreement", "--product", "CG-Sparse", *words)
+    assert printed["product"] == "cg-sparse"
+    assert (printed["problem"]["setting"], printed["problem"]["dtype"]) == ("MIMO", "float64")
 
 
 def test_out_may_be_a_device_which_stays_one(capsys):

@@ -118,8 +118,8 @@ def test_the_doctor_names_a_store_that_cannot_be_written_and_the_mend_works(tmp_
 def test_the_doctor_names_a_port_in_use_and_the_mend_works(tmp_path, monkeypatch):
     monkeypatch.setenv("ETP_STORE", str(tmp_path / "etp.sqlite"))
     with socket.socket() as taken, socket.socket() as free:
-        for one in (taken, free):
-            one.bind(("127.0.0.1", 0))
+        for listener in (taken, free):
+            listener.bind(("127.0.0.1", 0))
         taken.listen()
         busy, other = taken.getsockname()[1], free.getsockname()[1]
         monkeypatch.setenv("PORT", str(busy))

@@ -86,27 +86,27 @@ def test_powers_are_checked_timed_and_compared(direction):
     for row in rows:
         assert row.status == "ok", row.reason
         assert Row.read(row.as_dict()) == row
-    (found,) = comparisons(rows, baseline="gaunt-grid")
-    assert found.same("gaunt-fourier-direct")
-    assert not found.same("matrix")
-    assert not found.same("cg")
-    (found,) = comparisons(rows)
-    assert found.baseline == "cg"
-    assert len(found.timed) == 4
-    assert "it reaches 6 couplings, cg 17" in pair_sentence(found, "gaunt-grid")
-    said = advice(found)
+    (comparison,) = comparisons(rows, baseline="gaunt-grid")
+    assert comparison.same("gaunt-fourier-direct")
+    assert not comparison.same("matrix")
+    assert not comparison.same("cg")
+    (comparison,) = comparisons(rows)
+    assert comparison.baseline == "cg"
+    assert len(comparison.timed) == 4
+    assert "it reaches 6 couplings, cg 17" in pair_sentence(comparison, "gaunt-grid")
+    said = advice(comparison)
     assert said.same.endswith("nothing else that was timed does what cg does.")
     assert "reaches 6 of 17 couplings," in said.fewer
-    assert finding(found).heading.startswith("On these irreps")
+    assert finding(comparison).heading.startswith("On these irreps")
 
 
 def test_what_a_power_gives_up_is_said_of_couplings():
     from etp.analysis.findings import missing_words
 
     rows = rows_of(power(batch=4), "cg", "matrix")
-    (found,) = comparisons(rows)
-    assert missing_words(found.problem, found.entry("cg")) is None
-    words = missing_words(found.problem, found.entry("matrix"), "matrix")
+    (comparison,) = comparisons(rows)
+    assert missing_words(comparison.problem, comparison.entry("cg")) is None
+    words = missing_words(comparison.problem, comparison.entry("matrix"), "matrix")
     assert words is not None
     assert "11 of the 17 independent couplings" in words
 

@@ -17,8 +17,8 @@ from etp.results.reference import reference_rows
 
 @pytest.fixture(scope="module")
 def figure():
-    found = comparisons(reference_rows(), "e3nn")[0]
-    table = tradeoff_frame(frame(found))
+    comparison = comparisons(reference_rows(), "e3nn")[0]
+    table = tradeoff_frame(frame(comparison))
     return Figure(
         partial(charts.tradeoff, table, "light", "e3nn"), "A title", "Measured on a named machine."
     )

@@ -153,7 +153,7 @@ def test_the_browser_has_the_harmonics_of_the_library(browser):
     )
     code = (ROOT / "etp" / "assets" / "sphere.js").read_text()
     page = browser.new_page()
-    found = page.evaluate(
+    harmonics = page.evaluate(
         "async ([code, points]) => {"
         " const file = new Blob([code], { type: 'text/javascript' });"
         " const { harmonics } = await import(URL.createObjectURL(file));"
@@ -162,4 +162,4 @@ def test_the_browser_has_the_harmonics_of_the_library(browser):
     )
     page.close()
     right = spherical_harmonics(8, points)
-    assert (torch.tensor(found, dtype=torch.float64) - right).abs().max() < 1e-12
+    assert (torch.tensor(harmonics, dtype=torch.float64) - right).abs().max() < 1e-12

@@ -32,27 +32,27 @@ FILES = {
 
 def imported() -> dict[str, str]:
     """Everything in the store; ids of the runs by name of the file."""
-    store, found = Store(default_path()), {}
+    store, run_ids = Store(default_path()), {}
     for name, text in FILES.items():
         (run,) = imports.adopted(formats.read_files({name: text.encode()}), name)
         store.add_imports([run])
-        found[name] = run.job
-    return found
+        run_ids[name] = run.job
+    return run_ids
 
 
 @pytest.mark.parametrize("page", PAGES)
 def test_every_page_opens_with_every_kind_of_import(page):
-    found = imported()
+    run_ids = imported()
     for name in ("nsight_profiling_RTX.csv", "flops_cpu.csv", "oeq.json"):
-        job = found[name]
+        job = run_ids[name]
         shown = open_page(page, job=job, scaling=job, checks=job, counts=job)
         assert not shown.exception
         assert "could not be shown" not in text_of(shown)
 
 
 def test_results_name_imports_and_compare_them_with_others():
-    found = imported()
-    page = open_page("results", a=found["etp.jsonl"], b=found["bench.json"])
+    run_ids = imported()
+    page = open_page("results", a=run_ids["etp.jsonl"], b=run_ids["bench.json"])
     assert not page.exception
     table = next(d.value for d in page.dataframe if "origin" in d.value)
     assert set(table["origin"]) == {"imported"}
@@ -60,9 +60,9 @@ def test_results_name_imports_and_compare_them_with_others():
 
 
 def test_a_run_is_removed_and_brought_back_by_buttons():
-    found = imported()
+    run_ids = imported()
     page = open_page("results")
-    page.selectbox(key="which Remove").select(found["oeq.json"]).run()
+    page.selectbox(key="which Remove").select(run_ids["oeq.json"]).run()
     page.button(key="do Remove").click().run()
     assert "1 rows removed" in "".join(s.value for s in page.success)
     assert len(Store(default_path()).counts()) == len(FILES) - 1

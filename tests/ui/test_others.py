@@ -65,12 +65,12 @@ def reached(served: Served, job: str, when: Callable[[Job], bool]) -> Job:
     """The job, once it is so far."""
     end = time.monotonic() + PATIENCE_S
     while time.monotonic() < end:
-        found = Store(served.store).job(job)
-        assert found is not None
-        if when(found):
-            return found
+        stored = Store(served.store).job(job)
+        assert stored is not None
+        if when(stored):
+            return stored
         time.sleep(0.05)
-    raise AssertionError(f"job {job} did not get there: {found}")
+    raise AssertionError(f"job {job} did not get there: {stored}")
 
 
 async def started(served: Served, owner: Visitor) -> str:
@@ -110,8 +110,8 @@ def test_caches_that_another_visitor_clears_hold_no_job(served):
             return job
 
     job = asyncio.run(visits())
-    found = reached(served, job, lambda job: not job.active)
-    assert (found.state, found.reason, found.done) == ("done", None, 2)
+    stored = reached(served, job, lambda job: not job.active)
+    assert (stored.state, stored.reason, stored.done) == ("done", None, 2)
     timed = products(served, job)
     assert sorted(timed) == sorted(
         (lmax, product, "ok") for lmax in (1, 2) for product in ("cg-sparse", "e3nn")
@@ -131,9 +131,9 @@ def test_only_who_began_a_run_cancels_it(served):
             await other.look("", job=job)
             refused = await other.look("", press="Cancel", job=job)
             assert any("who can cancel it" in alert for alert in refused.alerts)
-            found = Store(served.store).job(job)
-            assert found is not None
-            assert (found.state, found.stop) == ("running", False)
+            stored = Store(served.store).job(job)
+            assert stored is not None
+            assert (stored.state, stored.stop) == ("running", False)
             await owner.look("", press="Cancel", job=job)
             return job
 

@@ -162,11 +162,13 @@ def stored_sweep() -> None:
     problem = Problem.of_setting("MIMO", 2)
     for batch, (first, second) in SWEPT.items():
         now = problem.at(batch=batch)
-        found = run_of({"cg-sparse": first, "gaunt-grid": second}, twin="cg-sparse", problem=now)
+        timed = run_of({"cg-sparse": first, "gaunt-grid": second}, twin="cg-sparse", problem=now)
         for name in ("cg-sparse", "gaunt-grid"):
-            found.append(row(name, "cost", {"macs": 9 * batch, "bytes": batch, "flops": 18 * batch},
+            timed.append(row(name, "cost", {"macs": 9 * batch, "bytes": batch, "flops": 18 * batch},
                              now))  # fmt: skip
-        rows += [one.with_(group=f"g{batch}" if one.group else None, job="swept") for one in found]
+        rows += [
+            entry.with_(group=f"g{batch}" if entry.group else None, job="swept") for entry in timed
+        ]
     roofs = {"copy_bytes_per_s": 1e10, "matmul_flops_per_s": {"float32": 1e11}}
     rows.append(row("device", "roofline", roofs, problem, job="swept"))
     store.add_job("swept", "Scaling", [{"problem": problem.as_dict(), "products": ["cg-sparse"]}])
@@ -272,7 +274,7 @@ def test_devices_are_named_with_memory_and_why_some_are_not_offered(monkeypatch)
 def test_all_layers_of_a_model_are_added_up_and_the_share_tells_what_the_whole_gains():
     page = open_page("layers", layer="nequix-main", share="50")
     assert not page.exception
-    (table,) = [one.value for one in page.dataframe if "all layers" in one.value]
+    (table,) = [frame.value for frame in page.dataframe if "all layers" in frame.value]
     fast = table.set_index("product").loc["cg-sparse"].to_dict()
     speed = float(fast["× e3nn"].rstrip("×"))
     assert speed > 2

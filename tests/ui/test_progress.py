@@ -47,19 +47,19 @@ def test_a_column_for_each_lmax_and_the_time_is_the_product_s_not_its_twin_s():
     job = job_of(*(case(p, "cg-sparse", "matrix") for p in PROBLEMS), ended=(0,))
     rows = run_of({"cg-sparse": 1e-3, "matrix": 2e-3}, twin="cg-sparse", problem=PROBLEMS[0])
     rows[-1].measured["median_s"] = 7.0
-    found = cells(job, rows, 1, ("matrix", "checking"))
-    assert {column for _, column in found} == {"lmax 1", "lmax 2", "lmax 3"}
-    assert found["cg-sparse", "lmax 1"][0] == "done"
-    assert found["cg-sparse", "lmax 1"][1] == time_text(rows[0].typical_s)
-    assert found["matrix", "lmax 2"] == ("running", "checking")
-    assert found["cg-sparse", "lmax 2"][0] == found["matrix", "lmax 3"][0] == "queued"
+    told = cells(job, rows, 1, ("matrix", "checking"))
+    assert {column for _, column in told} == {"lmax 1", "lmax 2", "lmax 3"}
+    assert told["cg-sparse", "lmax 1"][0] == "done"
+    assert told["cg-sparse", "lmax 1"][1] == time_text(rows[0].typical_s)
+    assert told["matrix", "lmax 2"] == ("running", "checking")
+    assert told["cg-sparse", "lmax 2"][0] == told["matrix", "lmax 3"][0] == "queued"
 
 
 def test_all_of_a_case_is_alive_while_its_rounds_go_on():
     job = job_of(case(MIMO, "cg-sparse", "matrix"))
     failed = row("matrix", result=None, status="failed", reason="no", badges=("failed",))
-    found = cells(job, [failed], 0, ("", "timing"))
-    assert found == {
+    told = cells(job, [failed], 0, ("", "timing"))
+    assert told == {
         ("cg-sparse", "lmax 2"): ("running", "timing"),
         ("matrix", "lmax 2"): ("invalid", "failed"),
     }
@@ -67,9 +67,9 @@ def test_all_of_a_case_is_alive_while_its_rounds_go_on():
 
 def test_more_rounds_of_a_case_are_a_column_of_their_own():
     job = job_of(case(MIMO, "cg-sparse"), case(MIMO, "cg-sparse", look=1), ended=(0,))
-    found = cells(job, run_of({"cg-sparse": 1e-3}), 1, ("", "timing"))
-    assert [column for _, column in found] == ["lmax 2", "lmax 2, 2"]
-    assert [state for state, _ in found.values()] == ["done", "running"]
+    told = cells(job, run_of({"cg-sparse": 1e-3}), 1, ("", "timing"))
+    assert [column for _, column in told] == ["lmax 2", "lmax 2, 2"]
+    assert [state for state, _ in told.values()] == ["done", "running"]
 
 
 def test_checks_and_counts_fill_their_cells_too():
@@ -79,10 +79,10 @@ def test_checks_and_counts_fill_their_cells_too():
         case(MIMO.at(dtype="float64"), "cg-sparse", **plain),
         case(MIMO, "cg-sparse", kind="spheres"),
     )
-    found = cells(job, [row("cg-sparse", "equivariance", {"max": 1e-7})])
-    assert [column for _, column in found] == ["float32", "float64", "spheres"]
-    assert found["cg-sparse", "float32"][0] == "done"
-    assert found["cg-sparse", "spheres"][0] == "queued"
+    told = cells(job, [row("cg-sparse", "equivariance", {"max": 1e-7})])
+    assert [column for _, column in told] == ["float32", "float64", "spheres"]
+    assert told["cg-sparse", "float32"][0] == "done"
+    assert told["cg-sparse", "spheres"][0] == "queued"
 
 
 def ended(store: Store, rows=(), **changes) -> None:
@@ -129,8 +129,8 @@ def test_no_claim_is_made_over_a_product_that_failed():
     assert "nothing that does the same operation is faster" in finding(before).heading
     broken = row("cg-sparse", result=None, status="failed", badges=("failed",),
                  reason="RuntimeError: no memory")  # fmt: skip
-    (found,) = comparisons([*rows, broken])
-    said = finding(found)
+    (comparison,) = comparisons([*rows, broken])
+    said = finding(comparison)
     assert "nothing" not in said.heading
     assert "cg-sparse could not be timed" in said.heading
     assert "cg-sparse: RuntimeError: no memory." in said.meaning
@@ -139,5 +139,5 @@ def test_no_claim_is_made_over_a_product_that_failed():
 def test_what_does_not_apply_to_the_irreps_is_no_failure():
     rows = run_of({"e3nn": 1e-3, "cg-dense": 4e-3}, twin="e3nn")
     other = row("so2", result=None, status="invalid", badges=("does not apply",), reason="no 1o")
-    (found,) = comparisons([*rows, other])
-    assert "so2" not in finding(found).heading
+    (comparison,) = comparisons([*rows, other])
+    assert "so2" not in finding(comparison).heading

@@ -156,8 +156,8 @@ def test_printed_python_runs_for_random_settings():
     ],
 )  # fmt: skip
 def test_what_a_shell_or_python_would_read_as_more_is_no_name(query):
-    found, (error,) = Settings.from_query(query)
-    assert found == Settings()
+    settings, (error,) = Settings.from_query(query)
+    assert settings == Settings()
     assert error.startswith(f"address: {next(iter(query))} must")
 
 

@@ -45,8 +45,8 @@ def test_defaults_leave_the_address_empty():
     ],
 )
 def test_what_an_address_cannot_mean_is_said_and_left_at_its_default(query, word):
-    found, (error,) = Settings.from_query(query)
-    assert found == Settings()
+    settings, (error,) = Settings.from_query(query)
+    assert settings == Settings()
     assert word in error
 
 
@@ -87,9 +87,9 @@ def test_what_cannot_run_is_refused_before_it_starts(change, words):
 
 
 def test_sizes_in_an_address_are_sorted_and_each_taken_once():
-    found, errors = Settings.from_query({"batches": "1000, 10,1000", "channel_counts": "4"})
+    settings, errors = Settings.from_query({"batches": "1000, 10,1000", "channel_counts": "4"})
     assert errors == []
-    assert (found.batches, found.channel_counts) == ((10, 1000), (4,))
+    assert (settings.batches, settings.channel_counts) == ((10, 1000), (4,))
 
 
 @pytest.mark.parametrize(
