@@ -114,33 +114,33 @@ class Efforts:
         """
         return sum(self._block_s(problem, product) for product in (*products, reference))
 
-    def case(self, case: Mapping[str, Any], round_s: float | None = None) -> Effort:
+    def case(self, values: Mapping[str, Any], round_s: float | None = None) -> Effort:
         """What a case of the kind that compares takes, with rounds of a length that is known."""
-        plan = Case.from_dict({name: case[name] for name in case if name != "kind"})
-        problem, products = plan.problem, plan.products
-        seconds = sum(self._checks_s(plan, product) for product in products)
-        if not plan.timed:
+        case = Case.from_dict({name: values[name] for name in values if name != "kind"})
+        problem, products = case.problem, case.products
+        seconds = sum(self._checks_s(case, product) for product in products)
+        if not case.timed:
             return Effort(seconds, 0, 0.0)
-        reference = plan.reference if plan.reference in products else products[0]
+        reference = case.reference if case.reference in products else products[0]
         if round_s is None:
             round_s = self.round_s(problem, products, reference)
-        rounds = planned(plan, len(products), round_s)
+        rounds = planned(case, len(products), round_s)
         for product in (*products, reference):
             call_s = self.call_s(problem, product) + _emptying(problem)
             seconds += FULL_CALLS * call_s + max(min(WARMUP_S, 4 * call_s), 2 * call_s)
             seconds += WARMUP_CALLS * min(call_s, WARMUP_S / WARMUP_CALLS)
         # One round more, the pilot, sets the plan.
-        seconds += (rounds + 1) * round_s + (ROOFS_S if plan.roofs else 0.0)
+        seconds += (rounds + 1) * round_s + (ROOFS_S if case.roofs else 0.0)
         return Effort(seconds, rounds, round_s)
 
     def _block_s(self, problem: Problem, product: str) -> float:
         call_s, emptying = self.call_s(problem, product), _emptying(problem)
         return block_s(call_s) * (1 + emptying / call_s)
 
-    def _checks_s(self, plan: Case, product: str) -> float:
-        outputs = plan.problem.size().outputs
-        seconds = CHECK_S + CHECK_OUTPUT_S * outputs * (1 + plan.elements / 16) / 2
-        seconds += BUILDS * _build_s(plan.problem, plain_name(product))
+    def _checks_s(self, case: Case, product: str) -> float:
+        outputs = case.problem.size().outputs
+        seconds = CHECK_S + CHECK_OUTPUT_S * outputs * (1 + case.elements / 16) / 2
+        seconds += BUILDS * _build_s(case.problem, plain_name(product))
         return seconds + (COMPILE_S if asked(product) else 0.0)
 
 

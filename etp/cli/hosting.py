@@ -62,7 +62,7 @@ def _doctor(options: argparse.Namespace) -> None:
     bad = 0
     for check in checks():
         bad += not check.good
-        print(f"{'ok  ' if check.good else 'MEND'}  {check.what}: {check.found}")
+        print(f"{'ok  ' if check.good else 'MEND'}  {check.what}: {check.state}")
         if not check.good:
             print(f"      {check.mend}")
     if bad:

@@ -231,5 +231,5 @@ class Network(nn.Module):
 
 def gamma(product: str, problem: Problem) -> int:
     """Independent bilinear maps of one channel of a product: the expressivity of a layer."""
-    one = products.get(product)(problem.irreps1, problem.irreps2, filter_ir_out=problem.filter_out)
-    return expressivity(one).rank
+    tp = products.get(product)(problem.irreps1, problem.irreps2, filter_ir_out=problem.filter_out)
+    return expressivity(tp).rank

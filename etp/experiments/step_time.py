@@ -106,11 +106,11 @@ def results(slots: Sequence[Slot]) -> list[dict[str, Any]]:
     times = torch.tensor([slot.steps_s for slot in slots], dtype=torch.float64).T.numpy()
     verdicts = {(verdict.a, verdict.b): verdict for verdict in board.look(times)}
     floor = median(b / a for a, b in zip(own[0].steps_s, twin.steps_s, strict=True))
-    found = []
+    rows = []
     for n, slot in enumerate(own):
         ratio, rest = verdicts.get((0, n)), verdicts[n, count]
         low, high = _ratio(rest.low), _ratio(rest.high)
-        found.append(
+        rows.append(
             {
                 "power": slot.power,
                 "median_s": median(slot.steps_s),
@@ -128,7 +128,7 @@ def results(slots: Sequence[Slot]) -> list[dict[str, Any]]:
                 "rounds": len(slot.steps_s),
             }
         )
-    return found
+    return rows
 
 
 def _ratio(log: float) -> float | None:

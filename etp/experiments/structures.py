@@ -190,10 +190,10 @@ def batch(
         torch.arange(len(structures)).repeat_interleave(sizes).to(device),
         len(structures),
     )
-    found = torch.tensor([places[int(z)] for each in structures for z in each.numbers])
+    atoms = torch.tensor([places[int(z)] for each in structures for z in each.numbers])
     energies = torch.tensor([each.energy for each in structures], dtype=torch.float64)
     forces = _joined([each.forces for each in structures])
-    return Batch(graph, found.to(device), energies.to(device), forces.to(device, dtype))
+    return Batch(graph, atoms.to(device), energies.to(device), forces.to(device, dtype))
 
 
 def _joined(parts: Sequence[Floats]) -> Tensor:

@@ -123,8 +123,8 @@ class Training(Kept):
         rotations = so3.random_rotations(8, self._generator)
         turned = (self._pieces @ rotations.mT).to(self.settings.device, self._dtype)
         begun = time.perf_counter()
-        found = logits(self.network(graph(turned)))
-        loss = functional.cross_entropy(found, self._labels)
+        scores = logits(self.network(graph(turned)))
+        loss = functional.cross_entropy(scores, self._labels)
         self._adam.zero_grad()
         loss.backward()
         self._adam.step()
@@ -134,7 +134,7 @@ class Training(Kept):
         number = len(self.taken) + 1
         if not torch.isfinite(loss):
             raise RuntimeError(f"the loss is {value} after {number} steps: train in float64")
-        return Step(number, value, int((found.argmax(1) == self._labels).sum()), seconds)
+        return Step(number, value, int((scores.argmax(1) == self._labels).sum()), seconds)
 
     @override
     def state(self) -> dict[str, Any]:
@@ -155,7 +155,7 @@ class Training(Kept):
 
     def outcome(self) -> dict[str, Any]:
         """What a row says of the training."""
-        counts, found = confusion(self.network), chirality(self.network)
+        counts, screw = confusion(self.network), chirality(self.network)
         return {
             "accuracy": int(counts.diagonal().sum()) / int(counts.sum()),
             "confusion": counts.tolist(),
@@ -168,11 +168,11 @@ class Training(Kept):
             "parameters": sum(p.numel() for p in self.network.parameters() if p.requires_grad),
             "gamma": gamma(self.product, self.settings.problem()),
             "equivariance": equivariance_error(self.network, self.product),
-            "mirror_gap": found.mirror_gap,
-            "pseudoscalar": found.pseudoscalar,
+            "mirror_gap": screw.mirror_gap,
+            "pseudoscalar": screw.pseudoscalar,
             "start_pseudoscalar": chirality(build(self.product, self.settings)).pseudoscalar,
-            "seen": found.piece,
-            "seen_mirrored": found.mirror,
+            "seen": screw.piece,
+            "seen_mirrored": screw.mirror,
         }
 
 
@@ -213,10 +213,10 @@ def chirality(network: Network) -> Chirality:
     """Ask a network about the left screw and its mirror image."""
     screw = centres()[:1]
     outputs = _exact(network)(graph(torch.cat([screw, screw * screw.new_tensor([1, 1, -1])])))
-    found = logits(outputs)
-    gap = _over(found[0] - found[1], found)
+    scores = logits(outputs)
+    gap = _over(scores[0] - scores[1], scores)
     size = _over(outputs[:, 8], outputs[:, :8])
-    first, second = found.softmax(1).tolist()
+    first, second = scores.softmax(1).tolist()
     return Chirality(gap, size, first, second)
 
 

@@ -181,7 +181,9 @@ class Store(Jobs):
             f"{_SELECT} LEFT JOIN sample ON {'sample.id = row.id' if samples else '0'} "
             f"WHERE {where} ORDER BY row.seq"
         )
-        return [_row(found) for found in self.read(lambda db: db.execute(query, given).fetchall())]
+        return [
+            _row(record) for record in self.read(lambda db: db.execute(query, given).fetchall())
+        ]
 
     def latest(self, measure: str, most: int) -> list[Row]:
         """The last good rows of a measure, without long sample lists."""
@@ -196,8 +198,8 @@ class Store(Jobs):
     def samples(self, row_id: str) -> dict[str, list[float]] | None:
         """Sample lists of one runtime: ``samples_s``, ``block_calls``, ``order``, ``start_s``."""
         query = "SELECT body FROM sample WHERE id = ?"
-        found = self.read(lambda db: db.execute(query, [row_id]).fetchone())
-        return None if found is None else _unpacked(found["body"])
+        record = self.read(lambda db: db.execute(query, [row_id]).fetchone())
+        return None if record is None else _unpacked(record["body"])
 
     def revision(self) -> int:
         """Grows with every row added and every run removed: a key for caches."""
@@ -268,17 +270,17 @@ def _unpacked(body: bytes | str) -> dict[str, Any]:
     return lists
 
 
-def _row(found: sqlite3.Row) -> Row:
-    return Row(**_values(found))
+def _row(record: sqlite3.Row) -> Row:
+    return Row(**_values(record))
 
 
-def _values(found: sqlite3.Row) -> dict[str, Any]:
-    values: dict[str, Any] = {name: found[name] for name in _COLUMNS[:8]}
+def _values(record: sqlite3.Row) -> dict[str, Any]:
+    values: dict[str, Any] = {name: record[name] for name in _COLUMNS[:8]}
     for name in ("problem", "result", "environment"):
-        values[name] = None if found[name] is None else json.loads(found[name])
-    values["badges"] = tuple(json.loads(found["badges"]))
-    if found["sample"] is not None:
-        values["result"] |= _unpacked(found["sample"])
+        values[name] = None if record[name] is None else json.loads(record[name])
+    values["badges"] = tuple(json.loads(record["badges"]))
+    if record["sample"] is not None:
+        values["result"] |= _unpacked(record["sample"])
     return values
 
 
@@ -294,20 +296,20 @@ def _check_old_rows(db: sqlite3.Connection) -> None:
     unchecked = db.execute(
         _SELECT + " LEFT JOIN sample ON sample.id = row.id WHERE row.checked = 0"
     ).fetchall()
-    for found in unchecked:
-        values: dict[str, Any] = {"id": found["id"]}
+    for record in unchecked:
+        values: dict[str, Any] = {"id": record["id"]}
         try:
-            values = _values(found)
+            values = _values(record)
             row = Row.read({"schema": 1, **values})
         except (RowError, ValueError, TypeError) as error:
             db.execute(
                 "INSERT OR REPLACE INTO refused VALUES (?, ?, ?)",
-                [found["id"], json.dumps(values), str(error)],
+                [record["id"], json.dumps(values), str(error)],
             )
-            db.execute("DELETE FROM sample WHERE id = ?", [found["id"]])
-            db.execute("DELETE FROM row WHERE id = ?", [found["id"]])
+            db.execute("DELETE FROM sample WHERE id = ?", [record["id"]])
+            db.execute("DELETE FROM row WHERE id = ?", [record["id"]])
             continue
         db.execute(
             "UPDATE row SET checked = 1, problem = ? WHERE id = ?",
-            [json.dumps(row.problem), found["id"]],
+            [json.dumps(row.problem), record["id"]],
         )

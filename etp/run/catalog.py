@@ -31,7 +31,7 @@ class Catalog:
     """Products as ``python -m etp products`` lists them; asked in the background from the start."""
 
     def __init__(self) -> None:
-        self._found: tuple[Entry, ...] = ()
+        self._entries: tuple[Entry, ...] = ()
         self._error: str | None = None
         self._thread = threading.Thread(target=self._ask, name="etp-catalog", daemon=True)
         self._thread.start()
@@ -44,13 +44,13 @@ class Catalog:
     def entries(self, wait_s: float = 0.0) -> tuple[Entry, ...]:
         """All products by name; empty while they are not known yet."""
         self._thread.join(wait_s)
-        return self._found
+        return self._entries
 
     def _ask(self) -> None:
         command = [sys.executable, "-m", "etp", "products", "--json"]
         try:
             done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
-            self._found = tuple(Entry(**entry) for entry in json.loads(done.stdout))
+            self._entries = tuple(Entry(**entry) for entry in json.loads(done.stdout))
         except (OSError, subprocess.SubprocessError, ValueError, TypeError) as error:
             detail = getattr(error, "stderr", None) or str(error)
             self._error = detail.strip().splitlines()[-1]

@@ -52,8 +52,8 @@ def label(device: str) -> str:
     name = devices().get(device)
     if name is None:
         return "not on this machine"
-    found = _cuda().get(device)
-    return name if found is None else f"{name}, {found[1] / 1e9:.0f} GB"
+    gpu = _cuda().get(device)
+    return name if gpu is None else f"{name}, {gpu[1] / 1e9:.0f} GB"
 
 
 def not_offered() -> dict[str, str]:
@@ -80,8 +80,8 @@ def free_bytes(device: str) -> int | None:
     if torch is not None and torch.cuda.is_available():
         unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
         return int(torch.cuda.mem_get_info(device)[0]) + int(unused)
-    found = _cuda().get(device if ":" in device else f"{device}:0")
-    return None if found is None else found[1]
+    gpu = _cuda().get(device if ":" in device else f"{device}:0")
+    return None if gpu is None else gpu[1]
 
 
 def check_device(device: str) -> None:
@@ -115,8 +115,8 @@ DRIVERS = tuple(
 
 def _has_gpu_driver() -> bool:
     """Cheap sign of a GPU: torch is asked only where there is one."""
-    found = os.name == "nt" and find_library("nvml") is not None
-    return found or any(path.exists() for path in DRIVERS)
+    nvml = os.name == "nt" and find_library("nvml") is not None
+    return nvml or any(path.exists() for path in DRIVERS)
 
 
 @cache
@@ -128,7 +128,7 @@ def _cuda() -> dict[str, tuple[str, int]]:
     command = [sys.executable, "-c", _ASK_TORCH]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
-        found: dict[str, list[Any]] = json.loads(done.stdout.splitlines()[-1])
+        gpus: dict[str, list[Any]] = json.loads(done.stdout.splitlines()[-1])
     except (OSError, subprocess.SubprocessError, ValueError, IndexError):
         return {}
-    return {device: (name, size) for device, (name, size) in found.items()}
+    return {device: (name, size) for device, (name, size) in gpus.items()}

@@ -28,13 +28,13 @@ class Check(NamedTuple):
     Attributes:
         what: Its name.
         good: Whether it is as it should be.
-        found: What was found.
+        state: What it is like.
         mend: What to do where it is not good.
     """
 
     what: str
     good: bool
-    found: str
+    state: str
     mend: str = ""
 
 
@@ -66,7 +66,7 @@ def _package(name: str) -> Check:
 
 def _compiler() -> Check:
     wanted = [os.environ.get("CXX", ""), "g++", "c++", "clang++"]
-    path = next((found for name in wanted if name and (found := shutil.which(name))), None)
+    path = next((compiler for name in wanted if name and (compiler := shutil.which(name))), None)
     mend = "install g++ or clang++, or set CXX: products run in their slow, plain form until then"
     if path is None:
         return Check("C++ compiler", False, "none", mend)
@@ -113,8 +113,8 @@ def _store() -> Check:
 def _space() -> Check:
     folder = next((p for p in default_path().parents if p.exists()), Path(tempfile.gettempdir()))
     free = shutil.disk_usage(folder).free
-    found = f"{free / 1e9:.1f} GB free on the store's disk"
-    return Check("disk", free > FREE_BYTES, found, "free some space, or 'etp prune'")
+    state = f"{free / 1e9:.1f} GB free on the store's disk"
+    return Check("disk", free > FREE_BYTES, state, "free some space, or 'etp prune'")
 
 
 def _clock() -> Check:
@@ -125,8 +125,8 @@ def _clock() -> Check:
             pass
         steps.append(end - start)
     step = min(steps)
-    found = f"steps of {step * 1e9:.0f} ns"
-    return Check("clock", step < CLOCK_STEP_S, found, "short calls cannot be timed here")
+    state = f"steps of {step * 1e9:.0f} ns"
+    return Check("clock", step < CLOCK_STEP_S, state, "short calls cannot be timed here")
 
 
 def _port() -> Check:

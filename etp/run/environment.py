@@ -32,22 +32,22 @@ def environment(device: str = "cpu", threads: int | None = None) -> dict[str, An
     """
     import torch
 
-    found = dict(_machine())
-    found["threads"] = threads or torch.get_num_threads()
-    found["device"] = device
-    found["device_name"] = found["cpu"]
-    found["driver"] = found["cuda"] = None
+    manifest = dict(_machine())
+    manifest["threads"] = threads or torch.get_num_threads()
+    manifest["device"] = device
+    manifest["device_name"] = manifest["cpu"]
+    manifest["driver"] = manifest["cuda"] = None
     if device.startswith("cuda"):
-        found["device_name"] = torch.cuda.get_device_name(device)
-        found["cuda"] = torch.version.cuda
-        found["driver"] = _driver(device)
-    found["flags"] = {
+        manifest["device_name"] = torch.cuda.get_device_name(device)
+        manifest["cuda"] = torch.version.cuda
+        manifest["driver"] = _driver(device)
+    manifest["flags"] = {
         "tf32": bool(torch.backends.cuda.matmul.allow_tf32),
         "matmul_precision": torch.get_float32_matmul_precision(),
         "flush_denormal": flushes_denormals(),
     }
-    found["date"] = datetime.now(UTC).isoformat(timespec="seconds")
-    return found
+    manifest["date"] = datetime.now(UTC).isoformat(timespec="seconds")
+    return manifest
 
 
 def flushes_denormals() -> bool:
@@ -67,7 +67,7 @@ def _machine() -> dict[str, Any]:
         "cores": os.cpu_count(),
         "memory_bytes": _memory_bytes(),
         "python": platform.python_version(),
-        **{package: found for package in PACKAGES if (found := _version(package)) is not None},
+        **{package: release for package in PACKAGES if (release := _version(package)) is not None},
         "revision": revision,
         "dirty": dirty,
     }

@@ -97,7 +97,7 @@ def test_the_doctor_tries_the_compiler(tmp_path, monkeypatch):
     broken.chmod(0o755)
     monkeypatch.setenv("CXX", str(broken))
     check = told()["C++ compiler"]
-    assert (check.good, check.found) == (False, f"{broken} does not compile: no such header")
+    assert (check.good, check.state) == (False, f"{broken} does not compile: no such header")
     # The mend that is named mends it.
     assert "set CXX to another" in check.mend
     if (other := shutil.which("g++") or shutil.which("clang++")) is not None:
@@ -124,7 +124,7 @@ def test_the_doctor_names_a_port_in_use_and_the_mend_works(tmp_path, monkeypatch
         busy, other = taken.getsockname()[1], free.getsockname()[1]
         monkeypatch.setenv("PORT", str(busy))
         check = told()[f"port {busy}"]
-        assert (check.good, check.found) == (False, "in use")
+        assert (check.good, check.state) == (False, "in use")
         assert "PORT=" in check.mend
         monkeypatch.setenv("PORT", str(other))
         assert told()[f"port {other}"].good

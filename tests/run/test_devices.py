@@ -29,7 +29,7 @@ def test_gpus_are_listed_by_name_with_their_memory(two_gpus):
     assert devices.label("cpu") == devices.devices()["cpu"]
     assert devices.label("cuda:7") == "not on this machine"
     (check,) = [c for c in doctor.checks() if c.what == "devices"]
-    assert "cuda:1 (AMD Instinct, 64 GB)" in check.found
+    assert "cuda:1 (AMD Instinct, 64 GB)" in check.state
 
 
 def test_an_apple_gpu_is_named_with_the_reason_why_not(monkeypatch):
@@ -40,7 +40,7 @@ def test_an_apple_gpu_is_named_with_the_reason_why_not(monkeypatch):
     with pytest.raises(ValueError, match=r"'mps'.*float64"):
         devices.check_device("mps")
     (check,) = [c for c in doctor.checks() if c.what == "devices"]
-    assert "mps (not offered: Apple" in check.found
+    assert "mps (not offered: Apple" in check.state
 
 
 def test_amd_cards_take_the_plain_form(monkeypatch):

@@ -81,35 +81,35 @@ def gather_files(files: Mapping[str, bytes], folder: str | None = None) -> Readi
     Examples:
         >>> from etp.results.reference import reference_rows
         >>> row = reference_rows()[0]
-        >>> found = gather_files({"one.jsonl": row.to_json().encode(), "two.csv": b"?"})
-        >>> found.rows == [row], len(found.refused)
+        >>> reading = gather_files({"one.jsonl": row.to_json().encode(), "two.csv": b"?"})
+        >>> reading.rows == [row], len(reading.refused)
         (True, 1)
     """
-    found = Reading()
+    reading = Reading()
     texts: dict[str, str] = {}
     for name, data in files.items():
         try:
             texts[name] = _text(name, data)
         except FormatError as error:
-            found.refused.append(error)
+            reading.refused.append(error)
     context = openequivariance.device_of(texts)
     for name, text in texts.items():
-        before = len(found.rows)
+        before = len(reading.rows)
         try:
             for read in _reader(name, text).read(name, text, context):
                 if isinstance(read, Row):
-                    found.rows.append(read)
+                    reading.rows.append(read)
                 else:
-                    found.refused.append(read)
+                    reading.refused.append(read)
         except FormatError as error:
-            found.refused.append(error)
-        if len(found.rows) > before:
-            found.files.append(name)
-    if not found.rows:
-        raise found.refused[0] if found.refused else FormatError(
+            reading.refused.append(error)
+        if len(reading.rows) > before:
+            reading.files.append(name)
+    if not reading.rows:
+        raise reading.refused[0] if reading.refused else FormatError(
             folder or "files", f"holds no result in a {', '.join(SUFFIXES)} file"
         )  # fmt: skip
-    return found
+    return reading
 
 
 def read_path(path: str | Path) -> list[Row]:
@@ -142,14 +142,14 @@ def read_files(files: Mapping[str, bytes], folder: str | None = None) -> list[Ro
 
 
 def _reader(name: str, text: str) -> ModuleType:
-    found = next((form for form in FORMATS if form.matches(name, text)), None)
-    if found is None:
+    form = next((form for form in FORMATS if form.matches(name, text)), None)
+    if form is None:
         raise FormatError(
             name,
             "is of no known format. Known: JSON Lines of etp, the CSV published with the "
             "paper, pytest-benchmark JSON, OpenEquivariance results",
         )
-    return found
+    return form
 
 
 def _text(name: str, data: bytes) -> str:

@@ -54,11 +54,11 @@ def device_of(texts: Mapping[str, str]) -> str | None:
     for name, text in texts.items():
         if '"gpu_name"' in text:
             try:
-                found = an_object(name, load_json(name, text), "the file").get("gpu_name")
+                gpu = an_object(name, load_json(name, text), "the file").get("gpu_name")
             except FormatError:
                 continue
-            if isinstance(found, str):
-                return found
+            if isinstance(gpu, str):
+                return gpu
     return None
 
 
@@ -76,10 +76,12 @@ def read(name: str, text: str, context: str | None = None) -> Iterator[Row | For
         if '"test details"' in text or _describes_convolutions(text):
             return
         raise FormatError(name, "'benchmark results' must be an object, got none")
-    found = run[part]
+    benchmark = run[part]
     for key in ("L1", "L2", "L3"):
-        if not isinstance(found.get(key), str):
-            raise FormatError(name, f"{key} must be irreps, got {str(found.get(key))[:40]!r}", part)
+        if not isinstance(benchmark.get(key), str):
+            raise FormatError(
+                name, f"{key} must be irreps, got {str(benchmark.get(key))[:40]!r}", part
+            )
     direction = _DIRECTIONS.get(str(run.get("direction")))
     if direction is None:
         known = ", ".join(_DIRECTIONS)
@@ -94,11 +96,11 @@ def read(name: str, text: str, context: str | None = None) -> Iterator[Row | For
         "implementation": implementation,
         "configuration": _text(run.get("config_label") or run.get("config")),
         "graph": _text(run.get("graph")),
-        "irreps": [found["L1"], found["L2"], found["L3"]],
+        "irreps": [benchmark["L1"], benchmark["L2"], benchmark["L3"]],
     }
-    problem = _problem(name, part, run, found, direction)
-    product = _product(implementation, run, found, problem)
-    times = found.get("time_millis")
+    problem = _problem(name, part, run, benchmark, direction)
+    product = _product(implementation, run, benchmark, problem)
+    times = benchmark.get("time_millis")
     if isinstance(times, list) and times and all(t == -1 for t in times):
         yield foreign_row(
             name, part, product, problem.as_dict(), None, environment, status="invalid",
@@ -115,18 +117,18 @@ def _text(value: object) -> str | None:
 
 
 def _problem(
-    name: str, part: str, run: dict[str, Any], found: dict[str, Any], direction: str
+    name: str, part: str, run: dict[str, Any], benchmark: dict[str, Any], direction: str
 ) -> Problem:
-    convolution = "graph_adj_nnz" in found
-    edges = _count(name, part, found, "graph_adj_nnz" if convolution else "batch_size")
+    convolution = "graph_adj_nnz" in benchmark
+    edges = _count(name, part, benchmark, "graph_adj_nnz" if convolution else "batch_size")
     rest: dict[str, Any] = {}
     if convolution:
-        nodes = _count(name, part, found, "graph_node_count")
+        nodes = _count(name, part, benchmark, "graph_node_count")
         rest = {"kind": "convolution", "neighbours": max(round(edges / nodes), 1)}
-    dtype = found.get("rep_dtype") or run.get("irrep_dtype")
+    dtype = benchmark.get("rep_dtype") or run.get("irrep_dtype")
     shared = "shared_weights=true" in _described(run)
     try:
-        first, second, keep = (_joined(found[key], key) for key in ("L1", "L2", "L3"))
+        first, second, keep = (_joined(benchmark[key], key) for key in ("L1", "L2", "L3"))
         return Problem.of_irreps(
             first, second, keep, batch=edges, direction=direction, device="cuda:0",
             dtype="float64" if "64" in str(dtype) else "float32",
@@ -136,8 +138,8 @@ def _problem(
         raise FormatError(name, str(error), part) from error
 
 
-def _count(name: str, part: str, found: dict[str, Any], key: str) -> int:
-    value = found.get(key)
+def _count(name: str, part: str, benchmark: dict[str, Any], key: str) -> int:
+    value = benchmark.get(key)
     if isinstance(value, int) and not isinstance(value, bool) and 0 < value < 2**53:
         return value
     raise FormatError(name, f"{key} must be a positive whole number, got {str(value)[:40]!r}", part)
@@ -155,7 +157,7 @@ def _described(run: dict[str, Any]) -> str:
 
 
 def _product(
-    implementation: str, run: dict[str, Any], found: dict[str, Any], problem: Problem
+    implementation: str, run: dict[str, Any], benchmark: dict[str, Any], problem: Problem
 ) -> str:
     """Our name where it is the same operation, else one that says what it is."""
     lowered = implementation.lower()
@@ -166,7 +168,7 @@ def _product(
         return f"{known}-uvw"
     if problem.kind == "pair":
         return f"{known}-uvu"
-    return known if _every_path(problem, found["L3"]) else f"{known}-some-paths"
+    return known if _every_path(problem, benchmark["L3"]) else f"{known}-some-paths"
 
 
 def _every_path(problem: Problem, output: str) -> bool:

@@ -125,21 +125,21 @@ def _rows(name: str, place: str, line: dict[str, Any], machine: dict[str, Any]) 
 
 def _measured(name: str, place: str, line: dict[str, Any]) -> dict[str, dict[str, Any]]:
     """Results of a line by measure."""
-    found: dict[str, dict[str, Any]] = {}
+    results: dict[str, dict[str, Any]] = {}
     for column in TIMES:
         if line.get(column):
             seconds = _number(name, place, line, column)
-            found["runtime"] = {"median_s": seconds, "role": "product"}
+            results["runtime"] = {"median_s": seconds, "role": "product"}
     counted = {
         key: round(_number(name, place, line, column) * unit)
         for column, (key, unit) in COUNTERS.items()
         if line.get(column)
     }
     if counted:
-        found["counters"] = counted
-    if not found:
+        results["counters"] = counted
+    if not results:
         raise FormatError(name, f"has no number in {', '.join([*TIMES, *COUNTERS])}", place)
-    return found
+    return results
 
 
 def _emptiness(lmax: int, kind: str, measure: str) -> tuple[tuple[str, ...], str]:

@@ -48,8 +48,8 @@ def read(name: str, text: str, context: str | None = None) -> Iterator[Row | For
             yield error
 
 
-def _row(name: str, number: int, found: object, environment: dict[str, Any]) -> Row:
-    benchmark = an_object(name, found, "a benchmark", f"benchmark {number}")
+def _row(name: str, number: int, value: object, environment: dict[str, Any]) -> Row:
+    benchmark = an_object(name, value, "a benchmark", f"benchmark {number}")
     called = str(benchmark.get("name", "?"))[:80]
     place = f"benchmark {called!r}"
     info = dict(an_object(name, benchmark.get("extra_info"), "extra_info", place, null=True))

@@ -47,42 +47,42 @@ def run(
     yield from KINDS[kind](rest, cancelled)
 
 
-def run_comparison(case: dict[str, Any], cancelled: Callable[[], bool]) -> Iterator[Row | Event]:
+def run_comparison(values: dict[str, Any], cancelled: Callable[[], bool]) -> Iterator[Row | Event]:
     """Check every product of a case, then time the right ones."""
-    plan = Case.from_dict(case)
-    check_device(plan.problem.device)
-    check_fits(plan.problem)
-    use_numbers(plan.problem)
-    if any(map(torch_compile.asked, plan.products)):
+    case = Case.from_dict(values)
+    check_device(case.problem.device)
+    check_fits(case.problem)
+    use_numbers(case.problem)
+    if any(map(torch_compile.asked, case.products)):
         torch_compile.forget()
     slots: list[Slot] = []
-    for number, product in enumerate(plan.products):
+    for number, product in enumerate(case.products):
         if cancelled():
             # Those that are checked are not timed either.
-            names = [*(slot.name for slot in slots), *plan.products[number:]]
-            yield from unmeasured(plan, names, "cancelled before it was measured")
+            names = [*(slot.name for slot in slots), *case.products[number:]]
+            yield from unmeasured(case, names, "cancelled before it was measured")
             return
         yield {"event": "progress", "product": product, "stage": "checking"}
-        yield from checked(plan, product, slots)
-    if not plan.timed or not slots:
+        yield from checked(case, product, slots)
+    if not case.timed or not slots:
         return
     if cancelled():
         names = [slot.name for slot in slots]
-        yield from unmeasured(plan, names, "cancelled before it was measured")
+        yield from unmeasured(case, names, "cancelled before it was measured")
         return
     try:
-        yield from timed(plan, slots, cancelled)
+        yield from timed(case, slots, cancelled)
     except RuntimeError as error:
         # A device that is full, or does not answer any more: what was checked is kept.
-        yield from lost(plan, [slot.name for slot in slots], error)
+        yield from lost(case, [slot.name for slot in slots], error)
         return
-    if plan.roofs and not cancelled():
+    if case.roofs and not cancelled():
         yield {"event": "progress", "product": "device", "stage": "measuring the limits of"}
         try:
-            yield _roofs(plan.problem)
+            yield _roofs(case.problem)
         except RuntimeError as error:
             # The times are there already; only their roofs are not.
-            yield from lost(plan, ["device"], error, "roofline")
+            yield from lost(case, ["device"], error, "roofline")
 
 
 def measure_one(problem: Problem, product: str, measure: str) -> Row:

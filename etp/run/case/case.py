@@ -62,13 +62,13 @@ class Case:
         problem = Problem.from_dict(known.pop("problem"))
         if "questions" in known:
             known["questions"] = tuple(known["questions"])
-        found = cls(problem, tuple(known.pop("products")), **known)
-        if found.timed and not {"agreement", "equivariance"} <= set(found.questions):
+        case = cls(problem, tuple(known.pop("products")), **known)
+        if case.timed and not {"agreement", "equivariance"} <= set(case.questions):
             raise ValueError(
                 "questions must hold agreement and equivariance where products are timed, got "
-                f"{', '.join(found.questions)}"
+                f"{', '.join(case.questions)}"
             )
-        return found
+        return case
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values."""

@@ -23,34 +23,34 @@ OF_PATHS = ("expressivity", "interactions")
 """Questions about paths: what does not pass the gates has none."""
 
 
-def checked(plan: Case, product: str, slots: list[Slot]) -> Iterator[Row]:
+def checked(case: Case, product: str, slots: list[Slot]) -> Iterator[Row]:
     """Build one product, ask what the case wants to know; if it is right, add it to the slots.
 
     A product that refuses a call, or breaks in it, has a row that says so; the others go on.
 
     Args:
-        plan: The case.
+        case: The case.
         product: Name of the product.
         slots: What will be timed; a product that is right is added.
     """
     try:
-        yield from _checked(plan, product, slots)
+        yield from _checked(case, product, slots)
     except ValueError as error:
         yield make_row(
-            plan.problem, product, "runtime", None,
+            case.problem, product, "runtime", None,
             status="invalid", reason=str(error), badges=["does not apply"],
         )  # fmt: skip
     except Exception as error:  # It may be the user's own code, which may raise anything.
         yield make_row(
-            plan.problem, product, "runtime", None,
+            case.problem, product, "runtime", None,
             status="failed", reason=f"{type(error).__name__}: {error}", badges=["failed"],
         )  # fmt: skip
 
 
-def _checked(plan: Case, product: str, slots: list[Slot]) -> Iterator[Row]:
-    problem = plan.problem
+def _checked(case: Case, product: str, slots: list[Slot]) -> Iterator[Row]:
+    problem = case.problem
     try:
-        tp, start = started(problem, product, called=plan.timed)
+        tp, start = started(problem, product, called=case.timed)
     except ValueError as error:
         yield make_row(
             problem, product, "runtime", None,
@@ -60,22 +60,22 @@ def _checked(plan: Case, product: str, slots: list[Slot]) -> Iterator[Row]:
     results: dict[str, dict[str, Any]] = {}
     only_near = False
     # The gates first: what does not pass them has no meaningful answer to the other questions.
-    for question in sorted(plan.questions, key=lambda asked: asked not in GATED):
+    for question in sorted(case.questions, key=lambda asked: asked not in GATED):
         if only_near and question in OF_PATHS:
             continue
-        results[question] = QUESTIONS[question](tp, problem, plan.elements)
+        results[question] = QUESTIONS[question](tp, problem, case.elements)
         yield make_row(problem, product, question, results[question])
         reason = _wrong(results, problem)
         only_near = reason is not None and tp.per_edge.approximate
-        if plan.timed and reason is not None and not only_near:
+        if case.timed and reason is not None and not only_near:
             yield make_row(
                 problem, product, "runtime", None,
                 status="invalid", badges=["wrong answer"], reason=reason,
             )  # fmt: skip
             return
-    if not plan.timed:
+    if not case.timed:
         return
-    if plan.memory:
+    if case.memory:
         yield make_row(problem, product, "memory", _memory(tp, problem))
     slots.append(Slot(product, tp, start, _badges(tp, results, only_near)))
 
@@ -148,14 +148,14 @@ def _badges(tp: TensorProduct, results: dict[str, dict[str, Any]], only_near: bo
     from etp.measure.timed import as_timed
 
     reached = results.get("interactions")
-    found = {
+    badges = {
         "approximate": only_near,
         "missing paths": reached is not None and reached["count"] < reached["allowed"],
         "sums paths": not tp.keeps_paths,
         "own layout": as_timed(tp).own_layout,
         f"{tp.group} only": tp.group != "O(3)",
     }
-    return [badge for badge, worn in found.items() if worn]
+    return [badge for badge, worn in badges.items() if worn]
 
 
 def _why_not(message: str) -> str:

@@ -51,10 +51,10 @@ def _ask_agreement(tp: TensorProduct, problem: Problem, elements: int) -> dict[s
 
     from etp import measure
 
-    found = measure.agreement(
+    agreement = measure.agreement(
         tp, dtype=getattr(torch, problem.dtype), weights=problem.weights, seed=problem.seed
     )
-    return plain(found)
+    return plain(agreement)
 
 
 def _ask_equivariance(tp: TensorProduct, problem: Problem, elements: int) -> dict[str, Any]:
@@ -62,10 +62,10 @@ def _ask_equivariance(tp: TensorProduct, problem: Problem, elements: int) -> dic
 
     from etp import measure
 
-    found = measure.equivariance_error(
+    error = measure.equivariance_error(
         tp, dtype=getattr(torch, problem.dtype), elements=elements, seed=problem.seed
     )
-    return plain(found) | {"dtype": problem.dtype}
+    return plain(error) | {"dtype": problem.dtype}
 
 
 def _ask_expressivity(tp: TensorProduct, problem: Problem, elements: int) -> dict[str, Any]:
@@ -99,18 +99,18 @@ def interaction_result(tp: TensorProduct | OnNodes) -> dict[str, Any]:
 
     if isinstance(tp, OnNodes):
         return _couplings(tp)
-    found = [
+    paths = [
         (ir1, ir2, ir_out, coefficient)
         for ir_out, pairs in measure.measured_coefficients(tp).copies
         for (ir1, ir2), coefficient in pairs.items()
     ]
-    found.sort(key=lambda path: path[:3])
-    triples = list(dict.fromkeys(path[:3] for path in found))
+    paths.sort(key=lambda path: path[:3])
+    triples = list(dict.fromkeys(path[:3] for path in paths))
     return {
         "title": tp.title,
         "paths": [list(path) for path in sorted({(a.l, b.l, c.l) for a, b, c in triples})],
-        "triples": [[str(ir) for ir in path[:3]] for path in found],
-        "coefficients": [path[3] for path in found],
+        "triples": [[str(ir) for ir in path[:3]] for path in paths],
+        "coefficients": [path[3] for path in paths],
         "count": len(triples),
         "allowed": len(measure.allowed_paths(tp)),
         "weights_per": tp.weights_per,

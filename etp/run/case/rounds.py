@@ -53,40 +53,40 @@ class Slot:
 
 
 def timed(
-    plan: Case, slots: Sequence[Slot], cancelled: Callable[[], bool]
+    case: Case, slots: Sequence[Slot], cancelled: Callable[[], bool]
 ) -> Iterator[Row | Event]:
     """Time every slot and a twin of the reference; a row for each, of one group.
 
     Args:
-        plan: The case.
+        case: The case.
         slots: Products that are right.
         cancelled: Asked between samples.
     """
-    reference = next((slot for slot in slots if slot.name == plan.reference), slots[0])
+    reference = next((slot for slot in slots if slot.name == case.reference), slots[0])
     twin = Slot(
-        reference.name, build(plan.problem, reference.name),
+        reference.name, build(case.problem, reference.name),
         reference.start, list(reference.badges), role="twin",
     )  # fmt: skip
     ready: list[tuple[Slot, _Prepared]] = []
     for slot in [*slots, twin]:
-        prepared = _prepared(plan, slot)
+        prepared = _prepared(case, slot)
         if prepared.reason is None:
             ready.append((slot, prepared))
             continue
         yield make_row(
-            plan.problem, slot.name, "runtime", None,
+            case.problem, slot.name, "runtime", None,
             status="invalid", reason=prepared.reason, badges=["wrong answer"],
         )  # fmt: skip
-    run = _Run(plan, [prepared.call for _, prepared in ready])
+    run = _Run(case, [prepared.call for _, prepared in ready])
     for number in run.rounds(cancelled):
         name = ready[run.taken[-1].order[-1]][0].name
         yield {"event": "progress", "stage": "timing", "product": name,
                "round": number, "rounds": run.planned}  # fmt: skip
     if not run.taken:
         names = [slot.name for slot, _ in ready if slot.role == "product"]
-        yield from unmeasured(plan, names, "cancelled before the first round was complete")
+        yield from unmeasured(case, names, "cancelled before the first round was complete")
         return
-    group = plan.group or uuid.uuid4().hex
+    group = case.group or uuid.uuid4().hex
     from etp.measure.timed import as_timed
 
     for number, (slot, prepared) in enumerate(ready):
@@ -96,45 +96,45 @@ def timed(
             | slot.start._asdict()
             | {
                 "empty_s": prepared.empty_s,
-                "cache": plan.problem.cache,
+                "cache": case.problem.cache,
                 "role": slot.role,
                 "own_layout": as_timed(slot.product).own_layout,
                 "reference": reference.name,
-                "look": plan.look,
+                "look": case.look,
             }
         )
         yield make_row(
-            plan.problem, slot.name, "runtime", result, badges=slot.badges + early, group=group
+            case.problem, slot.name, "runtime", result, badges=slot.badges + early, group=group
         )
 
 
-def unmeasured(plan: Case, products: Sequence[str], reason: str) -> Iterator[Row]:
+def unmeasured(case: Case, products: Sequence[str], reason: str) -> Iterator[Row]:
     """Rows of products that were not reached.
 
     Args:
-        plan: The case.
+        case: The case.
         products: Their names.
         reason: Why, in words.
     """
     for product in products:
-        yield make_row(plan.problem, product, "runtime", None, status="cancelled", reason=reason)
+        yield make_row(case.problem, product, "runtime", None, status="cancelled", reason=reason)
 
 
 def lost(
-    plan: Case, products: Sequence[str], error: RuntimeError, measure: str = "runtime"
+    case: Case, products: Sequence[str], error: RuntimeError, measure: str = "runtime"
 ) -> Iterator[Row]:
     """Rows of products whose device gave up while they were timed.
 
     Args:
-        plan: The case.
+        case: The case.
         products: Their names.
         error: What the device said.
         measure: What was measured: ``"runtime"``, or ``"roofline"`` of the device itself.
     """
     said = (str(error).splitlines() or [type(error).__name__])[0][:200]
-    reason = f"{plan.problem.device} failed while it was timed: {said}"
+    reason = f"{case.problem.device} failed while it was timed: {said}"
     for product in products:
-        yield make_row(plan.problem, product, measure, None, status="failed", reason=reason)
+        yield make_row(case.problem, product, measure, None, status="failed", reason=reason)
 
 
 def inputs(problem: Problem, tp: TensorProduct) -> tuple[Tensor, Tensor, Tensor | None]:
@@ -162,7 +162,7 @@ class _Prepared(NamedTuple):
     empty_s: float | None
 
 
-def _prepared(plan: Case, slot: Slot) -> _Prepared:
+def _prepared(case: Case, slot: Slot) -> _Prepared:
     """Draw the inputs once, and see what the product makes of the very inputs that are timed."""
     import torch
 
@@ -170,7 +170,7 @@ def _prepared(plan: Case, slot: Slot) -> _Prepared:
     from etp.measure.runtime import make_call
     from etp.measure.timed import as_timed
 
-    problem, tp = plan.problem, slot.product
+    problem, tp = case.problem, slot.product
     x1, x2, weights = inputs(problem, tp)
     call = make_call(tp, x1, x2, problem.direction, problem.cache, weights)
     reason = _insane(tp, x1, x2, weights)
@@ -206,35 +206,35 @@ def _insane(tp: TensorProduct, x1: Tensor, x2: Tensor, weights: Tensor | None) -
     return None
 
 
-def planned(plan: Case, products: int, round_s: float) -> int:
+def planned(case: Case, products: int, round_s: float) -> int:
     """Rounds that the budget allows; enough for a verdict if it is overdrawn only a little.
 
     Args:
-        plan: The case.
+        case: The case.
         products: How many are timed.
         round_s: Seconds of a round.
     """
     from etp.measure.statement import fewest_rounds
 
-    fitting, fewest = int(plan.budget_s / round_s), fewest_rounds(products)
-    if fitting < fewest and fewest * round_s <= OVERDRAFT * plan.budget_s:
+    fitting, fewest = int(case.budget_s / round_s), fewest_rounds(products)
+    if fitting < fewest and fewest * round_s <= OVERDRAFT * case.budget_s:
         fitting = fewest
-    return max(1, min(plan.rounds, fitting))
+    return max(1, min(case.rounds, fitting))
 
 
 class _Run:
     """Rounds of several calls within a budget."""
 
-    def __init__(self, plan: Case, calls: Sequence[Call]) -> None:
+    def __init__(self, case: Case, calls: Sequence[Call]) -> None:
         from etp.measure.card import device_state
         from etp.measure.clock import group_size, warm_up
 
-        self._plan, self._calls = plan, calls
+        self._case, self._calls = case, calls
         self._warm: list[WarmUp] = [warm_up(call) for call in calls]
         self._groups = [group_size(warm.call_s) for warm in self._warm]
-        self._before = self._after = device_state(plan.problem.device)
+        self._before = self._after = device_state(case.problem.device)
         self._origin = time.perf_counter()
-        self.planned = plan.rounds
+        self.planned = case.rounds
         self.taken: list[Round] = []
 
     def rounds(self, cancelled: Callable[[], bool]) -> Iterator[int]:
@@ -243,14 +243,14 @@ class _Run:
         from etp.measure.clock import time_rounds
 
         # A new order for each look, the same one for the same look.
-        rng = random.Random(f"{self._plan.problem.seed}-{self._plan.look}")
+        rng = random.Random(f"{self._case.problem.seed}-{self._case.look}")
         told = 0.0
         rounds = time_rounds(self._calls, self._groups, rng, cancelled=cancelled)
         for number, taken in enumerate(rounds):
             now = time.perf_counter() - self._origin
             if number == 0:
                 # The pilot round sets the plan and is thrown away.
-                self.planned = planned(self._plan, len(self._calls) - 1, now)
+                self.planned = planned(self._case, len(self._calls) - 1, now)
                 continue
             self.taken.append(taken)
             if now - told > PROGRESS_EVERY_S:
@@ -258,7 +258,7 @@ class _Run:
                 yield len(self.taken)
             if len(self.taken) >= self.planned:
                 break
-        self._after = device_state(self._plan.problem.device)
+        self._after = device_state(self._case.problem.device)
 
     def result(self, slot: int) -> dict[str, Any]:
         """Runtime of one slot."""
