@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from etp.analysis.equivariance import drift_finding
+from etp.analysis.equivariance import equivariance_finding
 from etp.ui import asked, data, equivariance, gallery_page, progress, show, tables
 from etp.ui.bar import bar
 from etp.ui.frame import page
@@ -16,10 +16,10 @@ with page("Equivariance"):
         said = asked.one_degree(shown.setting, shown.lmax, shown.source, chosen)
         other = asked.say(said, running=run.running)
     with asked.answers(stale=other or run.stale):
-        drift = tables.drift(shown.rows, shown.setting, shown.lmax)
-        show.verdict(drift_finding(drift))
+        checks = tables.equivariance_checks(shown.rows, shown.setting, shown.lmax)
+        show.verdict(equivariance_finding(checks))
         show.provenance_rows(shown.rows, shown.source, f"{shown.setting or 'typed irreps'}")
-        equivariance.distributions(drift)
+        equivariance.distributions(checks)
         equivariance.rotate(shown.rows)
-        equivariance.by_degree(drift)
-        equivariance.refusals(drift)
+        equivariance.by_degree(checks)
+        equivariance.refusals(checks)

@@ -15,7 +15,7 @@ BROKEN_BADGE = "broken on purpose"
 
 
 @dataclass
-class Drift:
+class EquivarianceChecks:
     """Checks of one problem.
 
     Attributes:
@@ -79,7 +79,7 @@ class Drift:
         return table, float(exact.min()) if len(exact) else None
 
 
-def drift(rows: Sequence[Row], setting: str | None, lmax: int) -> Drift:
+def equivariance_checks(rows: Sequence[Row], setting: str | None, lmax: int) -> EquivarianceChecks:
     """Checks among rows that belong to a setting (None for typed irreps) at one lmax.
 
     Args:
@@ -87,7 +87,7 @@ def drift(rows: Sequence[Row], setting: str | None, lmax: int) -> Drift:
         setting: SISO, SIMO, MIMO, or None for typed irreps.
         lmax: Largest degree of the inputs.
     """
-    of_setting = Drift(lmax)
+    of_setting = EquivarianceChecks(lmax)
     for row in rows:
         problem = row.problem
         if problem["setting"] != setting or (setting is not None and problem["lmax"] != lmax):
@@ -102,7 +102,7 @@ def drift(rows: Sequence[Row], setting: str | None, lmax: int) -> Drift:
     return of_setting
 
 
-def drift_finding(checks: Drift) -> Finding:
+def equivariance_finding(checks: EquivarianceChecks) -> Finding:
     """Are they equivariant? The worst case, and what a small grid does."""
     real = {key: row for key, row in checks.last.items() if not _on_purpose(row)}
     products = list(dict.fromkeys(product for product, _ in real))
@@ -130,7 +130,7 @@ def drift_finding(checks: Drift) -> Finding:
     return Finding(heading, _broken(checks), _inversion(real))
 
 
-def _broken(checks: Drift) -> str:
+def _broken(checks: EquivarianceChecks) -> str:
     exact = [r["result"]["max"] for r in checks.grids if r["result"]["max"] <= r["result"]["gate"]]
     short = [row for row in checks.last.values() if _on_purpose(row)]
     if not short or not exact:

@@ -8,7 +8,7 @@ from pathlib import Path
 import streamlit as st
 
 from etp import charts
-from etp.analysis.equivariance import Drift
+from etp.analysis.equivariance import EquivarianceChecks
 from etp.charts import sphere
 from etp.problem import Problem
 from etp.results.rows import Row
@@ -21,7 +21,7 @@ GATES = {"float64": 1e-12, "float32": 5e-6, "bfloat16": 3e-2}
 ASSETS = Path(__file__).resolve().parent.parent / "assets"
 
 
-def distributions(drift: Drift) -> None:
+def distributions(checks: EquivarianceChecks) -> None:
     """Every group element in every dtype, beside what a too small grid does."""
     left, right = st.columns([6, 4], gap="medium")
     with left:
@@ -29,31 +29,31 @@ def distributions(drift: Drift) -> None:
             "Every rotation, every dtype",
             "one tick per group element; dashed: gates; red: above its gate",
         )
-        elements = tables.elements(drift)
+        elements = tables.elements(checks)
         if elements.empty:
             st.caption("Nothing was checked yet.")
         else:
-            drawn = (charts.equivariance_strip, elements, mode(), tables.gates(drift))
+            drawn = (charts.equivariance_strip, elements, mode(), tables.gates(checks))
             show.chart(*drawn, settings().pick, key="strip")
     with right:
         show.head(
             "What a too small grid does",
-            f"gaunt-grid at lmax {drift.lmax}, float64: exact or wrong, nothing between",
+            f"gaunt-grid at lmax {checks.lmax}, float64: exact or wrong, nothing between",
         )
         for side, label in (
             ("columns", "grid columns (longitude)"),
             ("rows", "grid rows (latitude)"),
         ):
-            table, smallest = tables.cliff(drift, side)
+            table, smallest = tables.cliff(checks, side)
             if table.empty:
                 st.caption("Grid sizes were not tried here.")
                 return
             show.chart(charts.cliff, table, mode(), label, smallest, key=f"cliff_{side}")
 
 
-def by_degree(drift: Drift) -> None:
+def by_degree(checks: EquivarianceChecks) -> None:
     """Worst error of each output degree, for a dtype."""
-    dtypes = list(drift.gates())
+    dtypes = list(checks.gates())
     if not dtypes:
         return
     with st.container(horizontal=True, horizontal_alignment="distribute"):
@@ -64,7 +64,7 @@ def by_degree(drift: Drift) -> None:
             "Number type", dtypes, required=True, label_visibility="collapsed",
             **bound("degrees_of", "default", shown=_there(settings().degrees_of, dtypes)),
         )  # fmt: skip
-    table = tables.degrees(drift, str(dtype))
+    table = tables.degrees(checks, str(dtype))
     if table.empty:
         st.caption("No errors to show: they are exactly zero.")
     else:
@@ -75,9 +75,9 @@ def _there(wanted: str | None, names: Sequence[str]) -> str:
     return wanted if wanted is not None and wanted in names else names[0]
 
 
-def refusals(drift: Drift) -> None:
+def refusals(checks: EquivarianceChecks) -> None:
     """Products that could not be checked, each with its reason."""
-    for product, row in drift.refused.items():
+    for product, row in checks.refused.items():
         show.refusal(product, row["reason"], row["badges"])
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from etp.analysis.comparison import comparisons
-from etp.analysis.equivariance import drift, drift_finding
+from etp.analysis.equivariance import equivariance_checks, equivariance_finding
 from etp.analysis.findings import finding, missing_words, pair_sentence, pair_words
 from etp.analysis.operation import Operation, same_operation
 from etp.analysis.tables import frame, shown, timed_frame
@@ -237,7 +237,7 @@ def test_products_right_for_rotations_only_are_said_beside_all():
         rows.append(row(name, "equivariance", result))
     said = finding(compared(rows)).meaning
     assert said.startswith("All of them are equivariant, b under rotations only: the worst")
-    heading = drift_finding(drift(rows, "MIMO", 2)).heading
+    heading = equivariance_finding(equivariance_checks(rows, "MIMO", 2)).heading
     assert heading.startswith("Both products are equivariant, b under rotations only, in every")
 
 
