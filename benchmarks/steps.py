@@ -18,7 +18,7 @@ from pathlib import Path
 
 from etp.analysis.learning import step_frame
 from etp.analysis.step_time import PAPER, load_flags, step_finding
-from etp.experiments.settings import Potential
+from etp.experiments.settings import PotentialSettings
 from etp.results.reference import DATA
 from etp.results.rows import Row, jsonl
 from etp.run import case as cases
@@ -78,7 +78,7 @@ def main() -> None:
             break
         # A step takes about as long as there are channels.
         patience.next(channels, sum(options.channels[n:]))
-        settings = Potential(
+        settings = PotentialSettings(
             channels=channels, lmax=TIMED_LMAX, steps=options.rounds, batch=options.batch,
             device=options.device, threads=options.threads,
         )  # fmt: skip

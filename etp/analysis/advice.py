@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from math import exp, isfinite
 
-from etp.analysis.comparison import Comparison, Entry
+from etp.analysis.comparison import Comparison, ProductEntry
 from etp.analysis.findings import ways
 from etp.analysis.text import at_least_text, ratio_text, speed_words
 from etp.measure.statement import is_wide, near
@@ -66,7 +66,7 @@ def advice(comparison: Comparison) -> Advice:
     )
 
 
-def lost(comparison: Comparison, entry: Entry) -> list[tuple[str, ...]]:
+def lost(comparison: Comparison, entry: ProductEntry) -> list[tuple[str, ...]]:
     """Paths that the baseline reaches and a product does not, as (irrep 1, irrep 2, output)."""
     base = comparison.entry(comparison.baseline).result("interactions").get("triples", [])
     if comparison.problem.kind == "power":
@@ -77,17 +77,17 @@ def lost(comparison: Comparison, entry: Entry) -> list[tuple[str, ...]]:
     return [tuple(path) for path in base if tuple(path) not in reached]
 
 
-def _best(comparison: Comparison, entries: list[Entry]) -> Entry | None:
+def _best(comparison: Comparison, entries: list[ProductEntry]) -> ProductEntry | None:
     return min(entries, key=lambda e: _log_time(comparison, e), default=None)
 
 
-def _log_time(comparison: Comparison, entry: Entry) -> float:
+def _log_time(comparison: Comparison, entry: ProductEntry) -> float:
     """Logarithm of its time over the baseline's; of those without a verdict, nothing is known."""
     verdict = comparison.judgement.verdicts.get(entry.product)
     return verdict.estimate if verdict is not None else float("inf")
 
 
-def _same(comparison: Comparison, best: Entry | None) -> str:
+def _same(comparison: Comparison, best: ProductEntry | None) -> str:
     base = comparison.baseline
     if best is None:
         return f"The same operation: nothing else that was timed does what {base} does."
@@ -97,7 +97,7 @@ def _same(comparison: Comparison, best: Entry | None) -> str:
     )
 
 
-def _reach(comparison: Comparison, best: Entry | None, same: Entry | None) -> str:
+def _reach(comparison: Comparison, best: ProductEntry | None, same: ProductEntry | None) -> str:
     base = comparison.baseline
     if best is None:
         return "The same reach, other weights: nothing else that was timed reaches every path."
@@ -110,7 +110,7 @@ def _reach(comparison: Comparison, best: Entry | None, same: Entry | None) -> st
     )
 
 
-def _fewer(comparison: Comparison, best: Entry | None, same: Entry | None) -> str:
+def _fewer(comparison: Comparison, best: ProductEntry | None, same: ProductEntry | None) -> str:
     base = comparison.baseline
     if best is None:
         return "Fewer paths: no product that gives paths up was timed."
@@ -125,7 +125,7 @@ def _fewer(comparison: Comparison, best: Entry | None, same: Entry | None) -> st
     return f"Fewer {ways(reached)}: {what}."
 
 
-def _slower(comparison: Comparison, entry: Entry, other: Entry) -> bool:
+def _slower(comparison: Comparison, entry: ProductEntry, other: ProductEntry) -> bool:
     """Whether a product was shown to be slower than another."""
     pairs = comparison.judgement.pairs
     if (verdict := pairs.get((other.product, entry.product))) is not None:
@@ -134,7 +134,7 @@ def _slower(comparison: Comparison, entry: Entry, other: Entry) -> bool:
     return verdict is not None and verdict.word == "faster"
 
 
-def _settled(comparison: Comparison, entry: Entry, other: Entry) -> bool:
+def _settled(comparison: Comparison, entry: ProductEntry, other: ProductEntry) -> bool:
     """Whether one of two products was shown to be the faster; true where no pair was judged."""
     pairs = comparison.judgement.pairs
     names = entry.product, other.product
@@ -142,7 +142,7 @@ def _settled(comparison: Comparison, entry: Entry, other: Entry) -> bool:
     return verdict is None or verdict.word in ("faster", "slower")
 
 
-def _beside(comparison: Comparison, entry: Entry, same: Entry | None) -> str:
+def _beside(comparison: Comparison, entry: ProductEntry, same: ProductEntry | None) -> str:
     """How it stands to the product of the first sentence."""
     if same is None:
         return ""
@@ -167,7 +167,7 @@ def _paths(missing: list[tuple[str, ...]]) -> str:
     return f"lost: {', '.join(named)}" + (f" and {more} more" if more else "")
 
 
-def _verdict(comparison: Comparison, entry: Entry) -> Verdict | None:
+def _verdict(comparison: Comparison, entry: ProductEntry) -> Verdict | None:
     return comparison.judgement.verdicts.get(entry.product)
 
 

@@ -28,7 +28,7 @@ USUAL_BASELINE = "e3nn"
 
 
 @dataclass
-class Entry:
+class ProductEntry:
     """All that is known of one product on one problem: the last row of each measure.
 
     Attributes:
@@ -142,7 +142,7 @@ class Comparison:
     """
 
     problem: Problem
-    entries: list[Entry]
+    entries: list[ProductEntry]
     baseline: str
     runs: list[Row]
 
@@ -157,7 +157,7 @@ class Comparison:
         base = self.entry(self.baseline).runtime
         return base.group if base is not None and base.status == "ok" else None
 
-    def entry(self, product: str) -> Entry:
+    def entry(self, product: str) -> ProductEntry:
         """Entry of a product; ``KeyError`` if it is not there."""
         for entry in self.entries:
             if entry.product == product:
@@ -165,7 +165,7 @@ class Comparison:
         raise KeyError(product)
 
     @property
-    def timed(self) -> list[Entry]:
+    def timed(self) -> list[ProductEntry]:
         """Entries that were timed."""
         return [entry for entry in self.entries if entry.valid]
 
@@ -251,10 +251,10 @@ def _compared(rows: Sequence[Row], baseline: str | None) -> Comparison | None:
     except ValueError:
         # An imported row of an empty problem: the results page lists it with its reason.
         return None
-    entries: dict[str, Entry] = {}
+    entries: dict[str, ProductEntry] = {}
     for row in rows:
         if row.role == "product":
-            entries.setdefault(row.product, Entry(row.product)).add(row)
+            entries.setdefault(row.product, ProductEntry(row.product)).add(row)
     timed = [entry for entry in entries.values() if entry.valid]
     reference = next((str(e.result("runtime").get("reference", "")) for e in timed), "")
     names = [entry.product for entry in timed] or list(entries)

@@ -54,7 +54,7 @@ class Effort(NamedTuple):
     round_s: float
 
 
-class _Shape(NamedTuple):
+class _CaseShape(NamedTuple):
     """Logarithms of the samples and of the work per sample, and what else a time depends on."""
 
     samples: float
@@ -65,14 +65,14 @@ class _Shape(NamedTuple):
     cache: str
 
 
-class _Line(NamedTuple):
+class _FittedLine(NamedTuple):
     """Time of a call: ``least + samples * exp(scale + power * work)``."""
 
     least: float
     scale: float
     power: float
 
-    def at(self, shape: _Shape) -> float:
+    def at(self, shape: _CaseShape) -> float:
         return self.least + exp(shape.samples + self.scale + self.power * shape.work)
 
 
@@ -158,7 +158,7 @@ def _is_time(row: Row) -> bool:
 
 
 @lru_cache(2000)
-def shape_of(problem: Problem) -> _Shape:
+def shape_of(problem: Problem) -> _CaseShape:
     """What the time of a call depends on."""
     copies = problem.copies()
     most = max(copies.values())
@@ -171,7 +171,7 @@ def shape_of(problem: Problem) -> _Shape:
             copies[a] * (2 * a.l + 1) * (2 * b.l + 1) * (2 * c.l + 1)
             for a, b, c in problem.triples()
         )
-    return _Shape(
+    return _CaseShape(
         log(problem.batch * most), log(work / most), _KINDS.get(problem.kind, problem.kind),
         problem.direction, problem.dtype, problem.cache,
     )  # fmt: skip
@@ -181,7 +181,7 @@ _KINDS = {"edge": "edges", "convolution": "edges"}
 """Kinds whose times are alike."""
 
 
-def _distance(a: _Shape, b: _Shape) -> float:
+def _distance(a: _CaseShape, b: _CaseShape) -> float:
     """How unlike two cases are: 1 is a factor of 30 in samples, of 10 in work, or another kind."""
     return (
         abs(a.samples - b.samples) / log(30)
@@ -193,7 +193,7 @@ def _distance(a: _Shape, b: _Shape) -> float:
     )
 
 
-def _usual_s(shape: _Shape, product: str) -> float:
+def _usual_s(shape: _CaseShape, product: str) -> float:
     """Seconds of a call as the reference results have it."""
     lines, name = _lines(), plain_name(product)
     if (line := lines.get((name, shape.kind, shape.direction))) is not None:
@@ -220,8 +220,8 @@ _Key = tuple[str, str, str]
 
 
 @cache
-def _reference() -> dict[_Key, list[tuple[_Shape, Row]]]:
-    runtimes: dict[_Key, list[tuple[_Shape, Row]]] = {}
+def _reference() -> dict[_Key, list[tuple[_CaseShape, Row]]]:
+    runtimes: dict[_Key, list[tuple[_CaseShape, Row]]] = {}
     for row in (*reference_rows(), *layer_rows()):
         if _is_time(row):
             shape = shape_of(Problem.from_dict(row.problem))
@@ -231,11 +231,11 @@ def _reference() -> dict[_Key, list[tuple[_Shape, Row]]]:
 
 
 @cache
-def _lines() -> dict[_Key, _Line]:
+def _lines() -> dict[_Key, _FittedLine]:
     return {key: fitted(rows) for key, rows in _reference().items()}
 
 
-def fitted(rows: Sequence[tuple[_Shape, Row]]) -> _Line:
+def fitted(rows: Sequence[tuple[_CaseShape, Row]]) -> _FittedLine:
     """The line of a product through some of its times, each with its shape."""
     times = np.array([row.measured["median_s"] for _, row in rows])
     samples, work = (np.array([shape[n] for shape, _ in rows]) for n in (0, 1))
@@ -249,7 +249,7 @@ def fitted(rows: Sequence[tuple[_Shape, Row]]) -> _Line:
     if not 0 <= power <= 1.5:
         power = min(max(power, 0.0), 1.5)
         scale = float(np.mean(np.log(times[busy]) - samples[busy] - power * work[busy]))
-    return _Line(least, float(scale), float(power))
+    return _FittedLine(least, float(scale), float(power))
 
 
 def _build_s(problem: Problem, product: str) -> float:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from math import exp
 from typing import Any
 
-from etp.analysis.comparison import Comparison, Entry
+from etp.analysis.comparison import Comparison, ProductEntry
 from etp.analysis.operation import OF_COUPLINGS
 from etp.analysis.text import (
     at_least_text,
@@ -80,7 +80,7 @@ FAILED = ("failed", "wrong answer", "unavailable", "identical zero")
 """Badges of a product that was asked for and is not compared, for no reason of the irreps."""
 
 
-def failed(comparison: Comparison) -> list[Entry]:
+def failed(comparison: Comparison) -> list[ProductEntry]:
     """Products that were asked for and could not be timed, though they apply to these irreps."""
     return [
         entry
@@ -91,7 +91,7 @@ def failed(comparison: Comparison) -> list[Entry]:
     ]
 
 
-def _reason(entry: Entry) -> str:
+def _reason(entry: ProductEntry) -> str:
     row = entry.runtime
     return (row.reason if row is not None and row.reason else "it was not timed").rstrip(".")
 
@@ -160,7 +160,7 @@ def ways(reached: Mapping[str, Any]) -> str:
     return "couplings" if reached.get("weights_per") == OF_COUPLINGS else "paths"
 
 
-def _price(entry: Entry) -> str:
+def _price(entry: ProductEntry) -> str:
     reached = entry.result("interactions")
     if not reached:
         return "but what it computes was not measured"
@@ -174,7 +174,7 @@ def _price(entry: Entry) -> str:
     return f"and reaches {every}"
 
 
-def missing_words(problem: Problem, entry: Entry, subject: str = "it") -> str | None:
+def missing_words(problem: Problem, entry: ProductEntry, subject: str = "it") -> str | None:
     """What a product cannot do, in the words of someone who builds a model.
 
     Args:
@@ -241,7 +241,7 @@ def _meaning(comparison: Comparison, product: str | None) -> str:
     return f"{lead} equivariant{but}: the worst relative error is {error} ({worst.product})."
 
 
-def rotations_only(entry: Entry) -> bool:
+def rotations_only(entry: ProductEntry) -> bool:
     """Whether a product was held to rotations alone: under inversion it is wrong."""
     inverted = entry.result("equivariance").get("inverted")
     return inverted is not None and not any(inverted)

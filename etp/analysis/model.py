@@ -6,14 +6,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from etp.analysis.comparison import Comparison, Entry
+from etp.analysis.comparison import Comparison, ProductEntry
 from etp.problem import Direction
 
 MEMORY_SHARE = 0.8
 """Of the memory that is free; the rest is left to the program around it."""
 
 
-class Part(NamedTuple):
+class MeasuredLayer(NamedTuple):
     """A layer of a model: its name, how often it occurs (repeats) and what was measured on it."""
 
     name: str
@@ -52,7 +52,7 @@ class ModelTime:
         return 1 / (1 - share + share * self.ratio)
 
 
-def model_times(parts: Sequence[Part]) -> list[ModelTime]:
+def model_times(parts: Sequence[MeasuredLayer]) -> list[ModelTime]:
     """Products that were timed in every layer, fastest first.
 
     Raises:
@@ -79,7 +79,7 @@ def model_times(parts: Sequence[Part]) -> list[ModelTime]:
     return sorted(made, key=lambda total: total.seconds)
 
 
-def largest_batches(parts: Sequence[Part], memory: int | None) -> dict[str, int]:
+def largest_batches(parts: Sequence[MeasuredLayer], memory: int | None) -> dict[str, int]:
     """Edges that fit into so many bytes in every layer, product by product, one layer at a time.
 
     Products whose memory was not measured in every layer are left out; all where nobody says how
@@ -103,7 +103,7 @@ def whole_of(direction: Direction) -> str:
     return "forward" if direction == "forward" else "step"
 
 
-def largest_batch(comparison: Comparison, entry: Entry, memory: int) -> int | None:
+def largest_batch(comparison: Comparison, entry: ProductEntry, memory: int) -> int | None:
     """Edges (or samples) whose call fits into so many bytes; None where memory was not measured.
 
     Peak memory and the bytes of inputs and outputs are taken to grow with the batch.

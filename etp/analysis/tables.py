@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 
-from etp.analysis.comparison import Comparison, Entry
+from etp.analysis.comparison import Comparison, ProductEntry
 from etp.analysis.findings import pair_words
 from etp.analysis.text import quartiles_text, ratio_text
 from etp.measure.flags import coarse_clock, enqueue_bound, launch_bound
@@ -103,7 +103,7 @@ def _late_badges(comparison: Comparison, runtime: dict[str, Any]) -> list[str]:
     return badges
 
 
-def _line(comparison: Comparison, entry: Entry) -> dict[str, Any]:
+def _line(comparison: Comparison, entry: ProductEntry) -> dict[str, Any]:
     runtime, errors = entry.result("runtime"), entry.result("equivariance")
     gamma, reached = entry.result("expressivity"), entry.result("interactions")
     cost, memory = entry.result("cost"), entry.result("memory")

@@ -20,7 +20,7 @@ PATH = Path(__file__).resolve().parents[1] / "results" / "data" / "powers.json"
 
 
 @dataclass(frozen=True)
-class Counts:
+class MultiplyAdds:
     """Multiply-adds of both powers.
 
     Attributes:
@@ -51,13 +51,13 @@ def natural(lmax: int) -> str:
 
 
 @cache
-def counted() -> tuple[Counts, ...]:
+def counted() -> tuple[MultiplyAdds, ...]:
     """All counts there are, by order, lmax and output."""
     counts = []
     for entry in json.loads(PATH.read_text()):
         exact = entry.pop("macs")
         dense, separable = gaunt_macs(**entry)
-        counts.append(Counts(**entry, exact=exact, dense=dense, separable=separable))
+        counts.append(MultiplyAdds(**entry, exact=exact, dense=dense, separable=separable))
     return tuple(counts)
 
 
@@ -133,7 +133,7 @@ def against(lout: int = 1) -> list[dict[str, int]]:
     ]
 
 
-def _from(counts: Sequence[Counts], form: str) -> str:
+def _from(counts: Sequence[MultiplyAdds], form: str) -> str:
     """From which lmax on a form of the Gaunt power needs fewer."""
     turned = [c.lmax for c in counts if getattr(c, form) < c.exact]
     top = max(c.lmax for c in counts)

@@ -12,8 +12,8 @@ from etp import presets
 from etp.analysis.advice import advice
 from etp.analysis.comparison import Comparison, comparisons
 from etp.analysis.model import (
+    MeasuredLayer,
     ModelTime,
-    Part,
     largest_batch,
     largest_batches,
     model_times,
@@ -120,7 +120,7 @@ def _advise_model(options: argparse.Namespace) -> None:
             layer.outputs,
         )
         (problem,) = problems(options, [None])
-        parts.append(Part(layer.name, count, compared(problem, names, options.budget)[0]))
+        parts.append(MeasuredLayer(layer.name, count, compared(problem, names, options.budget)[0]))
     times = model_times(parts)
     memory = free_bytes(parts[0].comparison.problem.device)
     fitting = largest_batches(parts, memory)
@@ -141,7 +141,7 @@ def _advise_model(options: argparse.Namespace) -> None:
 
 
 def _model_lines(
-    model: Model, parts: list[Part], times: list[ModelTime], share: float | None
+    model: Model, parts: list[MeasuredLayer], times: list[ModelTime], share: float | None
 ) -> Iterator[str]:
     """The layers added up, product by product."""
     heads = "".join(f"{f'{part.repeats} x {part.name}':>20s}" for part in parts)

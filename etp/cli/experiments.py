@@ -12,7 +12,7 @@ from etp.analysis.step_time import load_flags, share_text
 from etp.analysis.text import power_text, time_text
 from etp.cli.problems import product_names, reader
 from etp.cli.terminal import Progress, watched
-from etp.experiments.settings import POWERS, Experiment, Potential, Tetris
+from etp.experiments.settings import POWERS, Experiment, PotentialSettings, TetrisSettings
 from etp.options import declared, defaults, flag
 from etp.results.rows import Row, jsonl
 
@@ -29,7 +29,7 @@ def add(commands: argparse._SubParsersAction[Any]) -> None:
     kinds = made.add_subparsers(required=True, metavar="WHAT")
 
     tetris = kinds.add_parser("tetris", help="tell eight pieces apart, two of them mirror images")
-    _add_options(tetris, Tetris)
+    _add_options(tetris, TetrisSettings)
     tetris.set_defaults(run=_tetris)
 
     potential = kinds.add_parser(
@@ -37,7 +37,7 @@ def add(commands: argparse._SubParsersAction[Any]) -> None:
         description="@FILE stands for the options written in a file, # begins a comment.",
         fromfile_prefix_chars="@",
     )  # fmt: skip
-    _add_options(potential, Potential)
+    _add_options(potential, PotentialSettings)
     potential.add_argument(
         "--structures", type=Path, metavar="FILE",
         help="extended XYZ with energy and forces, or of `sample`; default: the bundled molecule",
@@ -51,7 +51,7 @@ def add(commands: argparse._SubParsersAction[Any]) -> None:
     timed.add_argument("--powers", default=",".join(TIMED), metavar="A,B,...")
     timed.add_argument("--product", default="cg-sparse", metavar="NAME", help="of convolutions")
     timed.add_argument("--out", type=Path, metavar="FILE.jsonl", help="add the rows to a file")
-    _add_fields(timed, Potential, {"power"}, STEP)
+    _add_fields(timed, PotentialSettings, {"power"}, STEP)
     timed.set_defaults(run=_step_time)
 
     sampled = kinds.add_parser(
@@ -61,7 +61,9 @@ def add(commands: argparse._SubParsersAction[Any]) -> None:
         "--counts", default="300:250,600:100", metavar="K:N,...",
         help="frames at each temperature, which make parts of the set",
     )  # fmt: skip
-    sampled.add_argument("--seed", type=reader("seed", declared(Potential)["seed"]), default=0)
+    sampled.add_argument(
+        "--seed", type=reader("seed", declared(PotentialSettings)["seed"]), default=0
+    )
     sampled.add_argument("--out", type=Path, required=True, metavar="FILE.npz")
     sampled.set_defaults(run=_sample)
 
@@ -97,7 +99,7 @@ def _settings(options: argparse.Namespace, cls: type[E], **instead: Any) -> list
 def _tetris(options: argparse.Namespace) -> None:
     products = product_names(options.products)
     rows: list[Row] = []
-    for settings in _settings(options, Tetris):
+    for settings in _settings(options, TetrisSettings):
         rows += _run(settings.case(products), f"seed {settings.seed}", options.out)
     print("\n".join(tetris_table(rows)))
 
@@ -119,7 +121,7 @@ def _potential(options: argparse.Namespace) -> None:
         files["checkpoints"] = str(folder)
     rows: list[Row] = []
     with joined(options.device) as (rank, device):
-        for settings in _settings(options, Potential, device=device):
+        for settings in _settings(options, PotentialSettings, device=device):
             out = options.out if rank == 0 else None
             rows += _run(settings.case(products) | files, f"seed {settings.seed}", out)
         if rank == 0:
@@ -131,8 +133,8 @@ def _step_time(options: argparse.Namespace) -> None:
     if unknown := [name for name in powers if name not in POWERS]:
         raise ValueError(f"--powers must be among {', '.join(POWERS)}, got {unknown[0]!r}")
     (product,) = product_names(options.product)
-    settings = Potential(
-        **{name: getattr(options, name) for name in declared(Potential) if name != "power"}
+    settings = PotentialSettings(
+        **{name: getattr(options, name) for name in declared(PotentialSettings) if name != "power"}
     )
     case = settings.case(powers) | {"kind": "step-time", "product": product}
     rows = _run(case, f"{settings.channels} channels, lmax {settings.lmax}", options.out)

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from math import exp
 from typing import Any
 
-from etp.analysis.comparison import Comparison, Entry
+from etp.analysis.comparison import Comparison, ProductEntry
 from etp.analysis.findings import finding
 from etp.analysis.text import count_text, power_text, ratio_text, time_text
 
@@ -30,7 +30,7 @@ def table(comparison: Comparison) -> Iterator[str]:
         yield said.meaning
 
 
-def _line(comparison: Comparison, entry: Entry) -> str:
+def _line(comparison: Comparison, entry: ProductEntry) -> str:
     row = entry.runtime
     if row is None or row.status != "ok":
         reason = "not timed" if row is None else f"{row.status}: {row.reason}"

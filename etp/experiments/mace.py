@@ -16,8 +16,8 @@ from typing_extensions import override
 
 from etp import powers, products
 from etp.e3 import o3
-from etp.experiments.network import SCALAR, Graph, Linear
-from etp.experiments.settings import Potential
+from etp.experiments.network import SCALAR, Linear, SpatialGraph
+from etp.experiments.settings import PotentialSettings
 from etp.product.convolution import Convolution
 
 RADIAL, HIDDEN = 8, 32
@@ -70,7 +70,7 @@ class Interaction(nn.Module):
     def __init__(
         self,
         product: str,
-        settings: Potential,
+        settings: PotentialSettings,
         irreps_in: o3.Irreps,
         keep: Sequence[o3.Irrep],
         elements: int,
@@ -99,7 +99,7 @@ class Interaction(nn.Module):
 
     @override
     def forward(
-        self, x: Tensor, y: Tensor, distances: Tensor, graph: Graph, elements: Tensor
+        self, x: Tensor, y: Tensor, distances: Tensor, graph: SpatialGraph, elements: Tensor
     ) -> Tensor:
         """Features (N, irreps_in.dim) and harmonics (E, dim) to (N, irreps_out.dim)."""
         weights = self.radial(distances)
@@ -127,7 +127,7 @@ class Mace(nn.Module):
     def __init__(
         self,
         product: str,
-        settings: Potential,
+        settings: PotentialSettings,
         elements: Sequence[int],
         shifts: Tensor,
         scale: float,
@@ -149,7 +149,7 @@ class Mace(nn.Module):
             irreps = layer.irreps_out
             self.reads.append(_reader(settings.channels, deep=last))
 
-    def energies(self, graph: Graph, elements: Tensor) -> Tensor:
+    def energies(self, graph: SpatialGraph, elements: Tensor) -> Tensor:
         """Energy of each piece in eV, float64, (pieces,)."""
         edges = graph.positions[graph.senders] - graph.positions[graph.receivers]
         distances = edges.norm(dim=1)
@@ -164,7 +164,7 @@ class Mace(nn.Module):
         return each.new_zeros(graph.pieces).index_add(0, graph.piece, each)
 
     @override
-    def forward(self, graph: Graph, elements: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(self, graph: SpatialGraph, elements: Tensor) -> tuple[Tensor, Tensor]:
         """Energies (pieces,) in eV and forces (N, 3) in eV/angstrom."""
         with torch.enable_grad():
             positions = graph.positions.detach().requires_grad_()

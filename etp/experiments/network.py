@@ -24,7 +24,7 @@ from etp.product.convolution import Convolution
 SCALAR, PSEUDOSCALAR = o3.Irrep("0e"), o3.Irrep("0o")
 
 
-class Graph(NamedTuple):
+class SpatialGraph(NamedTuple):
     """Nodes in space and the edges between them, of one or several pieces.
 
     Attributes:
@@ -119,7 +119,7 @@ class Gate(nn.Module):
         return torch.cat(blocks, dim=-1)
 
 
-class Layer(nn.Module):
+class NetworkLayer(nn.Module):
     """Nodes read their neighbours through a product, then pass a gate.
 
     Args:
@@ -159,7 +159,7 @@ class Layer(nn.Module):
         self.weights = _free_weights(tp, weights)
 
     @override
-    def forward(self, x: Tensor, y: Tensor, graph: Graph) -> Tensor:
+    def forward(self, x: Tensor, y: Tensor, graph: SpatialGraph) -> Tensor:
         """Features (N, irreps_in.dim) and harmonics (E, irreps_edge.dim) to (N, irreps_out.dim)."""
         z = self.conv(self.up(x), y, self.weights, graph.senders, graph.receivers, len(x))
         return self.gate(self.own(x) + self.scale * self.down(z))
@@ -186,11 +186,11 @@ class Network(nn.Module):
         layers: Number of layers.
         channels: Copies of each irrep in the nodes.
         lmax: Largest degree of nodes and edges.
-        weights: As :class:`Layer`.
-        neighbours: As :class:`Layer`.
+        weights: As :class:`NetworkLayer`.
+        neighbours: As :class:`NetworkLayer`.
 
     Raises:
-        ValueError: As :class:`Layer`.
+        ValueError: As :class:`NetworkLayer`.
     """
 
     def __init__(
@@ -212,13 +212,13 @@ class Network(nn.Module):
         self.start = nn.Parameter(torch.randn(channels))
         self.layers = nn.ModuleList()
         for _ in range(layers):
-            layer = Layer(product, irreps, self.irreps_edge, keep, weights, neighbours)
+            layer = NetworkLayer(product, irreps, self.irreps_edge, keep, weights, neighbours)
             self.layers.append(layer)
             irreps = layer.irreps_out
         self.read = Linear(irreps, self.irreps_out)
 
     @override
-    def forward(self, graph: Graph) -> Tensor:
+    def forward(self, graph: SpatialGraph) -> Tensor:
         """Result of each piece, (pieces, irreps_out.dim)."""
         edges = graph.positions[graph.senders] - graph.positions[graph.receivers]
         y = o3.spherical_harmonics(self.irreps_edge, edges, True, "component")

@@ -20,7 +20,7 @@ from typing_extensions import override
 from etp.experiments.checkpoints import Kept
 from etp.experiments.mace import Mace
 from etp.experiments.network import gamma
-from etp.experiments.settings import Potential
+from etp.experiments.settings import PotentialSettings
 from etp.experiments.structures import Batch, Structure, batch, split
 
 RATE, WIDE = 0.02, 16
@@ -29,7 +29,7 @@ what they add up to grows with it: more channels take smaller steps in proportio
 CLIP = 10.0
 
 
-class Step(NamedTuple):
+class PotentialStep(NamedTuple):
     """One step of training.
 
     Attributes:
@@ -51,7 +51,7 @@ class Errors(NamedTuple):
     force: float
 
 
-class Check(NamedTuple):
+class Validation(NamedTuple):
     """What validation saw after some steps and seconds of training."""
 
     step: int
@@ -59,7 +59,7 @@ class Check(NamedTuple):
     errors: Errors
 
 
-class Training(Kept):
+class PotentialTraining(Kept):
     """One potential on its way; the same settings, seed and structures give the same steps.
 
     Args:
@@ -77,7 +77,9 @@ class Training(Kept):
         ValueError: As :class:`etp.experiments.mace.Mace`, or for structures that do not fit.
     """
 
-    def __init__(self, product: str, settings: Potential, structures: Sequence[Structure]) -> None:
+    def __init__(
+        self, product: str, settings: PotentialSettings, structures: Sequence[Structure]
+    ) -> None:
         self.product, self.settings, self.parts = product, settings, split(structures)
         self._dtype = getattr(torch, settings.dtype)
         self.network = build(product, settings, self.parts["train"])
@@ -94,11 +96,11 @@ class Training(Kept):
         self._adam = torch.optim.Adam(self.network.parameters(), lr=self._rate)
         self._generator = torch.Generator().manual_seed(settings.seed)
         self._order: list[int] = []
-        self.taken: list[Step] = []
-        self.checks: list[Check] = []
+        self.taken: list[PotentialStep] = []
+        self.checks: list[Validation] = []
         self.best: dict[str, Tensor] = copy.deepcopy(self.network.state_dict())
 
-    def steps(self) -> Iterator[Step]:
+    def steps(self) -> Iterator[PotentialStep]:
         """Take the steps that are left, until they are done or validation gains no more.
 
         Raises:
@@ -140,7 +142,7 @@ class Training(Kept):
         own = self.settings
         return batch(structures, self.network.elements, own.cutoff, self._dtype, own.device)
 
-    def _step(self) -> Step:
+    def _step(self) -> PotentialStep:
         given = self._next()
         done = len(self.taken)
         for group in self._adam.param_groups:
@@ -161,7 +163,7 @@ class Training(Kept):
             value = total.item() / self._world
         if not math.isfinite(value):
             raise RuntimeError(f"the loss is {value} after {done + 1} steps: train in float64")
-        return Step(done + 1, value, seconds)
+        return PotentialStep(done + 1, value, seconds)
 
     def _loss(self, given: Batch) -> Tensor:
         energies, forces = self._model(given.graph, given.elements)
@@ -174,7 +176,7 @@ class Training(Kept):
         errors = self.errors("valid")
         best = min((check.errors.force for check in self.checks), default=math.inf)
         seconds = sum(step.seconds for step in self.taken)
-        self.checks.append(Check(len(self.taken), seconds, errors))
+        self.checks.append(Validation(len(self.taken), seconds, errors))
         if errors.force < best:
             self.best = copy.deepcopy(self.network.state_dict())
 
@@ -213,8 +215,8 @@ class Training(Kept):
         self._adam.load_state_dict(state["adam"])
         self._generator.set_state(state["generator"])
         self.best, self._order = state["best"], state["order"]
-        self.taken = [Step(*step) for step in state["taken"]]
-        self.checks = [Check(step, s, Errors(*errors)) for step, s, errors in state["checks"]]
+        self.taken = [PotentialStep(*step) for step in state["taken"]]
+        self.checks = [Validation(step, s, Errors(*errors)) for step, s, errors in state["checks"]]
 
     @override
     def save(self) -> None:
@@ -249,7 +251,7 @@ class Training(Kept):
         }
 
 
-def build(product: str, settings: Potential, train: Sequence[Structure]) -> Mace:
+def build(product: str, settings: PotentialSettings, train: Sequence[Structure]) -> Mace:
     """The network of a training, with the first weights of its seed.
 
     Energies of the elements are fitted to the training set, the scale is the size of its forces.

@@ -21,7 +21,7 @@ WARM_UP = 300
 """Steps at each temperature before the first frame."""
 
 
-class Frame(NamedTuple):
+class LabelledFrame(NamedTuple):
     """One labelled frame: angstrom, eV, eV/angstrom, kelvin."""
 
     positions: NDArray[np.float64]
@@ -36,7 +36,7 @@ def sample(
     counts: Mapping[float, int],
     *,
     seed: int = 0,
-) -> Iterator[Frame]:
+) -> Iterator[LabelledFrame]:
     """Relax a molecule, then take frames of Langevin dynamics at each temperature.
 
     Args:
@@ -69,13 +69,13 @@ def sample(
         dynamics.run(WARM_UP)
         for _ in range(count):
             dynamics.run(BETWEEN)
-            yield Frame(
+            yield LabelledFrame(
                 atoms.get_positions(), float(atoms.get_potential_energy()), atoms.get_forces(),
                 temperature,
             )  # fmt: skip
 
 
-def write(path: Path, numbers: NDArray[np.int64], frames: list[Frame]) -> None:
+def write(path: Path, numbers: NDArray[np.int64], frames: list[LabelledFrame]) -> None:
     """Keep frames as :func:`etp.experiments.structures.bundled` reads them."""
     np.savez_compressed(
         path,

@@ -64,7 +64,7 @@ class Experiment:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Tetris(Experiment):
+class TetrisSettings(Experiment):
     """A training on the eight pieces of Tetris; see :mod:`etp.experiments.tetris`."""
 
     kind = "tetris"
@@ -115,7 +115,7 @@ ATOMS, PAIRS = 27, 500
 
 
 @dataclass(frozen=True, kw_only=True)
-class Potential(Experiment):
+class PotentialSettings(Experiment):
     """A training on energies and forces; see :mod:`etp.experiments.potential`."""
 
     kind = "potential"

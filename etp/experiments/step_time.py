@@ -18,8 +18,8 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import override
 
-from etp.experiments.potential import Training
-from etp.experiments.settings import Potential
+from etp.experiments.potential import PotentialTraining
+from etp.experiments.settings import PotentialSettings
 from etp.experiments.structures import Structure
 from etp.measure.verdict import Board
 from etp.powers import Power
@@ -49,7 +49,7 @@ class Idle(nn.Module):
 
 
 @dataclass
-class Slot:
+class NetworkSlot:
     """One network and what was timed of it.
 
     Attributes:
@@ -59,24 +59,27 @@ class Slot:
     """
 
     power: str
-    training: Training
+    training: PotentialTraining
     steps_s: list[float] = field(default_factory=list)
 
 
 def rounds(
-    product: str, powers: Sequence[str], settings: Potential, structures: Sequence[Structure]
-) -> Iterator[list[Slot]]:
+    product: str,
+    powers: Sequence[str],
+    settings: PotentialSettings,
+    structures: Sequence[Structure],
+) -> Iterator[list[NetworkSlot]]:
     """Time ``settings.steps`` rounds; yield all slots after each.
 
     After those of the powers comes that of the rest of a step, and last the twin of the first.
 
     Raises:
-        ValueError: As :class:`etp.experiments.potential.Training`.
+        ValueError: As :class:`etp.experiments.potential.PotentialTraining`.
     """
     # A few more steps than rounds, for warming up; none of them validates.
     long = replace(settings, steps=settings.steps + WARM_UP, check_every=100_000)
     slots = [
-        Slot(power, Training(product, replace(long, power=power), structures))
+        NetworkSlot(power, PotentialTraining(product, replace(long, power=power), structures))
         for power in [*powers, powers[0], powers[0]]
     ]
     slots[-2].power = REST
@@ -93,7 +96,7 @@ def rounds(
         yield slots
 
 
-def results(slots: Sequence[Slot]) -> list[dict[str, Any]]:
+def results(slots: Sequence[NetworkSlot]) -> list[dict[str, Any]]:
     """What a row says of each power: time, ratio to the first and share, each with its interval.
 
     The share is what would be saved of a step if its powers cost nothing. The rest and the twin

@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from etp.experiments.network import Graph
+from etp.experiments.network import SpatialGraph
 
 BUNDLED = Path(__file__).resolve().parent / "data" / "molecule.npz"
 GROUPS = ("temperature", "config_type")
@@ -50,7 +50,7 @@ class Batch(NamedTuple):
         forces: (N, 3).
     """
 
-    graph: Graph
+    graph: SpatialGraph
     elements: Tensor
     energies: Tensor
     forces: Tensor
@@ -183,7 +183,7 @@ def batch(
         senders.append(other + start)
         start += len(x)
     sizes = torch.tensor([len(each.numbers) for each in structures])
-    graph = Graph(
+    graph = SpatialGraph(
         _joined([each.positions for each in structures]).to(device, dtype),
         torch.cat(senders).to(device),
         torch.cat(receivers).to(device),

@@ -21,9 +21,9 @@ from typing_extensions import override
 
 from etp import products
 from etp.experiments.checkpoints import Kept
-from etp.experiments.network import Graph, Network, gamma
+from etp.experiments.network import Network, SpatialGraph, gamma
 from etp.experiments.pieces import NAMES, PIECES
-from etp.experiments.settings import Tetris
+from etp.experiments.settings import TetrisSettings
 from etp.maths import so3
 
 OUTPUTS = "8x0e+0o"
@@ -34,7 +34,7 @@ SAVED_EVERY = 25
 """Steps between checkpoints, where one is kept."""
 
 
-class Step(NamedTuple):
+class TetrisStep(NamedTuple):
     """What one step of training saw.
 
     Attributes:
@@ -56,12 +56,12 @@ def centres() -> Tensor:
     return cubes - cubes.mean(dim=1, keepdim=True)
 
 
-def graph(positions: Tensor) -> Graph:
+def graph(positions: Tensor) -> SpatialGraph:
     """Pieces (n, 4, 3) as one graph; cubes that share a face are neighbours."""
     count, size, _ = positions.shape
     near = torch.cdist(positions, positions).sub(1.0).abs() < 0.1
     piece, receivers, senders = near.nonzero().unbind(1)
-    return Graph(
+    return SpatialGraph(
         positions.flatten(0, 1),
         senders + size * piece,
         receivers + size * piece,
@@ -81,7 +81,7 @@ def logits(outputs: Tensor) -> Tensor:
     return scalars + sign * pseudoscalar
 
 
-class Training(Kept):
+class TetrisTraining(Kept):
     """One network on its way; the same settings and seed give the same steps.
 
     Args:
@@ -96,17 +96,17 @@ class Training(Kept):
         ValueError: As :class:`etp.experiments.network.Network`.
     """
 
-    def __init__(self, product: str, settings: Tetris) -> None:
+    def __init__(self, product: str, settings: TetrisSettings) -> None:
         self.product, self.settings = product, settings
         self.network = build(product, settings)
-        self.taken: list[Step] = []
+        self.taken: list[TetrisStep] = []
         self._dtype = getattr(torch, settings.dtype)
         self._pieces = centres()
         self._labels = torch.arange(8, device=settings.device)
         self._generator = torch.Generator().manual_seed(settings.seed)
         self._adam = torch.optim.Adam(self.network.parameters(), lr=RATE)
 
-    def steps(self) -> Iterator[Step]:
+    def steps(self) -> Iterator[TetrisStep]:
         """Take the steps that are left.
 
         Raises:
@@ -119,7 +119,7 @@ class Training(Kept):
                 self.save()
             yield step
 
-    def _step(self) -> Step:
+    def _step(self) -> TetrisStep:
         rotations = so3.random_rotations(8, self._generator)
         turned = (self._pieces @ rotations.mT).to(self.settings.device, self._dtype)
         begun = time.perf_counter()
@@ -134,7 +134,7 @@ class Training(Kept):
         number = len(self.taken) + 1
         if not torch.isfinite(loss):
             raise RuntimeError(f"the loss is {value} after {number} steps: train in float64")
-        return Step(number, value, int((scores.argmax(1) == self._labels).sum()), seconds)
+        return TetrisStep(number, value, int((scores.argmax(1) == self._labels).sum()), seconds)
 
     @override
     def state(self) -> dict[str, Any]:
@@ -151,7 +151,7 @@ class Training(Kept):
         # The optimiser would go on to change the tensors that it was given.
         self._adam.load_state_dict(copy.deepcopy(state["adam"]))
         self._generator.set_state(state["generator"])
-        self.taken = [Step(*step) for step in state["taken"]]
+        self.taken = [TetrisStep(*step) for step in state["taken"]]
 
     def outcome(self) -> dict[str, Any]:
         """What a row says of the training."""
@@ -176,7 +176,7 @@ class Training(Kept):
         }
 
 
-def build(product: str, settings: Tetris) -> Network:
+def build(product: str, settings: TetrisSettings) -> Network:
     """The network of a training, with the first weights of its seed.
 
     Raises:

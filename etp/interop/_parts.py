@@ -32,7 +32,7 @@ class Leg(NamedTuple):
     dim: int
 
 
-class Step(NamedTuple):
+class PlacedInstruction(NamedTuple):
     """An instruction, with where its blocks and weights lie.
 
     Attributes:
@@ -54,7 +54,7 @@ class Step(NamedTuple):
     values: Tensor
 
 
-class Sizes(NamedTuple):
+class RowSizes(NamedTuple):
     """Numbers of input 1, input 2 and the output of a row, and of all weights."""
 
     in1: int
@@ -63,7 +63,7 @@ class Sizes(NamedTuple):
     weights: int
 
 
-def steps_of(product: o3.TensorProduct) -> list[Step]:
+def steps_of(product: o3.TensorProduct) -> list[PlacedInstruction]:
     """The instructions of a product that compute anything."""
     irreps = (product.irreps_in1, product.irreps_in2, product.irreps_out)
     legs = [
@@ -81,7 +81,7 @@ def steps_of(product: o3.TensorProduct) -> list[Step]:
         )
         if numel:
             made.append(
-                Step(
+                PlacedInstruction(
                     mode=ins.connection_mode,
                     first=legs[0][ins.i_in1],
                     second=legs[1][ins.i_in2],
@@ -102,11 +102,11 @@ def _couplings(l1: int, l2: int, l3: int) -> Tensor:
     return ours if float((ours * theirs).sum()) > 0 else -ours
 
 
-class Part(TableModule):
+class ProductPart(TableModule):
     """Some instructions of a product, of whose rows it knows the sizes."""
 
     @abstractmethod
-    def __init__(self, steps: Sequence[Step], sizes: Sizes) -> None:
+    def __init__(self, steps: Sequence[PlacedInstruction], sizes: RowSizes) -> None:
         super().__init__()
 
     @abstractmethod
@@ -114,14 +114,14 @@ class Part(TableModule):
         """Rows (B, in1) and (B, in2), weights (B, weights), (weights,) or None, to (B, out)."""
 
 
-class Channelwise(Part):
+class Channelwise(ProductPart):
     """Modes ``uvu`` and ``uvuv``: each copy v of input 2 meets all channels u of input 1.
 
     Attributes:
         whole: Whether the table reads and writes rows as they lie, so that it also convolves.
     """
 
-    def __init__(self, steps: Sequence[Step], sizes: Sizes) -> None:
+    def __init__(self, steps: Sequence[PlacedInstruction], sizes: RowSizes) -> None:
         super().__init__(steps, sizes)
         blocks = _Blocks(sizes.out)
         paths: list[EdgePath] = []
@@ -214,12 +214,12 @@ class _Blocks:
         return torch.cat([self._places[start] for start in sorted(self._places)])
 
 
-class Mixed(Part):
+class Mixed(ProductPart):
     """Mode ``uvw``: an edge product without weights, then a linear map over pairs of channels."""
 
-    def __init__(self, steps: Sequence[Step], sizes: Sizes) -> None:
+    def __init__(self, steps: Sequence[PlacedInstruction], sizes: RowSizes) -> None:
         super().__init__(steps, sizes)
-        by_out: dict[Leg, list[Step]] = {}
+        by_out: dict[Leg, list[PlacedInstruction]] = {}
         for step in steps:
             by_out.setdefault(step.out, []).append(step)
         self.slots = [(out, by_out[out]) for out in sorted(by_out)]
@@ -292,7 +292,7 @@ def _numbers(y: Tensor) -> bool:
 
 
 def _selected(
-    x: Tensor, y: Tensor, w: Tensor, step: Step, rows: dict[int, Tensor]
+    x: Tensor, y: Tensor, w: Tensor, step: PlacedInstruction, rows: dict[int, Tensor]
 ) -> Iterator[tuple[Tensor, Tensor]]:
     """For each scalar of a step the rows that have it, and what it adds to them."""
     first, second = step.first, step.second
@@ -308,7 +308,7 @@ def _selected(
             yield chosen, mixed * scalars[:, None, None]
 
 
-def _cuts(steps: Sequence[Step], numel: int) -> list[tuple[int, int]]:
+def _cuts(steps: Sequence[PlacedInstruction], numel: int) -> list[tuple[int, int]]:
     """Start and size of the weights of each step, and of what lies between."""
     edges = {0, numel}
     for step in steps:
@@ -317,7 +317,7 @@ def _cuts(steps: Sequence[Step], numel: int) -> list[tuple[int, int]]:
     return [(a, b - a) for a, b in pairwise(ordered)]
 
 
-def _by_second(w: Tensor, step: Step) -> Tensor:
+def _by_second(w: Tensor, step: PlacedInstruction) -> Tensor:
     """Weights (..., u v w) as maps (..., v u, w)."""
     shaped = w.unflatten(-1, (step.first.mul, step.second.mul, step.out.mul))
     return shaped.transpose(-3, -2).flatten(-3, -2)
@@ -344,10 +344,10 @@ def _filled(blocks: Sequence[tuple[Leg, Tensor]], dim: int) -> Tensor:
     return torch.cat(parts, dim=1)
 
 
-class Pairwise(Part):
+class Pairwise(ProductPart):
     """Mode ``uuu`` of blocks with the same number of channels: channel u meets channel u."""
 
-    def __init__(self, steps: Sequence[Step], sizes: Sizes) -> None:
+    def __init__(self, steps: Sequence[PlacedInstruction], sizes: RowSizes) -> None:
         super().__init__(steps, sizes)
         self.steps = list(steps)
         self.channels = steps[0].first.mul
@@ -422,19 +422,19 @@ def _starts(blocks: Sequence[Leg]) -> dict[Leg, int]:
     return dict(zip(blocks, ends, strict=False))
 
 
-def parts_of(steps: Sequence[Step], sizes: Sizes) -> list[Part]:
+def parts_of(steps: Sequence[PlacedInstruction], sizes: RowSizes) -> list[ProductPart]:
     """Parts that compute the steps between them.
 
     Raises:
         ValueError: If a mode is none of these.
     """
-    groups: dict[tuple[type[Part], int], list[Step]] = {}
+    groups: dict[tuple[type[ProductPart], int], list[PlacedInstruction]] = {}
     for step in steps:
         groups.setdefault(_kind(step), []).append(step)
     return [kind(own, sizes) for (kind, _), own in groups.items()]
 
 
-def _kind(step: Step) -> tuple[type[Part], int]:
+def _kind(step: PlacedInstruction) -> tuple[type[ProductPart], int]:
     """What computes a step, and which of several."""
     if step.mode == "uuu" and step.first.mul > 1:
         return Pairwise, step.first.mul

@@ -16,7 +16,7 @@ Became = Literal["replaced", "fused", "left"]
 Change = Callable[[nn.Module], nn.Module]
 
 
-class Row(NamedTuple):
+class ModuleOutcome(NamedTuple):
     """What became of a module.
 
     Attributes:
@@ -33,7 +33,7 @@ class Row(NamedTuple):
     reason: str = ""
 
 
-class Report(tuple[Row, ...]):
+class Report(tuple[ModuleOutcome, ...]):
     """A row for each module that was looked at, in the order of the model; prints as a table."""
 
     __slots__ = ()
@@ -113,16 +113,20 @@ def replace_in(model: nn.Module, *, fuse: bool = True) -> Report:
     """
     if not isinstance(model, nn.Module):
         raise TypeError(f"replace_in: model must be a torch.nn.Module, got {type(model).__name__}")
-    rows: list[Row] = []
+    rows: list[ModuleOutcome] = []
     if _of(_REPLACEMENTS, model) is not None:
         reason = "the model itself: take what etp.from_e3nn gives"
-        return Report([Row("", _title(model), "left", reason)])
+        return Report([ModuleOutcome("", _title(model), "left", reason)])
     _walk(model, "", fuse, {}, rows)
     return Report(rows)
 
 
 def _walk(
-    parent: nn.Module, prefix: str, fuse: bool, done: dict[nn.Module, nn.Module], rows: list[Row]
+    parent: nn.Module,
+    prefix: str,
+    fuse: bool,
+    done: dict[nn.Module, nn.Module],
+    rows: list[ModuleOutcome],
 ) -> None:
     for name, child in list(parent._modules.items()):
         if child is None:
@@ -135,13 +139,17 @@ def _walk(
 
 
 def _changed(
-    module: nn.Module, path: str, fuse: bool, done: dict[nn.Module, nn.Module], rows: list[Row]
+    module: nn.Module,
+    path: str,
+    fuse: bool,
+    done: dict[nn.Module, nn.Module],
+    rows: list[ModuleOutcome],
 ) -> nn.Module:
     change = _of(_REPLACEMENTS, module)
     if change is not None:
         return _tried(change, module, path, "replaced", rows)
     if (reason := _left(module)) is not None:
-        rows.append(Row(path, _title(module), "left", reason))
+        rows.append(ModuleOutcome(path, _title(module), "left", reason))
         return module
     _walk(module, f"{path}.", fuse, done, rows)
     fusion = _of(_FUSIONS, module) if fuse else None
@@ -149,7 +157,7 @@ def _changed(
 
 
 def _tried(
-    change: Change, module: nn.Module, path: str, became: Became, rows: list[Row]
+    change: Change, module: nn.Module, path: str, became: Became, rows: list[ModuleOutcome]
 ) -> nn.Module:
     what = _title(module)
     try:
@@ -157,9 +165,9 @@ def _tried(
             raise ValueError("it has hooks, which would be lost")
         made = change(module)
     except ValueError as reason:
-        rows.append(Row(path, what, "left", str(reason)))
+        rows.append(ModuleOutcome(path, what, "left", str(reason)))
         return module
-    rows.append(Row(path, what, became))
+    rows.append(ModuleOutcome(path, what, became))
     return made
 
 

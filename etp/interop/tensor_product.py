@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from typing_extensions import override
 
 from etp.e3 import o3
-from etp.interop._parts import Channelwise, Sizes, parts_of, steps_of
+from etp.interop._parts import Channelwise, RowSizes, parts_of, steps_of
 from etp.kernels.modes import real_tensors
 
 
@@ -32,7 +32,7 @@ class ConvertedProduct(o3.TensorProduct):  # type: ignore[misc]
             self.register_buffer(name, buffer)
         for name, child in theirs.named_children():
             self.add_module(name, _Constants(child))
-        sizes = Sizes(
+        sizes = RowSizes(
             self.irreps_in1.dim, self.irreps_in2.dim, self.irreps_out.dim, self.weight_numel
         )
         with real_tensors():

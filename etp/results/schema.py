@@ -30,7 +30,7 @@ class RowError(ValueError):
         super().__init__(f"{field} must {rule}, got {_short(value)}")
 
 
-class Rule(NamedTuple):
+class ValueRule(NamedTuple):
     """What a value must be.
 
     Attributes:
@@ -75,38 +75,38 @@ def _triple(value: object) -> bool:
     return isinstance(value, list) and len(value) == 3
 
 
-POSITIVE = Rule("be a positive number", _positive)
-NOT_NEGATIVE = Rule("be a number, not negative", lambda v: is_number(v) and v >= 0)
-NUMBER = Rule("be a number", is_number)
-COUNT = Rule("be a whole number, not negative", _is_count)
-TEXT = Rule("be a text", lambda v: isinstance(v, str))
-FLAG = Rule("be true or false", lambda v: isinstance(v, bool))
-POSITIVES = Rule("be a list of positive numbers", _list_of(_positive))
-NUMBERS = Rule("be a list of numbers", _list_of(is_number))
-COUNTS = Rule("be a list of whole numbers", _list_of(_is_count))
-TEXTS = Rule("be a list of texts", _list_of(lambda v: isinstance(v, str)))
-BY_NAME = Rule("be an object of numbers", _mapping_of(is_number))
-BY_DEGREE = Rule(
+POSITIVE = ValueRule("be a positive number", _positive)
+NOT_NEGATIVE = ValueRule("be a number, not negative", lambda v: is_number(v) and v >= 0)
+NUMBER = ValueRule("be a number", is_number)
+COUNT = ValueRule("be a whole number, not negative", _is_count)
+TEXT = ValueRule("be a text", lambda v: isinstance(v, str))
+FLAG = ValueRule("be true or false", lambda v: isinstance(v, bool))
+POSITIVES = ValueRule("be a list of positive numbers", _list_of(_positive))
+NUMBERS = ValueRule("be a list of numbers", _list_of(is_number))
+COUNTS = ValueRule("be a list of whole numbers", _list_of(_is_count))
+TEXTS = ValueRule("be a list of texts", _list_of(lambda v: isinstance(v, str)))
+BY_NAME = ValueRule("be an object of numbers", _mapping_of(is_number))
+BY_DEGREE = ValueRule(
     "be an object of numbers with degrees as names",
     lambda v: _mapping_of(is_number)(v) and all(k.isascii() and k.isdigit() for k in v),
 )
-OBJECT = Rule("be an object or null", lambda v: isinstance(v, dict), null=True)
-TABLE = Rule("be a list of lists of numbers", _list_of(_list_of(is_number)))
-DEGREES = Rule(
+OBJECT = ValueRule("be an object or null", lambda v: isinstance(v, dict), null=True)
+TABLE = ValueRule("be a list of lists of numbers", _list_of(_list_of(is_number)))
+DEGREES = ValueRule(
     "be a list of three degrees each", _list_of(lambda v: _triple(v) and all(map(_is_count, v)))
 )
-LABELS = Rule(
+LABELS = ValueRule(
     "be a list of three irreps each",
     _list_of(lambda v: _triple(v) and all(isinstance(part, str) for part in v)),
 )
 
 
-def needed(rule: Rule) -> Rule:
+def needed(rule: ValueRule) -> ValueRule:
     """The same rule for a key that must be there."""
     return rule._replace(needed=True)
 
 
-def perhaps(rule: Rule) -> Rule:
+def perhaps(rule: ValueRule) -> ValueRule:
     """The same rule for a value that may be unknown."""
     return rule._replace(null=True)
 
@@ -119,7 +119,7 @@ _ERRORS = {
 }
 STATES = {"state_before": OBJECT, "state_after": OBJECT}
 """Of the device, around what was timed."""
-RESULTS: dict[str, dict[str, Rule]] = {
+RESULTS: dict[str, dict[str, ValueRule]] = {
     "runtime": {
         "median_s": needed(POSITIVE),
         "q25_s": NOT_NEGATIVE,
@@ -151,7 +151,9 @@ RESULTS: dict[str, dict[str, Rule]] = {
         "gate": needed(POSITIVE),
         "dtype": TEXT,
         "per_element": NUMBERS,
-        "inverted": Rule("be a list of true and false", _list_of(lambda v: isinstance(v, bool))),
+        "inverted": ValueRule(
+            "be a list of true and false", _list_of(lambda v: isinstance(v, bool))
+        ),
     },
     "agreement": dict(_ERRORS),
     "expressivity": {

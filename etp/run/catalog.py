@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
-class Entry:
+class CatalogEntry:
     """One registered product; most fields are those of :class:`etp.product.base.TensorProduct`."""
 
     name: str
@@ -31,7 +31,7 @@ class Catalog:
     """Products as ``python -m etp products`` lists them; asked in the background from the start."""
 
     def __init__(self) -> None:
-        self._entries: tuple[Entry, ...] = ()
+        self._entries: tuple[CatalogEntry, ...] = ()
         self._error: str | None = None
         self._thread = threading.Thread(target=self._ask, name="etp-catalog", daemon=True)
         self._thread.start()
@@ -41,7 +41,7 @@ class Catalog:
         """Why nothing could be listed, None if all is well."""
         return self._error
 
-    def entries(self, wait_s: float = 0.0) -> tuple[Entry, ...]:
+    def entries(self, wait_s: float = 0.0) -> tuple[CatalogEntry, ...]:
         """All products by name; empty while they are not known yet."""
         self._thread.join(wait_s)
         return self._entries
@@ -50,7 +50,7 @@ class Catalog:
         command = [sys.executable, "-m", "etp", "products", "--json"]
         try:
             done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
-            self._entries = tuple(Entry(**entry) for entry in json.loads(done.stdout))
+            self._entries = tuple(CatalogEntry(**entry) for entry in json.loads(done.stdout))
         except (OSError, subprocess.SubprocessError, ValueError, TypeError) as error:
             detail = getattr(error, "stderr", None) or str(error)
             self._error = detail.strip().splitlines()[-1]

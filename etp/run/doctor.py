@@ -22,7 +22,7 @@ CLOCK_STEP_S = 1e-5
 PACKAGES = ("torch", "e3nn", "numpy", "streamlit", "distributed")
 
 
-class Check(NamedTuple):
+class MachineCheck(NamedTuple):
     """One thing that was looked at.
 
     Attributes:
@@ -38,7 +38,7 @@ class Check(NamedTuple):
     mend: str = ""
 
 
-def checks() -> Iterator[Check]:
+def checks() -> Iterator[MachineCheck]:
     """Look at everything, one after the other."""
     yield _python()
     yield from map(_package, PACKAGES)
@@ -51,28 +51,28 @@ def checks() -> Iterator[Check]:
     yield _config()
 
 
-def _python() -> Check:
+def _python() -> MachineCheck:
     text = ".".join(map(str, sys.version_info[:3]))
-    return Check("Python", sys.version_info >= (3, 11), text, "install Python 3.11 or newer")
+    return MachineCheck("Python", sys.version_info >= (3, 11), text, "install Python 3.11 or newer")
 
 
-def _package(name: str) -> Check:
+def _package(name: str) -> MachineCheck:
     try:
-        return Check(name, True, version(name))
+        return MachineCheck(name, True, version(name))
     except PackageNotFoundError:
         extra = "" if name in ("torch", "e3nn", "numpy") else "[app]"
-        return Check(name, False, "not installed", f'pip install "etp{extra}"')
+        return MachineCheck(name, False, "not installed", f'pip install "etp{extra}"')
 
 
-def _compiler() -> Check:
+def _compiler() -> MachineCheck:
     wanted = [os.environ.get("CXX", ""), "g++", "c++", "clang++"]
     path = next((compiler for name in wanted if name and (compiler := shutil.which(name))), None)
     mend = "install g++ or clang++, or set CXX: products run in their slow, plain form until then"
     if path is None:
-        return Check("C++ compiler", False, "none", mend)
+        return MachineCheck("C++ compiler", False, "none", mend)
     failed = _trial(path)
     mend = f"mend or replace it, or set CXX to another: {mend.partition(': ')[2]}"
-    return Check("C++ compiler", not failed, f"{path} {failed}".strip(), mend)
+    return MachineCheck("C++ compiler", not failed, f"{path} {failed}".strip(), mend)
 
 
 def _trial(compiler: str) -> str:
@@ -89,35 +89,35 @@ def _trial(compiler: str) -> str:
     return f"does not compile: {said}" if done.returncode else ""
 
 
-def _devices() -> Check:
+def _devices() -> MachineCheck:
     from etp.run.devices import devices, label, not_offered
 
     try:
         names = devices()
     except (OSError, ValueError, RuntimeError) as error:
-        return Check("devices", False, str(error), "see whether 'import torch' works")
+        return MachineCheck("devices", False, str(error), "see whether 'import torch' works")
     there = [f"{device} ({label(device)})" for device in names]
     there += [f"{device} (not offered: {why})" for device, why in not_offered().items()]
-    return Check("devices", bool(names), ", ".join(there))
+    return MachineCheck("devices", bool(names), ", ".join(there))
 
 
-def _store() -> Check:
+def _store() -> MachineCheck:
     path = default_path()
     try:
         store = Store(path)
-        return Check("store", True, f"{path}, {store.revision()} rows so far")
+        return MachineCheck("store", True, f"{path}, {store.revision()} rows so far")
     except StoreError as error:
-        return Check("store", False, str(error), "move the file away, or set ETP_STORE")
+        return MachineCheck("store", False, str(error), "move the file away, or set ETP_STORE")
 
 
-def _space() -> Check:
+def _space() -> MachineCheck:
     folder = next((p for p in default_path().parents if p.exists()), Path(tempfile.gettempdir()))
     free = shutil.disk_usage(folder).free
     state = f"{free / 1e9:.1f} GB free on the store's disk"
-    return Check("disk", free > FREE_BYTES, state, "free some space, or 'etp prune'")
+    return MachineCheck("disk", free > FREE_BYTES, state, "free some space, or 'etp prune'")
 
 
-def _clock() -> Check:
+def _clock() -> MachineCheck:
     steps = []
     for _ in range(1000):
         start = time.perf_counter()
@@ -126,24 +126,26 @@ def _clock() -> Check:
         steps.append(end - start)
     step = min(steps)
     state = f"steps of {step * 1e9:.0f} ns"
-    return Check("clock", step < CLOCK_STEP_S, state, "short calls cannot be timed here")
+    return MachineCheck("clock", step < CLOCK_STEP_S, state, "short calls cannot be timed here")
 
 
-def _port() -> Check:
+def _port() -> MachineCheck:
     port = int(os.environ.get("PORT", PORT))
     with socket.socket() as tried:
         taken = tried.connect_ex(("127.0.0.1", port)) == 0
-    return Check(
+    return MachineCheck(
         f"port {port}", not taken, "in use" if taken else "free", "choose another: PORT=8502"
     )
 
 
-def _config() -> Check:
+def _config() -> MachineCheck:
     from etp.run.config import limits
 
     try:
         chosen = limits()
     except ValueError as error:
-        return Check("etp.toml", False, str(error), "see docs/hosting.md for what it may hold")
+        return MachineCheck(
+            "etp.toml", False, str(error), "see docs/hosting.md for what it may hold"
+        )
     given = {name: value for name, value in vars(chosen).items() if value is not None}
-    return Check("limits", True, ", ".join(f"{n} {v}" for n, v in given.items()) or "none")
+    return MachineCheck("limits", True, ", ".join(f"{n} {v}" for n, v in given.items()) or "none")

@@ -16,7 +16,7 @@ _LOG.addHandler(logging.NullHandler())
 _LOG.propagate = False
 
 
-class _Lines(logging.Handler):
+class _LineHandler(logging.Handler):
     """Writes a record as one line, whatever it holds."""
 
     def emit(self, record: logging.LogRecord) -> None:
@@ -36,6 +36,6 @@ def event(name: str, **told: object) -> None:
 
 def to_stderr() -> None:
     """Write events to standard error from now on."""
-    if not any(isinstance(handler, _Lines) for handler in _LOG.handlers):
-        _LOG.addHandler(_Lines())
+    if not any(isinstance(handler, _LineHandler) for handler in _LOG.handlers):
+        _LOG.addHandler(_LineHandler())
         _LOG.setLevel(logging.INFO)

@@ -13,7 +13,7 @@ from etp.analysis.learning import potential_finding
 from etp.analysis.step_time import claim, load_flags, step_finding
 from etp.analysis.text import power_text, time_text
 from etp.experiments.pieces import NAMES
-from etp.experiments.settings import POWERS, LearnedWeights, Potential, Tetris
+from etp.experiments.settings import POWERS, LearnedWeights, PotentialSettings, TetrisSettings
 from etp.measure.flags import Flag
 from etp.options import declared
 from etp.results.reference import potential_rows, step_rows, trained_rows
@@ -26,11 +26,11 @@ from etp.ui.session import bound, settings
 from etp.ui.settings import Settings
 
 SEEDS = tuple(range(10))
-_OPTIONS = declared(Tetris)
+_OPTIONS = declared(TetrisSettings)
 
 
 _STUDIES = {"tetris": "Tetris", "potential": "Potential", "step-time": "Step time"}
-_POTENTIAL = declared(Potential)
+_POTENTIAL = declared(PotentialSettings)
 
 
 def controls() -> Settings:

@@ -14,7 +14,7 @@ from etp.irreps import SETTINGS, IrrepsError
 from etp.options import Group, Option, declared
 from etp.problem import Options
 from etp.product import applicability
-from etp.run.catalog import Entry
+from etp.run.catalog import CatalogEntry
 from etp.run.config import TooLargeError
 from etp.run.devices import not_offered
 from etp.ui import asked, jobs
@@ -169,7 +169,7 @@ def _products(chosen: Settings) -> None:
     )
 
 
-def _why_not(entry: Entry, chosen: Settings) -> str | None:
+def _why_not(entry: CatalogEntry, chosen: Settings) -> str | None:
     """Why a product applies to none of the chosen problems."""
     try:
         problems = chosen.problems()

@@ -11,7 +11,7 @@ from etp import charts, presets
 from etp.analysis import turns
 from etp.analysis.advice import Advice, advice
 from etp.analysis.findings import Finding
-from etp.analysis.model import Part, largest_batches, model_times, whole_of
+from etp.analysis.model import MeasuredLayer, largest_batches, model_times, whole_of
 from etp.analysis.text import bytes_text, count_text, counted, ratio_text, time_text
 from etp.irreps import widened
 from etp.presets import LAYERS as PRESETS
@@ -274,7 +274,7 @@ def whole(view: View, chosen: Settings) -> None:
                 _totals(model, parts, chosen)
 
 
-def _parts(model: Model, view: View) -> list[Part] | None:
+def _parts(model: Model, view: View) -> list[MeasuredLayer] | None:
     """Every layer as it was measured in the same way as the one shown; None where one was not."""
     like = view.chosen.problem
     there = {
@@ -292,10 +292,10 @@ def _parts(model: Model, view: View) -> list[Part] | None:
     names = [(layer.name, count) for layer, count in model.layers]
     if not all(name in there for name, _ in names):
         return None
-    return [Part(name, count, there[name]) for name, count in names]
+    return [MeasuredLayer(name, count, there[name]) for name, count in names]
 
 
-def _totals(model: Model, parts: list[Part], chosen: Settings) -> None:
+def _totals(model: Model, parts: list[MeasuredLayer], chosen: Settings) -> None:
     problem = parts[0].comparison.problem
     of, measured = whole_of(problem.direction), model.share_of(problem.direction)
     known = None if measured is None else round(100 * measured)

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple, get_args
 
 from etp import presets
 from etp.analysis.effort import Efforts
-from etp.experiments.settings import Potential, Tetris
+from etp.experiments.settings import PotentialSettings, TetrisSettings
 from etp.measure.statement import fewest_rounds
 from etp.options import flag
 from etp.presets import Layer
@@ -294,7 +294,7 @@ def _counts_seconds(settings: Settings) -> float:
     return 1 + len(settings.products) * product_s
 
 
-def tetris_settings(settings: Settings) -> list[Tetris]:
+def tetris_settings(settings: Settings) -> list[TetrisSettings]:
     """Trainings of the applications page, one for each seed.
 
     Raises:
@@ -303,7 +303,7 @@ def tetris_settings(settings: Settings) -> list[Tetris]:
     if not settings.seeds:
         raise ValueError("seeds: choose at least one")
     return [
-        Tetris(
+        TetrisSettings(
             layers=settings.layers,
             channels=settings.width,
             weights=settings.learning_weights,  # type: ignore[arg-type]
@@ -327,7 +327,7 @@ def _tetris_seconds(settings: Settings) -> float:
     return len(settings.products) * product_s
 
 
-def potential_settings(settings: Settings) -> list[Potential]:
+def potential_settings(settings: Settings) -> list[PotentialSettings]:
     """Trainings of a potential, one for each seed; the sizes are those of the reference results.
 
     Raises:
@@ -337,7 +337,7 @@ def potential_settings(settings: Settings) -> list[Potential]:
         raise ValueError("seeds: choose at least one")
     steps = settings.training_steps
     return [
-        Potential(
+        PotentialSettings(
             channels=8, batch=4, steps=steps, check_every=max(1, steps // 12), patience=100,
             threads=1, power=settings.power, seed=seed,
         )
@@ -366,7 +366,7 @@ TIMED_LMAX, TIMED_ROUNDS = 3, 15
 
 def _step_time(settings: Settings) -> Cases:
     product = _some(settings.products)[0]
-    potential = Potential(
+    potential = PotentialSettings(
         channels=settings.step_channels, lmax=TIMED_LMAX, steps=TIMED_ROUNDS, batch=2, threads=1
     )
     return [potential.case(TIMED_POWERS) | {"kind": "step-time", "product": product}]

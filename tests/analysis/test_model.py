@@ -7,7 +7,7 @@ from statistics import median
 import pytest
 
 from etp.analysis.comparison import comparisons
-from etp.analysis.model import Part, largest_batch, largest_batches, model_times
+from etp.analysis.model import MeasuredLayer, largest_batch, largest_batches, model_times
 from etp.presets import MODELS, named
 from etp.problem import Problem
 from etp.results.reference import LAYER_DIRECTIONS, layer_rows
@@ -19,7 +19,7 @@ LAYER = Problem.of_irreps("8x0e+8x1o", "0e+1o", "0e+1o+1e", kind="convolution", 
 def part(name, count, **seconds):
     named_so = {product.replace("_", "-"): s for product, s in seconds.items()}
     (found,) = comparisons(run_of(named_so, twin="e3nn", noise=1e-6, problem=LAYER), "e3nn")
-    return Part(name, count, found)
+    return MeasuredLayer(name, count, found)
 
 
 def test_layers_are_added_up_and_a_step_gains_what_amdahl_says():
@@ -56,7 +56,9 @@ def test_bundled_models_are_the_sums_of_their_layers():
     ]
     assert len(whole) >= 2
     for model, direction in whole:
-        parts = [Part(one.name, n, bundled[one.name, direction]) for one, n in model.layers]
+        parts = [
+            MeasuredLayer(one.name, n, bundled[one.name, direction]) for one, n in model.layers
+        ]
         for time in model_times(parts):
             blocks = [
                 p.repeats * median(p.comparison.entry(time.product).result("runtime")["blocks_s"])
@@ -91,5 +93,5 @@ def test_the_layer_that_needs_most_decides_what_fits_into_a_model():
         rows = run_of({"e3nn": 1e-3, "cg-sparse": 1e-3}, twin="e3nn", noise=0.01, problem=LAYER)
         rows.append(row("e3nn", "memory", {"peak_bytes": peak, "table_bytes": 0}, problem=LAYER))
         rows.append(row("e3nn", "cost", {"macs": 1, "bytes": 1000}, problem=LAYER))
-        parts.append(Part(name, 1, comparisons(rows, "e3nn")[0]))
+        parts.append(MeasuredLayer(name, 1, comparisons(rows, "e3nn")[0]))
     assert largest_batches(parts, 10**6) == {"e3nn": 8000}

@@ -86,7 +86,7 @@ def test_the_doctor_names_what_is_wrong_and_the_mend(tmp_path, monkeypatch):
     assert all(check.mend for check in broken.values())
 
 
-def told() -> dict[str, doctor.Check]:
+def told() -> dict[str, doctor.MachineCheck]:
     return {check.what: check for check in doctor.checks()}
 
 

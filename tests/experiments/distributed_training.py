@@ -6,13 +6,15 @@ import json
 
 from etp.experiments import potential, structures
 from etp.experiments.launch import joined
-from etp.experiments.settings import Potential
+from etp.experiments.settings import PotentialSettings
 
 
 def main() -> None:
-    settings = Potential(channels=2, steps=3, batch=4, layers=1, dtype="float64", check_every=2)
+    settings = PotentialSettings(
+        channels=2, steps=3, batch=4, layers=1, dtype="float64", check_every=2
+    )
     with joined("cpu") as (rank, _):
-        training = potential.Training("cg-sparse", settings, structures.bundled()[:20])
+        training = potential.PotentialTraining("cg-sparse", settings, structures.bundled()[:20])
         losses = [step.loss for step in training.steps()]
         if rank == 0:
             print(json.dumps({"losses": losses, "checks": training.checks}))

@@ -9,14 +9,14 @@ from typing import Any
 import pytest
 
 from etp.experiments import structures
-from etp.experiments.settings import Experiment, Potential, Tetris
+from etp.experiments.settings import Experiment, PotentialSettings, TetrisSettings
 from etp.results.rows import Row
 from etp.results.store import default_path
 from etp.run import case as cases
 
 PRODUCTS = ("cg-sparse", "gaunt-grid")
-TETRIS = Tetris(channels=2, layers=2, steps=12)
-POTENTIAL = Potential(channels=2, steps=12, batch=2, check_every=4, threads=1)
+TETRIS = TetrisSettings(channels=2, layers=2, steps=12)
+POTENTIAL = PotentialSettings(channels=2, steps=12, batch=2, check_every=4, threads=1)
 KEPT = {"keep": True}
 
 

@@ -16,7 +16,7 @@ import torch
 from etp.cli.main import main
 from etp.experiments import potential, sampling, structures
 from etp.experiments.mace import Mace
-from etp.experiments.settings import Potential
+from etp.experiments.settings import PotentialSettings
 from etp.experiments.structures import Batch, Structure
 from etp.maths import so3
 from etp.results.reference import potential_rows
@@ -26,7 +26,7 @@ from tests.make import complaint
 
 ROOT = Path(__file__).resolve().parents[2]
 PRODUCTS = ("cg-sparse", "gaunt-grid", "matrix", "so2")
-SMALL = Potential(channels=2, steps=6, batch=2, check_every=3, dtype="float64", threads=1)
+SMALL = PotentialSettings(channels=2, steps=6, batch=2, check_every=3, dtype="float64", threads=1)
 
 
 @cache
@@ -36,8 +36,10 @@ def frames() -> list[Structure]:
     return every[:20] + [each for each in every if each.group == "600 K"][:4]
 
 
-def start(product: str = "cg-sparse", settings: Potential = SMALL) -> potential.Training:
-    return potential.Training(product, settings, frames())
+def start(
+    product: str = "cg-sparse", settings: PotentialSettings = SMALL
+) -> potential.PotentialTraining:
+    return potential.PotentialTraining(product, settings, frames())
 
 
 def given(network: Mace, chosen: list[Structure]) -> Batch:
@@ -110,8 +112,8 @@ def test_an_atom_that_leaves_the_cutoff_changes_nothing_at_once():
 
 
 def test_learning_beats_the_mean_energy_by_far():
-    settings = Potential(channels=8, steps=100, batch=4, check_every=25, threads=1)
-    training = potential.Training("cg-sparse", settings, structures.bundled()[:60])
+    settings = PotentialSettings(channels=8, steps=100, batch=4, check_every=25, threads=1)
+    training = potential.PotentialTraining("cg-sparse", settings, structures.bundled()[:60])
     for _ in training.steps():
         pass
     errors = training.errors("test")
@@ -135,7 +137,7 @@ def test_a_training_that_was_killed_goes_on_from_its_checkpoint(tmp_path):
     assert [step.number for step in later.steps()] == [4, 5, 6]
     assert [step.loss for step in later.taken] == whole
     assert [check.step for check in later.checks] == [3, 6]
-    other = potential.Training("cg-sparse", Potential(channels=4), frames())
+    other = potential.PotentialTraining("cg-sparse", PotentialSettings(channels=4), frames())
     with pytest.raises(ValueError, match=r"checkpoint: .* is not of these settings"):
         other.load(path)
 
@@ -157,8 +159,10 @@ def test_what_is_built_at_first_use_is_no_time_of_training(monkeypatch):
 
 
 def test_a_training_stops_when_validation_gains_no_more_and_keeps_its_best(monkeypatch):
-    training = potential.Training(
-        "cg-sparse", Potential(channels=2, steps=50, batch=2, check_every=1, patience=2), frames()
+    training = potential.PotentialTraining(
+        "cg-sparse",
+        PotentialSettings(channels=2, steps=50, batch=2, check_every=1, patience=2),
+        frames(),
     )
     seen = iter([3.0, 1.0, 2.0, 2.0, 2.0])
     monkeypatch.setattr(training, "errors", lambda part: potential.Errors(0.0, next(seen)))
@@ -227,7 +231,7 @@ def test_structures_that_cannot_be_used_are_refused(monkeypatch, tmp_path):
 def test_sampled_frames_are_written_and_read(tmp_path):
     each = frames()[0]
     made = [
-        sampling.Frame(each.positions + n, each.energy + n, each.forces, 300.0 + n)
+        sampling.LabelledFrame(each.positions + n, each.energy + n, each.forces, 300.0 + n)
         for n in range(2)
     ]
     sampling.write(tmp_path / "two.npz", each.numbers, made)

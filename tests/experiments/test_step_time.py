@@ -11,15 +11,15 @@ import torch
 from etp.analysis.step_time import step_finding
 from etp.cli.main import main
 from etp.experiments import step_time, structures
-from etp.experiments.potential import Training
-from etp.experiments.settings import Potential
-from etp.experiments.step_time import Slot
+from etp.experiments.potential import PotentialTraining
+from etp.experiments.settings import PotentialSettings
+from etp.experiments.step_time import NetworkSlot
 from etp.powers import Power
 from etp.results.reference import step_rows
 from etp.results.rows import Row, check_row
 from etp.run import case as cases
 
-SMALL = Potential(channels=2, steps=2, batch=2, threads=1)
+SMALL = PotentialSettings(channels=2, steps=2, batch=2, threads=1)
 POWERS = ("gaunt-grid", "cg")
 
 
@@ -46,9 +46,9 @@ def test_ratios_and_shares_are_those_of_the_times():
     # What slows the machine slows all steps of a round.
     course = [1 + rng.random() for _ in range(20)]
 
-    def slot(power: str, seconds: float) -> Slot:
+    def slot(power: str, seconds: float) -> NetworkSlot:
         steps = [seconds * (1 + 0.02 * rng.random()) * slow for slow in course]
-        return Slot(power, None, steps)  # type: ignore[arg-type]
+        return NetworkSlot(power, None, steps)  # type: ignore[arg-type]
 
     given = [slot("cg", 1.0), slot("matrix", 1.5), slot("rest", 0.9), slot("cg", 1.0)]
     first, second = step_time.results(given)
@@ -81,8 +81,8 @@ def test_powers_that_no_round_tells_apart_are_named_together(seconds, said):
 
 
 def test_many_channels_take_smaller_steps_and_do_not_run_away():
-    wide = Potential(channels=256, lmax=3, steps=6, batch=1, power="gaunt-grid", threads=1)
-    training = Training("cg-sparse", wide, structures.bundled()[:20])
+    wide = PotentialSettings(channels=256, lmax=3, steps=6, batch=1, power="gaunt-grid", threads=1)
+    training = PotentialTraining("cg-sparse", wide, structures.bundled()[:20])
     assert max(step.loss for step in training.steps()) < 1e6
 
 

@@ -13,7 +13,7 @@ from etp.analysis import learning
 from etp.cli.main import main
 from etp.experiments import tetris
 from etp.experiments.network import Network
-from etp.experiments.settings import Tetris
+from etp.experiments.settings import TetrisSettings
 from etp.results.reference import trained_rows
 from etp.results.rows import Row, check_row
 from etp.run import case as cases
@@ -25,11 +25,11 @@ FAST = [name for name in products.available() if "convolution" in products.get(n
 
 
 def fresh(product: str, **chosen) -> Network:
-    return tetris.build(product, Tetris(**{"channels": 2} | chosen))
+    return tetris.build(product, TetrisSettings(**{"channels": 2} | chosen))
 
 
-def trained(product: str, steps: int) -> tetris.Training:
-    training = tetris.Training(product, Tetris(steps=steps))
+def trained(product: str, steps: int) -> tetris.TetrisTraining:
+    training = tetris.TetrisTraining(product, TetrisSettings(steps=steps))
     for _ in training.steps():
         pass
     return training
@@ -53,7 +53,7 @@ def test_pieces_are_eight_different_ones_of_four_cubes_two_of_them_mirror_images
     edges = graph.positions[graph.senders] - graph.positions[graph.receivers]
     torch.testing.assert_close(edges.norm(dim=1), torch.ones(len(edges), dtype=torch.float64))
     assert torch.equal(graph.piece[graph.senders], graph.piece[graph.receivers])
-    assert len(edges) == Tetris().problem().batch
+    assert len(edges) == TetrisSettings().problem().batch
 
 
 @pytest.mark.parametrize("product", FAST)
@@ -111,16 +111,16 @@ def test_clebsch_gordan_learns_all_pieces_and_gaunt_all_but_one():
 
 
 def test_a_training_that_was_stopped_goes_on_as_if_it_had_not_been():
-    settings = Tetris(channels=2, layers=2, steps=6)
-    whole = tetris.Training("cg-sparse", settings)
+    settings = TetrisSettings(channels=2, layers=2, steps=6)
+    whole = tetris.TetrisTraining("cg-sparse", settings)
     losses = [step.loss for step in whole.steps()]
-    first = tetris.Training("cg-sparse", settings)
+    first = tetris.TetrisTraining("cg-sparse", settings)
     steps = first.steps()
     for _ in range(3):
         next(steps)
     state = first.state()
     next(steps)  # what happens after the state was taken is no part of it
-    second = tetris.Training("cg-sparse", settings)
+    second = tetris.TetrisTraining("cg-sparse", settings)
     second.resume(state)
     assert [step.number for step in second.steps()] == [4, 5, 6]
     assert [step.loss for step in second.taken] == losses
@@ -129,8 +129,8 @@ def test_a_training_that_was_stopped_goes_on_as_if_it_had_not_been():
 
 
 def test_learned_weights_of_a_product_are_learned():
-    training = tetris.Training(
-        "gaunt-grid", Tetris(channels=2, layers=1, weights="shared", steps=2)
+    training = tetris.TetrisTraining(
+        "gaunt-grid", TetrisSettings(channels=2, layers=1, weights="shared", steps=2)
     )
     weights = training.network.get_parameter("layers.0.weights")
     before = weights.detach().clone()
@@ -140,7 +140,7 @@ def test_learned_weights_of_a_product_are_learned():
     assert not torch.equal(weights, before)
 
 
-SMALL = Tetris(channels=2, layers=2, steps=3)
+SMALL = TetrisSettings(channels=2, layers=2, steps=3)
 
 
 def test_a_case_yields_progress_and_a_row_for_each_product():

@@ -9,7 +9,7 @@ import pytest
 from etp.analysis import learning
 from etp.cli.main import main
 from etp.experiments import structures
-from etp.experiments.settings import Potential
+from etp.experiments.settings import PotentialSettings
 from etp.results.reference import potential_rows
 from etp.results.rows import Row
 from etp.run import case as cases
@@ -43,7 +43,7 @@ def test_no_step_time_is_shown_before_one_was_measured():
 def test_a_run_of_step_times_is_shown_from_the_store(monkeypatch):
     few = structures.bundled()[:20]
     monkeypatch.setattr(structures, "bundled", lambda: few)
-    settings = Potential(channels=2, lmax=1, steps=2, batch=2, threads=1)
+    settings = PotentialSettings(channels=2, lmax=1, steps=2, batch=2, threads=1)
     case = settings.case(("gaunt-grid", "cg")) | {"kind": "step-time", "product": "cg-sparse"}
     store = jobs.store()
     store.add_job("steps", STEP_TIME.title, [case])

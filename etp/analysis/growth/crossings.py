@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from itertools import combinations
 
-from etp.analysis.comparison import Comparison, Entry
+from etp.analysis.comparison import Comparison, ProductEntry
 from etp.analysis.growth.lines import Line
 from etp.kernels.torch_compile import plain_name
 
@@ -122,7 +122,7 @@ def pay_offs(comparison: Comparison) -> list[PayOff]:
     return sorted(paid, key=lambda pay_off: pay_off.calls)
 
 
-def _pay_off(comparison: Comparison, base: Entry, entry: Entry) -> PayOff | None:
+def _pay_off(comparison: Comparison, base: ProductEntry, entry: ProductEntry) -> PayOff | None:
     if pair_word(comparison, base.product, entry.product) != "faster":
         return None
     saved, ours, theirs = base.typical_s - entry.typical_s, _once_s(base), _once_s(entry)
@@ -131,7 +131,7 @@ def _pay_off(comparison: Comparison, base: Entry, entry: Entry) -> PayOff | None
     return PayOff(entry.product, base.product, theirs - ours, saved)
 
 
-def _once_s(entry: Entry) -> float | None:
+def _once_s(entry: ProductEntry) -> float | None:
     """Seconds that are spent once: set-up, compilation, and what the first call takes longer."""
     result = entry.result("runtime")
     if result.get("setup_s") is None or result.get("first_call_s") is None:

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from etp.analysis.comparison import Comparison, Entry
+from etp.analysis.comparison import Comparison, ProductEntry
 from etp.measure.flags import launch_bound
 from etp.results.rows import Row
 
@@ -101,7 +101,7 @@ def limits(comparison: Comparison, roofs: Mapping[str, float]) -> list[Limit]:
     return sorted(placed, key=lambda limit: -limit.share)
 
 
-def _limit(comparison: Comparison, entry: Entry, roofs: Mapping[str, float]) -> Limit:
+def _limit(comparison: Comparison, entry: ProductEntry, roofs: Mapping[str, float]) -> Limit:
     cost, seconds = entry.result("cost"), entry.typical_s
     intensity = cost["flops"] / cost["bytes"]
     rate = cost["flops"] / seconds
@@ -118,12 +118,12 @@ def _limit(comparison: Comparison, entry: Entry, roofs: Mapping[str, float]) -> 
     return Limit(entry.product, intensity, rate, roof, share, word)
 
 
-def _faults(entry: Entry, seconds: float, fresh: float | None) -> bool:
+def _faults(entry: ProductEntry, seconds: float, fresh: float | None) -> bool:
     size = entry.result("memory").get("peak_bytes") or 0
     return fresh is not None and size > KEPT_BYTES and size / fresh >= NEAR * seconds
 
 
-def _launches(comparison: Comparison, entry: Entry, seconds: float) -> bool:
+def _launches(comparison: Comparison, entry: ProductEntry, seconds: float) -> bool:
     worn = entry.runtime is not None and "launch-bound" in entry.runtime["badges"]
     empty = entry.result("runtime").get("empty_s")
     return worn or (comparison.problem.device == "cpu" and launch_bound(seconds, empty) is not None)

@@ -140,8 +140,8 @@ def warm() -> None:
         pass
 
 
-Kind = Callable[[dict[str, Any], Callable[[], bool]], Iterator[Row | Event]]
-KINDS: dict[str, Kind] = {
+CaseRun = Callable[[dict[str, Any], Callable[[], bool]], Iterator[Row | Event]]
+KINDS: dict[str, CaseRun] = {
     "compare": run_comparison,
     "grids": run_grids,
     "spheres": run_spheres,

@@ -77,7 +77,7 @@ def timed(
             case.problem, slot.name, "runtime", None,
             status="invalid", reason=prepared.reason, badges=["wrong answer"],
         )  # fmt: skip
-    run = _Run(case, [prepared.call for _, prepared in ready])
+    run = _TimedRounds(case, [prepared.call for _, prepared in ready])
     for number in run.rounds(cancelled):
         name = ready[run.taken[-1].order[-1]][0].name
         yield {"event": "progress", "stage": "timing", "product": name,
@@ -222,7 +222,7 @@ def planned(case: Case, products: int, round_s: float) -> int:
     return max(1, min(case.rounds, fitting))
 
 
-class _Run:
+class _TimedRounds:
     """Rounds of several calls within a budget."""
 
     def __init__(self, case: Case, calls: Sequence[Call]) -> None:

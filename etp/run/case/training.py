@@ -12,7 +12,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
-from etp.experiments.settings import Experiment, Potential, Tetris
+from etp.experiments.settings import Experiment, PotentialSettings, TetrisSettings
 from etp.problem import Problem
 from etp.results.rows import Row
 from etp.results.store import default_path
@@ -28,7 +28,7 @@ KEPT = 20
 """Settings whose unfinished trainings are kept; the oldest go first."""
 
 
-class Step(Protocol):
+class TrainingStep(Protocol):
     """A step of any training."""
 
     @property
@@ -43,7 +43,7 @@ class Step(Protocol):
 class Trained(Protocol):
     """One training: its steps, and what came out after the last."""
 
-    def steps(self) -> Iterator[Step]:
+    def steps(self) -> Iterator[TrainingStep]:
         """Take the steps that are left."""
 
     def outcome(self) -> dict[str, Any]:
@@ -56,7 +56,7 @@ class Trained(Protocol):
         """Write the checkpoint, if one is kept."""
 
 
-Start = Callable[[str], Trained]
+Starter = Callable[[str], Trained]
 
 
 def run_tetris(case: dict[str, Any], cancelled: Callable[[], bool]) -> Iterator[Row | Event]:
@@ -70,12 +70,12 @@ def run_tetris(case: dict[str, Any], cancelled: Callable[[], bool]) -> Iterator[
     Raises:
         ValueError: If the settings are not valid.
     """
-    settings = Tetris.from_dict(case["settings"])
+    settings = TetrisSettings.from_dict(case["settings"])
 
     def start(product: str) -> Trained:
         from etp.experiments import tetris
 
-        return tetris.Training(product, settings)
+        return tetris.TetrisTraining(product, settings)
 
     yield from _side_by_side(case, settings, start, cancelled)
 
@@ -93,12 +93,12 @@ def run_potential(case: dict[str, Any], cancelled: Callable[[], bool]) -> Iterat
     """
     from etp.experiments import potential, structures
 
-    settings = Potential.from_dict(case["settings"])
+    settings = PotentialSettings.from_dict(case["settings"])
     given = case.get("structures")
     frames = structures.bundled() if given is None else structures.read(Path(given))
 
     def start(product: str) -> Trained:
-        return potential.Training(product, settings, frames)
+        return potential.PotentialTraining(product, settings, frames)
 
     yield from _side_by_side(case, settings, start, cancelled)
 
@@ -107,8 +107,8 @@ def run_step_time(case: dict[str, Any], cancelled: Callable[[], bool]) -> Iterat
     """One row of measure ``step-time`` for each power.
 
     Args:
-        case: Settings of a :class:`etp.experiments.settings.Potential`, whose steps are the rounds;
-            ``products`` are powers, ``product`` is that of every convolution.
+        case: Settings as :class:`etp.experiments.settings.PotentialSettings`, whose steps are the
+            rounds; ``products`` are powers, ``product`` is that of every convolution.
         cancelled: Asked after each round; what was timed until then is kept.
 
     Raises:
@@ -116,10 +116,10 @@ def run_step_time(case: dict[str, Any], cancelled: Callable[[], bool]) -> Iterat
     """
     from etp.experiments import step_time, structures
 
-    settings = Potential.from_dict(case["settings"])
+    settings = PotentialSettings.from_dict(case["settings"])
     problem = settings.problem()
     check_device(problem.device)
-    slots: list[step_time.Slot] = []
+    slots: list[step_time.NetworkSlot] = []
     with _as_before():
         use_numbers(problem)
         before = _device_state(problem)
@@ -172,9 +172,9 @@ class _Trainee:
         self.row: Row | None = None
         self._before = _device_state(settings.problem())
         self._training: Trained | None = None
-        self._steps: Iterator[Step] = iter(())
+        self._steps: Iterator[TrainingStep] = iter(())
 
-    def begin(self, start: Start, place: _Place | None) -> None:
+    def begin(self, start: Starter, place: _Place | None) -> None:
         """Build the network, or go on from its checkpoint."""
         with self._refusing():
             self._training = start(self.product)
@@ -191,7 +191,7 @@ class _Trainee:
                     self._training.keep(path)
             self._steps = self._training.steps()
 
-    def turn(self) -> Iterator[Step]:
+    def turn(self) -> Iterator[TrainingStep]:
         """Take some steps."""
         with self._refusing():
             for _ in range(TURN):
@@ -243,7 +243,7 @@ class _Trainee:
 
 
 def _side_by_side(
-    case: dict[str, Any], settings: Experiment, start: Start, cancelled: Callable[[], bool]
+    case: dict[str, Any], settings: Experiment, start: Starter, cancelled: Callable[[], bool]
 ) -> Iterator[Row | Event]:
     """Train every product, a few steps of each in turn: what disturbs one disturbs all."""
     problem = settings.problem()
