@@ -52,7 +52,7 @@ class Layer:
             **options: Other fields of the problem.
         """
         if self.mode == "power":
-            # One element: its weights are those of all nodes.
+            # Weights are those of a node's element.
             options |= {"kind": "power", "order": self.order, "weights": "shared"}
             return Problem.of_irreps(self.nodes, None, self.outputs, **options)
         options = {"weights": "per-sample"} | options

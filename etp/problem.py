@@ -48,6 +48,7 @@ MAX_BATCH = 10_000_000
 MAX_CHANNELS = 4096
 MAX_ORDER = 4
 """Largest order of a power that is measured: beyond, tables take minutes."""
+MAX_ELEMENTS = 118
 
 Triple = tuple[Ir, Ir, Ir]
 
@@ -117,6 +118,11 @@ class Options:
     order: int = option(
         3, "Order", low=1, high=MAX_ORDER, several=True,
         help="Largest number of factors of a power.",
+    )  # fmt: skip
+    elements: int = option(
+        1, "Elements", low=1, high=MAX_ELEMENTS, several=True,
+        help="Sets of weights of a power: each node uses that of its element, as in MACE. Elements "
+        "of nodes are drawn at random.",
     )  # fmt: skip
     dtype: DType = option("float32", "Number type", choices=get_args(DType), group="numbers")
     matmul: Matmul = option(
@@ -301,6 +307,11 @@ class Problem(Options):
             raise ValueError(
                 f"weights must be 'shared' or 'per-sample' for kind 'power', got {self.weights!r}: "
                 "a power is the sum of its couplings that the weights make"
+            )
+        if self.elements > 1 and self.weights != "shared":
+            raise ValueError(
+                f"elements must be 1 where each node has weights of its own, got {self.elements}: "
+                "choose weights 'shared', which the nodes of an element share"
             )
         own = tuple(_irreps(self.irreps1))
         known = {ir for counts in symmetric_powers(own, self.order) for ir in counts}

@@ -63,6 +63,7 @@ def _where(problem: Problem) -> str:
         outputs = "+".join(map(str, problem.outputs_kept()))
         words = [f"{problem.irreps1} to {outputs}", f"power of order {problem.order}"]
         words += [f"{problem.batch} nodes"]
+        words += [f"{problem.elements} elements"] if problem.elements > 1 else []
     elif problem.kind == "pair":
         words = [f"lmax {problem.lmax}", f"batch {problem.batch}"]
     else:

@@ -46,7 +46,7 @@ def random_weights(
     generator: torch.Generator,
     dtype: torch.dtype = torch.float64,
 ) -> Tensor | None:
-    """Draw standard normal weights on the CPU, one set or one for each sample.
+    """Draw standard normal weights on the CPU: one set, or one for each element or sample.
 
     ``balanced`` draws nothing: :meth:`etp.product.weighting.Weighting.balanced` for every channel.
 
@@ -63,7 +63,10 @@ def random_weights(
     if weights == "balanced":
         counts = torch.tensor(product.weight_counts)
         return product.weighting.balanced().repeat_interleave(counts).to(dtype)
-    shape = (product.weight_numel,) if weights == "shared" else (batch, product.weight_numel)
+    rows: tuple[int, ...] = () if weights == "shared" else (batch,)
+    if isinstance(product, OnNodes) and product.elements > 1:
+        rows = (product.elements,)
+    shape = (*rows, product.weight_numel)
     return torch.randn(shape, dtype=torch.float64, generator=generator).to(dtype)
 
 

@@ -85,6 +85,8 @@ class OnNodes(nn.Module):
 
     Args:
         power: What is called.
+        elements: Sets of weights, where nodes share them: each node uses that of its element, which
+            is drawn at random.
 
     Attributes:
         irreps_in1: Irreps of the features.
@@ -99,9 +101,9 @@ class OnNodes(nn.Module):
     approximate = False
     paths: tuple[Path, ...] = ()
 
-    def __init__(self, power: Power) -> None:
+    def __init__(self, power: Power, elements: int = 1) -> None:
         super().__init__()
-        self.power = power
+        self.power, self.elements = power, elements
         self.irreps_in1, self.irreps_in2 = power.irreps_in, o3.Irreps()
         self.keeps_paths = power.keeps_couplings
 
@@ -121,12 +123,30 @@ class OnNodes(nn.Module):
     @override
     def forward(self, x: Tensor, y: Tensor, weights: Tensor | None = None) -> Tensor:
         """Raise features (N, dim1) to (N, dim3); ``y``, of shape (N, 0), is not looked at."""
-        z: Tensor = self.power(x, self.given(x, weights))
+        z: Tensor = self.power(x, self.given(x, weights), self.element_of(x, weights))
         return z
+
+    def element_of(self, x: Tensor, weights: Tensor | None) -> Tensor | None:
+        """Element of each node of features ``x``, (N,); None where weights are no set for each."""
+        if weights is None or weights.ndim == 1 or self.elements == 1:
+            return None
+        return _elements(x.shape[0], self.elements, x.device)
 
     def given(self, x: Tensor, weights: Tensor | None) -> Tensor:
         """Weights, all one where there are none, as they go with features ``x``."""
         return x.new_ones(self.power.weight_numel) if weights is None else weights
+
+    def cost(self, nodes: int, itemsize: int, weights: Weights = "shared") -> Cost:
+        """Multiply-adds and minimal bytes of one call, the weights of every element among them.
+
+        Args:
+            nodes: Rows of the input.
+            itemsize: Bytes of a number.
+            weights: Whether nodes share weights or each has its own.
+        """
+        found = self.power.cost(nodes, itemsize, weights)
+        more = (self.elements - 1) * self.power.weight_numel * itemsize
+        return found._replace(bytes=found.bytes + more)
 
 
 Measurable = TensorProduct | OnGraph | OnNodes
@@ -139,3 +159,9 @@ def _graph(edges: int, nodes: int, device: torch.device) -> tuple[Tensor, Tensor
     senders = torch.randint(nodes, (edges,), generator=generator)
     receivers = torch.arange(edges) * nodes // edges
     return senders.to(device), receivers.to(device)
+
+
+@lru_cache(maxsize=4)
+def _elements(nodes: int, elements: int, device: torch.device) -> Tensor:
+    generator = torch.Generator().manual_seed(GRAPH_SEED)
+    return torch.randint(elements, (nodes,), generator=generator).to(device)

@@ -83,7 +83,7 @@ def evaluate(tp: Measurable, x1: Tensor, x2: Tensor, weights: Tensor | None = No
         Shape (N, irreps_out.dim): a copy per path where paths are kept, else a copy per irrep.
     """
     if isinstance(tp, OnNodes):
-        return _raised(tp.power, x1, tp.given(x1, weights))
+        return _raised(tp.power, x1, _of_nodes(tp, x1, weights))
     if isinstance(tp, OnGraph):
         return _added_by_node(tp, x1, x2, weights)
     first = by_irrep(x1.double().cpu(), tp.irreps_in1, tp.layout)
@@ -106,6 +106,12 @@ def _added_by_node(tp: OnGraph, x: Tensor, y: Tensor, weights: Tensor | None) ->
     messages = evaluate(tp.per_edge, x.cpu()[senders], y, weights)
     sums = messages.new_zeros(len(x), messages.shape[1])
     return sums.index_add(0, receivers, messages)
+
+
+def _of_nodes(tp: OnNodes, x: Tensor, weights: Tensor | None) -> Tensor:
+    """Weights of all nodes, or a row for each node."""
+    given, elements = tp.given(x, weights).cpu(), tp.element_of(x, weights)
+    return given if elements is None else given[elements.cpu()]
 
 
 def _raised(power: Power, x: Tensor, weights: Tensor) -> Tensor:

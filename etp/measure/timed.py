@@ -82,7 +82,7 @@ class OfPower(Timed):
 
     @override
     def call(self, *inputs: Tensor) -> Tensor:
-        z: Tensor = self._nodes.power(*inputs)
+        z: Tensor = self._nodes.power(*inputs, self._nodes.element_of(*inputs))
         return z
 
 

@@ -132,7 +132,7 @@ def _edges(chosen: Settings, *, power: bool) -> None:
     label = "Nodes" if power else "Edges"
     st.number_input(label, 1, 10_000_000, step=1000, **bound("edges"))
     if power:
-        st.caption("Each channel of a node is raised, with the weights of one element.")
+        bar.controls_of("elements")
         return
     st.segmented_control(
         "What runs on them", LAYER_KINDS, required=True, format_func=KIND_WORDS.__getitem__,
@@ -211,6 +211,7 @@ def told(problem: Problem) -> str:
     name = presets.named(problem) or f"{problem.irreps1} with {problem.irreps2}"
     rows = "nodes" if problem.kind == "power" else "edges"
     each = f" of {problem.neighbours} a node" if problem.kind == "convolution" else ""
+    each += f" of {counted(problem.elements, 'element')}" if problem.elements > 1 else ""
     shared = ", shared weights" if problem.weights == "shared" and rows == "edges" else ""
     return (
         f"{name}, {problem.kind}, {count_text(problem.batch)} {rows}{each}{shared}, "

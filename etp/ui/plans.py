@@ -394,7 +394,7 @@ def layer_problem(settings: Settings) -> Problem:
         settings.layer_kind,  # type: ignore[arg-type]
         batch=settings.edges, dtype=settings.dtype, direction=settings.direction,
         threads=settings.threads, device=settings.devices[0],
-        neighbours=settings.neighbours, weights=settings.layer_weights,
+        neighbours=settings.neighbours, weights=settings.layer_weights, elements=settings.elements,
     )  # fmt: skip
 
 

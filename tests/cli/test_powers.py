@@ -35,7 +35,7 @@ def test_the_command_of_a_power_describes_it(setting):
     problem = (
         Problem.of_setting("MIMO", 2, kind="power", order=2, channels=4)
         if setting
-        else power("8x0e+8x1o", "0e", order=4, weights="per-sample")
+        else power("8x0e+8x1o", "0e", order=4, elements=10)
     )
     words = ["sweep", *problem.command().split()]
     options = parser().parse_args(words)
@@ -51,6 +51,7 @@ def test_the_command_of_a_power_describes_it(setting):
         (lambda: power("4x0e+2x1o"), "same multiplicity"),
         (lambda: power(weights="balanced"), "weights must be 'shared' or 'per-sample'"),
         (lambda: power(order=5), "order must be a whole number from 1 to 4"),
+        (lambda: power(elements=2, weights="per-sample"), "elements must be 1 where each node has"),
         (lambda: power("0e+1o", "0e+7e+1e"), "leave out 7e, 1e"),
         (lambda: Problem.of_setting("MISO", 1, kind="power"), "setting must be one of"),  # type: ignore[arg-type]
     ],
@@ -72,6 +73,7 @@ def test_memory_grows_with_nodes_and_with_weights_of_their_own():
     sizes = [needed_bytes(power(batch=n, weights=w)) for n, w in
              ((10, "shared"), (100, "shared"), (100, "per-sample"))]  # fmt: skip
     assert sizes[0] * 10 == sizes[1] < sizes[2]
+    assert needed_bytes(power(batch=10, elements=10)) > sizes[0]
 
 
 def rows_of(problem: Problem, *products: str, **rest: object) -> list[Row]:
@@ -98,6 +100,17 @@ def test_powers_are_checked_timed_and_compared(direction):
     assert said.same.endswith("nothing else that was timed does what cg does.")
     assert "reaches 6 of 17 couplings," in said.fewer
     assert finding(comparison).heading.startswith("On these irreps")
+
+
+def test_weights_by_element_are_checked_and_timed():
+    # More elements than the rows on which a call is looked at before it is timed.
+    problem = power(channels=2, batch=200, elements=89, direction="backward")
+    rows = rows_of(problem, "cg", "matrix")
+    assert [row.reason for row in rows if row.status != "ok"] == []
+    assert {row.product for row in rows if row.measure == "runtime"} == {"cg", "matrix"}
+    cost = {row.product: row.measured for row in rows if row.measure == "cost"}["cg"]
+    weights = 89 * 2 * 41  # a weight for each coupling, of which many vanish
+    assert cost["bytes"] == 4 * (200 * 2 * (9 + 4) + weights)
 
 
 def test_what_a_power_gives_up_is_said_of_couplings():

@@ -44,6 +44,23 @@ def test_every_power_is_what_it_claims_and_equivariant(data):
         assert measure.equivariance_error(tp, elements=4, batch=4).passed, name
 
 
+@pytest.mark.parametrize("name", powers.names())
+def test_each_node_is_raised_with_the_weights_of_its_element(name):
+    power = powers.get(name)("2x0e+2x1o", order=2, irreps_out="2x0e")
+    tp = OnNodes(power, elements=3)
+    assert measure.agreement(tp, weights="shared", batch=40).passed
+    x, y = torch.randn(40, 8), torch.empty(40, 0)
+    weights = torch.randn(3, power.weight_numel)
+    z = tp(x, y, weights)
+    own = torch.stack([power(x, each) for each in weights])
+    element = (own - z).abs().amax(2).argmin(0)
+    assert element.unique().tolist() == [0, 1, 2]
+    expected = tp.element_of(x, weights)
+    assert expected is not None
+    assert torch.equal(element, expected)
+    torch.testing.assert_close(z, own[element, torch.arange(40)])
+
+
 def test_a_power_that_computes_something_else_is_found():
     class Off(ClebschGordan):
         @override

@@ -336,6 +336,18 @@ def test_a_power_of_a_model_is_shown_with_nodes_and_its_own_line_to_copy():
     assert not [box for box in page.number_input if box.label == "Neighbours"]
 
 
+def test_elements_of_a_power_are_asked_and_said():
+    from etp.ui.plans import layer_problem
+    from etp.ui.settings import Settings
+
+    page = open_page("layers", layer="mace-medium-power", elements="10")
+    assert not page.exception
+    assert [box.value for box in page.number_input if box.label == "Elements"] == [10]
+    assert any("nodes of 10 elements" in info.value for info in page.info)
+    problem = layer_problem(Settings(layer="mace-medium-power", elements=10))
+    assert "--elements 10" in problem.command()
+
+
 def test_who_comes_first_reads_what_a_model_gains():
     page = open_page("compare")
     said = text_of(page)

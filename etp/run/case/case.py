@@ -84,13 +84,15 @@ def needed_bytes(problem: Problem) -> int:
     if problem.kind == "power":
         total = problem.order * problem.lmax + max(ir.l for ir in problem.outputs_kept())
         own = problem.weights == "per-sample"
-        weights = OVERCOMPLETE * size.paths * problem.channels if own else 0
+        each = OVERCOMPLETE * size.paths * problem.channels
+        weights, sets = (each if own else 0), each * (problem.elements - 1)
     else:
+        sets = 0
         total = sum(max(ir.l for ir in irs) for irs in zip(*problem.triples(), strict=True))
         free = problem.weights != "none"
         weights = sum(copies[ir] for ir, _, _ in problem.triples()) if free else 0
     points = problem.batch * max(copies.values()) * (total // 2 + 1) * (total + 1)
-    numbers = GRIDS * points + weights * problem.batch
+    numbers = GRIDS * points + weights * problem.batch + sets
     return MEMORY_FACTOR[problem.direction] * (size.bytes + numbers * ITEMSIZE[problem.dtype])
 
 
@@ -200,4 +202,4 @@ def _power(problem: Problem, name: str, **options: Any) -> Any:
         irreps_out=widened(out, problem.channels),
         **options,
     )
-    return OnNodes(power).to(problem.device)
+    return OnNodes(power, problem.elements).to(problem.device)

@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 PROGRESS_EVERY_S = 0.3
 OVERDRAFT = 3.0
+SEEN = 64
+"""Rows on which a call is compared with the one that was checked, before it is timed."""
 Event = dict[str, Any]
 
 
@@ -173,7 +175,10 @@ def _prepared(case: Case, slot: Slot) -> _Prepared:
     problem, tp = case.problem, slot.product
     x1, x2, weights = inputs(problem, tp)
     call = make_call(tp, x1, x2, problem.direction, problem.cache, weights)
-    reason = _insane(tp, x1, x2, weights)
+    few, seen = slice(SEEN), weights
+    if weights is not None and problem.weights == "per-sample":
+        seen = weights[few]
+    reason = _insane(tp, x1[few], x2[few], seen)
     if reason is not None or problem.device != "cpu":
         return _Prepared(call, reason, None)
     with torch.no_grad():
@@ -189,12 +194,10 @@ def _insane(tp: TensorProduct, x1: Tensor, x2: Tensor, weights: Tensor | None) -
     from etp.measure.oracle import GATES, gate, relative
     from etp.measure.timed import as_timed
 
-    few = min(len(x1), 64)
-    fewer = weights if weights is None or weights.ndim == 1 else weights[:few]
     with torch.no_grad():
-        wanted = tp(x1[:few], x2[:few], fewer)
+        wanted = tp(x1, x2, weights)
         work = as_timed(tp)
-        z = work.output(work.call(*work.inputs(x1[:few], x2[:few], fewer)))
+        z = work.output(work.call(*work.inputs(x1, x2, weights)))
     if z.device != x1.device:
         return f"its output is on {z.device}, asked for was {x1.device}"
     if z.numel() == 0 or not bool(torch.isfinite(z).all()):
