@@ -82,6 +82,11 @@ class ProductEntry:
         return self.rows.get("runtime")
 
     @property
+    def row(self) -> Row:
+        """Row of the runtime; where none was asked for, of the first measure that was."""
+        return self.runtime or next(iter(self.rows.values()))
+
+    @property
     def valid(self) -> bool:
         """Whether it was timed: it passed every check and was not stopped before a round."""
         return self.runtime is not None and self.runtime["status"] == "ok"

@@ -109,7 +109,7 @@ def _line(comparison: Comparison, entry: ProductEntry) -> dict[str, Any]:
     cost, memory = entry.result("cost"), entry.result("memory")
     judged, same = comparison.judgement, comparison.same(entry.product)
     verdict = judged.verdicts.get(entry.product)
-    row = entry.runtime or next(iter(entry.rows.values()))
+    row = entry.row
     # Block values, as in the verdicts: calls pooled would weigh a disturbed block by its few calls.
     typical = entry.typical_s if runtime else None
     low, high = entry.quartiles_s if runtime else (None, None)

@@ -65,26 +65,26 @@ def colour(products: Iterable[str], mode: Mode) -> alt.Color:
     """Encode ``product`` as the colour of its family; labels replace the legend."""
     names = theme.order(products)
     shades = [theme.style(p).colour(mode) for p in names]
-    return alt.Color("product:N").scale(domain=names, range=shades).legend(None)
+    return alt.Color("product:N", scale=alt.Scale(domain=names, range=shades), legend=None)
 
 
 def shape(products: Iterable[str]) -> alt.Shape:
     """Encode ``product`` as the shape of its mark."""
     names = theme.order(products)
     shapes = [theme.style(p).shape for p in names]
-    return alt.Shape("product:N").scale(domain=names, range=shapes).legend(None)
+    return alt.Shape("product:N", scale=alt.Scale(domain=names, range=shapes), legend=None)
 
 
 def dash(products: Iterable[str]) -> alt.StrokeDash:
     """Encode ``product`` as the dash of its line."""
     names = theme.order(products)
     dashes = [list(theme.style(p).dash) for p in names]
-    return alt.StrokeDash("product:N").scale(domain=names, range=dashes).legend(None)
+    return alt.StrokeDash("product:N", scale=alt.Scale(domain=names, range=dashes), legend=None)
 
 
 def opacity(pick: alt.Parameter | None = None) -> Any:
     """Encode ``fade``; with ``pick``, what was not clicked fades as well, in the browser."""
-    shown = alt.Opacity("fade:Q").scale(None).legend(None)
+    shown = alt.Opacity("fade:Q", scale=None, legend=None)
     if pick is None:
         return shown
     clicked = {
@@ -338,6 +338,6 @@ def with_field(channel: Any, field: str) -> Any:
 
     Layers that share an axis must have the same title and scale, or Vega-Lite joins the titles.
     """
-    copied = channel.copy()
+    copied = channel.copy(deep=False)
     copied["shorthand"] = f"{field}:Q"
     return copied

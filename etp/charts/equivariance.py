@@ -17,8 +17,8 @@ _FLOOR = 1e-17
 
 def _error_axis(domain: list[float], title: str) -> alt.X:
     ticks = base.log_ticks(domain, (1,), most=7)
-    x = alt.X(title=title, scale=base.log_scale(domain))
-    return x.axis(values=ticks, labelExpr=base.POWER_LABELS, grid=True)
+    axis = alt.Axis(values=ticks, labelExpr=base.POWER_LABELS, grid=True)
+    return alt.X(title=title, scale=base.log_scale(domain), axis=axis)
 
 
 def _gates(

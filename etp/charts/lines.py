@@ -124,8 +124,8 @@ def _lines(
         scale = alt.Scale(domain=[sizes[0] - 0.04 * span, sizes[-1]], nice=False, zero=False)
     else:
         scale = base.log_scale([sizes[0] * 0.93, sizes[-1] if len(sizes) > 1 else sizes[0] * 1.07])
-    x_axis = alt.X("x:Q").title(TITLES[x]).scale(scale)
-    x_axis = x_axis.axis(values=sizes, format="d" if x == "lmax" else "~s", grid=False)
+    axis = alt.Axis(values=sizes, format="d" if x == "lmax" else "~s", grid=False)
+    x_axis = alt.X("x:Q", title=TITLES[x], scale=scale, axis=axis)
     finding = f"{title.capitalize()} at {x} {count_text(sizes[-1])}, largest first: "
     last = df[df["x"] == sizes[-1]].sort_values("median_s", ascending=False)
     finding += list_text(

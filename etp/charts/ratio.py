@@ -14,8 +14,10 @@ from etp.charts.theme import Mode
 HEIGHT = 372
 
 
-def _ticks(domain: list[float]) -> list[float]:
-    return base.log_ticks(domain, most=8)
+def _ratio_axis(domain: list[float], title: str) -> alt.X:
+    ticks = base.log_ticks(domain, most=8)
+    axis = alt.Axis(values=ticks, labelExpr=base.RATIO_LABELS, grid=True)
+    return alt.X("ratio:Q", title=title, scale=base.log_scale(domain), axis=axis)
 
 
 def ratio(
@@ -59,8 +61,7 @@ def ratio(
     df["low"], df["high"] = df["low"].clip(lower=xs[0]), df["high"].clip(upper=xs[1])
     df["interval"] = [range_text(a, b) for a, b in zip(df["low"], df["high"], strict=True)]
     title = f"speed relative to {baseline}, 95 % interval"
-    x = alt.X("ratio:Q").title(title).scale(base.log_scale(xs))
-    x = x.axis(values=_ticks(xs), labelExpr=base.RATIO_LABELS, grid=True)
+    x = _ratio_axis(xs, title)
     rows = list(df["product"])
     y = base.row_axis(rows, t)
     pick = base.pick_parameter()
@@ -149,8 +150,7 @@ def machines(
     t = theme.tokens(mode)
     xs = base.log_domain([*df["low"], *df["high"], *df["ratio"], 1.0], 0.08, 0.08)
     sizes = sorted(set(df["x"]))
-    x = alt.X("ratio:Q").title("speed of B relative to A").scale(base.log_scale(xs))
-    x = x.axis(values=_ticks(xs), labelExpr=base.RATIO_LABELS, grid=True)
+    x = _ratio_axis(xs, "speed of B relative to A")
     rows = theme.order(df["product"])
     y = base.row_axis(rows, t)
     hue, seen, outline = base.colour(rows, mode), base.opacity(), base.shape(rows)
@@ -181,7 +181,7 @@ def machines(
             color=hue,
             shape=outline,
             opacity=seen,
-            size=alt.Size("area:Q").scale(None).legend(None),
+            size=alt.Size("area:Q", scale=None, legend=None),
             tooltip=[
                 alt.Tooltip("product:N"),
                 alt.Tooltip("x:Q", title=xlabel),

@@ -55,19 +55,17 @@ def scaling(
     title = TITLES[x] + (" (log scale in lmax + 1)" if shift else " (log scale)")
     df["x"] = df["x"] + shift
     sizes = sorted(set(df["x"]))
-    axis = alt.X("x:Q").title(title)
-    axis = axis.scale(
-        base.log_scale([sizes[0] * 0.95, sizes[-1] * (1 if len(sizes) > 1 else 1.05)])
-    )
+    scale = base.log_scale([sizes[0] * 0.95, sizes[-1] * (1 if len(sizes) > 1 else 1.05)])
     written = "format(datum.value - 1, 'd')" if shift else "format(datum.value, '~s')"
-    axis = axis.axis(values=sizes, labelExpr=written, grid=False)
+    axis = alt.Axis(values=sizes, labelExpr=written, grid=False)
+    along = alt.X("x:Q", title=title, scale=scale, axis=axis)
     symbol = _SYMBOLS[x]
 
     def label(product: str) -> str:
         known = slopes.get(product)
         return product if known is None else f"{product} {slope_text(known, symbol)}"
 
-    layers = lines(df, mode, axis, "time per call", HEIGHT, label)
+    layers = lines(df, mode, along, "time per call", HEIGHT, label)
     fits = sorted(slopes.items(), key=lambda item: item[1])
     parts = [f"{p} {slope_text(s, symbol)}" for p, s in fits if p in set(df["product"])]
     finding = (
@@ -102,9 +100,12 @@ def slopes(
     low, high = min(0, floor(min(values))), floor(max(values)) + 1
     powers = [symbol + superscript(k) for k in range(low, high + 1)]
     written = f"{powers!r}[datum.value - ({low})]"
-    scale = alt.Scale(domain=[low, high], nice=False)
-    x = alt.X("fitted:Q").title(f"exponent of the time in {symbol}").scale(scale)
-    x = x.axis(values=list(range(low, high + 1)), labelExpr=written, grid=True)
+    x = alt.X(
+        "fitted:Q",
+        title=f"exponent of the time in {symbol}",
+        scale=alt.Scale(domain=[low, high], nice=False),
+        axis=alt.Axis(values=list(range(low, high + 1)), labelExpr=written, grid=True),
+    )
     rows = list(df["product"])
     y = base.row_axis(rows, t)
     hue, seen = base.colour(rows, mode), base.opacity()
@@ -192,10 +193,19 @@ def roofline(
     df["area"] = [area[s] for s in df["x"]]
     df = df.sort_values(["product", "x"])
     ticks = base.log_ticks(xs, most=7 if width > 450 else 5)
-    x = alt.X("intensity:Q").title("counted FLOP per byte of input and output")
-    x = x.scale(base.log_scale(xs)).axis(values=ticks, grid=True, format=",~r")
-    y = alt.Y("flops_per_s:Q").title("counted FLOP/s").scale(base.log_scale(ys))
-    y = y.axis(values=base.log_ticks(ys), labelExpr="replace(format(datum.value, '~s'), 'G', ' G')")
+    x = alt.X(
+        "intensity:Q",
+        title="counted FLOP per byte of input and output",
+        scale=base.log_scale(xs),
+        axis=alt.Axis(values=ticks, grid=True, format=",~r"),
+    )
+    written = "replace(format(datum.value, '~s'), 'G', ' G')"
+    y = alt.Y(
+        "flops_per_s:Q",
+        title="counted FLOP/s",
+        scale=base.log_scale(ys),
+        axis=alt.Axis(values=base.log_ticks(ys), labelExpr=written),
+    )
     names = list(df["product"])
     hue, seen = base.colour(names, mode), base.opacity()
     high, wide = HEIGHT_ROOF * 0.84, width - 70
@@ -233,7 +243,7 @@ def roofline(
         ),
         points.mark_point(filled=True).encode(
             shape=base.shape(names),
-            size=alt.Size("area:Q").scale(None).legend(None),
+            size=alt.Size("area:Q", scale=None, legend=None),
             tooltip=[
                 alt.Tooltip("product:N"),
                 alt.Tooltip("x:Q", title="size"),

@@ -48,7 +48,11 @@ def specification(chart: Any) -> dict[str, Any]:
             name = name or f"table{len(tables)}"
             tables[name] = part.data
             part.data = alt.NamedData(name=name)
+    # Apart: a chart that is written copies itself with all its layers first.
+    layers, chart.layer = chart.layer, []
     spec: dict[str, Any] = chart.to_dict(validate=False)
+    within = {"top_level": False, "data": chart.data}
+    spec["layer"] = [layer.to_dict(validate=False, context=within) for layer in layers]
     used = fields_of(spec)
     named = {name: _arrow(table, used) for name, table in tables.items()}
     # By content: a browser takes a table of another name for another table, and the same for same.
@@ -82,9 +86,9 @@ def _arrow(table: pd.DataFrame, used: set[str]) -> bytes:
     import pyarrow as pa  # type: ignore[import-untyped]  # comes with the dashboard alone
 
     columns = [column for column in table.columns if column in used]
-    arrow_table = pa.Table.from_pandas(
-        table[columns], preserve_index=False
-    ).replace_schema_metadata()
+    arrow_table = pa.table(
+        {column: pa.array(table[column], from_pandas=True) for column in columns}
+    )
     sink = pa.BufferOutputStream()
     with pa.ipc.new_stream(sink, arrow_table.schema) as writer:
         writer.write_table(arrow_table)

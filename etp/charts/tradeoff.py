@@ -56,10 +56,13 @@ def tradeoff(
         f"{time_text(m)} [{time_text(a)} – {time_text(b)}]"
         for m, a, b in zip(df["median_s"], df["q25_s"], df["q75_s"], strict=True)
     ]
-    gamma_ticks = base.log_ticks(xs)
     gloss = " (independent maps)" if width >= 500 else ""
-    x = alt.X("gamma:Q").title(f"expressivity γ{gloss} → more")
-    x = x.scale(base.log_scale(xs)).axis(values=gamma_ticks, grid=True, format="~r")
+    x = alt.X(
+        "gamma:Q",
+        title=f"expressivity γ{gloss} → more",
+        scale=base.log_scale(xs),
+        axis=alt.Axis(values=base.log_ticks(xs), grid=True, format="~r"),
+    )
     y = base.time_axis(ys, "time per call (↓ faster)")
     pick = base.pick_parameter()
     hue, outline = base.colour(df["product"], mode), base.shape(df["product"])

@@ -161,8 +161,7 @@ def _refused(line: Line) -> dict[tuple[str, str], list[int]]:
     """Sizes at which a product was not timed for a reason."""
     reasons: dict[tuple[str, str], list[int]] = {}
     for comparison in line.comparisons:
-        lines = tables.frame(comparison)
-        for _, refused in lines[~lines["valid"]].iterrows():
-            reason = refused["reason"] or "was not timed"
-            reasons.setdefault((refused["product"], reason), []).append(line.size(comparison))
+        for refused in (entry for entry in comparison.entries if not entry.valid):
+            reason = refused.row.reason or "was not timed"
+            reasons.setdefault((refused.product, reason), []).append(line.size(comparison))
     return reasons
