@@ -29,8 +29,8 @@ def compared(seconds, paths, *, summed=(), noise=0.01):
         interactions(name, paths[name], keeps_paths=name not in summed, allowed=3, problem=LAYER)
         for name in seconds
     ]
-    (found,) = comparisons(rows, "e3nn")
-    return found
+    (comparison,) = comparisons(rows, "e3nn")
+    return comparison
 
 
 USUAL = {"e3nn": ALL, "cg-sparse": ALL, "cg-summed": ALL, "gaunt-grid": EVEN}
@@ -58,11 +58,11 @@ def test_where_freedom_costs_the_fastest_says_what_it_gives_up():
 @pytest.mark.parametrize("noise", [0.06, 0.08, 0.1, 0.12])
 def test_the_bound_that_is_said_lies_below_the_estimate(noise):
     seconds = {"e3nn": 12e-3, "cg-sparse": 1e-3}
-    found = compared(seconds, USUAL, noise=noise)
-    said = advice(found).same
+    comparison = compared(seconds, USUAL, noise=noise)
+    said = advice(comparison).same
     bound = float(said.partition("at least ")[2].partition("×")[0])
     assert 8 < bound < 12
-    assert bound <= exp(-found.judgement.verdicts["cg-sparse"].high)
+    assert bound <= exp(-comparison.judgement.verdicts["cg-sparse"].high)
 
 
 def test_what_is_not_settled_is_not_claimed():
@@ -88,21 +88,21 @@ def test_nothing_that_does_the_same_is_said():
 
 def test_where_nothing_was_timed_there_is_no_advice():
     refused = row("e3nn", status="failed", result=None, reason="it broke", problem=LAYER)
-    (found,) = comparisons([refused], "e3nn")
+    (comparison,) = comparisons([refused], "e3nn")
     with pytest.raises(ValueError, match="e3nn was not timed"):
-        advice(found)
+        advice(comparison)
 
 
 def test_lost_paths_are_those_of_the_baseline_alone():
     seconds = {"e3nn": 1e-3, "gaunt-grid": 1e-4}
-    found = compared(seconds, USUAL)
-    assert lost(found, found.entry("gaunt-grid")) == [("1o", "1o", "1e")]
-    assert lost(found, found.entry("e3nn")) == []
+    comparison = compared(seconds, USUAL)
+    assert lost(comparison, comparison.entry("gaunt-grid")) == [("1o", "1o", "1e")]
+    assert lost(comparison, comparison.entry("e3nn")) == []
 
 
 BUNDLED = {
-    (named(found.problem) or "", found.problem.direction): found
-    for found in comparisons(layer_rows())
+    (named(comparison.problem) or "", comparison.problem.direction): comparison
+    for comparison in comparisons(layer_rows())
 }
 
 
@@ -117,17 +117,19 @@ FACTOR = re.compile(r"([\d.]+)× (faster|slower) \((?:at least|estimate:) ([\d.]
 def test_every_sentence_agrees_with_the_table_below_it(layer):
     """Classes, places, factors and counts, from the lines and rows that the table is made of."""
     assert layer[0] in LAYERS
-    found = BUNDLED[layer]
-    said = advice(found)
-    lines = {line.split()[0]: line for line in table(found)}
-    base = {tuple(t) for t in found.entry(found.baseline).result("interactions")["triples"]}
+    comparison = BUNDLED[layer]
+    said = advice(comparison)
+    lines = {line.split()[0]: line for line in table(comparison)}
+    base = {
+        tuple(t) for t in comparison.entry(comparison.baseline).result("interactions")["triples"]
+    }
     classes: list[dict[str, float]] = [{}, {}, {}]
-    for entry in found.timed:
-        if entry.product == found.baseline:
+    for entry in comparison.timed:
+        if entry.product == comparison.baseline:
             continue
         reached = {tuple(t) for t in entry.result("interactions")["triples"]}
-        kind = 0 if found.same(entry.product) else 1 if base <= reached else 2
-        classes[kind][entry.product] = found.judgement.verdicts[entry.product].estimate
+        kind = 0 if comparison.same(entry.product) else 1 if base <= reached else 2
+        classes[kind][entry.product] = comparison.judgement.verdicts[entry.product].estimate
     for sentence, product, own in zip(said.sentences, said.products, classes, strict=True):
         assert (product is None) == (not own)
         if product is None:
@@ -137,7 +139,7 @@ def test_every_sentence_agrees_with_the_table_below_it(layer):
         ratio = exp(own[product])
         assert ratio_text(1 / ratio) in lines[product]
         claim = FACTOR.search(sentence)
-        word = found.judgement.verdicts[product].word
+        word = comparison.judgement.verdicts[product].word
         assert (claim is not None) == (word in ("faster", "slower"))
         if claim is not None:
             assert claim[2] == word
@@ -146,16 +148,16 @@ def test_every_sentence_agrees_with_the_table_below_it(layer):
             assert estimate == pytest.approx(factor, rel=0.06)
             assert bound >= 1
             leads = "at least" in sentence.partition(claim[0])[0][-10:]
-            assert leads == is_wide(found.judgement.verdicts[product])
+            assert leads == is_wide(comparison.judgement.verdicts[product])
     if said.products[2] is not None:
-        result = found.entry(said.products[2]).result("interactions")
+        result = comparison.entry(said.products[2]).result("interactions")
         assert f"{result['count']} of {result['allowed']} {ways(result)}" in said.fewer
-        lost_here = lost(found, found.entry(said.products[2]))
+        lost_here = lost(comparison, comparison.entry(said.products[2]))
         assert len(lost_here) == len(base) - len(base & {tuple(t) for t in result["triples"]})
-        if found.problem.kind != "power":
+        if comparison.problem.kind != "power":
             assert " to ".join([" with ".join(lost_here[0][:2]), lost_here[0][2]]) in said.fewer
     if said.products[1] is not None:
-        count = found.entry(said.products[1]).result("interactions")["count"]
+        count = comparison.entry(said.products[1]).result("interactions")["count"]
         assert f"reaches all {count} paths" in said.reach
 
 
@@ -163,6 +165,6 @@ def test_what_only_approximates_is_in_no_sentence():
     seconds = {"e3nn": 12e-3, "cg-sparse": 4e-3, "near": 1e-4}
     rows = run_of(seconds, twin="e3nn", noise=0.01, problem=LAYER)
     rows += [interactions(name, ALL, allowed=3, problem=LAYER) for name in ("e3nn", "cg-sparse")]
-    (found,) = comparisons(rows, "e3nn")
-    assert "near" in {entry.product for entry in found.timed}
-    assert advice(found).products == ("cg-sparse", None, None)
+    (comparison,) = comparisons(rows, "e3nn")
+    assert "near" in {entry.product for entry in comparison.timed}
+    assert advice(comparison).products == ("cg-sparse", None, None)

@@ -20,17 +20,17 @@ ALL = EVEN | {("1o", "1o", "1e"): 0.5}
 
 
 def compared(rows, **kwargs):
-    (found,) = comparisons(rows, **kwargs)
-    return found
+    (comparison,) = comparisons(rows, **kwargs)
+    return comparison
 
 
 def test_verdicts_come_from_rounds_and_name_the_faster_one():
-    found = compared(run_of({"a": 2e-3, "b": 1e-3, "c": 2e-3}, twin="a"))
-    assert found.baseline == "a"
-    assert found.judgement.verdicts["b"].word == "faster"
-    assert found.judgement.verdicts["c"].word in ("same", "open")
-    assert pair_words(found, "b") == "2.0× faster"
-    low, high = found.judgement.floor
+    comparison = compared(run_of({"a": 2e-3, "b": 1e-3, "c": 2e-3}, twin="a"))
+    assert comparison.baseline == "a"
+    assert comparison.judgement.verdicts["b"].word == "faster"
+    assert comparison.judgement.verdicts["c"].word in ("same", "open")
+    assert pair_words(comparison, "b") == "2.0× faster"
+    low, high = comparison.judgement.floor
     assert low < 1 < high
 
 
@@ -43,19 +43,19 @@ def test_another_baseline_turns_every_verdict_around():
 
 def test_products_of_other_rounds_are_not_ranked_with_them():
     rows = run_of({"a": 2e-3, "b": 1e-3}) + run_of({"c": 1e-6}, group="h")
-    found = compared(rows, baseline="a")
-    assert set(found.judgement.verdicts) == {"b"}
-    assert pair_words(found, "c") == "not in these rounds"
+    comparison = compared(rows, baseline="a")
+    assert set(comparison.judgement.verdicts) == {"b"}
+    assert pair_words(comparison, "c") == "not in these rounds"
 
 
 def test_an_invalid_row_is_listed_and_never_ranked():
     wrong = row("z", status="invalid", result=None, reason="wrong", badges=["wrong answer"])
-    found = compared([*run_of({"a": 2e-3, "b": 1e-3}), wrong])
-    lines = frame(found).set_index("product")
+    comparison = compared([*run_of({"a": 2e-3, "b": 1e-3}), wrong])
+    lines = frame(comparison).set_index("product")
     assert not lines.loc["z", "valid"]
     assert lines.loc["z", "reason"] == "wrong"
-    assert "z" not in found.judgement.verdicts
-    assert "z" not in list(timed_frame([found])["product"])
+    assert "z" not in comparison.judgement.verdicts
+    assert "z" not in list(timed_frame([comparison])["product"])
 
 
 def test_more_rounds_count_together_with_the_first():
@@ -76,8 +76,8 @@ def test_table_and_verdict_rest_on_the_same_block_values():
         18:
     ]
     disturbed |= {"median_s": calm["median_s"] / 2, "q25_s": 1e-5, "q75_s": 1.0}
-    found = compared(rows)
-    lines = frame(found)
+    comparison = compared(rows)
+    lines = frame(comparison)
     a, b = lines["median_s"].tolist()
     assert b == np.median(disturbed["blocks_s"])
     assert a / b < 0.01
@@ -102,21 +102,21 @@ def test_medians_are_those_of_all_rounds_that_the_verdict_saw():
 def test_load_above_the_cores_is_said_beside_the_verdict():
     rows = run_of({"a": 2e-3, "b": 1e-3}, twin="a")
     state = State(load=7.5).as_dict()
-    for one in rows:
-        one.measured.update(state_before=state, state_after=state)
-        one.environment["cores"] = 2
+    for timing in rows:
+        timing.measured.update(state_before=state, state_after=state)
+        timing.environment["cores"] = 2
     assert "7.5 processes wanted to run at once on 2 cores" in finding(compared(rows)).doubt
 
 
 def test_a_wide_interval_leads_with_what_it_supports():
     noise = run_of({"a": 4e-2, "b": 1e-3}, noise=0.8, rounds=40, seed=2)
-    found = compared(noise)
-    verdict = found.judgement.verdicts["b"]
+    comparison = compared(noise)
+    verdict = comparison.judgement.verdicts["b"]
     assert verdict.word == "faster"
     near = exp(-verdict.high)
     assert near * 1.25 < exp(-verdict.estimate)
-    assert pair_words(found, "b") == f"at least {at_least_text(near)} faster"
-    assert f"at least {at_least_text(near)} faster" in finding(found).heading
+    assert pair_words(comparison, "b") == f"at least {at_least_text(near)} faster"
+    assert f"at least {at_least_text(near)} faster" in finding(comparison).heading
 
 
 @pytest.mark.parametrize(
@@ -142,10 +142,10 @@ def test_one_floor_has_one_way_to_be_printed(floor, text):
 
 
 def test_too_few_rounds_say_so():
-    found = compared(run_of({"a": 2e-3, "b": 1e-3}, rounds=5, twin="a"))
-    assert pair_words(found, "b") == "too few rounds"
-    assert found.judgement.floor is None
-    assert found.judgement.needed is not None
+    comparison = compared(run_of({"a": 2e-3, "b": 1e-3}, rounds=5, twin="a"))
+    assert pair_words(comparison, "b") == "too few rounds"
+    assert comparison.judgement.floor is None
+    assert comparison.judgement.needed is not None
 
 
 def test_the_front_holds_what_is_faster_than_everything_as_expressive():
@@ -203,12 +203,14 @@ def test_the_finding_leads_with_the_same_operation_and_says_the_price_of_others(
         interactions("sparse", ALL, keeps_paths=True, allowed=4),
         interactions("gaunt", EVEN, allowed=4),
     ]
-    found = compared(rows)
-    text = finding(found)
+    comparison = compared(rows)
+    text = finding(comparison)
     assert "sparse does the same operation as dense 2.0× faster" in text.heading
     assert "gaunt is 4.0× faster, but reaches 3 of 4 paths" in text.heading
     assert "noise floor" in text.doubt
-    assert "not the same operation: it reaches 3 paths, dense 4" in pair_sentence(found, "gaunt")
+    assert "not the same operation: it reaches 3 paths, dense 4" in pair_sentence(
+        comparison, "gaunt"
+    )
 
 
 def test_the_subject_of_the_meaning_is_the_product_that_the_heading_named():
@@ -223,10 +225,10 @@ def test_the_subject_of_the_meaning_is_the_product_that_the_heading_named():
     ]
     for name, rank in (("dense", 4), ("summed", 3), ("gaunt", 2)):
         rows.append(expressivity(name, rank, problem))
-    found = finding(compared(rows))
-    assert "summed is 4.0× faster" in found.heading
-    assert found.meaning.startswith("Adding up paths leaves summed 3 independent")
-    assert "gaunt" not in found.meaning
+    lead = finding(compared(rows))
+    assert "summed is 4.0× faster" in lead.heading
+    assert lead.meaning.startswith("Adding up paths leaves summed 3 independent")
+    assert "gaunt" not in lead.meaning
 
 
 def test_products_right_for_rotations_only_are_said_beside_all():
@@ -265,19 +267,19 @@ def test_short_calls_and_wide_quartiles_wear_badges():
 
 
 def test_a_product_that_is_hundreds_of_times_slower_has_a_ratio_that_is_not_zero():
-    found = compared(run_of({"a": 1e-5, "b": 5e-3}), baseline="a")
-    table = shown(frame(found), "a").set_index("product")
+    comparison = compared(run_of({"a": 1e-5, "b": 5e-3}), baseline="a")
+    table = shown(frame(comparison), "a").set_index("product")
     assert table.loc["a", "ratio"] == "1.00×"
     assert float(str(table.loc["b", "ratio"]).removesuffix("×")) == pytest.approx(0.002, rel=0.05)
 
 
 def test_some_products_are_shown_with_the_verdicts_of_all_that_was_timed():
-    (found,) = comparisons(
+    (comparison,) = comparisons(
         run_of({"cg-dense": 3e-3, "cg-sparse": 1e-3, "matrix": 2e-3}, twin="cg-dense")
     )
-    some = found.of({"matrix"})
+    some = comparison.of({"matrix"})
     assert [entry.product for entry in some.entries] == ["cg-dense", "matrix"]
-    assert some.judgement.verdicts == {"matrix": found.judgement.verdicts["matrix"]}
-    assert some.judgement.floor == found.judgement.floor
-    assert set(found.judgement.verdicts) == {"cg-sparse", "matrix"}
-    assert found.of({"nobody"}) is found
+    assert some.judgement.verdicts == {"matrix": comparison.judgement.verdicts["matrix"]}
+    assert some.judgement.floor == comparison.judgement.floor
+    assert set(comparison.judgement.verdicts) == {"cg-sparse", "matrix"}
+    assert comparison.of({"nobody"}) is comparison

@@ -19,7 +19,7 @@ def course(pace: float, late: float = 0.0) -> list[tuple[float, Told]]:
     """
     countdown, total = Countdown(CASES, CHECKS), pace * sum(CASES) + late
     ends = [pace * sum(CASES[: n + 1]) for n in range(3)]
-    found = []
+    left = []
     for second in range(int(total)):
         ended = [n for n, end in enumerate(ends) if end <= second and (n < 2 or not late)]
         index = min(len(ended), 2)
@@ -29,8 +29,8 @@ def course(pace: float, late: float = 0.0) -> list[tuple[float, Told]]:
         now = {"index": index, "place": (share, CHECKS[index])}
         if rounds > 0:
             now = {"index": index, "round": 30 * rounds, "rounds": 30}
-        found.append((total - second, countdown.tell(ended, now, second)))
-    return found
+        left.append((total - second, countdown.tell(ended, now, second)))
+    return left
 
 
 @pytest.mark.parametrize(("pace", "late"), [(1, 0), (3, 0), (0.3, 0), (1, 40), (2, 30)])

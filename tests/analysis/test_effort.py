@@ -37,8 +37,8 @@ def measured_cases() -> Iterator[tuple[dict[str, Any], float]]:
     """Cases of the bundled results as they were asked, and what they took by their time stamps."""
     for rows in (reference_rows(), layer_rows()):
         before: float | None = None
-        for _, found in itertools.groupby(rows, key=lambda row: sorted(row.problem.items())):
-            group = list(found)
+        for _, members in itertools.groupby(rows, key=lambda row: sorted(row.problem.items())):
+            group = list(members)
             begun, before = before, stamp(group[-1])
             timed = [r for r in group if effort._is_time(r)]
             if begun is None or not timed or before - begun > 200:  # compilers, a pause
@@ -80,10 +80,10 @@ def test_a_case_of_the_size_of_a_model_is_not_told_as_seconds():
 @pytest.mark.parametrize("kind", ["pair", "edge", "convolution"])
 @pytest.mark.parametrize("product", ["e3nn", "cg-sparse", "so2", "my-own", "matrix+compile"])
 def test_more_work_never_takes_less(kind, product):
-    one = Problem.of_irreps("0e+1o+2e", "0e+1o+2e", kind=kind)
+    small = Problem.of_irreps("0e+1o+2e", "0e+1o+2e", kind=kind)
     efforts = Efforts()
-    larger = [one.at(batch=100_000), one.at(channels=64), one.at(direction="double-backward")]
-    assert all(efforts.call_s(p, product) > efforts.call_s(one, product) for p in larger)
+    larger = [small.at(batch=100_000), small.at(channels=64), small.at(direction="double-backward")]
+    assert all(efforts.call_s(p, product) > efforts.call_s(small, product) for p in larger)
 
 
 def test_what_was_timed_here_corrects_the_estimate_where_it_is_alike():

@@ -42,12 +42,12 @@ def sweep(axis, sizes, laws, *, noise=0.003, counts=None):
     for number, size in enumerate(sizes):
         problem = at(axis, size)
         seconds = {name: law(size) for name, law in laws.items()}
-        found = run_of(seconds, twin=next(iter(laws)), noise=noise, seed=number, problem=problem,
+        own = run_of(seconds, twin=next(iter(laws)), noise=noise, seed=number, problem=problem,
                        group=f"g{size}")  # fmt: skip
         for name, law in (counts or {}).items():
             result = {"macs": law(size), "bytes": 10, "flops": 2 * law(size)}
-            found.append(row(name, "cost", result, problem))
-        rows += found
+            own.append(row(name, "cost", result, problem))
+        rows += own
     return rows
 
 
@@ -58,11 +58,11 @@ def line_of(axis, sizes, laws, **options):
 
 def fits_of(line) -> dict[str, tuple[Fit, Fit | None]]:
     """Fits of time and count by product, slowest growth first."""
-    found = {}
+    fits = {}
     for growth in growths(line):
         assert growth.time is not None
-        found[growth.product] = (growth.time, growth.count)
-    return found
+        fits[growth.product] = (growth.time, growth.count)
+    return fits
 
 
 @pytest.mark.parametrize(
@@ -78,18 +78,18 @@ def test_a_fit_and_its_interval_agree_with_an_independent_regression():
     rng = np.random.default_rng(3)
     sizes = [1, 2, 3, 4, 6, 8]
     values = [1e-6 * (s + 1) ** 3.3 * math.exp(rng.normal(0, 0.1)) for s in sizes]
-    found = fit(sizes, values, shift=1)
+    fitted = fit(sizes, values, shift=1)
     (slope, _), covariance = np.polyfit(np.log(np.array(sizes) + 1), np.log(values), 1, cov=True)
     half = 2.776445 * math.sqrt(covariance[0, 0])
-    assert found.exponent == pytest.approx(slope, rel=1e-12)
-    assert (found.low, found.high) == pytest.approx((slope - half, slope + half), rel=1e-6)
+    assert fitted.exponent == pytest.approx(slope, rel=1e-12)
+    assert (fitted.low, fitted.high) == pytest.approx((slope - half, slope + half), rel=1e-6)
 
 
 def test_three_sizes_give_a_slope_but_no_interval():
-    found = fit([1, 10, 100], [1.0, 10.0, 100.0])
-    assert found.exponent == pytest.approx(1)
-    assert found.low is None
-    assert found.high is None
+    fitted = fit([1, 10, 100], [1.0, 10.0, 100.0])
+    assert fitted.exponent == pytest.approx(1)
+    assert fitted.low is None
+    assert fitted.high is None
 
 
 @pytest.mark.parametrize(
@@ -147,8 +147,8 @@ def test_without_counts_there_is_no_theory():
 
 def test_block_values_are_fitted_not_the_median_of_single_calls():
     rows = sweep("batch", [1, 10, 100, 1000], {"a": lambda b: 1e-6 * b})
-    for found in rows:
-        found["result"]["median_s"] = 1.0
+    for timing in rows:
+        timing["result"]["median_s"] = 1.0
     (line,) = lines(comparisons(rows), "batch")
     assert fits_of(line)["a"][0].exponent == pytest.approx(1, abs=0.1)
 
@@ -219,8 +219,8 @@ def test_drawing_level_is_not_overtaking():
 def test_a_lead_that_changes_twice_is_told_twice():
     times = {10: 2.0, 100: 0.5, 1000: 2.0}
     laws = {"a": lambda b: 1e-3, "b": lambda b: 1e-3 * times[b]}
-    found = crossings(line_of("batch", list(times), laws))
-    assert [(c.winner, c.size) for c in found] == [("b", 100), ("a", 1000)]
+    changes = crossings(line_of("batch", list(times), laws))
+    assert [(c.winner, c.size) for c in changes] == [("b", 100), ("a", 1000)]
 
 
 def test_pairs_without_the_baseline_are_judged_as_well():
@@ -248,19 +248,19 @@ def with_costs(setup, first):
         name = line["product"]
         assert line.result is not None
         line.result.update({"setup_s": setup[name], "first_call_s": first[name]})
-    (found,) = comparisons(rows)
-    return found
+    (comparison,) = comparisons(rows)
+    return comparison
 
 
 def test_a_larger_set_up_pays_off_after_the_calls_that_earn_it_back():
-    found = with_costs(
+    comparison = with_costs(
         {"old": 0.5, "new": 4.5, "late": 0.0}, {"old": 2e-3, "new": 0.301, "late": 1.0}
     )
-    (only,) = pay_offs(found)
+    (only,) = pay_offs(comparison)
     # 4 s of set-up and 0.3 s of the first call, against 1 ms in each call.
     assert only.product == "new"
     assert only.calls == pytest.approx(4300, rel=0.01)
-    assert "pays off after about 4\u202f300 calls" in pay_off_sentence(only, found)
+    assert "pays off after about 4\u202f300 calls" in pay_off_sentence(only, comparison)
 
 
 def test_a_compiled_product_is_held_against_its_own_plain_form():
@@ -270,8 +270,8 @@ def test_a_compiled_product_is_held_against_its_own_plain_form():
         costs = {"setup_s": 0.0, "first_call_s": 1e-3, "compile_s": 3.0 if compiled else 0.0}
         assert line.result is not None
         line.result.update(costs)
-    (found,) = comparisons(rows, "base")
-    (only,) = pay_offs(found)
+    (comparison,) = comparisons(rows, "base")
+    (only,) = pay_offs(comparison)
     assert (only.product, only.baseline) == ("a+compile", "a")
     assert only.calls == pytest.approx(3000, rel=0.01)
 
@@ -286,10 +286,10 @@ def limited(seconds, flops, size, *, memory=0, roofs=ROOFS, **changes):
     rows.append(row("a", "cost", {"macs": flops // 2, "bytes": size, "flops": flops}))
     rows.append(row("a", "memory", {"peak_bytes": memory, "table_bytes": 0}))
     rows.append(row("device", "roofline", roofs | changes))
-    (found,) = comparisons(rows)
-    measured = roofs_of(rows, found)
+    (comparison,) = comparisons(rows)
+    measured = roofs_of(rows, comparison)
     assert measured is not None
-    (only,) = limits(found, measured)
+    (only,) = limits(comparison, measured)
     return only
 
 
@@ -322,41 +322,37 @@ def test_what_else_limits_is_told_from_the_data(word, arguments, changes):
 
 def test_roofs_of_another_machine_or_number_type_do_not_count():
     rows = run_of({"a": 1e-3})
-    (found,) = comparisons(rows)
+    (comparison,) = comparisons(rows)
     other = {"device_name": "another", "threads": 2}
-    assert roofs_of([row("device", "roofline", ROOFS, environment=other)], found) is None
+    assert roofs_of([row("device", "roofline", ROOFS, environment=other)], comparison) is None
     half = ROOFS | {"matmul_flops_per_s": {"float64": 1e9}}
-    assert roofs_of([row("device", "roofline", half)], found) is None
-    assert roofs_of([], found) is None
+    assert roofs_of([row("device", "roofline", half)], comparison) is None
+    assert roofs_of([], comparison) is None
 
 
 def test_only_forward_calls_have_counted_operations():
     problem = Problem.of_setting("MIMO", 2, direction="backward")
     rows = [*run_of({"a": 1e-3}, problem=problem),
             row("a", "cost", {"macs": 1, "bytes": 1, "flops": 2}, problem)]  # fmt: skip
-    (found,) = comparisons(rows)
-    assert limits(found, {"copy_bytes_per_s": 1.0, "matmul_flops_per_s": 1.0}) == []
+    (comparison,) = comparisons(rows)
+    assert limits(comparison, {"copy_bytes_per_s": 1.0, "matmul_flops_per_s": 1.0}) == []
 
 
 def test_the_lead_names_slopes_times_and_who_grows_faster_than_its_count():
     laws = {"cg-sparse": lambda l: 1e-7 * (l + 1) ** 6, "gaunt-grid": lambda l: 1e-4 * (l + 1) ** 2}
     counts = {"cg-sparse": lambda l: 10 * (l + 1) ** 5, "gaunt-grid": lambda l: 9 * (l + 1) ** 3}
-    found = growth_finding(line_of("lmax", [1, 2, 3, 4, 5, 6], laws, counts=counts))
-    assert found.heading == (
-        "From lmax 3 to 6, gaunt-grid grows like L²·⁰ and cg-sparse like L⁶·⁰."
-    )
-    assert "At lmax 6 that is 4." in found.meaning
-    assert "gaunt-grid overtakes cg-sparse at lmax 5" in found.meaning
-    assert "cg-sparse grows faster than its operation count (L⁶·⁰ against L⁵·⁰)" in found.doubt
+    lead = growth_finding(line_of("lmax", [1, 2, 3, 4, 5, 6], laws, counts=counts))
+    assert lead.heading == "From lmax 3 to 6, gaunt-grid grows like L²·⁰ and cg-sparse like L⁶·⁰."
+    assert "At lmax 6 that is 4." in lead.meaning
+    assert "gaunt-grid overtakes cg-sparse at lmax 5" in lead.meaning
+    assert "cg-sparse grows faster than its operation count (L⁶·⁰ against L⁵·⁰)" in lead.doubt
 
 
 def test_a_bend_is_not_called_a_power():
     times = {10: 1.0, 100: 0.01, 1000: 1.0, 10000: 0.01}
-    found = growth_finding(line_of("batch", list(times), {"a": lambda b: times[b]}))
-    assert (
-        found.heading == "From batch 10 to 10\u202f000, no product grows like one power of batch."
-    )
-    assert found.meaning.startswith("At batch 10\u202f000 a takes ")
+    lead = growth_finding(line_of("batch", list(times), {"a": lambda b: times[b]}))
+    assert lead.heading == "From batch 10 to 10\u202f000, no product grows like one power of batch."
+    assert lead.meaning.startswith("At batch 10\u202f000 a takes ")
 
 
 def test_a_slope_known_badly_is_told_by_its_break_or_not_at_all():
@@ -368,8 +364,8 @@ def test_a_slope_known_badly_is_told_by_its_break_or_not_at_all():
     assert not growth.time.clear
     assert growth.bent is not None
     assert growth.bent.size == 1000
-    found = growth_finding(line)
-    assert found.heading == (
+    lead = growth_finding(line)
+    assert lead.heading == (
         "From batch 10 to 100\u202f000, a is flat below 1\u202f000 and then linear."
     )
     noisy = {10: 1.0, 100: 8.0, 1000: 2.0, 10_000: 30.0, 100_000: 20.0}
@@ -381,11 +377,11 @@ def test_a_slope_known_badly_is_told_by_its_break_or_not_at_all():
 
 def test_a_fit_with_a_break_finds_known_powers():
     sizes = [1, 2, 4, 8, 16, 32, 64]
-    found = bent_fit(sizes, [3.0 * min(s, 8) ** 0.5 * max(s / 8, 1.0) ** 2 for s in sizes])
-    assert found.below == pytest.approx(0.5)
-    assert found.above == pytest.approx(2)
-    assert found.size == 8
-    assert found.error < 1e-9
+    bent = bent_fit(sizes, [3.0 * min(s, 8) ** 0.5 * max(s / 8, 1.0) ** 2 for s in sizes])
+    assert bent.below == pytest.approx(0.5)
+    assert bent.above == pytest.approx(2)
+    assert bent.size == 8
+    assert bent.error < 1e-9
     with pytest.raises(ValueError, match="at least 5"):
         bent_fit([1, 2, 3, 4], [1.0] * 4)
 
@@ -410,11 +406,11 @@ def test_the_lead_is_a_pair_that_a_user_would_choose_between():
 
 
 def test_a_share_above_a_roof_carries_its_doubt():
-    found = limited(1e-3, 200_000_000, 2_000_000)
-    assert found.share > 1
-    assert found.word == "count in doubt"
+    limit = limited(1e-3, 200_000_000, 2_000_000)
+    assert limit.share > 1
+    assert limit.word == "count in doubt"
 
 
 def test_two_sizes_are_said_to_be_too_few():
-    found = growth_finding(line_of("channels", [1, 4], {"a": lambda c: 1e-3 * c}))
-    assert found.heading == "2 sizes were measured, too few for a slope."
+    lead = growth_finding(line_of("channels", [1, 4], {"a": lambda c: 1e-3 * c}))
+    assert lead.heading == "2 sizes were measured, too few for a slope."

@@ -43,9 +43,9 @@ def test_a_large_difference_between_runs_is_told_with_its_doubt():
 
 
 def test_intervals_of_many_products_hold_together():
-    (one,) = side_by_side(*two_runs(0.0, 3))
+    (pair,) = side_by_side(*two_runs(0.0, 3))
     many = side_by_side(*two_runs(0.0, 3, products=10))
-    assert many[0].high / many[0].low > one.high / one.low
+    assert many[0].high / many[0].low > pair.high / pair.low
 
 
 def test_rows_timed_in_turns_know_more_than_two_runs_do():
@@ -91,9 +91,9 @@ def test_matmul_precision_is_part_of_the_work():
 def test_cancelled_rows_of_a_second_run_hide_nothing():
     rows = run_of({"a": 1e-3, "b": 2e-3}, twin="a")
     late = [row(name, result=None, status="cancelled", reason="stopped") for name in "ab"]
-    (found,) = comparisons([*rows, *late])
-    assert [entry.product for entry in found.timed] == ["a", "b"]
-    assert found.judgement.verdicts
+    (comparison,) = comparisons([*rows, *late])
+    assert [entry.product for entry in comparison.timed] == ["a", "b"]
+    assert comparison.judgement.verdicts
     (other,) = comparisons([*rows, row("b", result=None, status="failed", reason="lost")])
     assert [entry.product for entry in other.timed] == ["a"]
 

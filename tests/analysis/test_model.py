@@ -18,8 +18,8 @@ LAYER = Problem.of_irreps("8x0e+8x1o", "0e+1o", "0e+1o+1e", kind="convolution", 
 
 def part(name, count, **seconds):
     named_so = {product.replace("_", "-"): s for product, s in seconds.items()}
-    (found,) = comparisons(run_of(named_so, twin="e3nn", noise=1e-6, problem=LAYER), "e3nn")
-    return MeasuredLayer(name, count, found)
+    (comparison,) = comparisons(run_of(named_so, twin="e3nn", noise=1e-6, problem=LAYER), "e3nn")
+    return MeasuredLayer(name, count, comparison)
 
 
 def test_layers_are_added_up_and_a_step_gains_what_amdahl_says():
@@ -40,13 +40,13 @@ def test_layers_are_added_up_and_a_step_gains_what_amdahl_says():
 
 def test_only_what_was_timed_in_every_layer_is_added_up():
     parts = [part("first", 1, e3nn=2e-3, cg_sparse=1e-3), part("main", 1, e3nn=2e-3, matrix=1e-3)]
-    assert [one.product for one in model_times(parts)] == ["e3nn"]
+    assert [total.product for total in model_times(parts)] == ["e3nn"]
 
 
 def test_bundled_models_are_the_sums_of_their_layers():
     bundled = {
-        (named(found.problem), found.problem.direction): found
-        for found in comparisons(layer_rows(), "e3nn")
+        (named(comparison.problem), comparison.problem.direction): comparison
+        for comparison in comparisons(layer_rows(), "e3nn")
     }
     whole = [
         (model, direction)
@@ -57,7 +57,8 @@ def test_bundled_models_are_the_sums_of_their_layers():
     assert len(whole) >= 2
     for model, direction in whole:
         parts = [
-            MeasuredLayer(one.name, n, bundled[one.name, direction]) for one, n in model.layers
+            MeasuredLayer(layer.name, n, bundled[layer.name, direction])
+            for layer, n in model.layers
         ]
         for time in model_times(parts):
             blocks = [
@@ -73,11 +74,11 @@ def test_what_fits_grows_with_memory_and_falls_with_the_peak():
     for name, peak in (("e3nn", 9000), ("cg-sparse", 4000)):
         rows.append(row(name, "memory", {"peak_bytes": peak, "table_bytes": 0}, problem=LAYER))
         rows.append(row(name, "cost", {"macs": 1, "bytes": 1000}, problem=LAYER))
-    (found,) = comparisons(rows, "e3nn")
-    base, fast = (found.entry(name) for name in ("e3nn", "cg-sparse"))
-    assert largest_batch(found, base, 10**6) == 8000
-    assert largest_batch(found, fast, 10**6) == 16000
-    assert largest_batch(found, fast, 10**7) == 160_000
+    (comparison,) = comparisons(rows, "e3nn")
+    base, fast = (comparison.entry(name) for name in ("e3nn", "cg-sparse"))
+    assert largest_batch(comparison, base, 10**6) == 8000
+    assert largest_batch(comparison, fast, 10**6) == 16000
+    assert largest_batch(comparison, fast, 10**7) == 160_000
 
 
 def test_shares_that_are_bundled_say_where_they_are_from():

@@ -10,25 +10,25 @@ from etp.analysis.comparison import Judgement, comparisons
 from etp.analysis.trust import trust
 from etp.results.reference import reference_rows
 
-FOUND = [one for one in comparisons(reference_rows(), "e3nn") if one.judgement.rounds]
-ONE = next(one for one in FOUND if (one.problem.setting, one.problem.lmax) == ("MIMO", 4))
+JUDGED = [each for each in comparisons(reference_rows(), "e3nn") if each.judgement.rounds]
+MIMO = next(each for each in JUDGED if (each.problem.setting, each.problem.lmax) == ("MIMO", 4))
 
 
-def with_(one, rows=None, **judged):
-    made = replace(one, runs=one.runs if rows is None else rows)
-    made.__dict__["judgement"] = replace(one.judgement, **judged)
+def with_(comparison, rows=None, **judged):
+    made = replace(comparison, runs=comparison.runs if rows is None else rows)
+    made.__dict__["judgement"] = replace(comparison.judgement, **judged)
     return made
 
 
-def fact(found, word):
-    return next(fact for fact in trust(found) if word in fact.text)
+def fact(comparison, word):
+    return next(fact for fact in trust(comparison) if word in fact.text)
 
 
 def test_rounds_twin_and_load_are_those_of_the_rows():
-    assert fact(ONE, "round").text == f"{ONE.judgement.rounds} rounds"
-    loads = [row.measured[when]["load"] for row in ONE.runs
+    assert fact(MIMO, "round").text == f"{MIMO.judgement.rounds} rounds"
+    loads = [row.measured[when]["load"] for row in MIMO.runs
              for when in ("state_before", "state_after")]  # fmt: skip
-    assert fact(ONE, "load").text == f"load {max(loads):.1f} on 2 cores"
+    assert fact(MIMO, "load").text == f"load {max(loads):.1f} on 2 cores"
 
 
 @pytest.mark.parametrize(
@@ -36,8 +36,8 @@ def test_rounds_twin_and_load_are_those_of_the_rows():
     [((0.98, 1.01), "twin within 2.0 %", False), ((0.9, 1.4), "twin within 40 %", True)],
 )
 def test_a_loud_twin_is_doubtful(floor, text, doubtful):
-    found = fact(with_(ONE, floor=floor), "twin")
-    assert (found.text, found.doubtful) == (text, doubtful)
+    twin = fact(with_(MIMO, floor=floor), "twin")
+    assert (twin.text, twin.doubtful) == (text, doubtful)
 
 
 def test_a_load_above_the_cores_is_doubtful():
@@ -45,22 +45,22 @@ def test_a_load_above_the_cores_is_doubtful():
         state = {**row.measured["state_after"], "load": load}
         return row.with_(result={**row.measured, "state_after": state})
 
-    assert not fact(with_(ONE, [busy(ONE.runs[0], 1.9)]), "load").doubtful
-    assert fact(with_(ONE, [busy(ONE.runs[0], 2.1)]), "load").doubtful
+    assert not fact(with_(MIMO, [busy(MIMO.runs[0], 1.9)]), "load").doubtful
+    assert fact(with_(MIMO, [busy(MIMO.runs[0], 2.1)]), "load").doubtful
 
 
 def test_without_rounds_there_is_nothing_to_trust():
-    found = with_(ONE)
-    found.__dict__["judgement"] = Judgement()
-    assert trust(found) == []
+    bare = with_(MIMO)
+    bare.__dict__["judgement"] = Judgement()
+    assert trust(bare) == []
 
 
 def test_the_front_is_one_of_the_products_shown():
-    shown = ONE.of(["cg-sparse", "gaunt-grid", "matrix"])
+    shown = MIMO.of(["cg-sparse", "gaunt-grid", "matrix"])
     fronts = shown.judgement.fronts
     assert set(fronts) == {"cg-sparse", "gaunt-grid", "matrix", "e3nn"}
     # cg-sparse is beaten by cg-summed, which is not shown; e3nn by cg-sparse, which is.
-    assert ONE.judgement.fronts["cg-sparse"] == "dominated"
+    assert MIMO.judgement.fronts["cg-sparse"] == "dominated"
     assert fronts["cg-sparse"] == "front"
     assert fronts["e3nn"] == "dominated"
     for name, place in fronts.items():
@@ -73,5 +73,5 @@ def test_the_front_is_one_of_the_products_shown():
         assert (place == "dominated") == bool(beaten), (name, beaten)
 
 
-def rank(found, name):
-    return found.entry(name).result("expressivity")["rank"]
+def rank(comparison, name):
+    return comparison.entry(name).result("expressivity")["rank"]

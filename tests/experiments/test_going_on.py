@@ -49,9 +49,9 @@ def test_a_cancelled_case_goes_on_with_the_same_losses(settings: Experiment):
     assert [row.reason for row in stopped] == [f"cancelled after {n} steps" for n in (9, 5)]
     assert len(files()) == 2
     again = rows_of(case)
-    for one, other in zip(whole, again, strict=True):
+    for first, other in zip(whole, again, strict=True):
         assert other.status == "ok"
-        assert other.measured["losses"] == one.measured["losses"]
+        assert other.measured["losses"] == first.measured["losses"]
     assert files() == [], "nothing is kept of what has ended"
 
 

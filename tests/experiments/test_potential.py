@@ -303,18 +303,18 @@ def test_bundled_trainings_draw_accuracy_against_time_for_many_products():
     seeds: dict[str, set[int]] = {row.product: set() for row in rows}
     for row in rows:
         seeds[row.product].add(row.problem["seed"])
-        found = row.measured
-        assert len(found["check_s"]) == len(found["check_force_mev_per_a"]) == 12
-        assert found["check_s"] == sorted(found["check_s"])
+        result = row.measured
+        assert len(result["check_s"]) == len(result["check_force_mev_per_a"]) == 12
+        assert result["check_s"] == sorted(result["check_s"])
         for part in ("test", "600 K"):
-            assert found["force_mev_per_a"][part] < found["mean_force_mev_per_a"][part] / 2
+            assert result["force_mev_per_a"][part] < result["mean_force_mev_per_a"][part] / 2
     assert len(seeds) >= 6
     assert all(each == {0, 1, 2} for each in seeds.values())
     by = {(row.product, row.problem["seed"]): row.measured for row in rows}
     # Two ways to compute one set of maps learn the same, in whatever time.
-    for one, other in (("cg-sparse", "e3nn"), ("gaunt-grid", "gaunt-bracket")):
+    for product, other in (("cg-sparse", "e3nn"), ("gaunt-grid", "gaunt-bracket")):
         for seed in range(3):
-            a, b = by[one, seed], by[other, seed]
+            a, b = by[product, seed], by[other, seed]
             assert a["gamma"] == b["gamma"]
             assert a["losses"][:20] == pytest.approx(b["losses"][:20], rel=1e-2)
     assert by["gaunt-grid", 0]["gamma"] < by["cg-sparse", 0]["gamma"]

@@ -77,10 +77,10 @@ def test_the_check_of_equivariance_sees_a_broken_network():
 @pytest.mark.parametrize("channels", [2, 16])
 @pytest.mark.parametrize("product", EVEN)
 def test_even_products_answer_mirror_images_alike_whatever_the_width(product, channels):
-    found = tetris.chirality(fresh(product, channels=channels, layers=4))
-    assert found.mirror_gap < 1e-12
-    assert found.pseudoscalar == 0.0
-    assert found.piece == pytest.approx(found.mirror, abs=1e-12)
+    screw = tetris.chirality(fresh(product, channels=channels, layers=4))
+    assert screw.mirror_gap < 1e-12
+    assert screw.pseudoscalar == 0.0
+    assert screw.piece == pytest.approx(screw.mirror, abs=1e-12)
 
 
 @pytest.mark.parametrize("product", ODD)

@@ -144,9 +144,9 @@ def test_a_run_of_openequivariance_has_our_name_only_where_it_is_our_operation(
 ):
     run = oeq([1.0, 2.0, 3.0], **change)
     run["benchmark results"] |= irreps
-    (found,) = read("0.json", json.dumps(run))
-    assert found.product == product
-    assert found.problem["weights"] == "per-sample"
+    (row,) = read("0.json", json.dumps(run))
+    assert row.product == product
+    assert row.problem["weights"] == "per-sample"
 
 
 def test_a_convolution_of_openequivariance_has_a_form(tmp_path):
@@ -161,13 +161,13 @@ def test_a_convolution_of_openequivariance_has_a_form(tmp_path):
     about = {"test_name": "Convolution", "implementations": [], "graph": "covid_spike"}
     (tmp_path / "metadata.json").write_text(json.dumps(about))
     (tmp_path / "0.json").write_text(json.dumps(run))
-    (found,) = read_path(tmp_path)
-    problem = found.problem
+    (row,) = read_path(tmp_path)
+    problem = row.problem
     assert (problem["kind"], problem["neighbours"], problem["batch"]) == ("convolution", 10, 1020)
     assert (problem["dtype"], problem["direction"]) == ("float64", "backward")
-    assert found.product == "openequivariance"
-    assert found.measured["median_s"] == 3e-3
-    assert found.environment["graph"] == "covid_spike"
+    assert row.product == "openequivariance"
+    assert row.measured["median_s"] == 3e-3
+    assert row.environment["graph"] == "covid_spike"
 
 
 @pytest.mark.parametrize(
@@ -218,9 +218,9 @@ def test_a_processors_file_of_the_paper_is_that_of_a_processor(
     name, column, value, measure, result
 ):
     head = "lmax,irreps_type,tensor_product_type,batch," + column
-    (found,) = read(name, f"{head}\n1,MIMO,CGTP-dense,10000,{value}\n")
-    assert (found.problem["device"], found.environment["device"]) == ("cpu", "cpu")
-    assert (found.measure, found.measured) == (measure, result)
+    (row,) = read(name, f"{head}\n1,MIMO,CGTP-dense,10000,{value}\n")
+    assert (row.problem["device"], row.environment["device"]) == ("cpu", "cpu")
+    assert (row.measure, row.measured) == (measure, result)
 
 
 def test_what_is_good_is_read_and_what_is_not_is_listed_with_its_line(tmp_path):
@@ -228,9 +228,9 @@ def test_what_is_good_is_read_and_what_is_not_is_listed_with_its_line(tmp_path):
     (tmp_path / "b.jsonl").write_text(jsonl([row(), row(status="?"), row()]))
     (tmp_path / "c.json").write_text("{")
     (tmp_path / "d.json").write_bytes(b"\xff")
-    found = gather(tmp_path)
-    assert len(found.rows) == 6
-    told = [str(error).removeprefix(f"{tmp_path}/") for error in found.refused]
+    reading = gather(tmp_path)
+    assert len(reading.rows) == 6
+    told = [str(error).removeprefix(f"{tmp_path}/") for error in reading.refused]
     assert [text.partition(":")[0] for text in told] == [
         "d.json", "c.json", "b.jsonl, line 2", "a.csv, line 6",
     ]  # fmt: skip
@@ -266,8 +266,8 @@ def test_nulls_of_pytest_benchmark_are_refused_in_words(body, words):
 
 def test_pytest_benchmark_need_not_know_its_machine():
     body = {"machine_info": None, "commit_info": None, "benchmarks": [BENCHMARK]}
-    (found,) = read("b.json", json.dumps(body))
-    assert found.measured["median_s"] == 2.0
+    (row,) = read("b.json", json.dumps(body))
+    assert row.measured["median_s"] == 2.0
 
 
 def test_pytest_benchmark_needs_to_be_told_what_was_multiplied():
@@ -282,9 +282,9 @@ def test_pytest_benchmark_needs_to_be_told_what_was_multiplied():
             }
         ],
     }
-    (found,) = read("b.json", json.dumps(body))
-    assert (found["product"], found["result"]["median_s"]) == ("e3nn", 2.0)
-    assert found["environment"]["cpu"] == "a processor"
+    (row,) = read("b.json", json.dumps(body))
+    assert (row["product"], row["result"]["median_s"]) == ("e3nn", 2.0)
+    assert row["environment"]["cpu"] == "a processor"
     body["benchmarks"][0]["extra_info"] = {}  # type: ignore[index]
     with pytest.raises(FormatError, match=r"'test_x'.*product.*extra_info"):
         read("b.json", json.dumps(body))

@@ -167,9 +167,9 @@ def test_the_same_file_read_twice_adds_nothing_and_its_runs_stay_apart(tmp_path)
 
 def test_rows_of_two_machines_read_together_are_two_runs():
     head = b"lmax,irreps_type,tensor_product_type,batch,Time\n2,MIMO,GTP-grid,1000,1e-3\n"
-    found = gather_files({"a_cpu.csv": head, "b_A100.csv": head, "bad.csv": b"?"})
-    assert found.files == ["a_cpu.csv", "b_A100.csv"]
-    runs = adopted(found.rows, "both")
+    reading = gather_files({"a_cpu.csv": head, "b_A100.csv": head, "bad.csv": b"?"})
+    assert reading.files == ["a_cpu.csv", "b_A100.csv"]
+    runs = adopted(reading.rows, "both")
     assert [{row.environment["device"] for row in run.rows} for run in runs] == [
         {"cpu"},
         {"cuda:0"},

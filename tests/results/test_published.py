@@ -62,13 +62,15 @@ def test_times_that_do_not_grow_are_kept_out():
 
 
 def test_published_rows_get_no_verdict_not_even_beside_rows_measured_here():
-    found = comparisons([*reference_rows(), *ROWS])
-    published = [one for one in found if one.problem.device == "cuda:0"]
+    compared = comparisons([*reference_rows(), *ROWS])
+    published = [comparison for comparison in compared if comparison.problem.device == "cuda:0"]
     assert published
-    for one in published:
-        assert not one.judgement.verdicts
-        assert {row.environment["source"] for row in one.runs} <= {ROWS[0].environment["source"]}
-        assert all(math.isfinite(row.measured["median_s"]) for row in one.runs)
+    for comparison in published:
+        assert not comparison.judgement.verdicts
+        assert {row.environment["source"] for row in comparison.runs} <= {
+            ROWS[0].environment["source"]
+        }
+        assert all(math.isfinite(row.measured["median_s"]) for row in comparison.runs)
 
 
 def test_a_published_run_is_found_by_its_name():

@@ -273,15 +273,15 @@ def test_a_worker_that_was_given_up_is_replaced(store, make, monkeypatch):
 )
 def test_two_programs_on_one_store_never_measure_on_one_device_at_once(store, make):
     first, second = make(store), make(Store(store.path))
-    one = first.submit("t", [case("polite")])
-    wait(first, one, reached("polite"))
+    running = first.submit("t", [case("polite")])
+    wait(first, running, reached("polite"))
     other = second.submit("t", [case("quick")])
     status = wait(second, other, lambda status: status.held_up is not None)
     assert "another program" in str(status.held_up)
     assert products(store, other) == []
     # Cancel works from the program that does not run it.
-    second.cancel(one)
-    assert wait(first, one).state == "cancelled"
+    second.cancel(running)
+    assert wait(first, running).state == "cancelled"
     assert wait(second, other).state == "done"
 
 

@@ -111,9 +111,9 @@ def test_cancel_stops_within_a_second_and_keeps_what_was_measured(runner, store,
     runner.cancel(job)
     status = wait(runner, job)
     assert status.state == "cancelled"
-    found = statuses(store, job)
-    assert found["quick"] == "ok"
-    assert "quick-2" not in found
+    by_product = statuses(store, job)
+    assert by_product["quick"] == "ok"
+    assert "quick-2" not in by_product
 
 
 @pytest.mark.parametrize("product", ["polite", "deaf"])
@@ -155,8 +155,8 @@ def test_more_cases_can_be_added_to_a_job_that_has_ended(runner, store):
 def test_a_worker_allocates_memory_as_any_process_does(runner, store):
     job = runner.submit("t", [case("allocator")])
     wait(runner, job)
-    (found,) = store.rows(job=job)
-    assert found["badges"] == ()
+    (row,) = store.rows(job=job)
+    assert row["badges"] == ()
 
 
 def test_a_device_that_is_not_there_is_refused(runner):
@@ -225,7 +225,7 @@ def test_a_killed_application_finds_its_store_whole_and_leaves_no_worker(tmp_pat
 
 
 def children(pid: int) -> list[int]:
-    found = []
+    pids = []
     for entry in Path("/proc").iterdir():
         if entry.name.isdigit():
             try:
@@ -233,8 +233,8 @@ def children(pid: int) -> list[int]:
             except (OSError, ValueError):
                 continue
             if parent == pid:
-                found.append(int(entry.name))
-    return found
+                pids.append(int(entry.name))
+    return pids
 
 
 def alive(pid: int) -> bool:
