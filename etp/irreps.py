@@ -177,11 +177,11 @@ def channels(terms: Iterable[Term], field: str = "irreps") -> int:
     counts = multiplicities(terms)
     if len(set(counts.values())) > 1:
         most = max(counts.values())
-        found = ", ".join(f"{mul} of {ir}" for ir, mul in counts.items())
+        listed = ", ".join(f"{mul} of {ir}" for ir, mul in counts.items())
         raise IrrepsError(
             field,
             "must give every irrep the same multiplicity, because multiplicities are channels "
-            f"and channel u meets channel u; got {found}.",
+            f"and channel u meets channel u; got {listed}.",
             to_text(Term(most, ir) for ir in counts),
         )
     return next(iter(counts.values()))
@@ -212,11 +212,11 @@ def meeting(
         return "pair"
     if counts2 == {1}:
         return "edge"
-    one = to_text(Term(1, ir) for ir in second)
+    single = to_text(Term(1, ir) for ir in second)
     if counts1 == {1}:
         mend = "Swap the inputs to use it as an edge product."
     else:
-        mend = f"For an edge product give {one}."
+        mend = f"For an edge product give {single}."
     raise IrrepsError(
         names[1],
         "must have multiplicity 1 in every irrep (edge product, e3nn's uvu: its one channel meets "

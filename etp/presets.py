@@ -312,9 +312,9 @@ def named(problem: Problem) -> str | None:
 def models_of(name: str) -> list[Model]:
     """Models that a layer is part of, or that are called as it is."""
     return [
-        one
-        for one in MODELS.values()
-        if name == one.name or name in {layer.name for layer, _ in one.layers}
+        model
+        for model in MODELS.values()
+        if name == model.name or name in {layer.name for layer, _ in model.layers}
     ]
 
 

@@ -289,10 +289,10 @@ class Problem(Options):
                 "input 2. Give irreps2 multiplicity 1 and choose kind 'edge', or equal ones"
             )
         if self.kind != "pair" and counts[1] != {1}:
-            one = to_text(Term(1, ir) for ir in second)
+            single = to_text(Term(1, ir) for ir in second)
             raise ValueError(
                 f"irreps2 must have multiplicity 1 for kind {self.kind!r}, got {self.irreps2}: "
-                f"its one channel meets every channel of input 1. Give {one}"
+                f"its one channel meets every channel of input 1. Give {single}"
             )
 
     def _check_power(self) -> None:

@@ -72,7 +72,9 @@ class EdgeTable(TableModule):
         self.dims, self.weight_numel, self.layout = dims, weight_numel, layout
         self._places = [(*path[:5], tuple(path.values.shape)) for path in paths]
         values = [path.values.detach().to("cpu", torch.float64) for path in paths]
-        program = _Program(self._places, [v.numpy() for v in values], dims, weight_numel, layout)
+        program = _EdgeProgram(
+            self._places, [v.numpy() for v in values], dims, weight_numel, layout
+        )
         self.register_table("dense", torch.cat([v.flatten() for v in values]))
         self.register_table("numbers", torch.from_numpy(program.numbers))
         self.register_buffer("program", torch.from_numpy(program.ints), persistent=False)
@@ -146,7 +148,7 @@ class EdgeTable(TableModule):
 
 
 def restored(program: Tensor, values: Tensor) -> EdgeTable:
-    """The table that a program was made of, from the layout that :class:`_Program` gives it."""
+    """The table that a program was made of, from the layout that :class:`_EdgeProgram` gives it."""
     ints = program.tolist()
     n_paths, n_in, n_out, entries, terms, *dims, numel, by_component = ints[:10]
     parts: list[list[tuple[int, ...]]] = []
@@ -172,7 +174,7 @@ def restored(program: Tensor, values: Tensor) -> EdgeTable:
     return EdgeTable(made, tuple(dims), numel, "ir_mul" if by_component else "mul_ir")
 
 
-class _Program:
+class _EdgeProgram:
     """A table as ``edge.c`` reads it: ``ints`` and ``numbers``."""
 
     def __init__(

@@ -50,7 +50,7 @@ def places(sizes: Sequence[int], channels: int, by_component: bool) -> list[tupl
     return out
 
 
-class Program(NamedTuple):
+class PowerProgram(NamedTuple):
     """A power as ``power.c`` reads it.
 
     Attributes:
@@ -84,7 +84,7 @@ class PowerTable(TableModule):
         codable: Whether a GPU's kernel may have it in its code.
     """
 
-    def __init__(self, program: Program) -> None:
+    def __init__(self, program: PowerProgram) -> None:
         super().__init__()
         self.dim, self.out, self.numel, monomials, self.pairs, _ = map(int, program.ints[:6])
         self.codable = monomials + self.pairs <= MAX_CODED
@@ -160,7 +160,7 @@ def _levels(parent: Ints, dim: int, monomials: int) -> list[tuple[int, int]]:
 Monomial = tuple[int, ...]
 
 
-def _compiled(dims: tuple[int, int], segments: Sequence[Segment]) -> Program:
+def _compiled(dims: tuple[int, int], segments: Sequence[Segment]) -> PowerProgram:
     dim, out = dims
     terms: dict[tuple[int, Monomial], list[tuple[int, float]]] = {}
     numel = 0
@@ -188,7 +188,9 @@ def _compiled(dims: tuple[int, int], segments: Sequence[Segment]) -> Program:
         [pair for pair, _, _ in by_weight],
     )
     numbers = np.array([v for *_, v in flat] + [v for *_, v in by_weight], dtype=np.float64)
-    return Program(np.concatenate([np.asarray(part, dtype=np.int32) for part in ints]), numbers)
+    return PowerProgram(
+        np.concatenate([np.asarray(part, dtype=np.int32) for part in ints]), numbers
+    )
 
 
 def _with_parents(dim: int, wanted: set[Monomial]) -> dict[Monomial, tuple[Monomial, int]]:
@@ -210,7 +212,7 @@ def _with_parents(dim: int, wanted: set[Monomial]) -> dict[Monomial, tuple[Monom
 
 def restored(program: Tensor, values: Tensor) -> PowerTable:
     """The table that a program and its numbers were made of, on the CPU."""
-    return PowerTable(Program(program.cpu().numpy(), values.cpu().double().numpy()))
+    return PowerTable(PowerProgram(program.cpu().numpy(), values.cpu().double().numpy()))
 
 
 def plain(table: PowerTable, x: Tensor, w: Tensor, elements: Tensor | None, lie: Tensor) -> Tensor:

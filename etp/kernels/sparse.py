@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from etp.product.base import TensorProduct
 
 
-class Form(NamedTuple):
+class CompressedRows(NamedTuple):
     """Entries sorted by the output component: compressed rows.
 
     Attributes:
@@ -38,9 +38,9 @@ class Form(NamedTuple):
 class Forms(NamedTuple):
     """The map and its two transposes: x, y -> z; z, y -> x; z, x -> y."""
 
-    product: Form
-    by_first: Form
-    by_second: Form
+    product: CompressedRows
+    by_first: CompressedRows
+    by_second: CompressedRows
 
 
 class SparseTable:
@@ -97,12 +97,12 @@ class SparseTable:
             self._forms[dtype] = forms
         return forms
 
-    def _form(self, form: str, dtype: torch.dtype) -> Form:
+    def _form(self, form: str, dtype: torch.dtype) -> CompressedRows:
         owner, prefix = self._owner, f"{self._name}_{form}"
         rows, first, second = (
             owner.index(f"{prefix}_{part}") for part in ("rows", "first", "second")
         )
-        return Form(rows, first, second, owner.table(prefix, dtype))
+        return CompressedRows(rows, first, second, owner.table(prefix, dtype))
 
 
 def applies(x: Tensor) -> bool:
@@ -139,7 +139,7 @@ class _Bilinear(torch.autograd.Function):
         )
 
 
-def _swapped(form: Form) -> Form:
+def _swapped(form: CompressedRows) -> CompressedRows:
     return form._replace(first=form.second, second=form.first)
 
 

@@ -121,8 +121,10 @@ def _fitted(ways: Sequence[Way], outputs: Sequence[Tensor], tp: OnNodes) -> Matr
             f"{tp.name} has outputs that no equivariant polynomial of its input explains (relative "
             f"residual {off:.1e})"
         )
-    found: Matrix = (solved / sizes[:, None]).T.numpy()
-    return np.where(np.abs(found) > ZERO * np.abs(found).max(initial=0.0), found, 0.0)
+    coefficients: Matrix = (solved / sizes[:, None]).T.numpy()
+    return np.where(
+        np.abs(coefficients) > ZERO * np.abs(coefficients).max(initial=0.0), coefficients, 0.0
+    )
 
 
 def _independent(ways: Sequence[Way]) -> list[Way]:
@@ -177,25 +179,25 @@ def _spanned(rows: Matrix) -> Matrix:
     return kept
 
 
-def ranks(found: Reach, channels: int = 1, seed: int = 0) -> tuple[int, int]:
+def ranks(reach: Reach, channels: int = 1, seed: int = 0) -> tuple[int, int]:
     """Dimensions of what can be made with linear layers before and after: free and unit weights.
 
     The layer before scales each irrep of each of ``channels`` copies of one input, the layer after
     mixes channels. Ranks are those of Jacobians at a random point.
 
     Args:
-        found: What the weights reach.
+        reach: What the weights reach.
         channels: Copies that the power is applied to side by side, then added up.
         seed: Of the point.
     """
-    irs = list(dict.fromkeys(ir for _, factors, _ in found.basis for ir in factors))
-    powers = np.array([[factors.count(ir) for ir in irs] for _, factors, _ in found.basis])
-    outs = list(dict.fromkeys(ir for *_, ir in found.basis))
-    of_out = np.array([[float(ir == own) for *_, own in found.basis] for ir in outs])
+    irs = list(dict.fromkeys(ir for _, factors, _ in reach.basis for ir in factors))
+    powers = np.array([[factors.count(ir) for ir in irs] for _, factors, _ in reach.basis])
+    outs = list(dict.fromkeys(ir for *_, ir in reach.basis))
+    of_out = np.array([[float(ir == own) for *_, own in reach.basis] for ir in outs])
     rng = np.random.default_rng(seed)
-    unit = of_out * found.responses.sum(axis=0)
+    unit = of_out * reach.responses.sum(axis=0)
     ranked = []
-    for family in (found.responses, unit):
+    for family in (reach.responses, unit):
         parts = []
         for _ in range(channels):
             scales = rng.uniform(0.5, 1.5, len(irs))

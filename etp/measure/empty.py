@@ -25,8 +25,8 @@ class _Unfilled(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
         inputs = ctx.saved_tensors
-        found = _Unfilled.apply([x.shape for x in inputs], *inputs, *grads)  # type: ignore[no-untyped-call]
-        return None, *found
+        gradients = _Unfilled.apply([x.shape for x in inputs], *inputs, *grads)  # type: ignore[no-untyped-call]
+        return None, *gradients
 
 
 class _Empty(nn.Module):

@@ -117,7 +117,7 @@ def equivariance_error(
     return EquivarianceError(
         max(errors),
         median(errors),
-        {l: max(found[l] for found in by_degree) for l in by_degree[0]},
+        {l: max(errors_of[l] for errors_of in by_degree) for l in by_degree[0]},
         tuple(errors),
         tuple(inverted.tolist()),
         oracle.gate(dtype, tp.device, GATES),

@@ -52,8 +52,8 @@ def common_course(times: ArrayLike) -> NDArray[np.float64]:
 
 def run_flags(times: ArrayLike, floor: Floor | None = None) -> tuple[Flag, ...]:
     """All flags that the times of a run and its twin raise."""
-    found = (unreliable(floor), drift(times), throttled(times), two_speeds(times), busy(times))
-    return tuple(flag for flag in found if flag is not None)
+    possible = (unreliable(floor), drift(times), throttled(times), two_speeds(times), busy(times))
+    return tuple(flag for flag in possible if flag is not None)
 
 
 def unreliable(floor: Floor | None) -> Flag | None:
@@ -105,10 +105,10 @@ def two_speeds(times: ArrayLike) -> Flag | None:
 
 def busy(times: ArrayLike) -> Flag | None:
     """More than 20 % of the blocks took 10 % longer than their column's lower quartile."""
-    found = np.asarray(times, dtype=float)
-    if len(found) < MIN_ROUNDS:
+    blocks = np.asarray(times, dtype=float)
+    if len(blocks) < MIN_ROUNDS:
         return None
-    share = float((found > _BUSY_BLOCK * np.quantile(found, 0.25, axis=0)).mean())
+    share = float((blocks > _BUSY_BLOCK * np.quantile(blocks, 0.25, axis=0)).mean())
     if share <= _BUSY_SHARE:
         return None
     return Flag("busy machine", f"{100 * share:.0f} % of the blocks were disturbed")

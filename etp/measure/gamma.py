@@ -117,9 +117,9 @@ def expressivity(
 
 def _of_power(tp: OnNodes, channels: int, seed: int) -> Expressivity:
     """Independent equivariant polynomials, of those that there are."""
-    found = reach(tp, seed=seed)
-    rank, fixed_rank = ranks(found, channels, seed)
-    every = len(found.basis)
+    reached = reach(tp, seed=seed)
+    rank, fixed_rank = ranks(reached, channels, seed)
+    every = len(reached.basis)
     whole = tp.keeps_paths
     irs_in, irs_out = ([Ir(ir.l, ir.p) for ir in irs] for irs in (tp.irs_in, tp.irs_out))
     condition = (
@@ -128,7 +128,7 @@ def _of_power(tp: OnNodes, channels: int, seed: int) -> Expressivity:
         else "no closed form is proved for powers that add couplings up"
     )
     closed = allowed_polynomials(irs_in, tp.order, irs_out) if whole else None
-    return Expressivity(closed, rank, len(found.echelon), every, condition, fixed_rank)
+    return Expressivity(closed, rank, len(reached.echelon), every, condition, fixed_rank)
 
 
 def _absorbed(tp: TensorProduct) -> bool:

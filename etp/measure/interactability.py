@@ -112,8 +112,11 @@ def measured_coefficients(tp: TensorProduct, *, seed: int = 0) -> Measured:
             f"{tp.name} has outputs that no coupling of its inputs explains (relative residual "
             f"{residual:.1e}): it is not a rotation equivariant bilinear map"
         )
-    floor = RELATIVE_ZERO * max(abs(c) for _, found in copies for c in found.values())
-    kept = tuple((ir, {p: c for p, c in found.items() if abs(c) > floor}) for ir, found in copies)
+    floor = RELATIVE_ZERO * max(abs(c) for _, coefficients in copies for c in coefficients.values())
+    kept = tuple(
+        (ir, {p: c for p, c in coefficients.items() if abs(c) > floor})
+        for ir, coefficients in copies
+    )
     return Measured(kept, residual)
 
 

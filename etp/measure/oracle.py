@@ -28,8 +28,8 @@ def wigner_3j(l1: int, l2: int, l3: int) -> Tensor:
         l2: Degree of input 2.
         l3: Degree of the output.
     """
-    found: Tensor = o3.wigner_3j(l1, l2, l3, dtype=torch.float64)
-    return found
+    values: Tensor = o3.wigner_3j(l1, l2, l3, dtype=torch.float64)
+    return values
 
 
 def by_irrep(x: Tensor, irreps: o3.Irreps, layout: Layout = "mul_ir") -> dict[o3.Irrep, Tensor]:
@@ -40,10 +40,10 @@ def by_irrep(x: Tensor, irreps: o3.Irreps, layout: Layout = "mul_ir") -> dict[o3
         irreps: Their irreps.
         layout: Order within a block: channels or components first.
     """
-    found: dict[o3.Irrep, list[Tensor]] = {}
+    copies: dict[o3.Irrep, list[Tensor]] = {}
     for (_, ir), block in zip(irreps, blocks_of(x, irreps, layout), strict=True):
-        found.setdefault(ir, []).append(block)
-    return {ir: torch.cat(parts, dim=1) for ir, parts in found.items()}
+        copies.setdefault(ir, []).append(block)
+    return {ir: torch.cat(parts, dim=1) for ir, parts in copies.items()}
 
 
 def blocks_of(x: Tensor, irreps: o3.Irreps, layout: Layout = "mul_ir") -> list[Tensor]:
@@ -213,14 +213,14 @@ def _added(a: Tensor, b: Tensor) -> Tensor:
 
 def _strengths(tp: TensorProduct, weights: Tensor | None) -> Tensor:
     """Claimed coefficients times weights, (N or 1, channels, paths)."""
-    found = torch.zeros(1, tp.channels, len(tp.paths), dtype=torch.float64)
+    strengths = torch.zeros(1, tp.channels, len(tp.paths), dtype=torch.float64)
     if weights is None:
-        return found + torch.tensor([p.coefficient for p in tp.paths], dtype=torch.float64)
+        return strengths + torch.tensor([p.coefficient for p in tp.paths], dtype=torch.float64)
     factors = weights.double().cpu().reshape(-1, tp.weight_numel)[:, tp.weight_places()]
-    found = found.repeat(len(factors), 1, 1)
+    strengths = strengths.repeat(len(factors), 1, 1)
     for term in tp.weighting.terms:
-        found[..., term.path] += term.coefficient * factors[..., list(term.factors)].prod(-1)
-    return found
+        strengths[..., term.path] += term.coefficient * factors[..., list(term.factors)].prod(-1)
+    return strengths
 
 
 def degrees_of(irreps: o3.Irreps) -> Tensor:

@@ -70,9 +70,9 @@ def _spin(seconds: float) -> Callable[[], None]:
 
 
 def _known_duration() -> Check:
-    found = _typical(Call(_spin(KNOWN_S)))
-    error = found / KNOWN_S - 1
-    text = f"{1e3 * found:.4f} ms measured ({error:+.2%})"
+    measured = _typical(Call(_spin(KNOWN_S)))
+    error = measured / KNOWN_S - 1
+    text = f"{1e3 * measured:.4f} ms measured ({error:+.2%})"
     return Check(f"a call of {1e3 * KNOWN_S:g} ms", text, abs(error) < WITHIN)
 
 

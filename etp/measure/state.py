@@ -86,22 +86,22 @@ def state_flags(
         after: State after them.
         cores: Of the machine, None where it is not known.
     """
-    found = []
+    flags = []
     loads = [state["load"] for state in (before, after) if state.get("load") is not None]
     if loads and (flag := load_flag(max(loads), cores)):
-        found.append(flag)
+        flags.append(flag)
     slowed = list(dict.fromkeys([*before["slowed_by"], *after["slowed_by"]]))
     if slowed:
-        found.append(Flag("throttled", f"the driver says the clock is held down by {slowed[0]}"))
+        flags.append(Flag("throttled", f"the driver says the clock is held down by {slowed[0]}"))
     clocks = before["clock_mhz"], after["clock_mhz"]
     # Only a GPU reports a temperature here.
     if before["temperature_c"] is not None and None not in clocks:
         change = clocks[1] / clocks[0] - 1
         if abs(change) > CLOCK_MOVED:
-            found.append(
+            flags.append(
                 Flag("clock moved", f"the clock went from {clocks[0]:g} to {clocks[1]:g} MHz")
             )
-    return tuple(found)
+    return tuple(flags)
 
 
 def state_text(before: Mapping[str, Any], after: Mapping[str, Any]) -> str:

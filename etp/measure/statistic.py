@@ -39,8 +39,8 @@ def statistic(differences: ArrayLike, center: ArrayLike) -> NDArray[np.float64]:
     e = np.asarray(differences, dtype=float) - np.asarray(center, dtype=float)[..., None]
     scale = np.maximum(KAPPA * np.median(np.abs(e), axis=-1), _SMALLEST_SCALE)
     y = np.clip(e / scale[..., None], -1, 1)
-    found: NDArray[np.float64] = y.sum(-1) / np.sqrt(np.maximum((y * y).sum(-1), 1.0))
-    return found
+    z: NDArray[np.float64] = y.sum(-1) / np.sqrt(np.maximum((y * y).sum(-1), 1.0))
+    return z
 
 
 def solve(differences: ArrayLike, z: ArrayLike) -> NDArray[np.float64]:
@@ -62,8 +62,8 @@ def solve(differences: ArrayLike, z: ArrayLike) -> NDArray[np.float64]:
         middle = (low + high) / 2
         reached = statistic(d, middle) >= z
         low, high = np.where(reached, middle, low), np.where(reached, high, middle)
-    found: NDArray[np.float64] = (low + high) / 2
-    return found
+    centers: NDArray[np.float64] = (low + high) / 2
+    return centers
 
 
 def estimate(differences: ArrayLike) -> NDArray[np.float64]:

@@ -154,21 +154,21 @@ class Board:
         return board
 
     def _checked(self, times: ArrayLike) -> NDArray[np.float64]:
-        found = np.asarray(times, dtype=float)
-        if found.ndim != 2 or found.shape[1] != self.columns or len(found) < 1:
+        seconds = np.asarray(times, dtype=float)
+        if seconds.ndim != 2 or seconds.shape[1] != self.columns or len(seconds) < 1:
             raise ValueError(
                 f"times must have shape (rounds, {self.columns}) with at least one round, "
-                f"got {found.shape}"
+                f"got {seconds.shape}"
             )
-        if not (np.isfinite(found).all() and (found > 0).all()):
-            bad = found[~(np.isfinite(found) & (found > 0))][0]
+        if not (np.isfinite(seconds).all() and (seconds > 0).all()):
+            bad = seconds[~(np.isfinite(seconds) & (seconds > 0))][0]
             raise ValueError(f"times must be positive and finite seconds, got {bad}")
-        if len(found) < self.rounds:
+        if len(seconds) < self.rounds:
             raise ValueError(
-                f"times must hold all rounds so far, at least {self.rounds}, got {len(found)}; "
+                f"times must hold all rounds so far, at least {self.rounds}, got {len(seconds)}; "
                 "a new run needs a new board"
             )
-        return found
+        return seconds
 
     def _measure_floor(self, logs: NDArray[np.float64], error: float) -> None:
         """Compare the twin with its reference; no direction is claimed within its interval."""

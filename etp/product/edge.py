@@ -102,8 +102,8 @@ class EdgeProduct(TensorProduct):
 
     def _core(self, irs_in1: Sequence[o3.Irrep]) -> TensorProduct:
         """The algorithm's product of one channel with some irreps of input 1."""
-        one = o3.Irreps([(1, ir) for ir in irs_in1])
-        return self.algorithm(one, self.irreps_in2, **self.options)
+        single = o3.Irreps([(1, ir) for ir in irs_in1])
+        return self.algorithm(single, self.irreps_in2, **self.options)
 
     def _same(self, irs: Sequence[o3.Irrep]) -> TensorProduct:
         """A product of fewer irreps with the same coefficients; the whole one where there is none.

@@ -41,7 +41,7 @@ class Factor(NamedTuple):
     number: int = 0
 
 
-class Term(NamedTuple):
+class WeightTerm(NamedTuple):
     """A path's coefficient is the sum of its terms: each a number times some of the weights."""
 
     path: int
@@ -147,7 +147,7 @@ class Weighting:
             )
         )
         index = {factor: i for i, factor in enumerate(self.factors)}
-        self.terms = tuple(Term(n, tuple(index[f] for f in used), c) for n, used, c in uses)
+        self.terms = tuple(WeightTerm(n, tuple(index[f] for f in used), c) for n, used, c in uses)
         if owner.keeps_paths:
             self._register("out", 0, owner.irs_out, list(range(len(self.factors))))
             return

@@ -18,7 +18,7 @@ from etp.product.base import TensorProduct
 from etp.product.weighting import Side, of_second, scaled
 from etp.products import _forms as forms
 from etp.products._description import ONE_SLOT, Description
-from etp.products._executors import Executor, Tiles, Triton, Walk, pick
+from etp.products._executors import Executor, NumbaWalk, Tiles, Triton, pick
 from etp.products._grid import Fields, top_degrees
 from etp.products._paths import Paths
 from etp.products._plain import in_pytorch
@@ -57,7 +57,7 @@ class Described(TensorProduct):
         self.fused_weighted = Triton(self._weighted_form, WEIGHTED)
         walks = []
         if isinstance(whole, Paths) and not whole.dense:
-            walks.append(Walk(whole.table(self, "coefficients")))
+            walks.append(NumbaWalk(whole.table(self, "coefficients")))
         self.executors: tuple[Executor, ...] = (
             self.tiles, Triton(self._row_form), *walks, self.plain,
         )  # fmt: skip

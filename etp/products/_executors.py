@@ -67,7 +67,7 @@ class Tiles(Executor):
         return tile.kept(self.programs, dtype)
 
 
-class Walk(Executor):
+class NumbaWalk(Executor):
     """A table of coefficients walked by Numba, where there is no C++ compiler.
 
     Args:

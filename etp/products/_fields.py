@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from etp.kernels.on_cpu.compose import FieldMap
-from etp.kernels.on_cpu.program import Block, LinearMap, Rows
+from etp.kernels.on_cpu.program import DensePart, LinearMap, Rows
 from etp.maths import sphere
 from etp.product.base import TensorProduct
 from etp.products._transforms import DENSE_POINTS, ByOrder, Sector
@@ -141,23 +141,23 @@ def _one_stage(parts: Sequence[_Part], points: int, features: int) -> LinearMap:
         matrix = np.zeros((len(positions), points))
         values = [part.table[:, :, None] * part.waves[:, None, :] for part in mine]
         np.add.at(matrix, place, np.concatenate(values).reshape(-1, points))
-        blocks.append(Block(positions, _rows(target, points), matrix))
+        blocks.append(DensePart(positions, _rows(target, points), matrix))
     return LinearMap((features, points * len(blocks)), (tuple(blocks),))
 
 
 def _two_stages(parts: Sequence[_Part], shape: tuple[int, int], features: int) -> LinearMap:
     """Legendre functions order by order, then Fourier series row by row."""
     res_beta, res_alpha = shape
-    legendre: list[Block] = []
+    legendre: list[DensePart] = []
     waves: dict[int, list[tuple[int, NDArray[np.float64]]]] = {}
     for part in parts:
         for m in np.unique(part.orders):
             here = part.orders == m
             waves.setdefault(part.target, []).append((len(legendre), part.waves[here][0]))
             rows = _rows(len(legendre), res_beta)
-            legendre.append(Block(part.positions[here], rows, part.table[here]))
+            legendre.append(DensePart(part.positions[here], rows, part.table[here]))
     fourier = [
-        Block(
+        DensePart(
             np.array([place * res_beta + b for place, _ in placed], dtype=np.int32),
             _rows(target * res_beta + b, res_alpha),
             np.stack([wave for _, wave in placed]),

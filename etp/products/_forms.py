@@ -11,7 +11,7 @@ import torch
 from etp.kernels.multilinear import Form
 from etp.kernels.on_gpu.grid_data import Signal, Stage, Triple
 from etp.kernels.on_gpu.lying import Lying
-from etp.kernels.on_gpu.path_data import Coupling
+from etp.kernels.on_gpu.path_data import BlockPath
 from etp.kernels.on_gpu.triton_grid import grid_form
 from etp.kernels.on_gpu.triton_matrix import grade_of, matrix_form
 from etp.kernels.on_gpu.triton_paths import path_form
@@ -83,14 +83,14 @@ def _(paths: Paths, lies: Lying, device: torch.device) -> Form | None:
     return None if paths.dense else path_form(lies, _couplings(paths, lies), weighted=True)
 
 
-def _couplings(paths: Paths, lies: Lying) -> list[Coupling]:
+def _couplings(paths: Paths, lies: Lying) -> list[BlockPath]:
     """The paths between irreps by their numbers."""
     numbers = [
         {part.start: number for number, part in enumerate(slices(irs))}
         for irs in (lies.irs_in1, lies.irs_in2, lies.irs_out)
     ]
     return [
-        Coupling(
+        BlockPath(
             tuple(side[part.start] for side, part in zip(numbers, path.places, strict=True)),
             path.matrix,
         )

@@ -27,7 +27,7 @@ WHOLE: Mapping[int, Tensor | None] = {0: None}
 """Shares where there is one slot, all of which enters."""
 
 
-class Source(NamedTuple):
+class SectorFields(NamedTuple):
     """Fields made from one sector of an input, or read into one of the output.
 
     Attributes:
@@ -55,14 +55,14 @@ class FieldSide(NamedTuple):
     """
 
     sectors: Mapping[int, Sector]
-    sources: Sequence[Source]
+    sources: Sequence[SectorFields]
     slots: Sequence[int] = (0,)
 
     @classmethod
     def of_values(cls, sectors: Mapping[int, Sector], nodes: sphere.Grid) -> FieldSide:
         """The value of each sector's signal as a field of its own, in their order."""
         sources = [
-            Source(key, "value", (value(sector.lmax, nodes),), (number,), WHOLE)
+            SectorFields(key, "value", (value(sector.lmax, nodes),), (number,), WHOLE)
             for number, (key, sector) in enumerate(sectors.items())
         ]
         return cls(sectors, sources)
@@ -118,7 +118,7 @@ class Drawing:
 
     def __init__(self, sectors: Mapping[int, Sector], slots: Sequence[int]) -> None:
         self.sectors, self._slots = sectors, slots
-        self._sources: dict[tuple[int, str, int], Source] = {}
+        self._sources: dict[tuple[int, str, int], SectorFields] = {}
         self._count = 0
 
     def add(self, sector: int, name: str, fields: Sequence[Field], slot: int = 0) -> Sequence[int]:
@@ -134,7 +134,7 @@ class Drawing:
         if key not in self._sources:
             targets = range(self._count, self._count + len(fields))
             self._count += len(fields)
-            self._sources[key] = Source(sector, name, fields, targets, {slot: None})
+            self._sources[key] = SectorFields(sector, name, fields, targets, {slot: None})
         return self._sources[key].targets
 
     def side(self) -> FieldSide:

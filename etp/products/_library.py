@@ -136,10 +136,10 @@ class LibraryProduct(TensorProduct):
         return super().table_bytes + bytes_of(self._calls.values())
 
     def _call(self, dtype: torch.dtype) -> LibraryCall:
-        found = self._calls.get(dtype)
-        if found is None:
-            found = self._calls[dtype] = self._built(dtype)
-        return module_seen(found)
+        call = self._calls.get(dtype)
+        if call is None:
+            call = self._calls[dtype] = self._built(dtype)
+        return module_seen(call)
 
     @torch.compiler.disable(reason=BEFORE)  # type: ignore[untyped-decorator]
     def _built(self, dtype: torch.dtype) -> LibraryCall:

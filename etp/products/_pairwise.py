@@ -35,7 +35,7 @@ SHRINK = 0.9
 """Each grid serves pairs down to this fraction of its largest l1 + l2 (measured)."""
 
 
-class Rule(NamedTuple):
+class ParityRule(NamedTuple):
     """How the paths of one parity of l1 + l2 + l3 are made.
 
     Attributes:
@@ -54,7 +54,7 @@ class Scheme(NamedTuple):
 
     first: Callable[[int, sphere.Grid], Sequence[fields.Field]]
     second: Callable[[int, sphere.Grid], Sequence[fields.Field]]
-    rules: tuple[Rule, Rule]
+    rules: tuple[ParityRule, ParityRule]
 
 
 def values(lmax: int, nodes: sphere.Grid) -> list[fields.Field]:
@@ -67,7 +67,7 @@ def values_and_gradient(lmax: int, nodes: sphere.Grid) -> list[fields.Field]:
     return [fields.value(lmax, nodes), *fields.gradient(lmax, nodes)]
 
 
-EVEN = Rule(so3.gaunt_coefficient, [[(0, 0, 1)]], values)
+EVEN = ParityRule(so3.gaunt_coefficient, [[(0, 0, 1)]], values)
 """The product of two signals."""
 
 _Pair = tuple[o3.Irrep, o3.Irrep]
@@ -118,10 +118,10 @@ class _Level:
         self.groups, known = [], set(pairs)
         for number, ir1 in enumerate(self.irs_in1):
             for q in (0, 1):
-                found = [i for i, ir2 in enumerate(self.irs_in2)
+                partners = [i for i, ir2 in enumerate(self.irs_in2)
                          if ir2.l % 2 == q and (ir1, ir2) in known]  # fmt: skip
-                if found:
-                    block = slice(found[0], found[-1] + 1)
+                if partners:
+                    block = slice(partners[0], partners[-1] + 1)
                     met = {(ir1, ir2) for ir2 in self.irs_in2[block]}
                     self.groups.append(
                         _Group(number, block, bool(met & even_pairs), bool(met & odd_pairs),
@@ -161,7 +161,7 @@ class _Level:
         """Signals read off, in the order of :meth:`blocks`: (N, partners x components)."""
         first = [t.to_grid(x1) for t in self._to[0]]
         second = [t.to_grid(x2) for t in self._to[1]]
-        stacked = [torch.stack(found, dim=1) for found in zip(*second, strict=True)]
+        stacked = [torch.stack(partners, dim=1) for partners in zip(*second, strict=True)]
         for group in self.groups:
             f = [field[:, None] for field in first[group.first]]
             h = [field[:, group.partners] for field in stacked]
@@ -308,10 +308,10 @@ def _(pairs: PairGrids, lies: Lying, device: torch.device) -> Form | None:
     """A stage for each pair, on the grid that is tight for it: few tiles are held at a time."""
     parts, stages = _Parts(lies), []
     for (a, ir1), (b, ir2) in product(enumerate(pairs.irs_in1), enumerate(pairs.irs_in2)):
-        found = [n for n, path in enumerate(pairs.paths) if path[:2] == (ir1, ir2)]
-        if not found:
+        numbers = [n for n, path in enumerate(pairs.paths) if path[:2] == (ir1, ir2)]
+        if not numbers:
             continue
-        top = max(pairs.irs_out[n].l for n in found)
+        top = max(pairs.irs_out[n].l for n in numbers)
         nodes = sphere.grid(*sphere.exact_resolution(ir1.l, ir2.l, top))
         inputs = (
             _signals(a, ir1, pairs.scheme.first(ir1.l, nodes)),
@@ -320,8 +320,8 @@ def _(pairs: PairGrids, lies: Lying, device: torch.device) -> Form | None:
         outputs: list[Signal] = []
         terms: list[Triple] = []
         for rule in pairs.scheme.rules:
-            factors = {n: rule.size(ir1.l, ir2.l, pairs.irs_out[n].l) for n in found}
-            read = [n for n in found if factors[n] > so3.ZERO]
+            factors = {n: rule.size(ir1.l, ir2.l, pairs.irs_out[n].l) for n in numbers}
+            read = [n for n in numbers if factors[n] > so3.ZERO]
             if not read:
                 continue
             part = parts.joined(read)
@@ -332,7 +332,7 @@ def _(pairs: PairGrids, lies: Lying, device: torch.device) -> Form | None:
                 ]
                 outputs.append(Signal(part, torch.cat(matrices, dim=1)))
         stages.append(Stage((*inputs, outputs), terms))
-    return grid_form(parts.found, stages, device)
+    return grid_form(parts.sides, stages, device)
 
 
 class _Parts:
@@ -345,12 +345,12 @@ class _Parts:
             for index, side in zip(lies.places(), irs, strict=True)
         ]
         self._outputs = blocks[2]
-        self.found: list[list[Tensor]] = [*blocks[:2], []]
+        self.sides: list[list[Tensor]] = [*blocks[:2], []]
 
     def joined(self, paths: Sequence[int]) -> int:
         """Number of a new part that holds the outputs of some paths."""
-        self.found[2].append(torch.cat([self._outputs[n] for n in paths], dim=1))
-        return len(self.found[2]) - 1
+        self.sides[2].append(torch.cat([self._outputs[n] for n in paths], dim=1))
+        return len(self.sides[2]) - 1
 
 
 def _sum(f: Sequence[Tensor], h: Sequence[Tensor], terms: Sequence[tuple[int, int, int]]) -> Tensor:
@@ -365,7 +365,7 @@ def _signals(part: int, ir: o3.Irrep, made: Sequence[fields.Field]) -> list[Sign
     return [Signal(part, field.matrix(sector).T) for field in made]
 
 
-def _reading(rule: Rule, number: int, ir: o3.Irrep, nodes: sphere.Grid) -> Tensor:
+def _reading(rule: ParityRule, number: int, ir: o3.Irrep, nodes: sphere.Grid) -> Tensor:
     """What reads an irrep off one product on a grid: (points, components)."""
     (sector,) = sectors([ir]).values()
     return rule.read(ir.l, nodes)[number].weighted(nodes).matrix(sector).T

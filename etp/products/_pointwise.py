@@ -37,7 +37,7 @@ _TERMS: dict[How, tuple[tuple[int, int, int], ...]] = {
 """Components of both signals, and the sign of their product."""
 
 
-class Signal(NamedTuple):
+class SpinSignal(NamedTuple):
     """What is made of an input or read into the output.
 
     Attributes:
@@ -59,7 +59,7 @@ class Meeting(NamedTuple):
 class Plan(NamedTuple):
     """Signals of both inputs and of the output, and which of them meet."""
 
-    signals: tuple[Sequence[Signal], Sequence[Signal], Sequence[Signal]]
+    signals: tuple[Sequence[SpinSignal], Sequence[SpinSignal], Sequence[SpinSignal]]
     meetings: Sequence[Meeting]
 
 
@@ -129,7 +129,7 @@ class PointwiseProduct(DescribedFields):
         return Fields(nodes, (first, second, out), terms)
 
 
-def _made(signal: Signal, side: Drawing, sector: int, nodes: sphere.Grid) -> list[Field]:
+def _made(signal: SpinSignal, side: Drawing, sector: int, nodes: sphere.Grid) -> list[Field]:
     """Fields of one signal of a sector."""
     lmax = side.sectors[sector].lmax
     factors = torch.tensor(signal.factors[: lmax + 1], dtype=torch.float64)

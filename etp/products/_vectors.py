@@ -120,7 +120,7 @@ class Step(NamedTuple):
 Pairing = Literal["cross", "dot", "scalar-vector"]
 
 
-class Rule(NamedTuple):
+class SpinRule(NamedTuple):
     """How two fields are multiplied.
 
     Attributes:
@@ -138,8 +138,8 @@ class Rule(NamedTuple):
     products: tuple[tuple[str, str, str, int], ...]
 
 
-RULES: dict[Pairing, Rule] = {
-    "cross": Rule(
+RULES: dict[Pairing, SpinRule] = {
+    "cross": SpinRule(
         (1, 1, 1),
         6,
         frozenset({(1, 1), (2, 0)}),
@@ -152,13 +152,13 @@ RULES: dict[Pairing, Rule] = {
             ("b", "r", "a", -1),
         ),
     ),
-    "dot": Rule(
+    "dot": SpinRule(
         (1, 1, 0),
         3,
         frozenset({(0, 0)}),
         (("r", "r", "v", 1), ("b", "b", "v", 1), ("a", "a", "v", 1)),
     ),
-    "scalar-vector": Rule(
+    "scalar-vector": SpinRule(
         (0, 1, 1),
         3,
         frozenset({(1, 0)}),

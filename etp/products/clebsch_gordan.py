@@ -13,7 +13,7 @@ from etp.kernels.on_cpu.program import Bilinear
 from etp.product.registry import register
 from etp.product.weighting import scaled
 from etp.products._described import Described
-from etp.products._executors import Tiles, Walk
+from etp.products._executors import NumbaWalk, Tiles
 from etp.products._paths import Paths, paths_of
 from etp.products._plain import PlainPaths
 from etp.products._programs import programs
@@ -86,7 +86,7 @@ class ClebschGordanSummed(Described):
         of_path = torch.repeat_interleave(torch.arange(len(dims)), dims)
         self.register_buffer("of_path", of_path, persistent=False)
         table = paths.with_copies(self._side).table(self, "weighted")
-        self._weighted = Tiles(self._weighted_programs), Walk(table)
+        self._weighted = Tiles(self._weighted_programs), NumbaWalk(table)
 
     @override
     def coefficient(self, ir_in1: o3.Irrep, ir_in2: o3.Irrep, ir_out: o3.Irrep) -> float:

@@ -13,7 +13,14 @@ from __future__ import annotations
 
 from etp.maths import so3
 from etp.product.registry import register
-from etp.products._pairwise import EVEN, PairwiseProduct, Rule, Scheme, values, values_and_gradient
+from etp.products._pairwise import (
+    EVEN,
+    PairwiseProduct,
+    ParityRule,
+    Scheme,
+    values,
+    values_and_gradient,
+)
 
 
 @register
@@ -31,5 +38,5 @@ class Complete(PairwiseProduct):
     scheme = Scheme(
         values_and_gradient,
         values_and_gradient,
-        (EVEN, Rule(so3.bracket_coefficient, [[(1, 2, 1), (2, 1, -1)]], values)),
+        (EVEN, ParityRule(so3.bracket_coefficient, [[(1, 2, 1), (2, 1, -1)]], values)),
     )

@@ -15,7 +15,7 @@ from __future__ import annotations
 from etp.maths import so3, sphere
 from etp.product.registry import register
 from etp.products import _fields as fields
-from etp.products._pairwise import EVEN, PairwiseProduct, Rule, Scheme, values
+from etp.products._pairwise import EVEN, PairwiseProduct, ParityRule, Scheme, values
 
 
 def _magnetic(lmax: int, nodes: sphere.Grid) -> list[fields.Field]:
@@ -41,5 +41,5 @@ class CompleteVector(PairwiseProduct):
     scheme = Scheme(
         values,
         _magnetic,
-        (EVEN, Rule(so3.bracket_coefficient, [[(0, 1, 1)], [(0, 2, 1)]], _gradient)),
+        (EVEN, ParityRule(so3.bracket_coefficient, [[(0, 1, 1)], [(0, 2, 1)]], _gradient)),
     )

@@ -52,15 +52,15 @@ class CuEquivariance(LibraryProduct):
     def _descriptor(self) -> Any:
         import cuequivariance as cue
 
-        found = cue.SegmentedTensorProduct.from_subscripts("iu,ju,ku+ijk")
+        descriptor = cue.SegmentedTensorProduct.from_subscripts("iu,ju,ku+ijk")
         for operand, irs in enumerate((self.irs_in1, self.irs_in2, self.irs_out)):
             for ir in irs:
-                found.add_segment(operand, (ir.dim, self.channels))
+                descriptor.add_segment(operand, (ir.dim, self.channels))
         place1 = {ir: number for number, ir in enumerate(self.irs_in1)}
         place2 = {ir: number for number, ir in enumerate(self.irs_in2)}
         for number, path in enumerate(self.paths):
-            found.add_path(place1[path.ir_in1], place2[path.ir_in2], number, c=_block(path))
-        return cue.SegmentedPolynomial.eval_last_operand(found)
+            descriptor.add_path(place1[path.ir_in1], place2[path.ir_in2], number, c=_block(path))
+        return cue.SegmentedPolynomial.eval_last_operand(descriptor)
 
     @override
     def macs(self) -> int:
@@ -146,6 +146,5 @@ class _Call(torch.nn.Module):
 
     @override
     def forward(self, *inputs: torch.Tensor) -> torch.Tensor:
-        (found,) = self.polynomial(list(inputs))
-        output: torch.Tensor = found
+        output: torch.Tensor = self.polynomial(list(inputs))[0]
         return output

@@ -22,7 +22,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from etp.product.registry import register
-from etp.products._pointwise import How, Meeting, Plan, PointwiseProduct, Signal, coefficient_of
+from etp.products._pointwise import How, Meeting, Plan, PointwiseProduct, SpinSignal, coefficient_of
 
 SWEEPS = 80
 """Of alternating least squares."""
@@ -48,14 +48,14 @@ class LowRank(PointwiseProduct):
     @override
     def plan(self) -> Plan:
         tops = (self.lmax_in1, self.lmax_in2, self.lmax_out)
-        signals: tuple[list[Signal], list[Signal], list[Signal]] = ([], [], [])
+        signals: tuple[list[SpinSignal], list[SpinSignal], list[SpinSignal]] = ([], [], [])
         meetings = []
         hows: tuple[How, How] = ("value", "cross")
         for spin, how in enumerate(hows):
-            found = factors(tops, how, self.rank)
+            matrices = factors(tops, how, self.rank)
             for r in range(self.rank):
                 for side, made in enumerate(signals):
-                    made.append(Signal(spin if side < 2 else 0, found[side][r]))
+                    made.append(SpinSignal(spin if side < 2 else 0, matrices[side][r]))
                 number = len(signals[0]) - 1
                 meetings.append(Meeting((number,) * 3, how))
         return Plan(signals, meetings)

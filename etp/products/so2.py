@@ -141,8 +141,8 @@ class SO2(TensorProduct):
             _Features(self, "features_in", self.irs_in1),
             _Features(self, "features_out", self.irs_out),
         )
-        one = self.irs_in2.index(o3.Irrep(1, -1))
-        self._direction = slices(self.irs_in2)[one]
+        vector = self.irs_in2.index(o3.Irrep(1, -1))
+        self._direction = slices(self.irs_in2)[vector]
         blocks = torch.stack([self._block(*path[:3]) for path in self.paths])
         self._pairs = len(self.irs_in1), len(self.irs_out)
         pairs = [

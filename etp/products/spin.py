@@ -16,7 +16,7 @@ from __future__ import annotations
 from typing_extensions import override
 
 from etp.product.registry import register
-from etp.products._pointwise import Meeting, Plan, PointwiseProduct, Signal
+from etp.products._pointwise import Meeting, Plan, PointwiseProduct, SpinSignal
 
 
 @register
@@ -39,10 +39,10 @@ class Spin(PointwiseProduct):
             return (1.0,) * (lmax + 1)
 
         tops = (self.lmax_in1, self.lmax_in2)
-        first, second = ([Signal(spin, ones(top)) for spin in (0, 1)] for top in tops)
+        first, second = ([SpinSignal(spin, ones(top)) for spin in (0, 1)] for top in tops)
         meetings = [
             Meeting((0, 0, 0), "value"),
             Meeting((1, 1, 0), "dot"),
             Meeting((1, 1, 0), "cross"),
         ]
-        return Plan((first, second, [Signal(0, ones(self.lmax_out))]), meetings)
+        return Plan((first, second, [SpinSignal(0, ones(self.lmax_out))]), meetings)

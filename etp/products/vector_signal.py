@@ -23,7 +23,7 @@ from etp.product.registry import register
 from etp.product.weighting import Split
 from etp.products import _vectors as vectors
 from etp.products._described import SIDES, DescribedFields
-from etp.products._grid import OUT, Fields, FieldSide, Source
+from etp.products._grid import OUT, Fields, FieldSide, SectorFields
 from etp.products._transforms import sectors
 from etp.products._vectors import Harmonic, Potential, Step
 
@@ -91,7 +91,7 @@ class VectorSignal(DescribedFields):
         for n, own in enumerate(potentials):
             parts = sectors(self._irs[n])
             sources = [
-                Source(
+                SectorFields(
                     potential.sector,
                     potential.kind,
                     vectors.potential(potential.kind, parts[potential.sector].lmax, nodes),

@@ -8,8 +8,8 @@ import torch
 from etp import measure, products
 from etp.kernels.multilinear import PRODUCT, Evaluation
 from etp.kernels.on_gpu import triton_matrix
-from etp.kernels.on_gpu.row_form import Block
-from etp.kernels.on_gpu.triton_matrix import Grade, MatrixForm
+from etp.kernels.on_gpu.row_form import ChannelBlock
+from etp.kernels.on_gpu.triton_matrix import GradeMatrices, MatrixForm
 from etp.kernels.on_gpu.triton_source import interpreted
 from etp.products._described import Described
 from tests.kernels.forms import SECOND, THIRD, assert_rows_end, draw
@@ -25,7 +25,7 @@ def made_up_form(channels: int = 2) -> MatrixForm:
     sides = []
     for side in DIMS:
         starts = [channels * sum(side[:n]) for n in range(len(side))]
-        sides.append([Block(start, dim) for start, dim in zip(starts, side, strict=True)])
+        sides.append([ChannelBlock(start, dim) for start, dim in zip(starts, side, strict=True)])
 
     def matrices(dim: int) -> torch.Tensor:
         found = torch.randn(dim, 4, 4, generator=generator, dtype=torch.float64)
@@ -33,7 +33,7 @@ def made_up_form(channels: int = 2) -> MatrixForm:
         found[-1] = 0.0
         return found
 
-    grades = [Grade(*(matrices(sum(side)) for side in DIMS)) for _ in range(2)]
+    grades = [GradeMatrices(*(matrices(sum(side)) for side in DIMS)) for _ in range(2)]
     return MatrixForm(channels, sides, grades)
 
 

@@ -15,9 +15,9 @@ from hypothesis import strategies as st
 from etp import measure, products
 from etp.kernels.multilinear import PRODUCT, WEIGHTED, Evaluation, evaluate, intern
 from etp.kernels.on_gpu import path_source, triton_paths
-from etp.kernels.on_gpu.path_data import Coupling
+from etp.kernels.on_gpu.path_data import BlockPath
 from etp.kernels.on_gpu.path_source import sources
-from etp.kernels.on_gpu.row_form import Block
+from etp.kernels.on_gpu.row_form import ChannelBlock
 from etp.kernels.on_gpu.triton_paths import PathForm
 from etp.kernels.on_gpu.triton_source import interpreted
 from etp.measure import oracle
@@ -58,7 +58,7 @@ def reference(form: PathForm, evaluation: Evaluation, inputs: list[torch.Tensor]
     """Any evaluation of a form, path by path with einsum."""
     letters = "ijkc"
 
-    def block(x: torch.Tensor, side: int, coupling: Coupling) -> torch.Tensor:
+    def block(x: torch.Tensor, side: int, coupling: BlockPath) -> torch.Tensor:
         start, dim = form.sides[side][coupling.blocks[side]]
         part = x[:, start : start + form.channels * dim].unflatten(1, (form.channels, dim))
         return part if side < 3 else part[..., 0]
@@ -86,16 +86,16 @@ def form_of(*, weighted: bool, channels: int = 2) -> PathForm:
     sides = []
     for side in dims:
         starts = [channels * sum(side[:n]) for n in range(len(side))]
-        sides.append([Block(start, dim) for start, dim in zip(starts, side, strict=True)])
+        sides.append([ChannelBlock(start, dim) for start, dim in zip(starts, side, strict=True)])
     blocks = [(0, 0, 2), (0, 1, 0), (1, 1, 0), (1, 1, 2), (1, 0, 0)]
     couplings = []
     for number, (a, b, c) in enumerate(blocks):
         shape = dims[0][a], dims[1][b], dims[2][c]
         matrix = torch.randn(shape, generator=generator, dtype=torch.float64)
         matrix[torch.rand(shape, generator=generator) < 0.3] = 0.0
-        couplings.append(Coupling((a, b, c, *[number] * weighted), matrix))
+        couplings.append(BlockPath((a, b, c, *[number] * weighted), matrix))
     if weighted:
-        sides.append([Block(number * channels, 1) for number in range(len(blocks))])
+        sides.append([ChannelBlock(number * channels, 1) for number in range(len(blocks))])
     form = PathForm(channels, sides, couplings)
     intern(form)
     return form

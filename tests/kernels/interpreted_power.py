@@ -23,13 +23,13 @@ pytestmark = pytest.mark.filterwarnings("ignore:.*jit.script:DeprecationWarning"
 def runs(monkeypatch):
     """Kernels that ran: a test that met only the plain form would show nothing."""
     found: list[tuple[str, bool]] = []
-    run = triton_power._Call.run
+    run = triton_power._PowerCall.run
 
     def noted(self, which, *rest):
         found.append((which, self.shape.change))
         run(self, which, *rest)
 
-    monkeypatch.setattr(triton_power._Call, "run", noted)
+    monkeypatch.setattr(triton_power._PowerCall, "run", noted)
     yield found
     assert found
 

@@ -23,12 +23,12 @@ from etp import measure, products
 from etp.kernels import compile_times as compiling
 from etp.kernels import sparse
 from etp.kernels.on_cpu import build, compose, tile
-from etp.kernels.sparse import Form, SparseTable, apply_form
+from etp.kernels.sparse import CompressedRows, SparseTable, apply_form
 from etp.measure.drawing import random_inputs, random_weights
 from etp.measure.oracle import evaluate
 from etp.product.base import TensorProduct
 from etp.products._described import Described
-from etp.products._executors import Walk
+from etp.products._executors import NumbaWalk
 
 ROOT = Path(__file__).resolve().parents[2]
 NO_COMPILER = shutil.which("g++") is None and shutil.which("c++") is None
@@ -84,16 +84,16 @@ def derivatives(
 
 def kept_table(tp: TensorProduct) -> SparseTable:
     assert isinstance(tp, Described)
-    return next(each.table for each in tp.executors if isinstance(each, Walk))
+    return next(each.table for each in tp.executors if isinstance(each, NumbaWalk))
 
 
 @cache
-def table() -> tuple[TensorProduct, Form]:
+def table() -> tuple[TensorProduct, CompressedRows]:
     tp = make("cg-sparse", "natural")
     return tp, kept_table(tp).forms(torch.float64).product
 
 
-def dense(form: Form, dims: tuple[int, int]) -> torch.Tensor:
+def dense(form: CompressedRows, dims: tuple[int, int]) -> torch.Tensor:
     """The table as a full tensor (dim1, dim2, dim_out), independent of every kernel."""
     found = torch.zeros(*dims, len(form.rows) - 1, dtype=torch.float64)
     for k in range(len(form.rows) - 1):

@@ -22,7 +22,7 @@ from benchmarks.gpu.plan import Pilot, Turn
 from benchmarks.gpu.steps import AGAIN, DONE, LEAST_S, LEFT, File, Step, carry_out
 from etp import powers, products
 from etp.kernels.on_gpu import launches
-from etp.kernels.on_gpu.row_form import Block, RowForm
+from etp.kernels.on_gpu.row_form import ChannelBlock, RowForm
 from etp.measure import runtime
 from etp.problem import Problem
 from etp.results import imports
@@ -545,7 +545,7 @@ def test_launch_shapes_are_kept_by_card_and_used_on_it(tmp_path, monkeypatch):
     try:
         assert launches.shape("rows", "A card") == 64
         assert launches.shape("rows", "Unknown") == launches.DEFAULTS["rows"]
-        form = _Form("key", 128, [[Block(0, 1)]])
+        form = _Form("key", 128, [[ChannelBlock(0, 1)]])
         monkeypatch.setattr(torch.cuda, "is_initialized", lambda: True)
         monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "A card")
         assert form.rows == 64

@@ -184,7 +184,7 @@ def compiler() -> str | None:
 
 def _build(
     key: str, parts: Mapping[str, Part], folder: Path, link: tuple[str, ...]
-) -> on_disk.Entry:
+) -> on_disk.StoredLibrary:
     start = time.perf_counter()
     with tempfile.TemporaryDirectory(dir=on_disk.writable_folder(), prefix="building-") as scratch:
         made = Path(scratch) / "made.so"
@@ -194,20 +194,20 @@ def _build(
 
 def link_all(parts: Mapping[str, Part], folder: Path, link: Sequence[str], made: Path) -> None:
     """Compile every part and link them to the shared library ``made``, objects beside it."""
-    found = compiler()
-    if found is None:
+    command = compiler()
+    if command is None:
         raise UnbuiltError("no C++ compiler was found: install g++ or clang++, or set CXX")
     objects = {name: str(made.parent / f"{name}.o") for name in parts}
     commands = [
-        [found, *part.flags, *_WHERE, "-c", str(folder / part.source), "-o", objects[name]]
+        [command, *part.flags, *_WHERE, "-c", str(folder / part.source), "-o", objects[name]]
         for name, part in parts.items()
     ]
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         errors = [error for error in pool.map(_failure, commands) if error]
-    linking = [found, "-shared", "-pthread", *objects.values(), *link, "-o", str(made)]
+    linking = [command, "-shared", "-pthread", *objects.values(), *link, "-o", str(made)]
     error = next(iter(errors), None) or _failure(linking)
     if error:
-        raise UnbuiltError(f"the C++ compiler {found} could not build the kernel: {error}")
+        raise UnbuiltError(f"the C++ compiler {command} could not build the kernel: {error}")
 
 
 def _failure(command: Sequence[str]) -> str | None:

@@ -21,7 +21,7 @@ from typing import NamedTuple
 _DIGITS = 16
 
 
-class Entry(NamedTuple):
+class StoredLibrary(NamedTuple):
     """A library on disk.
 
     Attributes:
@@ -67,25 +67,25 @@ def _private_folder() -> Path:
     return Path(made)
 
 
-def find(key: str) -> Entry | None:
+def find(key: str) -> StoredLibrary | None:
     """The newest whole library kept under a key; those that are damaged are passed over."""
     for path in _candidates(key):
         try:
             if _hash(path) == path.stem.rpartition("-")[2]:
-                return Entry(path, _seconds(path))
+                return StoredLibrary(path, _seconds(path))
         except OSError:
             continue
     return None
 
 
-def keep(key: str, made: Path, seconds: float) -> Entry:
+def keep(key: str, made: Path, seconds: float) -> StoredLibrary:
     """Move a new library into the cache, from a folder inside it; it is there at once whole."""
     path = made.parent.parent / f"{key}-{_hash(made)}.so"
     written = made.with_suffix(".seconds")
     written.write_text(repr(seconds))
     written.replace(path.with_suffix(".seconds"))
     made.replace(path)
-    return Entry(path, seconds)
+    return StoredLibrary(path, seconds)
 
 
 def _candidates(key: str) -> Iterator[Path]:

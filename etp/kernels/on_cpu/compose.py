@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from etp.kernels.on_cpu.program import Bilinear, Block, LinearMap, Program, Rows
+from etp.kernels.on_cpu.program import Bilinear, DensePart, LinearMap, Program, Rows
 
 _GROUP = 128
 """Pairs of components held at once: their rows and those they feed fit the first-level cache."""
@@ -142,7 +142,7 @@ def of_dense(blocks: Sequence[Dense], dims: tuple[int, int, int]) -> Bilinear:
         first, second = np.arange(part1.start, part1.stop), np.arange(part2.start, part2.stop)
         columns = np.stack(np.meshgrid(first, second, indexing="ij"), axis=-1).reshape(-1, 2)
         local = np.arange(len(matrix), dtype=np.int32)
-        block = Block(local, target, matrix)
+        block = DensePart(local, target, matrix)
         widths = (len(matrix), dims[2])
         forward.outer((columns + np.array([x, y], np.int32)).astype(np.int32), products)
         forward.linear(products, forward.out_rows[0], LinearMap(widths, ((block,),)))

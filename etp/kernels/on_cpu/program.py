@@ -25,16 +25,16 @@ NEGLIGIBLE = 1e-14
 """Entries below this are rounding errors of zero; coefficients have sizes near 1."""
 
 
-class Block(NamedTuple):
+class DensePart(NamedTuple):
     """Dense part of a linear map: ``target = source @ matrix``."""
 
     source: Rows
     target: Rows
     matrix: NDArray[np.float64]
 
-    def transposed(self) -> Block:
+    def transposed(self) -> DensePart:
         """The transposed map, from targets to sources."""
-        return Block(self.target, self.source, self.matrix.T)
+        return DensePart(self.target, self.source, self.matrix.T)
 
 
 class LinearMap(NamedTuple):
@@ -46,7 +46,7 @@ class LinearMap(NamedTuple):
     """
 
     widths: tuple[int, ...]
-    stages: tuple[tuple[Block, ...], ...]
+    stages: tuple[tuple[DensePart, ...], ...]
 
     def transposed(self) -> LinearMap:
         """The transposed map."""
@@ -61,9 +61,9 @@ class LinearMap(NamedTuple):
         return sum(block.matrix.size for stage in self.stages for block in stage)
 
 
-def _disjoint(blocks: Sequence[Block]) -> tuple[Block, ...]:
+def _disjoint(blocks: Sequence[DensePart]) -> tuple[DensePart, ...]:
     """Blocks that share targets as one: a step writes its targets and adds nothing to them."""
-    members: dict[int, list[Block]] = {}
+    members: dict[int, list[DensePart]] = {}
     group_of: dict[int, int] = {}
     for number, block in enumerate(blocks):
         rows = block.target.tolist()
@@ -74,7 +74,7 @@ def _disjoint(blocks: Sequence[Block]) -> tuple[Block, ...]:
     return tuple(_joined(group) for group in members.values())
 
 
-def _joined(blocks: Sequence[Block]) -> Block:
+def _joined(blocks: Sequence[DensePart]) -> DensePart:
     if len(blocks) == 1:
         return blocks[0]
     targets = np.unique(np.concatenate([block.target for block in blocks]))
@@ -83,7 +83,7 @@ def _joined(blocks: Sequence[Block]) -> Block:
         matrix = np.zeros((len(block.source), len(targets)))
         matrix[:, np.searchsorted(targets, block.target)] = block.matrix
         matrices.append(matrix)
-    return Block(
+    return DensePart(
         np.concatenate([block.source for block in blocks]), targets, np.concatenate(matrices)
     )
 

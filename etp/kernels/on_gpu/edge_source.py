@@ -17,7 +17,7 @@ MAX_TERMS = 1500
 """Multiply-adds in one kernel, for the compiler's sake."""
 
 
-class Entry(NamedTuple):
+class PathEntry(NamedTuple):
     """What input 2 makes of the coefficients between two components.
 
     Attributes:
@@ -40,7 +40,7 @@ class Lines(NamedTuple):
     mul: int
     d1: int
     d3: int
-    entries: tuple[Entry, ...]
+    entries: tuple[PathEntry, ...]
 
     @property
     def terms(self) -> int:
@@ -68,13 +68,13 @@ class Kind(NamedTuple):
 
 def parts(paths: Sequence[Lines], kind: Kind, held: int = MAX_HELD) -> list[list[Lines]]:
     """Paths shared out to kernels that are run one after the other."""
-    found: list[list[Lines]] = [[]]
+    shares: list[list[Lines]] = [[]]
     for path in sorted(paths, key=lambda p: (p.x, p.z)):
-        both = [*found[-1], path]
-        if found[-1] and (_held(both, kind) > held or sum(p.terms for p in both) > MAX_TERMS):
-            found.append([])
-        found[-1].append(path)
-    return found
+        both = [*shares[-1], path]
+        if shares[-1] and (_held(both, kind) > held or sum(p.terms for p in both) > MAX_TERMS):
+            shares.append([])
+        shares[-1].append(path)
+    return shares
 
 
 def _held(paths: Sequence[Lines], kind: Kind) -> int:
@@ -120,10 +120,10 @@ def source(
         lanes: Channels of all programs of a row: blocks with fewer are masked.
         earlier: Blocks, by their start, of what is summed that a kernel before has written.
     """
-    return _Writer(paths, kind, sizes, lanes, frozenset(earlier)).text()
+    return _EdgeWriter(paths, kind, sizes, lanes, frozenset(earlier)).text()
 
 
-class _Writer:
+class _EdgeWriter:
     def __init__(
         self,
         paths: Sequence[Lines],
@@ -265,7 +265,7 @@ class _Writer:
         at = f"{name}{row} + {path.w} + u"
         return self._let(f"tl.load({at}{self._mask(path.mul, load=True)}).to(ACC)")
 
-    def _coupling(self, name: str, entry: Entry) -> str:
+    def _coupling(self, name: str, entry: PathEntry) -> str:
         """What input 2, or its change, makes of an entry's coefficients."""
         parts = []
         for j, value in entry.terms:
@@ -306,8 +306,8 @@ class _Writer:
             x, g = self._features("x", p, row), self._gradient(p)
             hx = self._features("hx", p, row) if change else []
             w, hw = self._weight("w", p), self._weight("hw", p) if change else None
-            wg = [self._let(f"{w} * {one}") if w else one for one in g]
-            hg = [self._let(f"{hw} * {one}") if hw else "" for one in g]
+            wg = [self._let(f"{w} * {component}") if w else component for component in g]
+            hg = [self._let(f"{hw} * {component}") if hw else "" for component in g]
             if w:
                 self._weight_gradient(n, p, g, x, hx)
             for e in p.entries:

@@ -69,7 +69,7 @@ class Work:
         self.cost = len(needed) + len(self.sums)
 
 
-class Plan:
+class Schedule:
     """Work of every stage, and the stages in which each tile is first and last used."""
 
     def __init__(self, form: GridData, evaluation: Evaluation) -> None:
@@ -94,10 +94,10 @@ class Plan:
 
 def held(form: GridData, evaluation: Evaluation) -> int:
     """Numbers that one row of a program holds at a time, at the most."""
-    plan = Plan(form, evaluation)
-    columns = [CROWDING * POINTS * len(work.needed) for work in plan.works]
-    for held_tile, last in plan.last.items():
-        for number in range(plan.first[held_tile], last + 1):
+    schedule = Schedule(form, evaluation)
+    columns = [CROWDING * POINTS * len(work.needed) for work in schedule.works]
+    for held_tile, last in schedule.last.items():
+        for number in range(schedule.first[held_tile], last + 1):
             columns[number] += tile(form.dim(held_tile.side, held_tile.part))
     return max(columns)
 
@@ -116,7 +116,7 @@ def shared_bytes(form: GridData, evaluation: Evaluation, rows: int, itemsize: in
         itemsize: Bytes of a number.
     """
     numbers = 0
-    for stage, work in zip(form.stages, Plan(form, evaluation).works, strict=True):
+    for stage, work in zip(form.stages, Schedule(form, evaluation).works, strict=True):
         used = {(evaluation.inputs[n], signal) for n, signal in work.needed}
         used |= {(evaluation.outputs[o].side, signal) for o, signal in work.sums}
         matrices = sum(tile(stage.signals[side][s].matrix.shape[1]) for side, s in used)
@@ -128,17 +128,17 @@ def shared_bytes(form: GridData, evaluation: Evaluation, rows: int, itemsize: in
 
 def sources(form: GridData, evaluation: Evaluation) -> list[Source]:
     """Kernels to be run one after the other: each does some of the stages."""
-    plan = Plan(form, evaluation)
-    return [_Writer(form, evaluation, plan, part).source for part in plan.parts()]
+    schedule = Schedule(form, evaluation)
+    return [_GridWriter(form, evaluation, schedule, part).source for part in schedule.parts()]
 
 
-class _Writer:
+class _GridWriter:
     """Writes the kernel of some stages, one after the other."""
 
     def __init__(
-        self, form: GridData, evaluation: Evaluation, plan: Plan, numbers: Sequence[int]
+        self, form: GridData, evaluation: Evaluation, schedule: Schedule, numbers: Sequence[int]
     ) -> None:
-        self._form, self._evaluation, self._plan = form, evaluation, plan
+        self._form, self._evaluation, self._schedule = form, evaluation, schedule
         inputs, outputs = range(len(evaluation.inputs)), range(len(evaluation.outputs))
         arguments = [
             *(f"a{n}" for n in inputs),
@@ -154,13 +154,15 @@ class _Writer:
         add(f"channel = (row % {form.channels}).to(tl.int32)[:, None]")
         for columns in sorted({tile(part.shape[1]) for side in form.parts for part in side}):
             add(f"c{columns} = tl.arange(0, {columns})[None, :]")
-        last = {held_tile: number for number in numbers for held_tile in plan.works[number].tiles}
+        last = {
+            held_tile: number for number in numbers for held_tile in schedule.works[number].tiles
+        }
         met: set[Tile] = set()
         for number in numbers:
-            work = plan.works[number]
+            work = schedule.works[number]
             for held_tile in work.tiles:
                 if held_tile not in met:
-                    self._begin(held_tile, earlier=plan.first[held_tile] < numbers[0])
+                    self._begin(held_tile, earlier=schedule.first[held_tile] < numbers[0])
             met |= set(work.tiles)
             if work.sums:
                 self._loop(number, work)
@@ -175,7 +177,7 @@ class _Writer:
         for o, out in enumerate(self._evaluation.outputs):
             for part in range(len(self._form.parts[out.side])):
                 missing = Tile(True, o, out.side, part)
-                if missing not in self._plan.last:
+                if missing not in self._schedule.last:
                     self._begin(missing, earlier=False)
                     self._store(missing)
 

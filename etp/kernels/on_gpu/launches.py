@@ -24,18 +24,18 @@ SHAPES = (32, 64, 128)
 def shape(kernel: str, card: str) -> int:
     """Rows or channels of a program of a family of kernels on a card, by the card's name."""
     forced = os.environ.get(f"ETP_LAUNCH_{kernel.upper()}")
-    found = int(forced) if forced else table().get(card, {}).get(kernel, DEFAULTS[kernel])
-    return found if found in SHAPES else DEFAULTS[kernel]
+    size = int(forced) if forced else table().get(card, {}).get(kernel, DEFAULTS[kernel])
+    return size if size in SHAPES else DEFAULTS[kernel]
 
 
 @cache
 def table() -> dict[str, dict[str, int]]:
     """Tuned shapes by card and family; empty where the file cannot be read."""
     try:
-        found: dict[str, dict[str, int]] = json.loads(TABLE.read_text())["cards"]
+        cards: dict[str, dict[str, int]] = json.loads(TABLE.read_text())["cards"]
     except (OSError, ValueError, KeyError):
         return {}
-    return found
+    return cards
 
 
 def write(card: str, shapes: dict[str, int], path: Path = TABLE) -> None:

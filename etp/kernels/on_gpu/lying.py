@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from etp.e3 import o3
-from etp.kernels.on_gpu.row_form import Block, input_blocks, output_blocks
+from etp.kernels.on_gpu.row_form import ChannelBlock, input_blocks, output_blocks
 from etp.product.base import TensorProduct
 from etp.product.layout import channel_index, output_index
 
@@ -56,8 +56,8 @@ class Lying(NamedTuple):
         indices.append(torch.argsort(output_index(self.irs_out, self.channels)))
         return [index.reshape(self.channels, -1) for index in indices]
 
-    def blocks(self) -> list[list[Block]] | None:
-        """Block of each irrep of each side; None if the channels of one are in several pieces."""
+    def blocks(self) -> list[list[ChannelBlock]] | None:
+        """Blocks of each irrep of each side; None if the channels of one are in several pieces."""
         inputs = [input_blocks(irreps) for irreps in (self.irreps_in1, self.irreps_in2)]
         whole = [list(blocks.values()) for blocks in inputs if blocks is not None]
         return [*whole, output_blocks(self.irs_out, self.channels)] if len(whole) == 2 else None

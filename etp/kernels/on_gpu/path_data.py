@@ -8,11 +8,11 @@ from typing import NamedTuple
 
 from torch import Tensor
 
-from etp.kernels.on_gpu.row_form import Block, RowForm
+from etp.kernels.on_gpu.row_form import ChannelBlock, RowForm
 from etp.maths import so3
 
 
-class Coupling(NamedTuple):
+class BlockPath(NamedTuple):
     """A path between blocks.
 
     Attributes:
@@ -34,7 +34,7 @@ class PathData(RowForm):
     """
 
     def __init__(
-        self, channels: int, sides: Sequence[Sequence[Block]], couplings: Sequence[Coupling]
+        self, channels: int, sides: Sequence[Sequence[ChannelBlock]], couplings: Sequence[BlockPath]
     ) -> None:
         self.couplings = tuple(sorted(couplings, key=lambda c: c.blocks))
         digest = hashlib.sha256(repr((channels, tuple(map(tuple, sides)))).encode())

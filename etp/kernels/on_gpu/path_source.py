@@ -12,7 +12,7 @@ from typing import Any
 from torch import Tensor
 
 from etp.kernels.multilinear import Evaluation, Output
-from etp.kernels.on_gpu.path_data import Coupling, PathData
+from etp.kernels.on_gpu.path_data import BlockPath, PathData
 from etp.kernels.on_gpu.row_form import RowWriter
 from etp.kernels.on_gpu.triton_source import Source
 from etp.maths import so3
@@ -37,7 +37,7 @@ def nonzero(coefficients: Tensor) -> Iterator[tuple[tuple[int, ...], float]]:
 def sources(form: PathData, evaluation: Evaluation) -> list[Source]:
     """Kernels to be run one after the other: each does some of the paths."""
     per_entry = sum(len(out.terms) for out in evaluation.outputs)
-    parts: list[list[Coupling]] = [[]]
+    parts: list[list[BlockPath]] = [[]]
     size = 0
     for coupling in form.couplings:
         cost = per_entry * len(list(nonzero(coupling.coefficients)))
@@ -57,7 +57,7 @@ def sources(form: PathData, evaluation: Evaluation) -> list[Source]:
     }
     kernels = []
     for number, part in enumerate(parts):
-        writer = _Writer(form, evaluation, part, written)
+        writer = _PathWriter(form, evaluation, part, written)
         if number == 0:
             writer.zeros([place for place in whole if place not in reached])
         kernels.append(writer.source)
@@ -65,14 +65,14 @@ def sources(form: PathData, evaluation: Evaluation) -> list[Source]:
     return kernels
 
 
-class _Writer(RowWriter):
+class _PathWriter(RowWriter):
     """Writes the kernel of some paths: inputs are loaded when met, outputs stored when complete."""
 
     def __init__(
         self,
         form: PathData,
         evaluation: Evaluation,
-        couplings: Sequence[Coupling],
+        couplings: Sequence[BlockPath],
         earlier: set[tuple[int, int]],
     ) -> None:
         super().__init__("paths", form, evaluation)
@@ -107,7 +107,7 @@ class _Writer(RowWriter):
             dim = self._blocks[out.side][place[1]].dim
             self.store_output(*place, [zero] * dim)
 
-    def _input(self, number: int, coupling: Coupling) -> list[str]:
+    def _input(self, number: int, coupling: BlockPath) -> list[str]:
         side = self._evaluation.inputs[number]
         place = number, coupling.blocks[side]
         if place not in self._vectors:
@@ -119,7 +119,7 @@ class _Writer(RowWriter):
             self._memo[key] = self.source.let(expression)
         return self._memo[key]
 
-    def _add(self, o: int, out: Output, coupling: Coupling) -> None:
+    def _add(self, o: int, out: Output, coupling: BlockPath) -> None:
         """Add what one path gives to one output."""
         place = o, coupling.blocks[out.side]
         dim = self._blocks[out.side][place[1]].dim
@@ -136,7 +136,7 @@ class _Writer(RowWriter):
                 total = (sums[component] + part).removeprefix(" + ")
                 sums[component] = self.source.let(total or "tl.zeros((BLOCK,), ACC)")
 
-    def _parts(self, out: Output, coupling: Coupling) -> Iterator[tuple[int, str]]:
+    def _parts(self, out: Output, coupling: BlockPath) -> Iterator[tuple[int, str]]:
         """Signed products to be added, with the component of the output they belong to."""
         if out.side == WEIGHT:
             for gradient, terms in _grouped(out.terms).items():
@@ -163,7 +163,7 @@ class _Writer(RowWriter):
                     yield factors[out.side], part
 
     def _entries(
-        self, terms: Sequence[tuple[int, int]], coupling: Coupling
+        self, terms: Sequence[tuple[int, int]], coupling: BlockPath
     ) -> Iterator[tuple[int, str]]:
         """Products of components times coefficients, by component of the result."""
         factors = [(self._input(a, coupling), self._input(b, coupling)) for a, b in terms]
@@ -171,7 +171,7 @@ class _Writer(RowWriter):
             product = " + ".join(f"{first[i]} * {second[j]}" for first, second in factors)
             yield k, f" {_sign(value)} {abs(value)!r} * {self._let(product, product)}"
 
-    def _contracted(self, terms: Sequence[tuple[int, int]], coupling: Coupling) -> dict[int, str]:
+    def _contracted(self, terms: Sequence[tuple[int, int]], coupling: BlockPath) -> dict[int, str]:
         """Vectors of one path's result by component, before weights."""
         sums: dict[int, str] = {}
         for k, part in self._entries(terms, coupling):
@@ -179,7 +179,7 @@ class _Writer(RowWriter):
         totals = {k: total.removeprefix(" + ") for k, total in sums.items()}
         return {k: self._let(total, total) for k, total in totals.items()}
 
-    def _scaled_gradient(self, inputs: Sequence[int], coupling: Coupling) -> list[str]:
+    def _scaled_gradient(self, inputs: Sequence[int], coupling: BlockPath) -> list[str]:
         """Components of the gradient of a path's result, times the path's weight if any."""
         gradient = self._input(inputs[0], coupling)
         for weight in inputs[1:]:

@@ -83,12 +83,12 @@ class Shape(NamedTuple):
 
 def forward(tree: Tree, places: Places, shape: Shape) -> str:
     """Kernel of the power."""
-    return _Writer(tree, places, shape).forward()
+    return _PowerWriter(tree, places, shape).forward()
 
 
 def features(tree: Tree, places: Places, shape: Shape) -> str:
     """Kernel of the gradient by features."""
-    return _Writer(tree, places, shape).features()
+    return _PowerWriter(tree, places, shape).features()
 
 
 def coefficients(tree: Tree, places: Places, shape: Shape) -> list[str]:
@@ -96,7 +96,7 @@ def coefficients(tree: Tree, places: Places, shape: Shape) -> list[str]:
     # Pairs of one branch lie together, so that a kernel makes few monomials.
     order = [pair for root in range(tree.dim) for pair in _below(tree, root)]
     return [
-        _Writer(tree, places, shape).coefficients(frozenset(order[at : at + MAX_SUMS]))
+        _PowerWriter(tree, places, shape).coefficients(frozenset(order[at : at + MAX_SUMS]))
         for at in range(0, len(order), MAX_SUMS)
     ]
 
@@ -106,7 +106,7 @@ def _below(tree: Tree, monomial: int) -> list[int]:
     return own + [pair for child in tree.children[monomial] for pair in _below(tree, child)]
 
 
-class _Writer:
+class _PowerWriter:
     def __init__(self, tree: Tree, places: Places, shape: Shape) -> None:
         self._tree, self._places, self._shape = tree, places, shape
         self._mask = ", mask=live" if shape.masked else ""

@@ -23,7 +23,7 @@ from etp.kernels.on_gpu.triton_source import Source
 from etp.product.layout import channel_index, distinct, slices
 
 
-class Block(NamedTuple):
+class ChannelBlock(NamedTuple):
     """An irrep of all channels within the features: channels one after the other.
 
     Attributes:
@@ -44,7 +44,7 @@ class RowForm(KernelForm):
         sides: Blocks of each side.
     """
 
-    def __init__(self, key: str, channels: int, sides: Sequence[Sequence[Block]]) -> None:
+    def __init__(self, key: str, channels: int, sides: Sequence[Sequence[ChannelBlock]]) -> None:
         self.sides = tuple(tuple(side) for side in sides)
         widths = tuple(channels * sum(b.dim for b in side) for side in self.sides)
         super().__init__(key, widths, channels)
@@ -116,21 +116,23 @@ class RowWriter:
         place = self._form.sides[self._evaluation.outputs[number].side][block]
         self.source.store(self._output_address(number, place), components)
 
-    def _output_address(self, number: int, place: Block) -> str:
+    def _output_address(self, number: int, place: ChannelBlock) -> str:
         width = self._form.widths[self._evaluation.outputs[number].side]
         return self._address(f"o{number}", str(width), place)
 
-    def _address(self, pointer: str, stride: str, place: Block) -> str:
+    def _address(self, pointer: str, stride: str, place: ChannelBlock) -> str:
         step = f"step * {stride} + " if self._form.ragged else ""
         return f"{pointer} + ({step}channel * {place.dim} + {place.start})"
 
 
-def output_blocks(irs: Sequence[o3.Irrep], channels: int) -> list[Block]:
+def output_blocks(irs: Sequence[o3.Irrep], channels: int) -> list[ChannelBlock]:
     """Blocks of a product's output."""
-    return [Block(channels * s.start, ir.dim) for ir, s in zip(irs, slices(irs), strict=True)]
+    return [
+        ChannelBlock(channels * s.start, ir.dim) for ir, s in zip(irs, slices(irs), strict=True)
+    ]
 
 
-def input_blocks(irreps: o3.Irreps) -> dict[o3.Irrep, Block] | None:
+def input_blocks(irreps: o3.Irreps) -> dict[o3.Irrep, ChannelBlock] | None:
     """Block of each irrep; None if the channels of one do not lie in one piece."""
     irs = distinct(irreps)
     index = channel_index(irreps, irs).reshape(-1, sum(ir.dim for ir in irs))
@@ -139,5 +141,5 @@ def input_blocks(irreps: o3.Irreps) -> dict[o3.Irrep, Block] | None:
         block = index[:, part].flatten()
         if not torch.equal(block, block[0] + torch.arange(len(block))):
             return None
-        blocks[ir] = Block(int(block[0]), ir.dim)
+        blocks[ir] = ChannelBlock(int(block[0]), ir.dim)
     return blocks

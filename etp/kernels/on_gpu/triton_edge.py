@@ -18,7 +18,7 @@ from torch import Tensor
 
 from etp.kernels.edge_table import NEGLIGIBLE, EdgeTable, restored
 from etp.kernels.on_gpu import edge_source, launches
-from etp.kernels.on_gpu.edge_source import Entry, Kind, Lines, Sizes
+from etp.kernels.on_gpu.edge_source import Kind, Lines, PathEntry, Sizes
 from etp.kernels.on_gpu.launches import WARP
 from etp.kernels.on_gpu.registered import by_row, inside, of_table, register_all
 from etp.kernels.on_gpu.triton_source import (
@@ -83,15 +83,15 @@ class EdgeForm:
         return self._kernels[key]
 
 
-def _entries(values: np.ndarray[Any, np.dtype[np.float64]], first: int) -> tuple[Entry, ...]:
-    found = []
+def _entries(values: np.ndarray[Any, np.dtype[np.float64]], first: int) -> tuple[PathEntry, ...]:
+    entries = []
     for k in range(values.shape[2]):
         for i in range(values.shape[0]):
             terms = np.flatnonzero(np.abs(values[i, :, k]) > NEGLIGIBLE)
             if len(terms):
                 pairs = tuple((first + int(j), float(values[i, j, k])) for j in terms)
-                found.append(Entry(i, k, pairs))
-    return tuple(found)
+                entries.append(PathEntry(i, k, pairs))
+    return tuple(entries)
 
 
 _form = of_table(lambda program, values: EdgeForm(restored(program, values)))

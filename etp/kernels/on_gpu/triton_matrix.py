@@ -23,7 +23,7 @@ from typing_extensions import override
 
 from etp.kernels.multilinear import PRODUCT, Evaluation, Output
 from etp.kernels.on_gpu.lying import Lying
-from etp.kernels.on_gpu.row_form import Block, RowForm, RowWriter
+from etp.kernels.on_gpu.row_form import ChannelBlock, RowForm, RowWriter
 from etp.kernels.on_gpu.triton_source import Source
 from etp.maths import so3
 
@@ -41,7 +41,7 @@ Sparse = Mapping[tuple[int, int], Sequence[tuple[int, float]]]
 """For each entry of a matrix the components that it is made of, with their factors."""
 
 
-class Grade(NamedTuple):
+class GradeMatrices(NamedTuple):
     """Matrices of the components of each side, float64, shape (dim, side, side)."""
 
     first: Tensor
@@ -59,7 +59,10 @@ class MatrixForm(RowForm):
     """
 
     def __init__(
-        self, channels: int, sides: Sequence[Sequence[Block]], grades: Sequence[Grade]
+        self,
+        channels: int,
+        sides: Sequence[Sequence[ChannelBlock]],
+        grades: Sequence[GradeMatrices],
     ) -> None:
         digest = hashlib.sha256(repr((channels, tuple(map(tuple, sides)))).encode())
         for matrices in grades:
@@ -79,7 +82,7 @@ class MatrixForm(RowForm):
         together = self.held(evaluation) <= MAX_HELD
         parts = [self.entries] if together else [[grade] for grade in self.entries]
         return [
-            _Writer(self, evaluation, grades, first=number == 0).source
+            _MatrixWriter(self, evaluation, grades, first=number == 0).source
             for number, grades in enumerate(parts)
         ]
 
@@ -90,7 +93,7 @@ class MatrixForm(RowForm):
         return components + sides.count(RESULT) * self.size**2
 
 
-def matrix_form(lies: Lying, grades: Sequence[Grade]) -> MatrixForm | None:
+def matrix_form(lies: Lying, grades: Sequence[GradeMatrices]) -> MatrixForm | None:
     """The form of a product by way of matrices; None if its kernel would not fit.
 
     Args:
@@ -104,7 +107,7 @@ def matrix_form(lies: Lying, grades: Sequence[Grade]) -> MatrixForm | None:
     return form if form.size <= MAX_SIDE and form.held(PRODUCT) <= MAX_NUMBERS else None
 
 
-class _Writer(RowWriter):
+class _MatrixWriter(RowWriter):
     """Writes the kernel of some grades, one after the other.
 
     Entries of A are numbered (i, j), of B (j, k), of C (k, i). One j after the other is done:
@@ -247,9 +250,9 @@ def _sparse(matrices: Tensor) -> Sparse:
     return sparse
 
 
-def grade_of(tables: Sequence[Tensor], size: int) -> Grade:
+def grade_of(tables: Sequence[Tensor], size: int) -> GradeMatrices:
     """From the tables of a product: (dim1, size^2), (dim2, size^2) and (size^2, dim3)."""
     first, second, third = (table.detach().cpu().to(torch.float64) for table in tables)
     shape = (-1, size, size)
     # What is read off is Z = A B, numbered (i, k); the trace wants C numbered (k, i).
-    return Grade(first.reshape(shape), second.reshape(shape), third.T.reshape(shape).mT)
+    return GradeMatrices(first.reshape(shape), second.reshape(shape), third.T.reshape(shape).mT)

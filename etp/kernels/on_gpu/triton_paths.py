@@ -14,9 +14,9 @@ from typing_extensions import override
 
 from etp.kernels.multilinear import Evaluation
 from etp.kernels.on_gpu.lying import Lying
-from etp.kernels.on_gpu.path_data import Coupling, PathData
+from etp.kernels.on_gpu.path_data import BlockPath, PathData
 from etp.kernels.on_gpu.path_source import sources
-from etp.kernels.on_gpu.row_form import Block
+from etp.kernels.on_gpu.row_form import ChannelBlock
 from etp.kernels.on_gpu.triton_source import Source
 
 MAX_ENTRIES = 10000
@@ -32,7 +32,7 @@ class PathForm(PathData):
 
 
 def path_form(
-    lies: Lying, couplings: Sequence[Coupling], *, weighted: bool = False
+    lies: Lying, couplings: Sequence[BlockPath], *, weighted: bool = False
 ) -> PathForm | None:
     """The form; None if its kernel would not fit.
 
@@ -46,7 +46,7 @@ def path_form(
     if sides is None:
         return None
     if weighted:
-        sides.append([Block(number * lies.channels, 1) for number in range(len(couplings))])
+        sides.append([ChannelBlock(number * lies.channels, 1) for number in range(len(couplings))])
         couplings = [
             coupling._replace(blocks=(*coupling.blocks, number))
             for number, coupling in enumerate(couplings)

@@ -77,11 +77,11 @@ _PLACES = WeakTensorKeyDictionary()
 def _lie(places: Tensor) -> Places:
     if places not in _PLACES:
         _PLACES[places] = tuple(map(tuple, places.tolist()))
-    found: Places = _PLACES[places]
-    return found
+    lie: Places = _PLACES[places]
+    return lie
 
 
-class _Call:
+class _PowerCall:
     """One call of an operator: its form, its coefficients, and how its nodes share them."""
 
     def __init__(
@@ -150,7 +150,7 @@ class _Call:
 def _forward(
     tensors: dict[str, Tensor], elements: Tensor, tables: tuple[Tensor, Tensor, Tensor], width: int
 ) -> Tensor:
-    call = _Call(tensors, elements, tables)
+    call = _PowerCall(tensors, elements, tables)
     z = call.x.new_zeros(call.nodes, width)
     call.run("forward", call.nodes, {"z": z} | call.coefficients())
     return z
@@ -160,7 +160,7 @@ def _backward(
     tensors: dict[str, Tensor], elements: Tensor, tables: tuple[Tensor, Tensor, Tensor],
     want_x: bool, want_w: bool,
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
-    call = _Call(tensors, elements, tables)
+    call = _PowerCall(tensors, elements, tables)
     gx = torch.zeros_like(call.x) if want_x else call.x.new_empty(0, call.x.shape[1])
     if want_x:
         call.run("features", call.nodes, {"gx": gx} | call.coefficients())
