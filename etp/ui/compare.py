@@ -12,7 +12,7 @@ import streamlit as st
 from etp import charts
 from etp.analysis.comparison import Comparison
 from etp.analysis.findings import pair_sentence
-from etp.analysis.text import time_text
+from etp.analysis.text import list_text, time_text
 from etp.charts.theme import Mode
 from etp.measure.state import state_text
 from etp.report.figure import Figure
@@ -22,6 +22,7 @@ from etp.ui.frame import mode, on_phone
 from etp.ui.plain import plain
 from etp.ui.session import bound, choose, settings
 
+BEYOND_REACH = "Too noisy here for more rounds to settle"
 HERO_PX, RATIO_PX, PHONE_PX = 580, 500, 350
 
 
@@ -159,10 +160,13 @@ def _more(view: View) -> None:
     comparison, job = view.chosen, settings().job
     judged = comparison.judgement
     open_pairs = [p for p, v in judged.verdicts.items() if v.word in ("open", "too few")]
-    if not open_pairs or view.source != "run" or job is None or judged.needed is None:
+    if not open_pairs or view.source != "run" or job is None:
         return
     stored = jobs.store().job(job)
-    if stored is None or not jobs.visitor().may_change(stored.owner):
+    if stored is None or stored.active or not jobs.visitor().may_change(stored.owner):
+        return
+    if judged.needed is None:
+        st.caption(f"{BEYOND_REACH}: {list_text(open_pairs, 4)}.", width="content")
         return
     more = max(judged.needed - judged.rounds, 12)
     case = _more_rounds(comparison, more)

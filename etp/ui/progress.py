@@ -306,6 +306,8 @@ def _heads(cases: Sequence[Mapping[str, Any]]) -> list[str]:
         head = " ".join(_word(field, case["problem"][field]) for field in told)
         if "kind" in case and case not in alike:
             head = str(case["kind"])
+        if case.get("look", 0):
+            head += ", more rounds"
         again = sum(other == head or other.startswith(f"{head}, ") for other in heads)
         heads.append(f"{head}, {again + 1}" if again else head)
     return heads

@@ -202,10 +202,10 @@ def copy_link() -> None:
 def provenance_text(comparison: Comparison) -> str:
     """Device, versions, sizes, rounds and date."""
     environment, problem = comparison.environment(), comparison.problem
-    threads = environment.get("threads")
+    threads, cores = environment.get("threads"), environment.get("cores")
     parts = [
         environment.get("device_name") or environment.get("device"),
-        None if threads is None else f"{threads} of {environment.get('cores')} threads",
+        None if threads is None else f"{threads}{'' if cores is None else f' of {cores}'} threads",
         None if environment.get("torch") is None else f"torch {environment['torch']}",
         problem.dtype,
         f"batch {problem.batch} × {problem.channels}",

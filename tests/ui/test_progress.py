@@ -12,6 +12,7 @@ from etp.analysis.text import time_text
 from etp.problem import Problem
 from etp.results.store import Job, Store, default_path
 from etp.ui import progress
+from etp.ui.compare import BEYOND_REACH
 from tests.make import MIMO, row, run_of
 from tests.ui.opening import open_page, text_of
 
@@ -68,8 +69,27 @@ def test_all_of_a_case_is_alive_while_its_rounds_go_on():
 def test_more_rounds_of_a_case_are_a_column_of_their_own():
     job = job_of(case(MIMO, "cg-sparse"), case(MIMO, "cg-sparse", look=1), ended=(0,))
     told = cells(job, run_of({"cg-sparse": 1e-3}), 1, ("", "timing"))
-    assert [column for _, column in told] == ["lmax 2", "lmax 2, 2"]
+    assert [column for _, column in told] == ["lmax 2", "lmax 2, more rounds"]
     assert [state for state, _ in told.values()] == ["done", "running"]
+
+
+@pytest.mark.parametrize(
+    ("noise", "state", "offered", "said"),
+    [(0.05, "done", True, False), (0.05, "running", False, False), (1.0, "done", False, True)],
+)
+def test_more_rounds_are_offered_once_a_run_has_ended_and_where_they_can_settle_something(
+    noise, state, offered, said
+):
+    # Rows are kept by run: each has a name of its own.
+    store, job = Store(default_path()), f"near-{noise}-{state}"
+    near = {"cg-sparse": 1e-3, "matrix": 1.005e-3}
+    rows = run_of(near, twin="cg-sparse", noise=noise, group=job)
+    store.add_rows([timed.with_(job=job) for timed in rows])
+    store.add_job(job, "Compare", [case(MIMO, *near)])
+    store.update_job(job, state=state, ended=[0], started=1.0)
+    page = open_page("compare", job=job)
+    assert any(button.label.startswith("Measure more") for button in page.button) is offered
+    assert (BEYOND_REACH in text_of(page)) is said
 
 
 def test_checks_and_counts_fill_their_cells_too():
