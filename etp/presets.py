@@ -191,8 +191,9 @@ ADVISED = (
 )  # fmt: skip
 """Products to choose from for a layer: what people have, what does the same, what reaches as much,
 and what gives paths up. The first is what others are compared with."""
-ADVISED_POWERS = ("cg", "gaunt-grid", "gaunt-fourier-fft", "matrix")
-"""Powers to choose from: the exact one, which others are compared with, and what adds up more."""
+ADVISED_POWERS = ("cg", "gaunt-grid", "gaunt-fourier-fft", "matrix", "mace", "cuequivariance")
+"""Powers to choose from: the exact one, which others are compared with, what adds up more, and what
+people have."""
 
 
 def advised(kind: Kind) -> tuple[str, ...]:

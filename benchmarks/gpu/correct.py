@@ -44,7 +44,7 @@ def steps(device: str) -> Iterator[Step]:
                 label = f"correct {name} {kind} {dtype}"
                 yield Step(label, problem, name, "agreement", partial(_asked, problem, name))
     for dtype in DTYPES:
-        for name in powers.names():
+        for name in powers.own():
             problem = _problem("pair", device, dtype)
             yield Step(f"correct power {name} {dtype}", problem, f"power {name}", "agreement",
                        partial(_powered, problem, name))  # fmt: skip

@@ -79,7 +79,7 @@ def _problem(lmax: int, channels: int, nodes: int, device: str, direction: Direc
 
 def _timed(problem: Problem, seconds: float, turn: Turn = FREE) -> Iterator[Row]:
     """Rows of every power that there is time for; of the others why not."""
-    names = (*powers.names(), *PEERS)
+    names = (*powers.own(), *PEERS)
     left = plan.lost(names, turn)
     contestants: dict[str, Contestant] = {}
     pilots: dict[str, plan.Pilot] = {}

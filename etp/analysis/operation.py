@@ -58,15 +58,15 @@ def same_operation(first: Operation, second: Operation) -> bool:
         return False
     if first.coefficients.keys() != second.coefficients.keys():
         return False
-    if first.keeps_paths:
-        # Each path has its own output, whose factor is free.
-        return True
     if first.weights_per == OF_COUPLINGS:
         # Polynomials of one input, in echelon form: no factor of theirs is free.
         return all(
             abs(second.coefficients[path] - value) <= TOLERANCE * max(1.0, abs(value))
             for path, value in first.coefficients.items()
         )
+    if first.keeps_paths:
+        # Each path has its own output, whose factor is free.
+        return True
     paths = list(first.coefficients)
     ratios = np.array([second.coefficients[p] / first.coefficients[p] for p in paths])
     incidence = _incidence(paths)

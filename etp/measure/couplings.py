@@ -47,7 +47,7 @@ def reach(tp: OnNodes, *, seed: int = 0) -> Reach:
     """Measure what each weight of ``tp`` computes.
 
     Args:
-        tp: A power; its channels do not matter.
+        tp: A power; the number of its channels does not matter.
         seed: Of the features.
 
     Raises:
@@ -60,7 +60,7 @@ def reach(tp: OnNodes, *, seed: int = 0) -> Reach:
     blocks = oracle.by_irrep(x, power.irreps_in, power.layout)
     features = {ir: values[:, :1] for ir, values in blocks.items()}
     every = polynomials(features, power.order, power.irs_out)
-    outputs = [_first_channel(tp, x, number) for number in range(power.weights_per_channel)]
+    outputs = _responses(tp, features)
     fitted = [
         _fitted([way for way in every if way.ir == ir], [z[ir] for z in outputs], tp)
         for ir in power.irs_out
@@ -98,15 +98,20 @@ def _samples(tp: OnNodes) -> int:
     return 16 + sum(max(count.values(), default=0) for count in counts)
 
 
-def _first_channel(tp: OnNodes, x: Tensor, number: int) -> dict[o3.Irrep, Tensor]:
-    """What a weight of channel 0 makes there, (N, 2 l + 1) for each irrep."""
-    power = tp.power
-    weights = torch.zeros(power.weights_per_channel, power.channels, dtype=torch.float64)
-    weights[number, 0] = 1.0
-    with torch.no_grad():
-        z = power(x.to(power.device), weights.flatten().to(power.device)).cpu()
-    blocks = oracle.by_irrep(z, power.irreps_out, power.layout)
-    return {ir: block[:, 0] for ir, block in blocks.items()}
+def _responses(tp: OnNodes, features: Mapping[o3.Irrep, Tensor]) -> list[dict[o3.Irrep, Tensor]]:
+    """What each weight makes, (N, 2 l + 1) for each irrep: every channel shows another weight."""
+    power, found = tp.power, []
+    copies = (features[ir].expand(-1, power.channels, -1) for ir in power.irs_in)
+    x = oracle.joined(copies, power.layout).to(power.device)
+    for start in range(0, power.weights_per_channel, power.channels):
+        shown = min(power.channels, power.weights_per_channel - start)
+        weights = torch.zeros(power.weights_per_channel, power.channels, dtype=torch.float64)
+        weights[torch.arange(start, start + shown), torch.arange(shown)] = 1.0
+        with torch.no_grad():
+            z = power(x, weights.flatten().to(power.device)).cpu()
+        blocks = oracle.by_irrep(z, power.irreps_out, power.layout)
+        found += [{ir: block[:, n] for ir, block in blocks.items()} for n in range(shown)]
+    return found
 
 
 def _fitted(ways: Sequence[Way], outputs: Sequence[Tensor], tp: OnNodes) -> Matrix:
@@ -131,7 +136,7 @@ def _independent(ways: Sequence[Way]) -> list[Way]:
     """Ways that are not combinations of those before them."""
     kept: list[Way] = []
     bases: dict[o3.Irrep, list[Tensor]] = {}
-    largest = max(float(way.values.norm()) for way in ways)
+    largest = max((float(way.values.norm()) for way in ways), default=1.0)
     for way in ways:
         # By Schur's lemma one component tells.
         rest = way.values[..., 0].flatten() / largest

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
+from importlib.metadata import version
 from typing import Any, NamedTuple
 
 import torch
@@ -12,16 +13,20 @@ from torch import Tensor
 
 from etp.e3 import o3
 from etp.irreps import Layout
+from etp.maths import so3
 from etp.measure.drawing import random_inputs, random_weights
 from etp.measure.graph import Measurable, OnGraph, OnNodes
 from etp.powers.base import Power
 from etp.problem import Weights
 from etp.product.base import TensorProduct
 
+_OLD_SIGNS = tuple(map(int, version("e3nn").split(".")[:2])) < (0, 6)
+"""Whether e3nn is of the releases whose sign differs on some odd paths, such as (1, 2, 2)."""
+
 
 @cache
 def wigner_3j(l1: int, l2: int, l3: int) -> Tensor:
-    """e3nn's coefficients in float64. Cached: read-only.
+    """e3nn's coefficients in float64, with the signs of 0.6. Cached: read-only.
 
     Args:
         l1: Degree of input 1.
@@ -29,6 +34,8 @@ def wigner_3j(l1: int, l2: int, l3: int) -> Tensor:
         l3: Degree of the output.
     """
     values: Tensor = o3.wigner_3j(l1, l2, l3, dtype=torch.float64)
+    if _OLD_SIGNS and float((values * so3.clebsch_gordan(l1, l2, l3)).sum()) < 0:
+        return -values
     return values
 
 
@@ -116,6 +123,8 @@ def _of_nodes(tp: OnNodes, x: Tensor, weights: Tensor | None) -> Tensor:
 
 def _raised(power: Power, x: Tensor, weights: Tensor) -> Tensor:
     """Products of more and more factors, each weighted where it leads to an output."""
+    if (tables := power.tables()) is not None:
+        return _contracted(power, tables, x, weights)
     features = by_irrep(x.double().cpu(), power.irreps_in, power.layout)
     shape = (-1, power.weights_per_channel, power.channels, 1)
     strengths = weights.double().cpu().reshape(shape)
@@ -133,6 +142,39 @@ def _raised(power: Power, x: Tensor, weights: Tensor) -> Tensor:
             for number, values in enumerate(own, block.start):
                 sums[block.ir] = sums[block.ir] + strengths[:, number] * values
     return joined((sums[ir] for ir in power.irs_out), power.layout)
+
+
+def _contracted(
+    power: Power, tables: Sequence[Sequence[Tensor]], x: Tensor, weights: Tensor
+) -> Tensor:
+    """Tables contracted with products of components, then with weights."""
+    parts = by_irrep(x.double().cpu(), power.irreps_in, power.layout)
+    features = torch.cat([parts[ir] for ir in power.irs_in], dim=2)
+    strengths = weights.double().cpu().reshape(-1, power.weights_per_channel, power.channels)
+    nodes = [
+        _contracted_node(power, tables, a, w)
+        for a, w in zip(features, strengths.expand(len(features), -1, -1), strict=True)
+    ]
+    return joined((torch.stack(own) for own in zip(*nodes, strict=True)), power.layout)
+
+
+def _contracted_node(
+    power: Power, tables: Sequence[Sequence[Tensor]], a: Tensor, weights: Tensor
+) -> list[Tensor]:
+    """Outputs (channels, 2 l + 1) of features (channels, dim), for each irrep."""
+    monomials = [a]
+    for _ in range(1, power.order):
+        monomials.append(torch.einsum("ci,cj->cij", monomials[-1], a).flatten(1))
+    blocks, sums = iter(power.blocks), []
+    for ir, own in zip(power.irs_out, tables, strict=True):
+        z = a.new_zeros(len(a), ir.dim)
+        for table, monomial in zip(own, monomials, strict=True):
+            block = next(blocks)
+            flat = table.reshape(ir.dim, monomial.shape[1], block.size)
+            w = weights[block.start : block.start + block.size]
+            z = z + torch.einsum("miw,ci,wc->cm", flat, monomial, w)
+        sums.append(z)
+    return sums
 
 
 class Way(NamedTuple):

@@ -8,6 +8,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from etp.measure.graph import Measurable, OnGraph, OnNodes
+from etp.powers._library import LibraryPower
 from etp.products._library import LibraryProduct
 
 
@@ -86,8 +87,33 @@ class OfPower(Timed):
         return z
 
 
+class OfLibraryPower(Timed):
+    """A library's own power: weights and elements as its models have them."""
+
+    own_layout = True
+
+    def __init__(self, tp: OnNodes, power: LibraryPower) -> None:
+        super().__init__(tp)
+        self._nodes, self._library = tp, power
+
+    @override
+    def inputs(self, x1: Tensor, x2: Tensor, weights: Tensor | None = None) -> tuple[Tensor, ...]:
+        given, elements = self._nodes.given(x1, weights), self._nodes.element_of(x1, weights)
+        self._elements, inputs = self._library.to_library(x1, given, elements)
+        return inputs
+
+    @override
+    def call(self, *inputs: Tensor) -> Tensor:
+        return self._library.call_library(self._elements, *inputs)
+
+    @override
+    def output(self, z: Tensor) -> Tensor:
+        return self._library.from_library(z)
+
+
 def as_timed(tp: Any) -> Timed:
     """What is timed of a product, of a convolution on a graph, or of a power."""
     if isinstance(tp, OnNodes):
-        return OfPower(tp)
+        power = tp.power
+        return OfLibraryPower(tp, power) if isinstance(power, LibraryPower) else OfPower(tp)
     return OfLibrary(tp) if isinstance(tp, LibraryProduct) else Timed(tp)

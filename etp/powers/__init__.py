@@ -7,6 +7,7 @@ import pkgutil
 from difflib import get_close_matches
 from functools import cache
 
+from etp.powers._library import LibraryPower
 from etp.powers.base import Power as Power
 from etp.powers.registry import registry
 from etp.powers.table import TablePower as TablePower
@@ -24,6 +25,16 @@ def names() -> list[str]:
     """Names of all registered powers."""
     _discover()
     return list(registry())
+
+
+def available() -> list[str]:
+    """Names of the powers that can run here."""
+    return [name for name in names() if get(name).unavailable() is None]
+
+
+def own() -> list[str]:
+    """Names of the powers that no other library computes."""
+    return [name for name in names() if not issubclass(get(name), LibraryPower)]
 
 
 def get(name: str) -> type[Power]:

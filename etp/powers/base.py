@@ -69,7 +69,8 @@ class Power(TableModule):
     title: ClassVar[str]
     reference: ClassVar[str]
     keeps_couplings: ClassVar[bool] = False
-    """Whether each way to couple factors has a weight of its own, in the order of e3nn's sums."""
+    """Whether each way to couple factors has a weight of its own: in the order of e3nn's sums, or,
+    where it states tables, in theirs."""
 
     @classmethod
     def unavailable(cls) -> str | None:
@@ -135,6 +136,15 @@ class Power(TableModule):
     def weight_numel(self) -> int:
         """Numbers that an element has as weights."""
         return self.weights_per_channel * self.channels
+
+    def tables(self) -> Sequence[Sequence[Tensor]] | None:
+        """Its polynomials, where it states them; None where they are sums of couplings.
+
+        Returns:
+            For each output irrep its tables of degree 1, 2, ..., each float64 of shape
+            (2l + 1, dim, ..., dim, weights), in the order of ``blocks``.
+        """
+        return None
 
     def first(self, ir: o3.Irrep) -> float:
         """What an irrep of the input is scaled by in the first power; claimed."""

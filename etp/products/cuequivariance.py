@@ -46,7 +46,7 @@ class CuEquivariance(LibraryProduct):
     def library_call(self, dtype: torch.dtype, device: torch.device) -> LibraryCall:
         import cuequivariance_torch
 
-        made = cuequivariance_torch.SegmentedPolynomial(self._descriptor(), method=_method(device))
+        made = cuequivariance_torch.SegmentedPolynomial(self._descriptor(), method=method(device))
         return _Call(made.to(device))
 
     def _descriptor(self) -> Any:
@@ -78,7 +78,7 @@ class CuEquivarianceEdge(LibraryEdge):
         import cuequivariance_torch
 
         made = cuequivariance_torch.SegmentedPolynomial(
-            self._descriptor(weighted), method=_method(device)
+            self._descriptor(weighted), method=method(device)
         )
         return _EdgeCall(made.to(device))
 
@@ -111,7 +111,12 @@ def _block(path: Path) -> Any:
     return block / sqrt(path.ir_out.dim)
 
 
-def _method(device: torch.device) -> str:
+def method(device: torch.device) -> str:
+    """How the library runs polynomials on a device.
+
+    Raises:
+        ValueError: If it has nothing but its slow fallback there.
+    """
     if device.type != "cuda":
         return "naive"
     if missing("cuequivariance_ops_torch"):

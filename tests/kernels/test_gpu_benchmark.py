@@ -394,7 +394,7 @@ def test_every_product_and_kind_is_asked_in_every_type_and_derivative():
     assert len(set(names)) == len(names)
     kinds = sum(len(products.get(name).kinds) for name in products.available())
     of_products = kinds * (1 + len(correct.DERIVATIVES))
-    assert len(names) == (of_products + len(powers.names())) * len(correct.DTYPES)
+    assert len(names) == (of_products + len(powers.own())) * len(correct.DTYPES)
 
 
 def test_powers_are_held_to_what_the_processor_gives(monkeypatch):
@@ -435,7 +435,7 @@ def test_powers_are_timed_beside_their_peers_that_are_installed():
     (own,) = [step for step in found if step.name == "powers 1 64 double-backward 3"]
     rows = list(own.rows())
     here = {row.product: row for row in rows if row.status == "ok"}
-    assert set(here) >= {f"power {name}" for name in powers.names()}
+    assert set(here) >= {f"power {name}" for name in powers.own()}
     assert {row.role for row in here.values()} == {"power"}
     absent = {row.product: str(row.reason) for row in rows if row.status == "cancelled"}
     peers = {f"power {name}" for name in power_timings.PEERS}

@@ -53,7 +53,7 @@ class Cell(NamedTuple):
 
 def names(kind: Kind) -> list[str]:
     """Products of a kind that are installed here."""
-    return powers.names() if kind == "power" else products.available()
+    return powers.available() if kind == "power" else products.available()
 
 
 def cells(programs: Sequence[str], asked: Sequence[str] = ()) -> Iterator[Cell]:

@@ -18,7 +18,7 @@ from etp.measure.graph import OnNodes
 from etp.powers.clebsch_gordan import ClebschGordan
 from etp.run.case.questions import interaction_result
 
-GAUNT = [name for name in powers.names() if name.startswith("gaunt")]
+GAUNT = [name for name in powers.own() if name.startswith("gaunt")]
 
 
 def natural(lmax: int) -> str:
@@ -37,14 +37,14 @@ def test_every_power_is_what_it_claims_and_equivariant(data):
     channels, order = data.draw(st.integers(1, 3)), data.draw(st.integers(1, 3))
     irreps = "+".join(f"{channels}x{name}" for name in names)
     layout = data.draw(st.sampled_from(["mul_ir", "ir_mul"]))
-    for name in powers.names():
+    for name in powers.own():
         tp = OnNodes(powers.get(name)(irreps, order=order, irreps_out=irreps, layout=layout))
         for weights in ("none", "shared", "per-sample"):
             assert measure.agreement(tp, weights=weights, batch=5).passed, (name, weights)
         assert measure.equivariance_error(tp, elements=4, batch=4).passed, name
 
 
-@pytest.mark.parametrize("name", powers.names())
+@pytest.mark.parametrize("name", powers.own())
 def test_each_node_is_raised_with_the_weights_of_its_element(name):
     power = powers.get(name)("2x0e+2x1o", order=2, irreps_out="2x0e")
     tp = OnNodes(power, elements=3)
@@ -127,7 +127,7 @@ def test_forms_of_the_gaunt_power_are_one_operation_and_others_are_not():
 
     of = {
         name: Operation.of_result(interaction_result(measured(name, natural(2), "0e+1o", 3)))
-        for name in powers.names()
+        for name in powers.own()
     }
     for name in GAUNT:
         assert same_operation(of["gaunt-grid"], of[name]), name

@@ -126,7 +126,7 @@ def test_independent_couplings_span_all_paths(irreps, out, order):
 
 
 @pytest.mark.parametrize("layout", ["mul_ir", "ir_mul"])
-@pytest.mark.parametrize("name", powers.names())
+@pytest.mark.parametrize("name", powers.own())
 def test_rotations_and_inversion(name, layout):
     torch.manual_seed(0)
     power = powers.get(name)(
@@ -248,7 +248,7 @@ def test_what_is_not_valid_is_named(change, message):
         powers.get("cg")(**options)
 
 
-@pytest.mark.parametrize("name", powers.names())
+@pytest.mark.parametrize("name", powers.own())
 @pytest.mark.parametrize("wrong", [2, -1])
 def test_an_element_without_weights_is_named(name, wrong):
     power = powers.get(name)("4x0e+4x2e", order=2, irreps_out="4x0e")
