@@ -134,17 +134,17 @@ class Described(TensorProduct):
     def _slot_programs(self) -> Bilinear:
         return programs(self._apart())
 
-    def _form(self, device: torch.device) -> Form | None:
-        return forms.form(self.describe(), Lying.of(self), device)
+    def _form(self, device: torch.device, dtype: torch.dtype) -> Form | None:
+        return forms.form(self.describe(), Lying.of(self), device, dtype)
 
-    def _weighted_form(self, device: torch.device) -> Form | None:
-        return forms.weighted_form(self.describe(), Lying.of(self), device)
+    def _weighted_form(self, device: torch.device, dtype: torch.dtype) -> Form | None:
+        return forms.weighted_form(self.describe(), Lying.of(self), device, dtype)
 
-    def _row_form(self, device: torch.device) -> Form | None:
-        return forms.form(self.describe(), Lying.in_rows(self), device)
+    def _row_form(self, device: torch.device, dtype: torch.dtype) -> Form | None:
+        return forms.form(self.describe(), Lying.in_rows(self), device, dtype)
 
-    def _slot_form(self, device: torch.device) -> Form | None:
-        return forms.form(self._apart(), Lying.in_rows(self), device)
+    def _slot_form(self, device: torch.device, dtype: torch.dtype) -> Form | None:
+        return forms.form(self._apart(), Lying.in_rows(self), device, dtype)
 
     def _apart(self) -> Description:
         """What is computed on slots, or without any the same."""

@@ -86,47 +86,49 @@ class NumbaWalk(Executor):
         return sparse.sparse_bilinear(x1, x2, self.table.forms(x1.dtype))
 
 
-_KEYS: WeakKeyDictionary[Triton, dict[torch.device, str | None]] = WeakKeyDictionary()
+Place = tuple[torch.device, torch.dtype]
+_KEYS: WeakKeyDictionary[Triton, dict[Place, str | None]] = WeakKeyDictionary()
 
 
 class Triton(Executor):
     """One kernel on a GPU, and in Triton's interpreter.
 
     Args:
-        describe: Makes the form for a device; None if its kernel would not fit.
+        describe: Makes the form for a device and a number type; None if its kernel would not fit.
         evaluation: What is evaluated: the product, or that with weights as a fourth side.
     """
 
     def __init__(
         self,
-        describe: Callable[[torch.device], Form | None],
+        describe: Callable[[torch.device, torch.dtype], Form | None],
         evaluation: Evaluation = PRODUCT,
     ) -> None:
         self._describe, self._evaluation = describe, evaluation
 
-    def form(self, device: torch.device) -> Form | None:
+    def form(self, device: torch.device, dtype: torch.dtype = torch.float32) -> Form | None:
         """The form that the kernel evaluates."""
         with real_tensors():
-            return self._describe(device)
+            return self._describe(device, dtype)
 
     @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
-    def key(self, device: torch.device) -> str | None:
+    def key(self, device: torch.device, dtype: torch.dtype = torch.float32) -> str | None:
         """Key of the form, interned; None if there is none."""
         # Not kept in here: copies and pickles may be used where the form is not known.
         keys = _KEYS.setdefault(self, {})
-        if device not in keys:
-            form = self.form(device)
-            keys[device] = None if form is None else intern(form)
-        return keys[device]
+        if (device, dtype) not in keys:
+            form = self.form(device, dtype)
+            keys[device, dtype] = None if form is None else intern(form)
+        return keys[device, dtype]
 
     @override
     def serves(self, x1: Tensor, x2: Tensor) -> bool:
         able = serves(x1.device.type) and not plain_only() and x1.shape[0] == x2.shape[0]
-        return able and self.key(x1.device) is not None
+        return able and self.key(x1.device, x1.dtype) is not None
 
     @override
     def multiply(self, x1: Tensor, x2: Tensor, *weights: Tensor) -> Tensor:
-        return evaluate(str(self.key(x1.device)), self._evaluation, [x1, x2, *weights])[0]
+        key = str(self.key(x1.device, x1.dtype))
+        return evaluate(key, self._evaluation, [x1, x2, *weights])[0]
 
 
 def pick(executors: Sequence[Executor], x1: Tensor, x2: Tensor) -> Executor:

@@ -24,25 +24,30 @@ from etp.products._square import Matrices
 
 
 @singledispatch
-def form(description: Description, lies: Lying, device: torch.device) -> Form | None:
+def form(
+    description: Description, lies: Lying, device: torch.device, dtype: torch.dtype
+) -> Form | None:
     """The form of what is described, None if its kernel would not fit the device.
 
     Args:
         description: What is computed.
         lies: Where the components of each channel lie.
         device: Where it runs.
+        dtype: Of its inputs.
     """
     raise TypeError(f"{type(description).__name__} has no form")
 
 
 @singledispatch
-def weighted_form(description: Description, lies: Lying, device: torch.device) -> Form | None:
+def weighted_form(
+    description: Description, lies: Lying, device: torch.device, dtype: torch.dtype
+) -> Form | None:
     """The same with a weight for each path and channel as a fourth side; None if there is none."""
     return None
 
 
 @form.register
-def _(fields: Fields, lies: Lying, device: torch.device) -> Form | None:
+def _(fields: Fields, lies: Lying, device: torch.device, dtype: torch.dtype) -> Form | None:
     sides = fields.to_be_read()
     # Copies of the components for several weights lie one after the other, in rows.
     places = [
@@ -60,7 +65,7 @@ def _(fields: Fields, lies: Lying, device: torch.device) -> Form | None:
         for a, b, c in product(*map(_feeding, feeds, term[:3]))
     ]
     first, second, out = ([Signal(part, feed.matrix()) for part, feed in side] for side in feeds)
-    return grid_form(parts, [Stage((first, second, out), triples)], device)
+    return grid_form(parts, [Stage((first, second, out), triples)], device, dtype)
 
 
 def _feeding(feeds: Sequence[tuple[int, Feed]], field: int) -> list[int]:
@@ -69,17 +74,17 @@ def _feeding(feeds: Sequence[tuple[int, Feed]], field: int) -> list[int]:
 
 
 @form.register
-def _(matrices: Matrices, lies: Lying, device: torch.device) -> Form | None:
+def _(matrices: Matrices, lies: Lying, device: torch.device, dtype: torch.dtype) -> Form | None:
     return matrix_form(lies, [grade_of(grade, matrices.side) for grade in matrices.grades])
 
 
 @form.register
-def _(paths: Paths, lies: Lying, device: torch.device) -> Form | None:
+def _(paths: Paths, lies: Lying, device: torch.device, dtype: torch.dtype) -> Form | None:
     return None if paths.dense else path_form(lies, _couplings(paths, lies))
 
 
 @weighted_form.register
-def _(paths: Paths, lies: Lying, device: torch.device) -> Form | None:
+def _(paths: Paths, lies: Lying, device: torch.device, dtype: torch.dtype) -> Form | None:
     return None if paths.dense else path_form(lies, _couplings(paths, lies), weighted=True)
 
 

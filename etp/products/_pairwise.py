@@ -304,7 +304,7 @@ def _(pairs: PairGrids, owner: TensorProduct, beside: Plain | None = None) -> Pl
 
 
 @form.register
-def _(pairs: PairGrids, lies: Lying, device: torch.device) -> Form | None:
+def _(pairs: PairGrids, lies: Lying, device: torch.device, dtype: torch.dtype) -> Form | None:
     """A stage for each pair, on the grid that is tight for it: few tiles are held at a time."""
     parts, stages = _Parts(lies), []
     for (a, ir1), (b, ir2) in product(enumerate(pairs.irs_in1), enumerate(pairs.irs_in2)):
@@ -332,7 +332,7 @@ def _(pairs: PairGrids, lies: Lying, device: torch.device) -> Form | None:
                 ]
                 outputs.append(Signal(part, torch.cat(matrices, dim=1)))
         stages.append(Stage((*inputs, outputs), terms))
-    return grid_form(parts.sides, stages, device)
+    return grid_form(parts.sides, stages, device, dtype)
 
 
 class _Parts:
