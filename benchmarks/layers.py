@@ -28,6 +28,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from etp import measure, presets, products
+from etp.kernels.tables import BuiltForReal
 from etp.measure import statistic
 from etp.measure.clock import group_size, time_rounds, warm_up
 from etp.measure.graph import OnGraph
@@ -36,7 +37,6 @@ from etp.measure.runtime import draw, make_call
 from etp.problem import Problem
 from etp.processor import name as processor
 from etp.product.edge_table import TableEdge
-from etp.product.tables import BuiltForReal
 from etp.run import environment
 from etp.run.case import build
 

@@ -7,9 +7,9 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from benchmarks.gpu.steps import NO_TIME
 from etp import presets
-from etp.analysis.text import counted
 from etp.problem import ITEMSIZE, Problem
 from etp.results.rows import Row
+from etp.text import counted
 
 TRAFFIC = {"forward": 1, "backward": 3, "double-backward": 6}
 """Least passes over inputs and outputs: derivatives read and write numbers of their sizes too."""

@@ -11,9 +11,9 @@ from math import exp, isfinite
 
 from etp.analysis.comparison import Comparison, ProductEntry
 from etp.analysis.findings import ways
-from etp.analysis.text import at_least_text, ratio_text, speed_words
 from etp.measure.statement import is_wide, near
 from etp.measure.verdict import Verdict
+from etp.text import at_least_text, ratio_text, speed_words
 
 NAMED = 3
 """Paths that are named when some are lost; of the others the number is said."""

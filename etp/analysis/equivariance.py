@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 import pandas as pd
 
 from etp.analysis.findings import Finding
-from etp.analysis.text import list_text, power_text, ratio_text
 from etp.results.rows import Row
+from etp.text import list_text, power_text, ratio_text
 
 BROKEN_BADGE = "broken on purpose"
 

@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 import pandas as pd
 
 from etp.analysis.findings import Finding
-from etp.analysis.text import count_text, list_text
 from etp.problem import Problem
 from etp.results.rows import Row
+from etp.text import count_text, list_text
 
 CROSS = ("1", "1", "1")
 

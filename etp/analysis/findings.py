@@ -9,7 +9,10 @@ from typing import Any
 
 from etp.analysis.comparison import Comparison, ProductEntry
 from etp.analysis.operation import OF_COUPLINGS
-from etp.analysis.text import (
+from etp.measure.statement import is_wide, near
+from etp.measure.verdict import Verdict
+from etp.problem import Problem
+from etp.text import (
     at_least_text,
     floor_text,
     list_text,
@@ -17,9 +20,6 @@ from etp.analysis.text import (
     range_text,
     ratio_text,
 )
-from etp.measure.statement import is_wide, near
-from etp.measure.verdict import Verdict
-from etp.problem import Problem
 
 SETTLED = ("faster", "slower", "same")
 

@@ -11,10 +11,10 @@ import pandas as pd
 
 from etp.analysis.findings import Finding
 from etp.analysis.step_time import against, share_text
-from etp.analysis.text import counted, list_text, power_text, time_text
 from etp.experiments.pieces import NAMES
 from etp.measure.flags import Flag
 from etp.results.rows import Row
+from etp.text import counted, list_text, power_text, time_text
 
 PIECES = len(NAMES)
 ALIKE = 1e-10

@@ -9,11 +9,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from etp.analysis.text import speed_words
 from etp.measure.statement import ALPHA, GUARD, MARGIN, MIN_ROUNDS
 from etp.measure.statistic import estimate, interval, z_value
 from etp.problem import Problem
 from etp.results.rows import Row
+from etp.text import speed_words
 
 BETWEEN = log(1.1)
 """What the time of one product may differ by between two runs, of which neither run knows: another

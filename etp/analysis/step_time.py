@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 
 from etp.analysis.findings import Finding
-from etp.analysis.text import counted, list_text, time_text
 from etp.measure.flags import Flag
 from etp.measure.state import load_flag
 from etp.measure.verdict import Board
 from etp.results.rows import Row
+from etp.text import counted, list_text, time_text
 
 PAPER = 1.3125
 """Times as fast a step with the grid as with the 2D-Fourier form, in the paper's notebook."""

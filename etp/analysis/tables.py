@@ -11,8 +11,8 @@ import pandas as pd
 
 from etp.analysis.comparison import Comparison, ProductEntry
 from etp.analysis.findings import pair_words
-from etp.analysis.text import quartiles_text, ratio_text
 from etp.measure.flags import coarse_clock, enqueue_bound, launch_bound
+from etp.text import quartiles_text, ratio_text
 
 NOISY = 0.25
 """Quartiles further apart than this share of the median are worth a badge."""

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from etp.analysis.comparison import Comparison
-from etp.analysis.text import counted, significant
+from etp.text import counted, significant
 
 LOUD = 0.1
 """A twin this far from its original hides differences that people ask about."""

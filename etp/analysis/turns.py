@@ -14,7 +14,7 @@ from functools import cache
 from math import log2
 from pathlib import Path
 
-from etp.analysis.text import count_text
+from etp.text import count_text
 
 PATH = Path(__file__).resolve().parents[1] / "results" / "data" / "powers.json"
 

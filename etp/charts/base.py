@@ -12,9 +12,9 @@ from typing import Any, Literal
 import altair as alt
 import pandas as pd
 
-from etp.analysis.text import power_text, superscript
 from etp.charts import theme
 from etp.charts.theme import Mode
+from etp.text import power_text, superscript
 
 Chart = alt.Chart | alt.LayerChart
 PICK = "pick"

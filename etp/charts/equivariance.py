@@ -7,9 +7,9 @@ from typing import Any
 import altair as alt
 import pandas as pd
 
-from etp.analysis.text import count_text, list_text, power_text
 from etp.charts import base, theme
 from etp.charts.theme import Mode
+from etp.text import count_text, list_text, power_text
 
 _FLOOR = 1e-17
 """An error of exactly zero is drawn here, below what any dtype resolves."""

@@ -10,11 +10,11 @@ import altair as alt
 import pandas as pd
 import plotly.graph_objects as go
 
-from etp.analysis.text import count_text, time_text
 from etp.charts import base, labels, theme
 from etp.charts.lines import limits, lines, marks
 from etp.charts.theme import Mode
 from etp.experiments.pieces import NAMES, PIECES
+from etp.text import count_text, time_text
 
 HEIGHT = 260
 _LEFT, _USED = 60, 0.8

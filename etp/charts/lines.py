@@ -8,10 +8,10 @@ from typing import Any
 import altair as alt
 import pandas as pd
 
-from etp.analysis.text import bytes_text, count_text, list_text, time_text
 from etp.charts import base, labels, theme
 from etp.charts.theme import Mode
 from etp.problem import Axis
+from etp.text import bytes_text, count_text, list_text, time_text
 
 HEIGHT = 270
 TITLES: dict[str, str] = {

@@ -5,9 +5,9 @@ from __future__ import annotations
 import altair as alt
 import pandas as pd
 
-from etp.analysis.text import count_text
 from etp.charts import base, labels, theme
 from etp.charts.theme import Mode
+from etp.text import count_text
 
 _OUTLINED = {"failed": "bad", "invalid": "bad", "cancelled": "faint", "queued": "grid"}
 

@@ -7,9 +7,9 @@ from typing import Any
 import altair as alt
 import pandas as pd
 
-from etp.analysis.text import floor_text, list_text, range_text, ratio_text, speed_words
 from etp.charts import base, labels, theme
 from etp.charts.theme import Mode
+from etp.text import floor_text, list_text, range_text, ratio_text, speed_words
 
 HEIGHT = 372
 

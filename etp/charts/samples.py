@@ -5,9 +5,9 @@ from __future__ import annotations
 import altair as alt
 import pandas as pd
 
-from etp.analysis.text import list_text, time_text
 from etp.charts import base, labels
 from etp.charts.theme import Mode
+from etp.text import list_text, time_text
 
 HEIGHT = 270
 

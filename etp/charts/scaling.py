@@ -9,11 +9,11 @@ from typing import Any
 import altair as alt
 import pandas as pd
 
-from etp.analysis.text import list_text, rate_text, superscript, time_text
 from etp.charts import base, labels, theme
 from etp.charts.lines import TITLES, lines
 from etp.charts.theme import Mode
 from etp.problem import Axis
+from etp.text import list_text, rate_text, superscript, time_text
 
 HEIGHT = 430
 HEIGHT_ROOF = 360

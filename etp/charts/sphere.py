@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from etp.analysis.text import power_text
 from etp.charts import theme
 from etp.charts.theme import Mode
+from etp.text import power_text
 
 Values = NDArray[np.float64]
 START = 4

@@ -8,9 +8,9 @@ from typing import Any
 import altair as alt
 import pandas as pd
 
-from etp.analysis.text import count_text, list_text, time_text
 from etp.charts import base, labels, theme
 from etp.charts.theme import Mode
+from etp.text import count_text, list_text, time_text
 
 HEIGHT = 372
 _LEFT, _USED = 66, 0.84

@@ -7,9 +7,9 @@ from typing import Any
 import altair as alt
 import pandas as pd
 
-from etp.analysis.text import count_text, list_text, ratio_text
 from etp.charts import base, theme
 from etp.charts.theme import Mode
+from etp.text import count_text, list_text, ratio_text
 
 HEIGHT = 250
 _STYLES = {2: ("clebsch-gordan", "circle"), 3: ("gaunt", "square"), 4: ("matrix", "triangle-up")}

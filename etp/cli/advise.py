@@ -19,13 +19,13 @@ from etp.analysis.model import (
     model_times,
     whole_of,
 )
-from etp.analysis.text import bytes_text, count_text, ratio_text, time_text
 from etp.cli.problems import add_options, problems, product_names
 from etp.cli.terminal import Progress, table
 from etp.presets import Layer, Model
 from etp.problem import Kind
 from etp.results.rows import Row
 from etp.run.devices import free_bytes
+from etp.text import bytes_text, count_text, ratio_text, time_text
 
 ROUNDS, BUDGET_S = 30, 12.0
 

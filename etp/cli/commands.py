@@ -12,13 +12,13 @@ from etp import presets
 from etp.analysis.comparison import Comparison, comparisons
 from etp.analysis.findings import pair_sentence
 from etp.analysis.machines import NOT_DECIDED, Run, differences, side_by_side
-from etp.analysis.text import floor_text
 from etp.cli.terminal import Progress, table
 from etp.problem import Problem
 from etp.results import formats
 from etp.results.rows import Row, jsonl
 from etp.run.case import Case, check_fits, run
 from etp.run.devices import check_device
+from etp.text import floor_text
 
 SMALL = 0.02
 """Differences below this need a second process: memory layout alone makes some of them."""

@@ -9,12 +9,12 @@ from statistics import median
 from typing import Any, TypeVar
 
 from etp.analysis.step_time import load_flags, share_text
-from etp.analysis.text import power_text, time_text
 from etp.cli.problems import product_names, reader
 from etp.cli.terminal import Progress, watched
 from etp.experiments.settings import POWERS, Experiment, PotentialSettings, TetrisSettings
 from etp.options import declared, defaults, flag
 from etp.results.rows import Row, jsonl
+from etp.text import power_text, time_text
 
 E = TypeVar("E", bound=Experiment)
 TIMED = ("gaunt-fourier-fft", "gaunt-fourier-direct", "gaunt-grid", "cg")

@@ -12,7 +12,7 @@ from typing import Any
 
 from etp.analysis.comparison import Comparison, ProductEntry
 from etp.analysis.findings import finding
-from etp.analysis.text import count_text, power_text, ratio_text, time_text
+from etp.text import count_text, power_text, ratio_text, time_text
 
 QUIET_S = 5.0
 """Nothing is said about what takes less."""

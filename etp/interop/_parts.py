@@ -20,8 +20,8 @@ from etp.kernels.edge import convolution, edge
 from etp.kernels.edge_table import EdgePath, EdgeTable
 from etp.kernels.modes import plain_only
 from etp.kernels.on_cpu import compose, program, tile
+from etp.kernels.tables import TableModule
 from etp.maths import so3
-from etp.product.tables import TableModule
 
 
 class Leg(NamedTuple):

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from etp.product.tables import TableModule
+from etp.kernels.tables import TableModule
 
 Layout = Literal["mul_ir", "ir_mul"]
 PADDING = 16

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from etp.product.tables import TableModule
+from etp.kernels.tables import TableModule
 
 MAX_CODED = 4000
 """Pairs and monomials that a GPU's kernel may have in its code."""

@@ -16,7 +16,7 @@ from torch import Tensor
 from etp.kernels.modes import plain_only, traced
 
 if TYPE_CHECKING:
-    from etp.product.base import TensorProduct
+    from etp.kernels.tables import TableModule
 
 
 class CompressedRows(NamedTuple):
@@ -59,7 +59,7 @@ class SparseTable:
 
     def __init__(
         self,
-        owner: TensorProduct,
+        owner: TableModule,
         name: str,
         entries: Tensor,
         values: Tensor,

@@ -6,13 +6,15 @@ In a program of one's own the same is ``product.compile()``, as for any module.
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from etp.kernels import compile_times as compiling
 from etp.problem import Direction
 
 if TYPE_CHECKING:
-    from etp.product.base import TensorProduct
+    from torch import nn
+
+M = TypeVar("M", bound="nn.Module")
 
 SUFFIX = "+compile"
 GRAPHS = 64
@@ -37,8 +39,8 @@ def why_not(direction: Direction) -> str | None:
     return "torch.compile has no second derivatives: choose forward or forward + backward"
 
 
-def apply(tp: TensorProduct) -> TensorProduct:
-    """Compile a product's calls, and count what that takes."""
+def apply(tp: M) -> M:
+    """Compile the calls of a product or a power, and count what that takes."""
     import torch._dynamo.config as limits
     import torch._inductor.config as inductor
 

@@ -6,10 +6,10 @@ import torch
 from torch import Tensor
 
 from etp.maths import sphere
+from etp.maths.layout import channel_index
 from etp.measure.graph import Measurable, OnGraph, OnNodes
 from etp.problem import Weights
 from etp.product.base import TensorProduct
-from etp.product.layout import channel_index
 
 
 def random_inputs(

@@ -144,9 +144,9 @@ class OnNodes(nn.Module):
             itemsize: Bytes of a number.
             weights: Whether nodes share weights or each has its own.
         """
-        found = self.power.cost(nodes, itemsize, weights)
+        cost = self.power.cost(nodes, itemsize, weights)
         more = (self.elements - 1) * self.power.weight_numel * itemsize
-        return found._replace(bytes=found.bytes + more)
+        return cost._replace(bytes=cost.bytes + more)
 
 
 Measurable = TensorProduct | OnGraph | OnNodes

@@ -28,16 +28,16 @@ class Check:
 
     Attributes:
         name: What was asked.
-        found: The answer with its numbers.
+        answer: The answer with its numbers.
         passed: Whether it is as it should be on an idle machine.
     """
 
     name: str
-    found: str
+    answer: str
     passed: bool
 
     def __str__(self) -> str:
-        return f"{'ok  ' if self.passed else 'FAIL'} {self.name}: {self.found}"
+        return f"{'ok  ' if self.passed else 'FAIL'} {self.name}: {self.answer}"
 
 
 def run(device: str = "cpu") -> Iterator[Check]:

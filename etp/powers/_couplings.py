@@ -18,7 +18,7 @@ import numpy as np
 from etp.e3 import o3
 from etp.kernels.power_table import Floats
 from etp.maths import so3
-from etp.product.layout import slices
+from etp.maths.layout import slices
 
 VANISHING = 1e-9
 """Coefficients smaller than this, those of couplings being of order one, are rounding."""

@@ -12,8 +12,8 @@ from typing_extensions import override
 from etp.e3 import o3
 from etp.irreps import Layout
 from etp.kernels.power_table import apart, together
+from etp.maths.layout import slices
 from etp.powers.base import Power
-from etp.product.layout import slices
 
 _ZERO = 1e-9
 """What is smaller than this for random input vanishes for every input."""

@@ -20,11 +20,12 @@ from etp.e3 import o3
 from etp.irreps import LAYOUTS, IrrepsError, Layout
 from etp.kernels.modes import autocasting
 from etp.kernels.power_table import places
+from etp.kernels.tables import TableModule
+from etp.maths.layout import terms
 from etp.problem import Weights
 from etp.product.convolution import check_below
-from etp.product.layout import promoted, terms
+from etp.product.inputs import promoted
 from etp.product.path import Cost
-from etp.product.tables import TableModule
 
 
 class WeightBlock(NamedTuple):

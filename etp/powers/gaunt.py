@@ -18,9 +18,9 @@ from typing_extensions import override
 from etp.e3 import o3
 from etp.irreps import MAX_DEGREE
 from etp.maths import so3
+from etp.maths.layout import slices
 from etp.powers._degreewise import DegreewisePower
 from etp.powers.registry import register
-from etp.product.layout import slices
 from etp.products._signals import SpectralProduct
 from etp.products._transforms import multiply_sectors
 from etp.products.gaunt import GauntGrid, GauntGridFFT

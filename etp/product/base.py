@@ -19,24 +19,22 @@ from etp import irreps as irreps_module
 from etp.e3 import o3
 from etp.irreps import Layout, Meeting
 from etp.kernels.modes import autocasting
+from etp.kernels.tables import TableModule
+from etp.maths.layout import channel_index, distinct, output_index
 from etp.problem import Kind, Weights
 from etp.product import applicability, kinds, weighting
 from etp.product.chunks import in_chunks
-from etp.product.layout import (
+from etp.product.inputs import (
     are_rows,
     as_filter,
     batch_shape,
-    channel_index,
     check_inputs,
     common_channels,
-    distinct,
-    output_index,
     promoted,
 )
 from etp.product.path import Cost as Cost
 from etp.product.path import Path as Path
 from etp.product.path import dense_macs as dense_macs
-from etp.product.tables import TableModule
 from etp.product.weighting import Per, Split, Weighting, of_second, scaled
 
 

@@ -7,10 +7,10 @@ from torch import Tensor
 from typing_extensions import override
 
 from etp.kernels.modes import autocasting, plain_only, traced
+from etp.kernels.tables import Unscripted
 from etp.problem import Weights
 from etp.product.base import Cost, TensorProduct
-from etp.product.layout import promoted
-from etp.product.tables import Unscripted
+from etp.product.inputs import promoted
 
 
 class Convolution(Unscripted):

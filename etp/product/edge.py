@@ -18,11 +18,11 @@ from typing_extensions import override
 
 from etp.e3 import o3
 from etp.irreps import Layout
+from etp.kernels.tables import TableModule
+from etp.maths.layout import distinct, places
 from etp.problem import Weights
 from etp.product.base import Cost, TensorProduct
 from etp.product.kinds import edge_form
-from etp.product.layout import distinct, places
-from etp.product.tables import TableModule
 
 OF_CLASS = (
     "name", "title", "reference", "group", "keeps_paths", "weights_per", "rule",

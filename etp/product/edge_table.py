@@ -14,9 +14,9 @@ from etp.kernels.edge import convolution, edge
 from etp.kernels.edge_table import EdgePath, EdgeTable
 from etp.kernels.operators import serves
 from etp.maths import so3
+from etp.maths.layout import slices
 from etp.product.edge import EdgeProduct
 from etp.product.kinds import edge_form
-from etp.product.layout import slices
 
 
 @edge_form("table")

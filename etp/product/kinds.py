@@ -10,8 +10,8 @@ from typing_extensions import override
 from etp import irreps as irreps_module
 from etp.e3 import o3
 from etp.irreps import LAYOUTS, Layout
-from etp.product.layout import terms
-from etp.product.tables import BuiltForReal
+from etp.kernels.tables import BuiltForReal
+from etp.maths.layout import terms
 
 T = TypeVar("T", bound=type)
 EDGES: dict[str, Any] = {}

@@ -15,7 +15,7 @@ from etp.kernels.on_gpu.path_data import BlockPath
 from etp.kernels.on_gpu.triton_grid import grid_form
 from etp.kernels.on_gpu.triton_matrix import grade_of, matrix_form
 from etp.kernels.on_gpu.triton_paths import path_form
-from etp.product.layout import slices
+from etp.maths.layout import slices
 from etp.products._description import Description
 from etp.products._fields import Feed
 from etp.products._grid import Fields

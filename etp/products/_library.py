@@ -20,10 +20,10 @@ from etp.e3 import o3
 from etp.irreps import Layout
 from etp.kernels.modes import module_seen, real_tensors
 from etp.maths import so3
+from etp.maths.layout import output_index
 from etp.problem import Weights
 from etp.product.base import Cost, Path, TensorProduct
 from etp.product.base import dense_macs as dense_macs
-from etp.product.layout import output_index
 
 LibraryCall = Callable[..., Tensor]
 BEFORE = "move the product with .to(device, dtype), or call it once, before it is compiled"

@@ -21,8 +21,8 @@ from etp.kernels.on_gpu.grid_data import Signal, Stage, Triple
 from etp.kernels.on_gpu.lying import Lying
 from etp.kernels.on_gpu.triton_grid import grid_form
 from etp.maths import so3, sphere
+from etp.maths.layout import slices
 from etp.product.base import Path, TensorProduct
-from etp.product.layout import slices
 from etp.product.weighting import met
 from etp.products import _fields as fields
 from etp.products._described import Described

@@ -12,8 +12,8 @@ from torch import Tensor
 from etp.kernels.on_cpu import compose
 from etp.kernels.sparse import SparseTable
 from etp.maths import so3
+from etp.maths.layout import slices
 from etp.product.base import Path, TensorProduct
-from etp.product.layout import slices
 from etp.products._description import ONE_SLOT
 
 

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 from etp.e3 import o3
+from etp.maths.layout import slices
 from etp.product.base import TensorProduct
-from etp.product.layout import slices
 
 DENSE_POINTS = 400
 """Up to this many grid points one dense matrix product beats two separable ones (measured)."""

@@ -19,8 +19,8 @@ from typing_extensions import override
 
 from etp.e3 import o3
 from etp.maths import so3
+from etp.maths.layout import slices
 from etp.product.base import TensorProduct
-from etp.product.layout import slices
 from etp.product.registry import register
 from etp.product.weighting import met
 

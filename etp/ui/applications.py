@@ -11,13 +11,13 @@ import streamlit as st
 from etp import charts
 from etp.analysis.learning import potential_finding
 from etp.analysis.step_time import claim, load_flags, step_finding
-from etp.analysis.text import power_text, time_text
 from etp.experiments.pieces import NAMES
 from etp.experiments.settings import POWERS, LearnedWeights, PotentialSettings, TetrisSettings
 from etp.measure.flags import Flag
 from etp.options import declared
 from etp.results.reference import potential_rows, step_rows, trained_rows
 from etp.results.rows import Row
+from etp.text import power_text, time_text
 from etp.ui import bar, data, jobs, show, tables
 from etp.ui.frame import mode, on_phone
 from etp.ui.kept import kept

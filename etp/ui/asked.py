@@ -7,9 +7,9 @@ from contextlib import contextmanager
 
 import streamlit as st
 
-from etp.analysis.text import count_text
 from etp.options import declared
 from etp.problem import Axis, Options, Problem
+from etp.text import count_text
 from etp.ui.plain import plain
 from etp.ui.settings import Settings
 

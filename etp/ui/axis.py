@@ -8,9 +8,9 @@ from typing import get_args
 import streamlit as st
 
 from etp.analysis.growth.lines import Line, size_text
-from etp.analysis.text import count_text, time_text
 from etp.problem import MAX_BATCH, MAX_CHANNELS, Axis
-from etp.ui import jobs
+from etp.text import count_text, time_text
+from etp.ui import asking, jobs
 from etp.ui.bar import SizeControl
 from etp.ui.data import Swept
 from etp.ui.plans import SCALING, shown_problem, sizes
@@ -97,7 +97,7 @@ def nothing_yet(chosen: Settings) -> None:
         st.button(
             f"Run here: {number} sizes, about {time_text(seconds, 2)}",
             icon=":material/play_arrow:", type="primary", key="run_axis",
-            on_click=jobs.start, args=(SCALING, chosen),
+            on_click=asking.start, args=(SCALING, chosen),
         )  # fmt: skip
 
 

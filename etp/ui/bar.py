@@ -9,7 +9,6 @@ from typing import NamedTuple
 import streamlit as st
 
 from etp.analysis.comparison import USUAL_BASELINE
-from etp.analysis.text import bytes_text, count_text, counted, time_text
 from etp.irreps import SETTINGS, IrrepsError
 from etp.options import Group, Option, declared
 from etp.problem import Options
@@ -17,7 +16,8 @@ from etp.product import applicability
 from etp.run.catalog import CatalogEntry
 from etp.run.config import TooLargeError
 from etp.run.devices import not_offered
-from etp.ui import asked, jobs
+from etp.text import bytes_text, count_text, counted, time_text
+from etp.ui import asked, asking, jobs
 from etp.ui.plain import plain
 from etp.ui.plans import PagePlan
 from etp.ui.session import bound, choose, settings
@@ -329,7 +329,7 @@ def run_button(
             "Cancel",
             icon=":material/stop_circle:",
             key="cancel",
-            on_click=jobs.stop,
+            on_click=asking.stop,
             args=(plan.field,),
         )
         return
@@ -341,7 +341,7 @@ def run_button(
         icon=":material/play_arrow:",
         key="run",
         disabled=error is not None,
-        on_click=jobs.start,
+        on_click=asking.start,
         args=(plan, chosen),
     )
     st.caption(about() if error is None else f":red[Cannot run: {plain(refusal(error))}]")

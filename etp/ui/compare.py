@@ -12,11 +12,11 @@ import streamlit as st
 from etp import charts
 from etp.analysis.comparison import Comparison
 from etp.analysis.findings import pair_sentence
-from etp.analysis.text import list_text, time_text
 from etp.charts.theme import Mode
 from etp.measure.state import state_text
 from etp.report.figure import Figure
-from etp.ui import effort, jobs, show, tables
+from etp.text import list_text, time_text
+from etp.ui import asking, effort, jobs, show, tables
 from etp.ui.data import View
 from etp.ui.frame import mode, on_phone
 from etp.ui.plain import plain
@@ -174,7 +174,7 @@ def _more(view: View) -> None:
     st.button(
         f"Measure more: {more} rounds, about {time_text(seconds, 2)}",
         icon=":material/add_circle:",
-        on_click=jobs.extend,
+        on_click=asking.extend,
         args=(job, case),
         help=f"Not settled yet: {', '.join(open_pairs)}. All rounds so far count.",
     )

@@ -9,9 +9,9 @@ import streamlit as st
 
 from etp import charts
 from etp.analysis.expressivity import Counts, cross_product
-from etp.analysis.text import count_text
 from etp.problem import Problem
-from etp.ui import jobs, progress, show, tables
+from etp.text import count_text
+from etp.ui import asking, progress, show, tables
 from etp.ui.data import Shown
 from etp.ui.frame import mode
 from etp.ui.plans import COUNTS
@@ -38,7 +38,7 @@ def count_by_itself(chosen: Settings, shown: Shown) -> None:
         ]
     except ValueError:
         return
-    if not there.issuperset(asked) and jobs.start_by_itself(COUNTS, chosen):
+    if not there.issuperset(asked) and asking.start_by_itself(COUNTS, chosen):
         st.rerun()
 
 

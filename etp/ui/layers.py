@@ -12,13 +12,13 @@ from etp.analysis import turns
 from etp.analysis.advice import Advice, advice
 from etp.analysis.findings import Finding
 from etp.analysis.model import MeasuredLayer, largest_batches, model_times, whole_of
-from etp.analysis.text import bytes_text, count_text, counted, ratio_text, time_text
 from etp.irreps import widened
 from etp.presets import LAYERS as PRESETS
 from etp.presets import Layer, Model
 from etp.problem import Problem
 from etp.results.reference import layer_rows
 from etp.run.devices import free_bytes
+from etp.text import bytes_text, count_text, counted, ratio_text, time_text
 from etp.ui import asked, bar, data, show
 from etp.ui.data import View
 from etp.ui.frame import mode

@@ -13,13 +13,13 @@ import streamlit as st
 from etp import charts
 from etp.analysis.countdown import Countdown, Told
 from etp.analysis.findings import Finding
-from etp.analysis.text import count_text, power_text, time_text
 from etp.charts.theme import Mode
 from etp.results.rows import Row
 from etp.results.store import Job
 from etp.run.lane import answer
 from etp.run.runner import Status
-from etp.ui import effort, jobs, show
+from etp.text import count_text, power_text, time_text
+from etp.ui import asking, effort, jobs, show
 from etp.ui.frame import mode
 from etp.ui.kept import kept
 from etp.ui.plain import plain
@@ -94,7 +94,7 @@ def panel(job_id: str | None) -> None:
 def _resume(job_id: str, status: Status) -> None:
     """The button that goes on with what a run did not reach."""
     if status.resumable and jobs.visitor().may_change(status.owner):
-        st.button("Resume", on_click=jobs.resume, args=(job_id,), key=f"resume_{job_id}")
+        st.button("Resume", on_click=asking.resume, args=(job_id,), key=f"resume_{job_id}")
 
 
 def active(job_id: str | None) -> bool:

@@ -7,8 +7,8 @@ from collections.abc import Callable
 import pandas as pd
 import streamlit as st
 
-from etp.analysis.text import count_text, counted
 from etp.results.store import Job, StoreError
+from etp.text import count_text, counted
 from etp.ui import jobs
 from etp.ui.plain import plain
 

@@ -20,13 +20,13 @@ from etp.analysis.machines import (
     name_of,
     side_by_side,
 )
-from etp.analysis.text import count_text, ratio_text, time_text
 from etp.results import formats, imports
 from etp.results.reference import reference_rows
 from etp.results.rows import STATUSES, Row, RowError, jsonl
 from etp.results.store import StoreError
 from etp.run.config import LimitError
-from etp.ui import jobs, show
+from etp.text import count_text, ratio_text, time_text
+from etp.ui import asking, jobs, show
 from etp.ui.frame import mode
 from etp.ui.plain import plain
 from etp.ui.removal import job_title
@@ -96,7 +96,7 @@ def _take_uploads() -> None:
         st.session_state["not_imported"] = ["Choose a file first."]
         return
     if not jobs.visitor().may_run:
-        st.session_state["not_imported"] = [f"Not imported: {jobs.LOOKING_ONLY}"]
+        st.session_state["not_imported"] = [f"Not imported: {asking.LOOKING_ONLY}"]
         return
     try:
         for file in files:

@@ -16,8 +16,8 @@ from etp.analysis.growth import (
 )
 from etp.analysis.growth.lines import size_text
 from etp.analysis.growth.words import SYMBOLS
-from etp.analysis.text import bytes_text, count_text, counted, list_text, rate_text, time_text
 from etp.charts.theme import ON, Mode
+from etp.text import bytes_text, count_text, counted, list_text, rate_text, time_text
 from etp.ui import axis, show, tables
 from etp.ui.data import Swept
 from etp.ui.frame import mode, on_phone

@@ -11,10 +11,10 @@ import streamlit as st
 from etp import charts
 from etp.analysis.growth import Line
 from etp.analysis.growth.words import SYMBOLS
-from etp.analysis.text import bytes_text, count_text, list_text, quartiles_text, superscript
 from etp.kernels.torch_compile import plain_name
 from etp.report.figure import Figure
 from etp.results.rows import Row
+from etp.text import bytes_text, count_text, list_text, quartiles_text, superscript
 from etp.ui import jobs, show, tables
 from etp.ui.data import Swept
 from etp.ui.kept import kept

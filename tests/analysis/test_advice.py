@@ -10,12 +10,12 @@ import pytest
 from etp.analysis.advice import advice, lost
 from etp.analysis.comparison import comparisons
 from etp.analysis.findings import ways
-from etp.analysis.text import ratio_text
 from etp.cli.terminal import table
 from etp.measure.statement import is_wide
 from etp.presets import LAYERS, named
 from etp.problem import Problem
 from etp.results.reference import LAYER_DIRECTIONS, layer_rows
+from etp.text import ratio_text
 from tests.make import interactions, row, run_of
 
 ALL = {("0e", "0e", "0e"): 1.0, ("0e", "1o", "1o"): 1.0, ("1o", "1o", "1e"): 1.0}

@@ -10,9 +10,9 @@ from etp.analysis.equivariance import equivariance_checks, equivariance_finding
 from etp.analysis.findings import finding, missing_words, pair_sentence, pair_words
 from etp.analysis.operation import Operation, same_operation
 from etp.analysis.tables import frame, shown, timed_frame
-from etp.analysis.text import at_least_text, floor_text
 from etp.measure.state import State
 from etp.problem import Problem
+from etp.text import at_least_text, floor_text
 from tests.make import MIMO, expressivity, interactions, row, run_of
 
 EVEN = {("0e", "0e", "0e"): 1.0, ("0e", "1o", "1o"): 2.0, ("1o", "1o", "0e"): -1.0}

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from etp.analysis.text import count_text
 from etp.analysis.turns import against, counted, natural, sentences, table
 from etp.maths import sphere
 from etp.powers.clebsch_gordan import ClebschGordan
+from etp.text import count_text
 
 SHAPES = {(2, 3, 1), (2, 4, 4), (3, 1, 1), (3, 3, 1), (4, 2, 1)}
 

@@ -6,8 +6,8 @@ import pytest
 import torch
 from e3nn import o3
 
+from etp.kernels.tables import TableModule
 from etp.maths import sphere
-from etp.product.tables import TableModule
 from etp.products._fields import FieldTransform, gradient, value
 from etp.products._transforms import Assembly, sectors
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from etp.analysis.text import bytes_text, count_text
 from etp.problem import Problem
 from etp.results.store import Store
 from etp.run import devices, environment
 from etp.run.case.case import SHARE, check_fits, needed_bytes
 from etp.run.config import LimitError, Limits, TooLargeError
 from etp.run.runner import Runner
+from etp.text import bytes_text, count_text
 from tests.make import MIMO
 
 GB = 10**9

@@ -8,7 +8,7 @@ import pytest
 import streamlit as st
 
 from etp.run.runner import Runner
-from etp.ui import jobs
+from etp.ui import asking, jobs
 from tests.ui.browsing import BROWSER, FLAGS, serving
 
 
@@ -36,7 +36,7 @@ def browser():
 def fresh_server(monkeypatch):
     """No store or runner of another test, and no worker process until a job needs one."""
     monkeypatch.setattr(Runner, "warm", lambda self: None)
-    monkeypatch.setattr(jobs, "BY_ITSELF_S", 0.0)
+    monkeypatch.setattr(asking, "BY_ITSELF_S", 0.0)
     jobs.close()
     jobs.store.cache_clear()
     # Rows are cached by the number of changes of the one store that a server has.

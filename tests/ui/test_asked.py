@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from etp.analysis.text import count_text
 from etp.problem import Problem
+from etp.text import count_text
 from etp.ui.asked import difference, note
 from tests.ui.opening import open_page, text_of
 

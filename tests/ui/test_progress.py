@@ -8,9 +8,9 @@ import pytest
 
 from etp.analysis.comparison import comparisons
 from etp.analysis.findings import finding
-from etp.analysis.text import time_text
 from etp.problem import Problem
 from etp.results.store import Job, Store, default_path
+from etp.text import time_text
 from etp.ui import progress
 from etp.ui.compare import BEYOND_REACH
 from tests.make import MIMO, row, run_of

@@ -6,9 +6,9 @@ import pytest
 
 from etp.analysis.comparison import comparisons
 from etp.analysis.tables import frame
-from etp.analysis.text import counted, quartiles_text
 from etp.problem import EmptyProblemError, Problem
 from etp.results.reference import reference_rows
+from etp.text import counted, quartiles_text
 from etp.ui import bar
 from etp.ui.plain import csv
 from etp.ui.settings import CUSTOM, Settings

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from typing import get_args
 
 from etp.analysis.comparison import Comparison
-from etp.analysis.text import count_text, counted
 from etp.problem import Axis, Problem
 from etp.results.rows import Row
+from etp.text import count_text, counted
 
 AXES: tuple[Axis, ...] = get_args(Axis)
 _FOLLOW = {"lmax": ("lmax", "irreps1", "irreps2", "filter_out")}

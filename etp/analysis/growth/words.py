@@ -9,7 +9,7 @@ from etp.analysis.findings import Finding
 from etp.analysis.growth.crossings import Crossing, PayOff, crossings, pair_word, same_pair
 from etp.analysis.growth.fits import MIN_FIT, Growth, fitted_sizes, growths
 from etp.analysis.growth.lines import Line
-from etp.analysis.text import count_text, list_text, superscript, time_text
+from etp.text import count_text, list_text, superscript, time_text
 
 SYMBOLS = {"lmax": "L", "batch": "B", "channels": "C"}
 BETWEEN_POWERS = 0.1

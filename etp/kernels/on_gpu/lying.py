@@ -2,15 +2,28 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple, Self
+from typing import NamedTuple, Protocol, Self
 
 import torch
 from torch import Tensor
 
 from etp.e3 import o3
 from etp.kernels.on_gpu.row_form import ChannelBlock, input_blocks, output_blocks
-from etp.product.base import TensorProduct
-from etp.product.layout import channel_index, output_index
+from etp.maths.layout import channel_index, output_index
+
+
+class OfIrreps(Protocol):
+    """What is asked of a product: its irreps, and those of one channel."""
+
+    irreps_in1: o3.Irreps
+    irreps_in2: o3.Irreps
+    irs_in1: tuple[o3.Irrep, ...]
+    irs_in2: tuple[o3.Irrep, ...]
+    channels: int
+
+    @property
+    def irs_out(self) -> tuple[o3.Irrep, ...]:
+        """Irreps of one channel of the output."""
 
 
 class Lying(NamedTuple):
@@ -33,7 +46,7 @@ class Lying(NamedTuple):
     channels: int
 
     @classmethod
-    def of(cls, product: TensorProduct) -> Self:
+    def of(cls, product: OfIrreps) -> Self:
         """Features as users give them."""
         return cls(
             product.irreps_in1, product.irreps_in2,
@@ -41,7 +54,7 @@ class Lying(NamedTuple):
         )  # fmt: skip
 
     @classmethod
-    def in_rows(cls, product: TensorProduct) -> Self:
+    def in_rows(cls, product: OfIrreps) -> Self:
         """Rows of one channel, its irreps in their order."""
         first, second = (
             o3.Irreps([(1, ir) for ir in irs]) for irs in (product.irs_in1, product.irs_in2)

@@ -20,7 +20,7 @@ from etp.kernels.on_gpu import launches
 from etp.kernels.on_gpu.kernel_form import KernelForm, Launch
 from etp.kernels.on_gpu.launches import WARP
 from etp.kernels.on_gpu.triton_source import Source
-from etp.product.layout import channel_index, distinct, slices
+from etp.maths.layout import channel_index, distinct, slices
 
 
 class ChannelBlock(NamedTuple):

@@ -6,11 +6,11 @@ from dataclasses import asdict, dataclass
 from functools import cache, lru_cache
 from typing import Any
 
-from etp.analysis.text import bytes_text, count_text
 from etp.irreps import Term, to_text, widened
 from etp.kernels import torch_compile
 from etp.problem import ITEMSIZE, Kind, Problem
 from etp.run.config import TooLargeError
+from etp.text import bytes_text, count_text
 
 DEFAULT_ROUNDS = 30
 DEFAULT_BUDGET_S = 4.0

@@ -6,7 +6,8 @@ import pytest
 import torch
 from e3nn import o3
 
-from etp.product import layout
+from etp.maths import layout
+from etp.product import inputs
 
 
 def test_channels_of_features_are_rows_and_back():
@@ -27,4 +28,4 @@ def test_irreps_of_one_channel_lie_one_after_the_other():
 
 def test_unequal_multiplicities_are_refused_by_name():
     with pytest.raises(ValueError, match="same multiplicity, got 2 and 3"):
-        layout.common_channels(o3.Irreps("2x0e"), o3.Irreps("3x1o"))
+        inputs.common_channels(o3.Irreps("2x0e"), o3.Irreps("3x1o"))
