@@ -100,7 +100,7 @@ def _samples(tp: OnNodes) -> int:
 
 def _responses(tp: OnNodes, features: Mapping[o3.Irrep, Tensor]) -> list[dict[o3.Irrep, Tensor]]:
     """What each weight makes, (N, 2 l + 1) for each irrep: every channel shows another weight."""
-    power, found = tp.power, []
+    power, responses = tp.power, []
     copies = (features[ir].expand(-1, power.channels, -1) for ir in power.irs_in)
     x = oracle.joined(copies, power.layout).to(power.device)
     for start in range(0, power.weights_per_channel, power.channels):
@@ -110,8 +110,8 @@ def _responses(tp: OnNodes, features: Mapping[o3.Irrep, Tensor]) -> list[dict[o3
         with torch.no_grad():
             z = power(x, weights.flatten().to(power.device)).cpu()
         blocks = oracle.by_irrep(z, power.irreps_out, power.layout)
-        found += [{ir: block[:, n] for ir, block in blocks.items()} for n in range(shown)]
-    return found
+        responses += [{ir: block[:, n] for ir, block in blocks.items()} for n in range(shown)]
+    return responses
 
 
 def _fitted(ways: Sequence[Way], outputs: Sequence[Tensor], tp: OnNodes) -> Matrix:

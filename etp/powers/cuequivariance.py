@@ -37,7 +37,7 @@ class CuEquivariancePower(LibraryPower):
     @override
     def own_tables(self) -> list[list[Tensor]]:
         dense, places = self._dense(), []
-        found: list[list[Tensor]] = []
+        tables: list[list[Tensor]] = []
         start = 0
         for ir in self.irs_out:
             rows = slice(start, start + ir.dim)
@@ -47,11 +47,11 @@ class CuEquivariancePower(LibraryPower):
                 used = block.flatten(0, -2).abs().amax(0).nonzero()[:, 0]
                 places.append(used)
                 own.append(block[..., used])
-            found.append(own)
+            tables.append(own)
             start += ir.dim
         # Theirs lie by degree first.
         self.register_buffer("own_order", torch.cat(places).argsort(), persistent=False)
-        return found
+        return tables
 
     def _dense(self) -> list[Tensor]:
         """Its polynomial for each degree: (outputs, dim, ..., dim, all weights)."""
