@@ -13,6 +13,14 @@ from etp.powers.registry import registry
 from etp.powers.table import TablePower as TablePower
 from etp.powers.table import table_power as table_power
 
+WHY_NOT = {
+    "gaunt-bracket": "the Poisson bracket of a signal with itself or with any of its powers is "
+    "zero, so that gaunt-grid is all that is left",
+    "vector-signal": "the cross product of a vector signal with itself is zero, and of two signals "
+    "of one feature it is a product, no power",
+}
+"""Products that have no power, and why."""
+
 
 @cache
 def _discover() -> None:
@@ -41,10 +49,13 @@ def get(name: str) -> type[Power]:
     """Return the class registered under ``name``.
 
     Raises:
-        ValueError: If there is none; the message holds the closest name and all known ones.
+        ValueError: If there is none; the message says why a product has none, or holds the closest
+            name, and all known ones.
     """
     known = names()
     if name not in known:
+        if name in WHY_NOT:
+            raise ValueError(f"no power {name!r}: {WHY_NOT[name]}; known: {', '.join(known)}")
         close = get_close_matches(name, known, n=1)
         hint = f"did you mean {close[0]!r}? " if close else ""
         raise ValueError(f"no power {name!r}; {hint}known: {', '.join(known)}")

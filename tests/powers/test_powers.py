@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 import etp
-from etp import powers
+from etp import powers, products
 from etp.maths import so3
 from etp.powers.clebsch_gordan import Basis, ClebschGordan
 from tests.make import represent
@@ -280,3 +280,22 @@ def test_names():
     assert etp.powers.get("cg").name == "cg"
     with pytest.raises(ValueError, match="no power 'cgg'; did you mean 'cg'"):
         powers.get("cgg")
+
+
+@pytest.mark.parametrize("name", ["gaunt-bracket", "vector-signal"])
+def test_products_without_a_power_say_why(name):
+    with pytest.raises(ValueError, match=f"no power '{name}': .* is zero.*known: cg"):
+        powers.get(name)
+
+
+def test_the_bracket_of_a_signal_with_itself_is_zero():
+    bracket = products.get("gaunt-bracket")("0e+1o+2e", "0e+1o+2e")
+    plain = products.get("gaunt-grid")("0e+1o+2e", "0e+1o+2e", filter_ir_out=bracket.irs_out)
+    a = torch.randn(7, 9, dtype=torch.float64)
+    z = dict(zip(bracket.irs_out, bracket(a, a).split([ir.dim for ir in bracket.irs_out], 1),
+                 strict=True))  # fmt: skip
+    wanted = plain(a, a).split([ir.dim for ir in plain.irs_out], 1)
+    for ir, values in zip(plain.irs_out, wanted, strict=True):
+        torch.testing.assert_close(z.pop(ir), values)
+    assert z
+    assert all(values.abs().max() < 1e-12 for values in z.values())
