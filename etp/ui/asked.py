@@ -17,6 +17,8 @@ _SAID = ("direction", "weights", "dtype", "matmul", "cache", "batch", "channels"
 _OPTIONS = declared(Options)
 CAN_RUN = "can_run"
 """Where the bar notes for the rest of the page whether Run here can be pressed."""
+NOT_HERE = "not_here"
+"""Where it notes whether something is asked for that no result can be of."""
 
 
 def note(
@@ -57,7 +59,7 @@ def say(said: str | None, *, running: bool = False) -> bool:
 @contextmanager
 def answers(*, stale: bool) -> Iterator[None]:
     """What follows are results; dimmed where they do not answer what is asked."""
-    if stale:
+    if stale or st.session_state.get(NOT_HERE, False):
         # In a style, not in another container: charts stay as they are.
         st.html("<style>.st-key-answers { opacity: 0.5; }</style>")
     with st.container(key="answers"):

@@ -325,6 +325,7 @@ def run_button(
     """
     status = jobs.status(getattr(chosen, plan.field))
     if status is not None and status.active:
+        st.session_state[asked.NOT_HERE] = False
         st.button(
             "Cancel",
             icon=":material/stop_circle:",
@@ -335,6 +336,7 @@ def run_button(
         return
     error = _error(plan, chosen)
     st.session_state[asked.CAN_RUN] = error is None
+    st.session_state[asked.NOT_HERE] = isinstance(error, NotHereError)
     st.button(
         "Run here",
         type="primary",
@@ -380,6 +382,14 @@ def refusals(plan: PagePlan, chosen: Settings) -> None:
         return
     st.error(plain(_worded(error)), icon=":material/error:")
     _other_parity(chosen, error)
+    if isinstance(error, NotHereError):
+        st.button(
+            error.mend,
+            key="mend_not_here",
+            icon=":material/build:",
+            on_click=choose,
+            kwargs={error.field: error.kept},
+        )
     if isinstance(error, TooLargeError) and error.batch is not None:
         batch = rounded_down(error.batch)
         st.button(
@@ -416,11 +426,37 @@ def _error(plan: PagePlan, chosen: Settings) -> ValueError | None:
 
 
 def _check_there(field: str, wanted: Collection[str], there: Collection[str]) -> None:
-    """Raise ``ValueError`` for what is chosen and not here; nothing is known yet where empty."""
+    """Raise for what is chosen and not here; nothing is known yet where ``there`` is empty."""
     missing = [name for name in wanted if there and name not in there]
     if missing:
-        raise ValueError(
-            f"{field}: {', '.join(missing)} is not on this machine; choose among {', '.join(there)}"
+        raise NotHereError(field, missing, [name for name in wanted if name in there], there)
+
+
+class NotHereError(ValueError):
+    """What is chosen is not on this machine.
+
+    Args:
+        field: What it was chosen for.
+        missing: What is not here.
+        kept: What was chosen beside it and is here.
+        there: All that is here.
+
+    Attributes:
+        missing: What is not here, as a sentence begins with it.
+        kept: What can be chosen instead: the rest, or the usual choice where nothing is left.
+        mend: What a button says that does it.
+    """
+
+    def __init__(
+        self, field: str, missing: Collection[str], kept: Collection[str], there: Collection[str]
+    ) -> None:
+        usual = getattr(Settings(), field)
+        self.field, self.missing = field, ", ".join(missing)
+        self.kept = tuple(kept) or usual
+        self.mend = f"Leave out {self.missing}" if kept else f"Use {', '.join(usual)}"
+        verb = "is" if len(missing) == 1 else "are"
+        super().__init__(
+            f"{field}: {self.missing} {verb} not on this machine; choose among {', '.join(there)}"
         )
 
 
@@ -429,6 +465,8 @@ def _names_there() -> list[str]:
 
 
 def _refusal(error: ValueError) -> str:
+    if isinstance(error, NotHereError):
+        return f"not here: {error.missing}"
     too_large = isinstance(error, TooLargeError)
     return "it does not fit" if too_large else f"{_field(error)} is not valid"
 

@@ -25,3 +25,8 @@ def text_of(page: AppTest) -> str:
 
 def charts_of(page: AppTest) -> int:
     return len(page.get("arrow_vega_lite_chart")) + len(page.get("vega_lite_chart"))
+
+
+def dimmed(page) -> bool:
+    """Whether results are shown as no answer to what is asked."""
+    return any("st-key-answers" in style.proto.body for style in page.get("html"))

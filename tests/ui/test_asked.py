@@ -7,7 +7,7 @@ import pytest
 from etp.problem import Problem
 from etp.text import count_text
 from etp.ui.asked import difference, note
-from tests.ui.opening import open_page, text_of
+from tests.ui.opening import dimmed, open_page, text_of
 
 pytestmark = pytest.mark.usefixtures("fresh_server")
 
@@ -94,10 +94,6 @@ def test_results_of_another_question_are_dimmed(name, query):
     assert any("You ask: " in info.value for info in page.info)
     assert dimmed(page)
     assert not dimmed(open_page(name))
-
-
-def dimmed(page) -> bool:
-    return any("st-key-answers" in style.proto.body for style in page.get("html"))
 
 
 def test_typed_irreps_have_no_counts_of_others():

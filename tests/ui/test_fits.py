@@ -11,7 +11,10 @@ from etp.ui import effort, jobs
 from etp.ui.bar import rounded_down
 from etp.ui.plans import COMPARE
 from etp.ui.settings import Settings
-from tests.ui.opening import open_page, text_of
+from tests.ui.opening import dimmed, open_page, text_of
+
+PATIENCE_S = 60.0
+PRODUCTS = Settings().products
 
 pytestmark = [
     pytest.mark.usefixtures("fresh_server"),
@@ -39,6 +42,29 @@ def test_the_mend_is_a_button_and_then_it_can_be_run(monkeypatch, page, query):
     assert not shown.exception
     assert not shown.button(key="run").disabled
     assert "GB are free" not in text_of(shown)
+
+
+@pytest.mark.parametrize(
+    ("page", "products", "mend"),
+    [
+        ("compare", "cg-sparse,foo,bar", "Leave out foo, bar"),
+        ("scaling", "foo", f"Use {', '.join(PRODUCTS)}"),
+        ("equivariance", "cg-sparse,foo,bar", "Leave out foo, bar"),
+        ("expressivity", "foo", f"Use {', '.join(PRODUCTS)}"),
+    ],
+)
+def test_what_is_not_here_is_left_out_by_a_button_and_answered_by_nothing(page, products, mend):
+    # The list of products is made by a process of its own, once for all pages.
+    assert "cg-sparse" in {entry.name for entry in jobs.catalog().entries(wait_s=PATIENCE_S)}
+    shown = open_page(page, products=products)
+    assert shown.button(key="run").disabled
+    assert "Cannot run: not here: foo" in text_of(shown)
+    assert dimmed(shown)
+    assert shown.button(key="mend_not_here").label == mend
+    shown.button(key="mend_not_here").click().run()
+    assert not shown.exception
+    assert not shown.button(key="run").disabled
+    assert not dimmed(shown)
 
 
 def test_a_button_names_two_digits_that_fit():
