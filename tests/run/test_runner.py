@@ -116,6 +116,18 @@ def test_cancel_stops_within_a_second_and_keeps_what_was_measured(runner, store,
     assert "quick-2" not in by_product
 
 
+def test_a_run_that_was_cancelled_can_be_extended(runner, store):
+    job = runner.submit("t", [case("quick", "polite")])
+    wait(runner, job, reached("polite"))
+    runner.cancel(job)
+    assert wait(runner, job).state == "cancelled"
+    runner.extend(job, [case("quick-2")])
+    wait(runner, job, lambda status: "quick-2" in statuses(store, job))
+    assert statuses(store, job)["quick-2"] == "ok"
+    runner.cancel(job)
+    wait(runner, job)
+
+
 @pytest.mark.parametrize("product", ["polite", "deaf"])
 def test_a_case_that_was_cancelled_is_run_again_when_the_job_is_resumed(runner, store, product):
     job = runner.submit("t", [case("quick"), case("quick-2", product), case("quick")])
