@@ -18,6 +18,7 @@ from etp.run.config import TooLargeError
 from etp.run.devices import not_offered
 from etp.text import bytes_text, count_text, counted, time_text
 from etp.ui import asked, asking, jobs
+from etp.ui.mends import NotHereError, mends, typed_name
 from etp.ui.plain import plain
 from etp.ui.plans import PagePlan
 from etp.ui.session import bound, choose, settings
@@ -127,9 +128,11 @@ def _mend(field: str) -> None:
     st.caption(f":red[{plain(_worded(error))}]")
     suggestion = getattr(error, "suggestion", None)
     if suggestion:
-        name = "keep" if field == "filter_out" else field
         st.button(
-            f"Use {suggestion}", key=f"mend_{field}", on_click=choose, kwargs={name: suggestion}
+            f"Use {suggestion}",
+            key=f"mend_{field}",
+            on_click=choose,
+            kwargs={typed_name(field): suggestion},
         )
 
 
@@ -375,42 +378,20 @@ def takes(plan: PagePlan, chosen: Settings) -> str:
 
 
 def refusals(plan: PagePlan, chosen: Settings) -> None:
-    """Say at full width why nothing can run, with a button that mends it where one can."""
+    """Say at full width why nothing can run, with buttons that mend it."""
     error = _error(plan, chosen)
     if error is None:
         not_started()
         return
     st.error(plain(_worded(error)), icon=":material/error:")
-    _other_parity(chosen, error)
-    if isinstance(error, NotHereError):
+    for mend in mends(plan, chosen, error):
         st.button(
-            error.mend,
-            key="mend_not_here",
+            mend.label,
+            key=mend.key,
             icon=":material/build:",
             on_click=choose,
-            kwargs={error.field: error.kept},
+            kwargs=mend.changes,
         )
-    if isinstance(error, TooLargeError) and error.batch is not None:
-        batch = rounded_down(error.batch)
-        st.button(
-            f"Use {plan.batch} {count_text(batch)}, which fits",
-            key="mend_batch",
-            icon=":material/build:",
-            on_click=choose,
-            kwargs=plan.smaller(chosen, batch),
-        )
-
-
-def rounded_down(number: int) -> int:
-    """The first two digits of a number."""
-    unit = 10 ** max(len(str(number)) - 2, 0)
-    return number // unit * unit
-
-
-def _other_parity(chosen: Settings, error: ValueError) -> None:
-    """Where the filter leaves no path, offer to take it away."""
-    if chosen.setting == CUSTOM and chosen.keep and "path" in str(error):
-        st.button("Keep all outputs", on_click=choose, kwargs={"keep": ""}, key="keep_all")
 
 
 def _error(plan: PagePlan, chosen: Settings) -> ValueError | None:
@@ -430,34 +411,6 @@ def _check_there(field: str, wanted: Collection[str], there: Collection[str]) ->
     missing = [name for name in wanted if there and name not in there]
     if missing:
         raise NotHereError(field, missing, [name for name in wanted if name in there], there)
-
-
-class NotHereError(ValueError):
-    """What is chosen is not on this machine.
-
-    Args:
-        field: What it was chosen for.
-        missing: What is not here.
-        kept: What was chosen beside it and is here.
-        there: All that is here.
-
-    Attributes:
-        missing: What is not here, as a sentence begins with it.
-        kept: What can be chosen instead: the rest, or the usual choice where nothing is left.
-        mend: What a button says that does it.
-    """
-
-    def __init__(
-        self, field: str, missing: Collection[str], kept: Collection[str], there: Collection[str]
-    ) -> None:
-        usual = getattr(Settings(), field)
-        self.field, self.missing = field, ", ".join(missing)
-        self.kept = tuple(kept) or usual
-        self.mend = f"Leave out {self.missing}" if kept else f"Use {', '.join(usual)}"
-        verb = "is" if len(missing) == 1 else "are"
-        super().__init__(
-            f"{field}: {self.missing} {verb} not on this machine; choose among {', '.join(there)}"
-        )
 
 
 def _names_there() -> list[str]:

@@ -8,7 +8,7 @@ from etp.run import environment
 from etp.run.config import LimitError
 from etp.run.runner import Runner
 from etp.ui import effort, jobs
-from etp.ui.bar import rounded_down
+from etp.ui.mends import rounded_down
 from etp.ui.plans import COMPARE
 from etp.ui.settings import Settings
 from tests.ui.opening import dimmed, open_page, text_of
@@ -65,6 +65,29 @@ def test_what_is_not_here_is_left_out_by_a_button_and_answered_by_nothing(page, 
     assert not shown.exception
     assert not shown.button(key="run").disabled
     assert not dimmed(shown)
+
+
+@pytest.mark.parametrize(
+    ("page", "query", "label"),
+    [
+        ("compare", {"setting": "Custom", "irreps2": "0e + 1x"}, "Use 0e + 1o"),
+        ("compare", {"setting": "Custom", "irreps1": "1o", "irreps2": "1o", "keep": "1o"},
+         "Keep all outputs"),
+        ("scaling", {"setting": "Custom"}, "Go along batch"),
+        ("scaling", {"lmax": "3"}, "Use the usual lmax"),
+        ("scaling", {"axis": "batch", "batches": "10"}, "Use the usual batches"),
+        ("scaling", {"axis": "channels", "channel_counts": "4"}, "Use the usual channels"),
+    ],
+)  # fmt: skip
+def test_what_cannot_run_has_a_mend_at_full_width(page, query, label):
+    shown = open_page(page, **query)
+    assert shown.button(key="run").disabled
+    assert len(shown.error) == 1
+    # The one of the full width comes last; fields of irreps have one beside them too.
+    [button for button in shown.button if button.label == label][-1].click().run()
+    assert not shown.exception
+    assert not shown.error
+    assert not shown.button(key="run").disabled
 
 
 def test_a_button_names_two_digits_that_fit():
