@@ -477,6 +477,7 @@ def measured(checkout: Path, arguments: argparse.Namespace) -> dict[str, str]:
     with serving(checkout) as server:
         for page in PAGES:
             say(page or "compare", _costs(server, page))
+        say("first paint (words) in a browser, s", first_paints(server))
         alone: dict[tuple[int, str], Told] = {}
         if arguments.beside_a_job:
             asyncio.run(_alone(server))
@@ -495,12 +496,39 @@ def measured(checkout: Path, arguments: argparse.Namespace) -> dict[str, str]:
     return lines
 
 
+def first_paints(server: Server) -> str:
+    """Seconds until a browser that was never here paints a page, and shows what it says first."""
+    program = shutil.which("chromium") or shutil.which("chromium-browser")
+    try:
+        from playwright.sync_api import sync_playwright
+    except ImportError:
+        program = None
+    if program is None:
+        return "not measured: it takes chromium and playwright"
+    lines = []
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
+        for page in PAGES:
+            context = browser.new_context()
+            tab = context.new_page()
+            tab.goto(f"http://{server.address}/{page}")
+            tab.wait_for_selector("h3", timeout=1e3 * PATIENCE_S)
+            said_ms = tab.evaluate("performance.now()")
+            painted_ms = tab.evaluate(
+                "performance.getEntriesByName('first-contentful-paint')[0].startTime"
+            )
+            lines.append(f"{page or 'compare'} {painted_ms / 1e3:.2f} ({said_ms / 1e3:.2f})")
+            context.close()
+        browser.close()
+    return ", ".join(lines)
+
+
 def _costs(server: Server, page: str) -> str:
     costs = asyncio.run(page_costs(server, page))
     note = "" if not costs.errors else f", {len(costs.errors)} errors"
     return (
-        f"{costs.first_bytes / 1e6:.2f} MB, {1e3 * costs.new_view_s:.0f} ms new view, "
-        f"{1e3 * costs.warm_s:.0f} ms warm{note}"
+        f"{costs.first_bytes / 1e6:.2f} MB in {costs.first_s:.2f} s, "
+        f"{1e3 * costs.new_view_s:.0f} ms new view, {1e3 * costs.warm_s:.0f} ms warm{note}"
     )
 
 
@@ -543,8 +571,11 @@ def main(arguments: list[str] | None = None) -> None:
         columns[name] = measured(checkout, chosen)
     load = Path("/proc/loadavg").read_text().split()[0]
     print(table(columns))
-    print(f"\n{os.cpu_count()} cores, load at the end {load}. A page: bytes of a first visit;")
-    print("processor time of the server for a view never seen and for one seen before.")
+    print(f"\n{os.cpu_count()} cores, load at the end {load}. A page: bytes of a first visit")
+    print(
+        "and seconds until it was whole; processor time of the server for a view never seen and for"
+    )
+    print("one seen before.")
 
 
 if __name__ == "__main__":
