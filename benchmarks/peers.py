@@ -97,14 +97,23 @@ class LostError(RuntimeError):
 
 
 class Contestant:
-    """A process that makes calls and times them when asked; see ``contestants/worker.py``."""
+    """A process that makes calls and times them when asked; see ``contestants/worker.py``.
 
-    def __init__(self, python: str, module: str, threads: int) -> None:
+    Args:
+        python: Interpreter.
+        module: Of the folder ``contestants``.
+        threads: Of its calls.
+        checkout: Whose ``etp`` it imports; None for peers, which import none.
+    """
+
+    def __init__(
+        self, python: str, module: str, threads: int, checkout: Path | None = None
+    ) -> None:
         words = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
         self._environ = os.environ | ALLOCATOR | dict.fromkeys(words, str(threads))
         self._environ |= {"JAX_PLATFORMS": "cpu"}
-        if module == "ours":
-            self._environ["PYTHONPATH"] = str(HERE.parent)
+        if checkout is not None:
+            self._environ["PYTHONPATH"] = str(checkout)
         self._words = [python, str(HERE / "contestants" / "worker.py"), module, str(threads)]
         self.process = self._started()
 
@@ -156,7 +165,7 @@ class Match:
 
     def __init__(self, peer_python: str, threads: int, seed: int = 0) -> None:
         self.contestants = {
-            "ours": Contestant(sys.executable, "ours", threads),
+            "ours": Contestant(sys.executable, "ours", threads, HERE.parent),
             "torch": Contestant(peer_python, "with_torch", threads),
             "jax": Contestant(peer_python, "with_jax", threads),
         }

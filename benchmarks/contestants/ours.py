@@ -17,14 +17,14 @@ from etp.measure.roofs import roofline
 __all__ = ["OFFERS", "forget", "limits", "set_threads"]
 
 
-def _make(name: str, work: Work, x: Any, y: Any) -> Callable[[], tuple[Any, ...]]:
+def make(name: str, work: Work, x: Any, y: Any) -> Callable[[], tuple[Any, ...]]:
     product = products.get(name)(work["irreps1"], work["irreps2"], filter_ir_out=work["keep"])
     return call_torch(product, work, x, y)
 
 
 _NAMES = {"cg": ("cg-sparse", "cg-dense"), "gaunt": ("gaunt-grid",), "matrix": ("matrix",)}
 OFFERS = {
-    operation: {name: partial(_make, name) for name in names} for operation, names in _NAMES.items()
+    operation: {name: partial(make, name) for name in names} for operation, names in _NAMES.items()
 }
 
 
