@@ -65,6 +65,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except Exception as error:
         if os.environ.get("ETP_TRACEBACK"):
             raise
+        if isinstance(error, ModuleNotFoundError):
+            return _complain(_not_installed(error), 1)
         known = isinstance(error, FailedError | StoreError | RuntimeError | OSError)
         return _complain(error if known else f"{type(error).__name__}: {error}", 1)
     return 0
@@ -73,6 +75,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _complain(error: object, status: int) -> int:
     print(f"etp: {_line(str(error)) or type(error).__name__}", file=sys.stderr)
     return status
+
+
+def _not_installed(error: ModuleNotFoundError) -> str:
+    """What is missing, in which Python, and the two ways to have it."""
+    return (
+        f"{error.name} is not installed for {sys.executable}: in a checkout use "
+        ".venv/bin/python, which make app sets up, or pip install '.[app]'"
+    )
 
 
 def _line(text: str) -> str:
@@ -139,9 +149,12 @@ def _products(options: argparse.Namespace) -> None:
     if options.json:
         print(json.dumps(listed))
         return
+    shown = ("name", "title", "group")
+    widths = {key: max(len(entry[key]) for entry in listed) for key in shown}
     for entry in listed:
-        note = f"  (not here: {entry['unavailable']})" if entry["unavailable"] else ""
-        print(f"{entry['name']:22s}{entry['title']:30s}{entry['group']:7s}{note}")
+        cells = [f"{entry[key]:{width}}" for key, width in widths.items()]
+        cells += [f"(not here: {entry['unavailable']})"] if entry["unavailable"] else []
+        print("  ".join(cells).rstrip())
 
 
 def _described(product: Any) -> dict[str, Any]:

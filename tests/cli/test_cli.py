@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from etp import products
 from etp.cli import commands, terminal
 from etp.cli.main import USUAL, main
 from etp.results.rows import Row, jsonl
@@ -39,6 +40,16 @@ def test_products_are_listed_with_why_one_cannot_run(capsys):
     assert all(entry["title"] and entry["reference"] for entry in by_name.values())
     assert main(["products"]) == 0
     assert "gaunt-grid" in capsys.readouterr().out
+
+
+def test_columns_of_the_list_never_touch_however_long_a_title_is(capsys, monkeypatch):
+    title = "A title that is longer than any " * 2
+    monkeypatch.setattr(products.get("cg-sparse"), "title", title.strip())
+    assert main(["products"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    groups = {line.index("O(3)") for line in lines if "SO(3)" not in line}
+    assert len(groups) == 1
+    assert any(f"{title.strip()}  O(3)" in line for line in lines)
 
 
 @pytest.mark.parametrize("measure", KEYS)
@@ -299,6 +310,18 @@ def test_what_nobody_foresaw_is_one_line_too(capsys, monkeypatch):
     monkeypatch.setenv("ETP_TRACEBACK", "1")
     with pytest.raises(KeyError):
         main(["compare", "a", "b"])
+
+
+def test_a_python_without_torch_is_told_which_python_has_it(capsys, monkeypatch):
+    def absent(*_):
+        raise ModuleNotFoundError("No module named 'torch'", name="torch")
+
+    monkeypatch.setattr(commands, "compare", absent)
+    assert main(["compare", "a", "b"]) == 1
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1
+    for part in ("torch is not installed", sys.executable, ".venv/bin/python", "pip install"):
+        assert part in said
 
 
 def test_runs_are_listed_deleted_and_brought_back(capsys, tmp_path):
