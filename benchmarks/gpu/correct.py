@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from statistics import median
@@ -23,7 +23,10 @@ from etp.run import case as cases
 from etp.run.case.questions import make_row, plain
 
 DTYPES: tuple[DType, ...] = ("float64", "float32", "bfloat16")
-DERIVATIVES: tuple[Direction, ...] = ("backward", "double-backward")
+EXACT = DTYPES[:2]
+DERIVATIVES: dict[Direction, int] = {"backward": 1, "double-backward": 2}
+THIRD = 3
+"""The order of derivatives of a loss of forces by what the forces depend on, once more."""
 BATCH, ORDER = 24, 3
 """Samples, and factors of a power."""
 LOOSER = {"float64": 10, "float32": 10, "bfloat16": 2}
@@ -32,6 +35,11 @@ SHAPES: dict[Kind, tuple[str, str]] = {
     "pair": ("32x0e+32x1o+32x2e", "32x0e+32x1o+32x2e"),
     "edge": ("32x0e+16x1o+8x1e", "0e+1o+2e"),
     "convolution": ("32x0e+16x1o+8x1e", "0e+1o+2e"),
+}
+SMALL: dict[Kind, tuple[str, str]] = {
+    "pair": ("8x0e+8x1o", "8x0e+8x1o"),
+    "edge": ("8x0e+4x1o", "0e+1o"),
+    "convolution": ("8x0e+4x1o", "0e+1o"),
 }
 
 
@@ -50,19 +58,38 @@ def steps(device: str) -> Iterator[Step]:
                        partial(_powered, problem, name))  # fmt: skip
         for name in products.available():
             for kind in products.get(name).kinds:
-                for direction in DERIVATIVES:
+                for direction, order in DERIVATIVES.items():
                     problem = _problem(kind, device, dtype, direction)
                     label = f"correct {name} {kind} {direction} {dtype}"
-                    yield Step(label, problem, name, "agreement", partial(_derived, problem, name))
+                    derived = partial(_derived, problem, name, order)
+                    yield Step(label, problem, name, "agreement", derived)
+    yield from _thirds(device)
     if device != "cpu":
         problem = _problem("pair", device, "float32")
         yield Step("correct memory checker", problem, "device", "agreement",
                    partial(_sanitized, problem))  # fmt: skip
 
 
-def _problem(kind: Kind, device: str, dtype: DType, direction: Direction = "forward") -> Problem:
+def _thirds(device: str) -> Iterator[Step]:
+    """Third derivatives, of few irreps: their kernels take long to compile."""
+    for dtype in EXACT:
+        for name in products.available():
+            for kind in products.get(name).kinds:
+                problem = _problem(kind, device, dtype, "double-backward", SMALL)
+                derived = partial(_derived, problem, name, THIRD)
+                label = f"correct {name} {kind} third derivatives {dtype}"
+                yield Step(label, problem, name, "agreement", derived)
+
+
+def _problem(
+    kind: Kind,
+    device: str,
+    dtype: DType,
+    direction: Direction = "forward",
+    shapes: Mapping[Kind, tuple[str, str]] = SHAPES,
+) -> Problem:
     return Problem.of_irreps(
-        *SHAPES[kind], kind=kind, device=device, dtype=dtype, direction=direction, batch=BATCH,
+        *shapes[kind], kind=kind, device=device, dtype=dtype, direction=direction, batch=BATCH,
         neighbours=4,
     )  # fmt: skip
 
@@ -91,7 +118,49 @@ def _judged(row: Row, problem: Problem) -> Row:
 Function = Callable[..., Tensor]
 
 
-def _derived(problem: Problem, name: str) -> Iterator[Row]:
+def called(
+    function: Function, bilinear: bool, fixed: Tensor, first: Tensor, *rest: Tensor
+) -> Tensor:
+    """A product of what is free; its second input stays as it is unless it is ``bilinear``."""
+    return function(first, *rest) if bilinear else function(first, fixed, *rest)
+
+
+def derivatives(
+    function: Function,
+    inputs: Sequence[Tensor],
+    highest: int,
+    rounded: torch.dtype | None = None,
+) -> Iterator[list[Tensor]]:
+    """A function's value, then its derivatives order by order, along directions that are drawn.
+
+    Those of order n + 1 are by the inputs and by all directions so far.
+
+    Args:
+        function: Of the inputs.
+        inputs: What it is called on.
+        highest: Order of the last.
+        rounded: Number type that directions are representable in; that of the inputs where None.
+    """
+    generator = torch.Generator().manual_seed(1)
+
+    def direction(of: Tensor) -> Tensor:
+        drawn = torch.randn(of.shape, generator=generator).to(rounded or of.dtype)
+        return drawn.to(of).requires_grad_()
+
+    free = [x.detach().clone().requires_grad_() for x in inputs]
+    found = [function(*free)]
+    yield found
+    for _ in range(highest):
+        along = [direction(of) for of in found]
+        # Of the third order some are zero: what is linear in an input is not bent by it.
+        found = list(torch.autograd.grad(
+            found, free, along, create_graph=True, materialize_grads=True
+        ))  # fmt: skip
+        free += along
+        yield found
+
+
+def _derived(problem: Problem, name: str, order: int) -> Iterator[Row]:
     """Gradients on the card beside those of the oracle, which is differentiable too."""
     tp = cases.build(problem, name)
     generator = torch.Generator().manual_seed(0)
@@ -101,26 +170,17 @@ def _derived(problem: Problem, name: str) -> Iterator[Row]:
     inputs = [x, *([y] if tp.per_edge.bilinear else []), *([] if free is None else [free])]
     dtype = getattr(torch, problem.dtype)
     inputs = [t.to(dtype).double() for t in inputs]
-
-    def called(function: Function, fixed: Tensor, *given: Tensor) -> Tensor:
-        rest = list(given)
-        first = rest.pop(0)
-        second = rest.pop(0) if tp.per_edge.bilinear else fixed
-        return function(first, second, *rest)
-
-    z = evaluate(tp, x, y, free)
-    shapes = [z, *inputs]
-    along = [torch.randn(t.shape, generator=generator).to(dtype).double() for t in shapes]
-    twice, device = problem.direction == "double-backward", torch.device(problem.device)
-    wanted = _gradients(partial(called, partial(evaluate, tp), y), inputs, along, twice)
-    there, there_along = ([t.to(device, dtype) for t in tensors] for tensors in (inputs, along))
-    got = _gradients(partial(called, tp, y.to(device, dtype)), there, there_along, twice)
+    device, bilinear = torch.device(problem.device), tp.per_edge.bilinear
+    own = partial(called, tp, bilinear, y.to(device, dtype))
+    oracle = partial(called, partial(evaluate, tp), bilinear, y)
+    got = [*derivatives(own, [t.to(device, dtype) for t in inputs], order)][order]
+    wanted = [*derivatives(oracle, inputs, order, dtype)][order]
     yield _compared(problem, name, got, wanted)
 
 
 def _compared(problem: Problem, name: str, got: list[Tensor], wanted: list[Tensor]) -> Row:
     """A row of the errors of several tensors, the worst first."""
-    pairs = zip(got, wanted, strict=True)
+    pairs = [(a.detach(), b.detach()) for a, b in zip(got, wanted, strict=True)]
     errors = [relative(a.cpu().double() - b, b) for a, b in pairs if b.any()]
     allowed = gate(getattr(torch, problem.dtype), torch.device(problem.device), GATES)
     worst = Agreement(max(errors), median(errors), {}, LOOSER[problem.dtype] * allowed)
@@ -128,22 +188,18 @@ def _compared(problem: Problem, name: str, got: list[Tensor], wanted: list[Tenso
 
 
 def _powered(problem: Problem, name: str) -> Iterator[Row]:
-    """A power with its derivatives of both orders, beside those on the CPU in float64."""
+    """A power with its derivatives to the third order, beside those on the CPU in float64."""
     irreps, dtype = problem.irreps1, getattr(torch, problem.dtype)
     tp: Any = powers.get(name)(irreps, order=ORDER, irreps_out=irreps)
     generator = torch.Generator().manual_seed(0)
     sizes = (BATCH, tp.irreps_in.dim), (3, tp.weight_numel)
     inputs = [torch.randn(size, generator=generator).to(dtype) for size in sizes]
     elements = torch.randint(3, (BATCH,), generator=generator)
-    shapes = (BATCH, tp.irreps_out.dim), *sizes
-    along = [torch.randn(size, generator=generator).to(dtype) for size in shapes]
 
-    def results(device: torch.device, dtype: torch.dtype) -> list[Tensor]:
-        there = tp.to(device)
-        own, own_along = ([t.to(device, dtype) for t in tensors] for tensors in (inputs, along))
-        function = partial(_of_elements, there, elements.to(device))
-        return [function(*own), *_gradients(function, own, own_along, False),
-                *_gradients(function, own, own_along, True)]  # fmt: skip
+    def results(device: torch.device, own: torch.dtype) -> list[Tensor]:
+        function = partial(_of_elements, tp.to(device), elements.to(device))
+        orders = derivatives(function, [t.to(device, own) for t in inputs], THIRD, dtype)
+        return [t for order in orders for t in order]
 
     wanted = results(torch.device("cpu"), torch.float64)
     got = results(torch.device(problem.device), dtype)
@@ -153,17 +209,6 @@ def _powered(problem: Problem, name: str) -> Iterator[Row]:
 def _of_elements(power: Any, elements: Tensor, a: Tensor, weights: Tensor) -> Tensor:
     z: Tensor = power(a, weights, elements)
     return z
-
-
-def _gradients(
-    function: Function, inputs: list[Tensor], along: list[Tensor], twice: bool
-) -> list[Tensor]:
-    leaves = [x.detach().requires_grad_() for x in inputs]
-    grad = along[0].clone().requires_grad_(twice)
-    first = torch.autograd.grad(function(*leaves), leaves, grad, create_graph=twice)
-    if not twice:
-        return list(first)
-    return list(torch.autograd.grad(first, [*leaves, grad], along[1:]))
 
 
 def _sanitized(problem: Problem) -> Iterator[Row]:
