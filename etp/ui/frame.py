@@ -26,7 +26,8 @@ _KEYBOARD = """
 <script>
 if (!window.etpKeyboard) {
   window.etpKeyboard = true;
-  const first = 'input:not([disabled]), button:not([disabled]), [role="slider"], [tabindex="0"]';
+  const first = 'input:not([disabled]), button:not([disabled], [aria-label^="Help for"]), '
+    + '[role="slider"], [tabindex="0"]';
   const enter = (body, frames) => requestAnimationFrame(() => {
     body.querySelector(first)?.focus();
     const outside = body.isConnected && !body.contains(document.activeElement);

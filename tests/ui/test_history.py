@@ -30,12 +30,15 @@ def test_back_undoes_the_last_change_and_the_controls_follow(server, browser):
         wait_chosen(page, "4")
 
 
-def test_a_popover_opened_by_a_key_has_the_focus_inside_it(server, browser):
+@pytest.mark.parametrize("name", ["problem", "products"])
+def test_a_popover_opened_by_a_key_has_the_focus_on_its_first_control(server, browser, name):
     with opened(browser, f"{server}/expressivity") as page:
-        page.locator(".st-key-bar_products button").first.focus()
+        page.locator(f".st-key-bar_{name} button").first.focus()
         page.keyboard.press("Enter")
         page.wait_for_function(
             "document.activeElement.closest('[data-testid=stPopoverBody]') !== null"
         )
+        label = page.evaluate("document.activeElement.getAttribute('aria-label') || ''")
+        assert not label.startswith("Help")
         stops = "[data-testid=stHeaderActionElements] a"
         assert page.locator(stops).evaluate_all("all => all.every(a => a.offsetParent === null)")
