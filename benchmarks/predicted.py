@@ -13,7 +13,7 @@ import re
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -37,10 +37,18 @@ from etp.kernels.power_table import places
 PAGE = Path(__file__).parents[1] / "docs" / "kernels.md"
 BEGIN = "<!-- predicted: python -m benchmarks.predicted -->"
 END = "<!-- end of predicted -->"
+SIZES = ((2, 64), (2, 128))
+"""Largest degrees and channels. At lmax 3 the compiler takes minutes for a kernel."""
 NEIGHBOURS = 20
 """Edges of a node, among which its features and results are shared."""
 
 
+CONVOLUTIONS = (
+    ("forward", False, False, True), ("backward", True, False, True),
+    ("change of forward", False, True, True), ("double backward", True, True, True),
+)  # fmt: skip
+EDGE = ("forward", False, False, False)
+"""Names, and whether it is a gradient, along a change, and summed over edges."""
 GRIDS = ("gaunt-grid", "gaunt-bracket", "complete", "vector-signal")
 EVALUATIONS = {
     "forward": PRODUCT, "backward": SECOND, "double backward": THIRD
@@ -183,33 +191,55 @@ def figures(
 def kernels(*, whole: bool = True) -> Iterator[Kernel]:
     """Kernels of the tables; few of them where not ``whole``."""
     for layer in ("mace-large", "mace-medium") if whole else ("nequip-water",):
-        yield from edge_kernels(layer)
+        yield from layer_kernels(layer)
     yield from power_kernels(2 if whole else 1, "0e+1o")
     yield from pair_kernels(2 if whole else 1)
+    for lmax, channels in SIZES if whole else ():
+        yield from sized_kernels(lmax, channels)
     yield from row_kernels("matrix", 1)
     for name in GRIDS if whole else GRIDS[:1]:
         yield from grid_kernels(name, 2 if name == "gaunt-grid" else 1)
 
 
-def edge_kernels(layer: str) -> Iterator[Kernel]:
-    """The convolution of a layer in every derivative, largest of its kernels each."""
-    import triton.language as tl
+def sized_kernels(lmax: int, channels: int) -> Iterator[Kernel]:
+    """Kernels of one size of features: an edge's, what is convolved with it, a power, a pair."""
+    irreps = natural(lmax, channels)
+    tp = products.get("cg-sparse")(irreps, natural(lmax, 1), filter_ir_out=natural(lmax, 1))
+    asked = [evaluation for evaluation in CONVOLUTIONS if evaluation[0] != "change of forward"]
+    yield from edge_kernels(_sized(lmax, channels), tp, [*asked, EDGE])
+    if (lmax, channels) != (2, 128):  # Which stands before.
+        yield from power_kernels(lmax, "0e+1o", channels)
+        yield from pair_kernels(lmax, channels)
 
+
+def layer_kernels(layer: str) -> Iterator[Kernel]:
+    """The convolution of a layer in every derivative."""
     shape = presets.layer(layer)
     tp = products.get("cg-sparse")(shape.nodes, shape.edges, filter_ir_out=shape.outputs or None)
+    # For one edge of the largest the compiler takes long, and says the same.
+    asked = CONVOLUTIONS if layer == "mace-large" else (*CONVOLUTIONS, EDGE)
+    yield from edge_kernels(layer, tp, asked)
+
+
+def edge_kernels(
+    label: str, tp: Any, asked: Sequence[tuple[str, bool, bool, bool]]
+) -> Iterator[Kernel]:
+    """Kernels of an edge product, the largest of each evaluation.
+
+    Args:
+        label: What it is called in the table.
+        tp: The product.
+        asked: Of :data:`CONVOLUTIONS` and :data:`EDGE`.
+    """
+    import triton.language as tl
+
     table = edge_table(tp)
     form = EdgeForm(table)
     block = form.block(128)
     ints = dict.fromkeys(("here", "there", "order", "starts"), "*i64")
     numbers = dict.fromkeys(("edges", "chunk", "planes"), "i32")
     constants = {"PLANE": 0, "BLOCK": block, "ACC": tl.float32}
-    for label, backward, change, convolves in (
-        ("forward", False, False, True), ("backward", True, False, True),
-        ("change of forward", False, True, True), ("double backward", True, True, True),
-        ("forward", False, False, False),
-    ):  # fmt: skip
-        if not convolves and layer == "mace-large":
-            continue  # The compiler takes long, and says the same.
+    for which, backward, change, convolves in asked:
         made = form.kernels(Kind(backward, change, convolves, "edge"), block)
         weights = sum(path.w >= 0 for path in form.paths)
         shared = NEIGHBOURS if convolves else 1
@@ -218,7 +248,7 @@ def edge_kernels(layer: str) -> Iterator[Kernel]:
         bytes_ = 4 * passes * (weights + rows) / len(made)
         largest = max(made, key=lambda kernel: len(kernel.text))
         yield Kernel(
-            f"{'convolution' if convolves else 'edge'}, {layer}, {label} "
+            f"{'convolution' if convolves else 'edge'}, {label}, {which} "
             f"({len(made)} kernel{'s' * (len(made) > 1)})",
             partial(compiled_text, "edges", largest.text),
             ints | numbers, constants, block, bytes_,
@@ -235,7 +265,7 @@ def power_kernels(lmax: int, out: str, channels: int = 128) -> Iterator[Kernel]:
     """The power of order 3 of MACE's features and its gradients."""
     import triton.language as tl
 
-    irreps = "+".join(f"{channels}x{l}{'eo'[l % 2]}" for l in range(lmax + 1))
+    irreps = natural(lmax, channels)
     kept = "+".join(f"{channels}x{ir}" for ir in out.split("+"))
     tp: Any = powers.get("cg")(irreps, order=3, irreps_out=kept)
     form = PowerForm(tp.polynomials)
@@ -247,39 +277,45 @@ def power_kernels(lmax: int, out: str, channels: int = 128) -> Iterator[Kernel]:
         text = max(texts, key=len)
         moved = form.tree.out + form.tree.dim * (1 + (which == "features"))
         yield Kernel(
-            f"power 3, lmax {lmax} to {out}, {which} ({len(texts)})",
+            f"power 3, {_sized(lmax, channels)} to {out}, {which} ({len(texts)})",
             partial(compiled_text, "power", text),
             kinds, {"BLOCK": channels, "ACC": tl.float32}, channels, 4.0 * moved,
             )  # fmt: skip
 
 
-def pair_kernels(lmax: int) -> Iterator[Kernel]:
+def pair_kernels(lmax: int, channels: int = 128) -> Iterator[Kernel]:
     """Clebsch-Gordan products of pairs, and the sum of paths with their weights."""
-    yield from row_kernels("cg-sparse", lmax, label="pair")
-    yield from row_kernels("cg-summed", lmax, label="weighted pair", weighted=True)
+    yield from row_kernels("cg-sparse", lmax, channels, label="pair")
+    yield from row_kernels("cg-summed", lmax, channels, label="weighted pair", weighted=True)
 
 
 def row_kernels(
-    name: str, lmax: int, *, label: str | None = None, weighted: bool = False
+    name: str,
+    lmax: int,
+    channels: int = 128,
+    *,
+    label: str | None = None,
+    weighted: bool = False,
 ) -> Iterator[Kernel]:
     """Kernels that hold a row in each lane, forward and in both derivatives.
 
     Args:
         name: Of the product.
         lmax: Of both inputs.
+        channels: Of both.
         label: What it is called in the table; its name where None.
         weighted: Whether each path has a weight.
     """
     import triton.language as tl
 
-    tp: Any = products.get(name)(natural(lmax), natural(lmax))
+    tp: Any = products.get(name)(*[natural(lmax, channels)] * 2)
     form = (tp.fused_weighted if weighted else tp.fused).form(torch.device("cpu"))
     for which, evaluation in ({"forward": WEIGHTED} if weighted else EVALUATIONS).items():
         sources = form.sources(evaluation)
         source = max(sources, key=lambda s: len(s.text()))
         moved = sum(form.widths[side] for side in _sides(evaluation)) / form.channels
         yield Kernel(
-            f"{label or name}, MIMO lmax {lmax}, {which} ({len(sources)})",
+            f"{label or name}, MIMO {_sized(lmax, channels)}, {which} ({len(sources)})",
             partial(compiled, source), _numbers(source),
             {"BLOCK": form.rows, "ACC": tl.float32}, form.rows, 4.0 * moved / len(sources),
         )  # fmt: skip
@@ -319,6 +355,11 @@ def _numbers(source: Source) -> dict[str, str]:
 def natural(lmax: int, channels: int = 128) -> str:
     """Irreps of natural parity up to a degree."""
     return "+".join(f"{channels}x{l}{'eo'[l % 2]}" for l in range(lmax + 1))
+
+
+def _sized(lmax: int, channels: int) -> str:
+    """Said of a size; what is not said is 128 channels, as the page has it."""
+    return f"lmax {lmax}" + ("" if channels == 128 else f", {channels} channels")
 
 
 def line(kernel: Kernel, cards: tuple[Card, ...] = CARDS) -> str:
