@@ -51,7 +51,12 @@ class _Parser(argparse.ArgumentParser):
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; return its exit status."""
-    options = parser().parse_args(arguments)
+    made = parser()
+    options, unknown = made.parse_known_args(arguments)
+    if unknown:
+        # Said by the command that was meant: its help lists the options, that of etp does not.
+        made.prog = f"{made.prog} {options.command}"
+        made.error(f"unrecognized arguments: {' '.join(unknown)}")
     try:
         options.run(options)
     except (ValueError, FileNotFoundError, IsADirectoryError, PermissionError) as error:
@@ -93,7 +98,9 @@ def _line(text: str) -> str:
 def parser() -> argparse.ArgumentParser:
     """The command line, for help texts and tests."""
     made = _Parser(prog="etp", description="Compare equivariant tensor products.")
-    commands = made.add_subparsers(required=True, metavar="COMMAND", parser_class=_Parser)
+    commands = made.add_subparsers(
+        required=True, dest="command", metavar="COMMAND", parser_class=_Parser
+    )
 
     listed = commands.add_parser("products", help="list the tensor products")
     listed.add_argument("--json", action="store_true")

@@ -97,7 +97,9 @@ def _problem(options: argparse.Namespace, lmax: int | None, rest: dict[str, Any]
         raise ValueError("--outputs goes with --setting: for typed irreps name --filter-out")
     if options.layer is not None:
         return _of_layer(options, rest)
-    if options.irreps1 is None or (options.irreps2 is None and rest["kind"] != "power"):
+    if options.irreps1 is not None and options.irreps2 is None and rest["kind"] != "power":
+        raise ValueError("--irreps2 is missing: give what meets --irreps1, or --kind power")
+    if options.irreps1 is None:
         raise ValueError("give --setting and --lmax, --layer, or --irreps1 and --irreps2")
     return Problem.of_irreps(options.irreps1, options.irreps2, options.filter_out, **rest)
 

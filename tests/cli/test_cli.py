@@ -79,6 +79,8 @@ def test_weights_are_part_of_what_is_measured(capsys):
     [
         (["measure", "agreement", "--product", "nothing", *SMALL], "no tensor product 'nothing'"),
         (["measure", "agreement", "--product", "cg-sparse"], "--setting"),
+        (["sweep", "--irreps1", "0e+1o"], "--irreps2 is missing"),
+        (["sweep", "--degree", "3"], "unrecognized arguments: --degree 3 (see etp sweep --help)"),
         (["measure", "agreement", "--product", "cg-sparse", "--setting", "MIMO"], "--lmax"),
         (["measure", "speed", "--product", "cg-sparse", *SMALL], "speed"),
         (
