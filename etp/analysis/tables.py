@@ -47,7 +47,9 @@ def shown(lines: pd.DataFrame, baseline: str) -> pd.DataFrame:
                 for p, r in zip(lines["product"], lines["ratio"], strict=True)
             ],
             "outputs": lines["keeps_paths"].map({True: "per path", False: "per irrep"}),
-            "weights": lines["weights_per"].map({"path": "per path", "degree": "per degree"}),
+            "weights": lines["weights_per"].map(
+                {"path": "per path", "degree": "per degree", "order": "per order"}
+            ),
             "paths": lines["paths"],
             "gamma": lines["gamma"],
             "us_per_gamma": lines["s_per_gamma"] * 1e6,

@@ -126,6 +126,8 @@ STYLES: dict[str, Style] = {
     "complete": Style("vector", STAR, SOLID),
     "complete-vector": Style("vector", STAR, LONG),
     "so2": Style("so2", "circle", SOLID),
+    "so2-linear": Style("so2", "triangle-up", LONG),
+    "so2-linear-2": Style("so2", "diamond", SHORT),
     "e3nn": Style("peer", "cross", SOLID),
     "cuequivariance": Style("peer", X, LONG),
     "openequivariance": Style("peer", HEXAGON, SHORT),

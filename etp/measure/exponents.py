@@ -24,6 +24,8 @@ _MIMO = {
     "matrix": 4,
     "matrix-block": 6,
     "so2": 3,
+    "so2-linear": 3,
+    "so2-linear-2": 3,
     "e3nn": 6,
     "e3nn-uuu": 6,
     "cuequivariance": 6,

@@ -104,10 +104,14 @@ def expressivity(
     fixed = _fixed(tp, measured, group)
     family = fixed if _absorbed(tp) else _weighted(tp, {piece.triple for piece in fixed}, group)
     closed, condition = _closed_form(tp, family, copies, channels)
-    fixed_rank = _numerical_rank(fixed, copies, channels, seed)
+    # Harmonics that it makes of the direction itself are out of reach of a layer before it.
+    scalable = tp.weights_per != "order"
+    fixed_rank = _numerical_rank(fixed, copies, channels, seed, scalable=scalable)
     return Expressivity(
         closed,
-        fixed_rank if family is fixed else _numerical_rank(family, copies, channels, seed),
+        fixed_rank
+        if family is fixed
+        else _numerical_rank(family, copies, channels, seed, scalable=scalable),
         len({piece.triple for piece in fixed}),
         len(allowed_paths(tp)),
         condition,
@@ -175,6 +179,8 @@ def _closed_form(
     single = channels == 1 and max(copies) == 1
     if (tp.keeps_paths or tp.weights_per == "path") and single:
         return everything, "one free weight per path"
+    if tp.weights_per == "order" and single:
+        return len(tp.weighting.factors), "one free weight per pair of degrees and order"
     if tp.keeps_paths and channels >= n * m:
         return everything, "every path of every pair of copies: dim Hom(X x Y, Z)"
     if len(family) > len(triples):
@@ -229,9 +235,17 @@ def _incidence_rank(family: Sequence[_Piece]) -> int:
 
 
 def _numerical_rank(
-    pieces: Sequence[_Piece], copies: tuple[int, int, int], channels: int, seed: int
+    pieces: Sequence[_Piece],
+    copies: tuple[int, int, int],
+    channels: int,
+    seed: int,
+    *,
+    scalable: bool,
 ) -> int:
-    """Rank of the Jacobian of the bilinear map by the entries of W1, W2, W3 and the weights."""
+    """Rank of the Jacobian of the bilinear map by the entries of W1, W2, W3 and the weights.
+
+    Where input 2 is not ``scalable`` by irrep, W2 is the same for all of its irreps.
+    """
     n, m, k = copies
     places = _places(pieces)
     triples = {triple: i for i, triple in enumerate(dict.fromkeys(p.triple for p in pieces))}
@@ -239,6 +253,7 @@ def _numerical_rank(
     first, second, third = (
         torch.tensor([places[axis][_key(piece)[axis]] for piece in pieces]) for axis in range(3)
     )
+    second = second if scalable else torch.zeros_like(second)
     used = [
         torch.tensor([places[3][f] for f in column])
         for column in zip(*(piece.factors for piece in pieces), strict=True)

@@ -54,18 +54,14 @@ def interactions(tp: TensorProduct, *, seed: int = 0) -> set[Triple]:
 def allowed_paths(tp: TensorProduct) -> set[Triple]:
     """Triples that the selection rules allow for the inputs and that the filter keeps.
 
+    Of a product of directions that reads their harmonics of every degree, with all of these.
+
     Examples:
         >>> from etp import measure, products
         >>> len(measure.allowed_paths(products.get("gaunt-grid")("1o", "1o")))
         3
     """
-    return {
-        (a, b, c)
-        for a in tp.irs_in1
-        for b in tp.irs_in2
-        for c in tp.couple(a, b)
-        if tp.keep is None or c in tp.keep
-    }
+    return set(tp.candidates())
 
 
 def measured_coefficients(tp: TensorProduct, *, seed: int = 0) -> Measured:
@@ -80,14 +76,14 @@ def measured_coefficients(tp: TensorProduct, *, seed: int = 0) -> Measured:
         >>> [str(ir_out) for ir_out, pairs in fitted.copies], fitted.residual < 1e-12
         (['0e', '1e', '2e'], True)
     """
-    pairs = [(ir1, ir2) for ir1 in dict.fromkeys(ir for _, ir in tp.irreps_in1)
-             for ir2 in dict.fromkeys(ir for _, ir in tp.irreps_in2)]  # fmt: skip
+    irs2 = dict.fromkeys([*(ir for _, ir in tp.irreps_in2), *(b for _, b, _ in tp.candidates())])
+    pairs = [(ir1, ir2) for ir1 in dict.fromkeys(ir for _, ir in tp.irreps_in1) for ir2 in irs2]
     samples = 8 + len(pairs)
     x1, x2 = random_inputs(tp, samples, torch.Generator().manual_seed(seed))
     with torch.no_grad():
         z = tp(x1.to(tp.device), x2.to(tp.device)).double().cpu()
     first = {ir: x[:, 0] for ir, x in oracle.by_irrep(x1, tp.irreps_in1, tp.layout).items()}
-    second = {ir: x[:, 0] for ir, x in oracle.by_irrep(x2, tp.irreps_in2).items()}
+    second = {ir: x[:, 0] for ir, x in oracle.second_features(tp, x2).items()}
     outputs = _first_channel(z, tp)
     largest = max(float(block.norm()) for _, block in outputs) or 1.0
     copies: list[tuple[o3.Irrep, dict[tuple[o3.Irrep, o3.Irrep], float]]] = []

@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import version
+from math import pi
 from typing import Any, NamedTuple
 
 import torch
@@ -13,7 +14,7 @@ from torch import Tensor
 
 from etp.e3 import o3
 from etp.irreps import Layout
-from etp.maths import so3
+from etp.maths import so3, sphere
 from etp.measure.drawing import random_inputs, random_weights
 from etp.measure.graph import Measurable, OnGraph, OnNodes
 from etp.powers.base import Power
@@ -94,7 +95,7 @@ def evaluate(tp: Measurable, x1: Tensor, x2: Tensor, weights: Tensor | None = No
     if isinstance(tp, OnGraph):
         return _added_by_node(tp, x1, x2, weights)
     first = by_irrep(x1.double().cpu(), tp.irreps_in1, tp.layout)
-    second = by_irrep(x2.double().cpu(), tp.irreps_in2)
+    second = second_features(tp, x2)
     blocks: dict[object, Tensor] = {}
     strengths = _strengths(tp, weights)
     for number, path in enumerate(tp.paths):
@@ -106,6 +107,27 @@ def evaluate(tp: Measurable, x1: Tensor, x2: Tensor, weights: Tensor | None = No
         key = number if tp.keeps_paths else path.ir_out
         blocks[key] = _added(blocks[key], z) if key in blocks else z
     return joined(blocks.values(), tp.layout)
+
+
+def second_features(tp: TensorProduct, x2: Tensor) -> dict[o3.Irrep, Tensor]:
+    """Input 2 by irrep, with the other harmonics of its direction that it can be coupled to.
+
+    Args:
+        tp: The product.
+        x2: Second input, (N, irreps_in2.dim).
+
+    Returns:
+        Float64 on the CPU, (N, copies, 2 l + 1) for each irrep.
+    """
+    second = by_irrep(x2.double().cpu(), tp.irreps_in2)
+    more = [ir for ir in dict.fromkeys(ir for _, ir, _ in tp.candidates()) if ir not in second]
+    if more:
+        given = second[o3.Irrep(1, -1)]
+        length = given.norm(dim=-1, keepdim=True)
+        every = sphere.spherical_harmonics(max(ir.l for ir in more), given / length)
+        size = length / (3 / (4 * pi)) ** 0.5
+        second |= {ir: size * every[..., ir.l**2 : (ir.l + 1) ** 2] for ir in more}
+    return second
 
 
 def _added_by_node(tp: OnGraph, x: Tensor, y: Tensor, weights: Tensor | None) -> Tensor:

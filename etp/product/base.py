@@ -60,7 +60,8 @@ class TensorProduct(TableModule, metaclass=kinds.Kinds):
         kind: How channels meet.
         layout: Order within the blocks of features.
         keep: Output irreps asked for, None for all.
-        weights_per: What its free weights scale, each path or each degree (class attribute).
+        weights_per: What its free weights scale: each path, each degree, or each order of a pair of
+            degrees along a direction (class attribute).
         rule: Name in :mod:`etp.product.applicability` of what the irreps must satisfy
             (class attribute).
         approximate: Whether it may miss what it claims: its errors are shown beside its time, but
@@ -126,13 +127,7 @@ class TensorProduct(TableModule, metaclass=kinds.Kinds):
         self.keep = None if filter_ir_out is None else as_filter(filter_ir_out)
         self.lmax_in1 = max(ir.l for ir in self.irs_in1)
         self.lmax_in2 = max(ir.l for ir in self.irs_in2)
-        candidates = [
-            (ir1, ir2, ir_out)
-            for ir1 in self.irs_in1
-            for ir2 in self.irs_in2
-            for ir_out in self.couple(ir1, ir2)
-            if self.keep is None or ir_out in self.keep
-        ]
+        candidates = self.candidates()
         self.lmax_out = max((ir_out.l for _, _, ir_out in candidates), default=0)
         claimed = (Path(*triple, self.coefficient(*triple)) for triple in candidates)
         self.paths = tuple(
@@ -167,6 +162,16 @@ class TensorProduct(TableModule, metaclass=kinds.Kinds):
 
         Components are those of ``irs_in1``, ``irs_in2`` and ``irs_out``, in that order.
         """
+
+    def candidates(self) -> list[tuple[o3.Irrep, o3.Irrep, o3.Irrep]]:
+        """Triples that the selection rules allow and the filter keeps."""
+        return [
+            (ir1, ir2, ir_out)
+            for ir1 in self.irs_in1
+            for ir2 in self.irs_in2
+            for ir_out in self.couple(ir1, ir2)
+            if self.keep is None or ir_out in self.keep
+        ]
 
     def macs(self) -> int:
         """Multiply-adds of :meth:`multiply` for one sample; by default :func:`dense_macs`."""

@@ -136,6 +136,8 @@ class EdgeProduct(TensorProduct):
             match factor.side, factor.target:
                 case "path", path:
                     counts.append(self.muls[path.ir_in1])
+                case "order", (ir, _):
+                    counts.append(self.muls[ir])
                 case "in1", ir:
                     counts.append(self.muls[ir])
                 case "in2", _:
@@ -169,6 +171,10 @@ class EdgeProduct(TensorProduct):
     @override
     def coefficient(self, ir_in1: o3.Irrep, ir_in2: o3.Irrep, ir_out: o3.Irrep) -> float:
         return self.whole.coefficient(ir_in1, ir_in2, ir_out)
+
+    @override
+    def candidates(self) -> list[tuple[o3.Irrep, o3.Irrep, o3.Irrep]]:
+        return self.whole.candidates()
 
     @override
     def couple(self, ir_in1: o3.Irrep, ir_in2: o3.Irrep) -> Iterator[o3.Irrep]:

@@ -8,7 +8,7 @@ it has a factor for each irrep of both inputs and of the output.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal, NamedTuple, Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -16,15 +16,16 @@ from torch import Tensor
 from etp.e3 import o3
 from etp.product.path import Path
 
-Per = Literal["path", "degree"]
-Side = Literal["path", "in1", "in2", "out"]
-_SIDES: tuple[Side, ...] = ("path", "in1", "in2", "out")
+Per = Literal["path", "degree", "order"]
+Side = Literal["path", "order", "in1", "in2", "out"]
+_SIDES: tuple[Side, ...] = ("path", "order", "in1", "in2", "out")
 
 
 class Split(NamedTuple):
     """A piece of a path's coefficient, and which factor of each irrep multiplies it.
 
-    An irrep has one factor, number 0, unless the product makes several signals of it.
+    An irrep has one factor, number 0, unless the product makes several signals of it. Where weights
+    are for each order, ``out`` is the order.
     """
 
     in1: int
@@ -34,10 +35,13 @@ class Split(NamedTuple):
 
 
 class Factor(NamedTuple):
-    """What one weight of a channel scales: a path, or one use of an irrep on one side."""
+    """What one weight of a channel scales: a path, or one use of an irrep on one side.
+
+    Or an order, number m, of what goes from one irrep to another.
+    """
 
     side: Side
-    target: Path | o3.Irrep
+    target: Any
     number: int = 0
 
 
@@ -128,17 +132,9 @@ class Weighting:
         uses: list[tuple[int, list[Factor], float]] = []
         for number, (path, pieces) in enumerate(zip(owner.paths, splits, strict=True)):
             for piece in pieces:
-                used = (
-                    [Factor("path", path)]
-                    if owner.weights_per == "path"
-                    else [
-                        Factor("in1", path.ir_in1, piece.in1),
-                        Factor("in2", path.ir_in2, piece.in2),
-                        Factor("out", path.ir_out, piece.out),
-                    ]
-                )
-                uses.append((number, used, piece.coefficient))
-        targets: dict[str, tuple[Path | o3.Irrep, ...]] = {"path": owner.paths, **sides}
+                uses.append((number, _used(owner.weights_per, path, piece), piece.coefficient))
+        pairs = tuple(dict.fromkeys((path.ir_in1, path.ir_out) for path in owner.paths))
+        targets: dict[str, tuple[Any, ...]] = {"path": owner.paths, "order": pairs, **sides}
         order = {side: {t: i for i, t in enumerate(those)} for side, those in targets.items()}
         self.factors = tuple(
             sorted(
@@ -208,6 +204,19 @@ class Weighting:
             number: Which factors of a component, where it has several.
         """
         return rows.index_select(-1, self._owner.index(f"weights_{side}_{number}"))
+
+
+def _used(per: Per, path: Path, piece: Split) -> list[Factor]:
+    """Weights that multiply a piece of a path."""
+    if per == "path":
+        return [Factor("path", path)]
+    if per == "order":
+        return [Factor("order", (path.ir_in1, path.ir_out), piece.out)]
+    return [
+        Factor("in1", path.ir_in1, piece.in1),
+        Factor("in2", path.ir_in2, piece.in2),
+        Factor("out", path.ir_out, piece.out),
+    ]
 
 
 def met(f: Tensor, h: Tensor) -> Tensor:

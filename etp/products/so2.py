@@ -6,9 +6,10 @@ path couples only equal orders :math:`|m|`: the product becomes one small matrix
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import cache
 from math import pi, sqrt
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
@@ -19,7 +20,7 @@ from etp.maths import so3
 from etp.maths.layout import slices
 from etp.product.base import TensorProduct
 from etp.product.registry import register
-from etp.product.weighting import met
+from etp.product.weighting import Per, Split, met
 
 Angle = tuple[Tensor, Tensor]
 """Cosine and sine."""
@@ -33,13 +34,18 @@ _NEAR_POLE = 0.8
 class _Features:
     """Irreps of one channel as rows of equal width, order m at W // 2 + m.
 
-    Places with ``|m| > l`` hold anything before the first turning matrix and zero after it.
+    Places with ``|m| > l`` hold anything before the first turning matrix and zero after it. Along
+    the directions only orders up to ``mmax`` are kept, all where it is None.
     """
 
-    def __init__(self, owner: TensorProduct, name: str, irs: Sequence[o3.Irrep]) -> None:
+    def __init__(
+        self, owner: TensorProduct, name: str, irs: Sequence[o3.Irrep], mmax: int | None = None
+    ) -> None:
         self._owner, self._name = owner, name
         lmax = max(ir.l for ir in irs)
         self.width = 2 * lmax + 1
+        top = lmax if mmax is None else min(lmax, mmax)
+        self.kept = 2 * top + 1
         axes = torch.tensor(_AXES, dtype=torch.float64)[None]
         degrees = [d[0] for d in so3.wigner_d(lmax, axes)]
         turn = torch.zeros(len(irs), self.width, self.width, dtype=torch.float64)
@@ -58,10 +64,10 @@ class _Features:
                 mixed[row] = turn[row].flip(0)
                 mixed[row, lmax + 1 :] *= -1.0
         owner.register_table(f"{name}_turn", turn)
-        owner.register_table(f"{name}_mixed", mixed)
+        owner.register_table(f"{name}_mixed", mixed[:, lmax - top : lmax + top + 1])
         owner.register_buffer(f"{name}_source", source.flatten(), persistent=False)
         owner.register_buffer(f"{name}_places", torch.cat(places), persistent=False)
-        self.macs = sum(2 * ir.dim**2 + 4 * ir.dim for ir in irs)
+        self.macs = sum(ir.dim * (ir.dim + min(ir.dim, self.kept) + 4) for ir in irs)
 
     def spread(self, x: Tensor) -> Tensor:
         """(N, components) to (N, irreps, width)."""
@@ -79,7 +85,11 @@ class _Features:
         return torch.bmm(x.transpose(0, 1), matrix).transpose(0, 1)
 
     def inwards(self, x: Tensor, frame: Frame) -> Tensor:
-        """Features (N, irreps, width) as seen along the directions, one for N / E rows."""
+        """Features (N, irreps, width) as seen along the directions, one for N / E rows.
+
+        Returns:
+            Shape (N, irreps, kept).
+        """
         x = _where(frame.near, lambda: self.apply(x, "turn", inverse=True), x)
         x = self.apply(_turn(x, frame.alpha, -1), "turn", inverse=True)
         return self.apply(_turn(x, frame.beta, -1), "mixed")
@@ -90,13 +100,13 @@ class _Features:
         z = _turn(self.apply(_turn(z, frame.beta, 1), "turn"), frame.alpha, 1)
         return _where(frame.near, lambda: self.apply(z, "turn"), z)
 
-    def matrices(self, turn: Callable[[Tensor, Frame], Tensor], frame: Frame) -> Tensor:
-        """What a turn does to rows, one matrix for each direction and irrep: (E, irreps, w, w)."""
+    def matrices(self, turn: Callable[[Tensor, Frame], Tensor], frame: Frame, width: int) -> Tensor:
+        """What a turn does to rows, one matrix for each direction and irrep: (E, irreps, w, w')."""
         edges, irreps = frame.alpha[0].shape[0], len(self._owner.get_buffer(f"{self._name}_source"))
         irreps //= self.width
-        unit = torch.eye(self.width, dtype=frame.alpha[0].dtype, device=frame.alpha[0].device)
-        rows = unit[:, None].expand(edges, self.width, irreps, self.width).flatten(0, 1)
-        return turn(rows, frame).unflatten(0, (edges, self.width)).transpose(1, 2)
+        unit = torch.eye(width, dtype=frame.alpha[0].dtype, device=frame.alpha[0].device)
+        rows = unit[:, None].expand(edges, width, irreps, width).flatten(0, 1)
+        return turn(rows, frame).unflatten(0, (edges, width)).transpose(1, 2)
 
 
 class Frame(NamedTuple):
@@ -124,7 +134,7 @@ class SO2(TensorProduct):
 
     name, title = "so2", "SO(2) convolution (eSCN)"
     reference = "Passaro and Zitnick 2023, arXiv:2302.03655"
-    weights_per = "path"
+    weights_per: ClassVar[Per] = "path"
     bilinear = False
     rule = "direction"
     broadcasts = True
@@ -138,35 +148,43 @@ class SO2(TensorProduct):
     ) -> None:
         super().__init__(irreps_in1, irreps_in2, filter_ir_out=filter_ir_out)
         self._in, self._out = (
-            _Features(self, "features_in", self.irs_in1),
-            _Features(self, "features_out", self.irs_out),
+            _Features(self, "features_in", self.irs_in1, self.top),
+            _Features(self, "features_out", self.irs_out, self.top),
         )
         vector = self.irs_in2.index(o3.Irrep(1, -1))
         self._direction = slices(self.irs_in2)[vector]
-        blocks = torch.stack([self._block(*path[:3]) for path in self.paths])
+        parts = list(self.parts())
+        blocks = torch.stack([strengths for _, _, strengths in parts])
         self._pairs = len(self.irs_in1), len(self.irs_out)
         pairs = [
-            self.irs_in1.index(path.ir_in1) * len(self.irs_out) + self.irs_out.index(path.ir_out)
-            for path in self.paths
+            self.irs_in1.index(ir_in1) * len(self.irs_out) + self.irs_out.index(ir_out)
+            for ir_in1, ir_out, _ in parts
         ]
-        self.register_buffer("pairs", torch.tensor(pairs), persistent=False)
-        self.register_table("blocks", blocks)
-        whole = torch.zeros(self._pairs[0] * self._pairs[1], self._in.width, dtype=torch.float64)
-        whole.index_add_(0, self.index("pairs"), blocks)
-        self.register_table("whole", whole)
+        spread = torch.zeros(len(parts), self._pairs[0] * self._pairs[1], self._in.kept,
+                             dtype=torch.float64)  # fmt: skip
+        spread[torch.arange(len(parts)), pairs] = blocks
+        self.register_table("spread", spread.flatten(1))
+        self.register_table("whole", spread.sum(0))
+
+    @property
+    def top(self) -> int | None:
+        """Largest order that is computed, None for all."""
+        return None
+
+    def parts(self) -> Iterator[tuple[o3.Irrep, o3.Irrep, Tensor]]:
+        """What each weight scales: irreps of input 1 and output, and a strength for each order."""
+        for path in self.paths:
+            yield path.ir_in1, path.ir_out, self._block(*path[:3])
 
     def _block(self, ir1: o3.Irrep, ir2: o3.Irrep, ir3: o3.Irrep) -> Tensor:
         """Strength of one path for each order of input 1, in the places of its features."""
-        strengths = torch.zeros(self._in.width, dtype=torch.float64)
-        coupling = so3.clebsch_gordan(ir1.l, ir2.l, ir3.l)[:, ir2.l] * sqrt(
-            (2 * ir2.l + 1) / 4 / pi
-        )
+        strengths = torch.zeros(self._in.kept, dtype=torch.float64)
+        values = _strengths(ir1.l, ir2.l, ir3.l)
         odd = (ir1.l + ir2.l + ir3.l) % 2
         sign = -1.0 if odd and ir1.p != (-1) ** ir1.l else 1.0
-        centre = self._in.width // 2
+        centre = self._in.kept // 2
         for m in range(odd, min(ir1.l, ir3.l) + 1):
-            value = sign * coupling[ir1.l + (-m if odd else m), ir3.l + m]
-            strengths[centre + m] = strengths[centre - m] = value
+            strengths[[centre - m, centre + m]] = sign * values[m]
         return strengths
 
     @override
@@ -179,10 +197,8 @@ class SO2(TensorProduct):
 
     @override
     def multiply_weighted(self, x1: Tensor, x2: Tensor, weights: Tensor) -> Tensor:
-        terms = weights[:, :, None] * self.table("blocks", x1.dtype)
-        pairs = self._pairs[0] * self._pairs[1]
-        whole = terms.new_zeros(terms.shape[0], pairs, self._in.width)
-        return self._convolve(x1, x2, whole.index_add(1, self.index("pairs"), terms))
+        whole = weights @ self.table("spread", x1.dtype)
+        return self._convolve(x1, x2, whole.unflatten(1, (-1, self._in.kept)))
 
     def _convolve(self, x1: Tensor, x2: Tensor, strengths: Tensor) -> Tensor:
         """``strengths``: (G, pairs, width), row n of input 1 uses row n mod G."""
@@ -200,16 +216,18 @@ class SO2(TensorProduct):
             z = self._mix(self._in.inwards(x, frame), strengths)
             return self._out.collect(self._out.outwards(z, frame))
         # Many channels look along one direction: its matrices, once, are cheaper than the turns.
-        z = self._mix(_in_runs(x, self._in.matrices(self._in.inwards, frame)), strengths)
-        return self._out.collect(_in_runs(z, self._out.matrices(self._out.outwards, frame)))
+        inwards = self._in.matrices(self._in.inwards, frame, self._in.width)
+        outwards = self._out.matrices(self._out.outwards, frame, self._out.kept)
+        z = self._mix(_in_runs(x, inwards), strengths)
+        return self._out.collect(_in_runs(z, outwards))
 
     def _mix(self, x: Tensor, strengths: Tensor) -> Tensor:
-        """Couple irreps order by order: (N, in1, width in) to (N, out, width out)."""
+        """Couple irreps order by order: (N, in1, orders in) to (N, out, orders out)."""
         rows = x.unflatten(0, (-1, strengths.shape[0]))
         matrices = strengths.unflatten(1, self._pairs)
         z = torch.einsum("ngiw,giow->ngow", rows, matrices).flatten(0, 1)
-        missing = (self._out.width - self._in.width) // 2
-        return torch.nn.functional.pad(z, (missing, missing))
+        missing = (self._out.kept - self._in.kept) // 2
+        return torch.nn.functional.pad(z, (missing, missing)) if missing else z
 
     @override
     def macs(self) -> int:
@@ -219,7 +237,131 @@ class SO2(TensorProduct):
 
     @override
     def weight_macs(self) -> int:
-        return int((self._tables["blocks"] != 0).sum())
+        return int((self._tables["spread"] != 0).sum())
+
+
+@register
+class SO2Linear(SO2):
+    r"""SO(2) linear layer, as eSCN and UMA run it: a weight for each order, not for each path.
+
+    Along the direction all degrees of input 1 are mixed with all of the output, order by order:
+    :math:`z_{l_3,\pm m} = \sum_{l_1} w_{l_1 l_3 m}\, s_{l_1 l_3 m}\, x_{l_1,\pm m}`, to the
+    natural outputs; to pseudo ones m and -m are exchanged with a sign (what there is the imaginary
+    part of a complex weight: their outputs have no parity, and both are added up). Orders
+    above ``mmax`` are left out. The fixed s are such that all weights at one give each path the
+    coefficient 1, as long as no order is left out.
+
+    Of input 2 only the direction counts: the paths are those with its harmonics of *every* degree,
+    :math:`|l_1 - l_3|` to :math:`l_1 + l_3`, whichever of them input 2 holds. A weight of an order
+    adds to all of them, and together the weights of all orders reach what weights of all paths do.
+    Channels are kept apart here; eSCN mixes them in the same matrices.
+
+    Args:
+        irreps_in1: First input.
+        irreps_in2: Second input: harmonics of a direction, 1o among them.
+        filter_ir_out: Irreps of the output, of those that the given degrees reach; None for all.
+        mmax: Largest order; None for the class's own, all orders for this one.
+    """
+
+    name, title = "so2-linear", "SO(2) linear layer (eSCN, UMA)"
+    reference = "Passaro and Zitnick 2023, arXiv:2302.03655; UMA, arXiv:2506.23971"
+    weights_per = "order"
+    usual: ClassVar[int | None] = None
+
+    def __init__(
+        self,
+        irreps_in1: str | o3.Irreps,
+        irreps_in2: str | o3.Irreps,
+        *,
+        filter_ir_out: str | o3.Irreps | Sequence[o3.Irrep] | None = None,
+        mmax: int | None = None,
+    ) -> None:
+        if mmax is not None and mmax < 0:
+            raise ValueError(f"mmax must be at least 0, got {mmax}")
+        self.mmax = self.usual if mmax is None else mmax
+        super().__init__(irreps_in1, irreps_in2, filter_ir_out=filter_ir_out)
+
+    @property
+    @override
+    def top(self) -> int | None:
+        shared = min(self.lmax_in1, self.lmax_out)
+        return shared if self.mmax is None else min(shared, self.mmax)
+
+    @override
+    def candidates(self) -> list[tuple[o3.Irrep, o3.Irrep, o3.Irrep]]:
+        outs = dict.fromkeys(ir_out for _, _, ir_out in super().candidates())
+        return [
+            (ir1, o3.Irrep(l, (-1) ** l), ir_out)
+            for ir1 in self.irs_in1
+            for ir_out in outs
+            for l in range(abs(ir1.l - ir_out.l), ir1.l + ir_out.l + 1)
+            if ir1.p * (-1) ** l == ir_out.p
+        ]
+
+    @override
+    def coefficient(self, ir_in1: o3.Irrep, ir_in2: o3.Irrep, ir_out: o3.Irrep) -> float:
+        return sum(piece.coefficient for piece in self.split(ir_in1, ir_in2, ir_out))
+
+    @override
+    def split(self, ir_in1: o3.Irrep, ir_in2: o3.Irrep, ir_out: o3.Irrep) -> Iterator[Split]:
+        odd = (ir_in1.l + ir_in2.l + ir_out.l) % 2
+        orders = _orders(ir_in1.l, ir_out.l, odd)
+        for m, value in zip(orders.orders, orders.adds[ir_in2.l], strict=True):
+            if self.mmax is None or m <= self.mmax:
+                yield Split(0, 0, m, value)
+
+    @override
+    def parts(self) -> Iterator[tuple[o3.Irrep, o3.Irrep, Tensor]]:
+        centre = self._in.kept // 2
+        for factor in self.weighting.factors:
+            ir_in1, ir_out = factor.target
+            m, odd = factor.number, int(ir_in1.p * (-1) ** (ir_in1.l + ir_out.l) != ir_out.p)
+            orders = _orders(ir_in1.l, ir_out.l, odd)
+            sign = -1.0 if odd and ir_in1.p != (-1) ** ir_in1.l else 1.0
+            strengths = torch.zeros(self._in.kept, dtype=torch.float64)
+            strengths[[centre - m, centre + m]] = sign * orders.sizes[orders.orders.index(m)]
+            yield ir_in1, ir_out, strengths
+
+
+@register
+class SO2Linear2(SO2Linear):
+    """The same with orders up to 2 only: what turns and mixes no longer grows with all orders."""
+
+    name, title, usual = "so2-linear-2", "SO(2) linear layer, mmax 2", 2
+
+
+class _Orders(NamedTuple):
+    """Orders of a pair of degrees, and what they are as paths.
+
+    Attributes:
+        orders: Orders m that the paths of this parity have.
+        sizes: Strength of each order where all paths have coefficient 1.
+        adds: For each degree of input 2 what each order adds to its coefficient.
+    """
+
+    orders: tuple[int, ...]
+    sizes: tuple[float, ...]
+    adds: dict[int, tuple[float, ...]]
+
+
+@cache
+def _orders(l1: int, l3: int, odd: int) -> _Orders:
+    orders = tuple(range(odd, min(l1, l3) + 1))
+    degrees = [l2 for l2 in range(abs(l1 - l3), l1 + l3 + 1) if (l1 + l2 + l3) % 2 == odd]
+    strengths = torch.stack([_strengths(l1, l2, l3)[list(orders)] for l2 in degrees], dim=1)
+    sizes = strengths.sum(1)
+    # As many paths as orders: each set of strengths is one of coefficients.
+    adds = torch.linalg.inv(strengths) * sizes
+    rows = {l2: tuple(row) for l2, row in zip(degrees, adds.tolist(), strict=True)}
+    return _Orders(orders, tuple(sizes.tolist()), rows)
+
+
+def _strengths(l1: int, l2: int, l3: int) -> Tensor:
+    """Strength of a path with coefficient 1 for each order m = 0, 1, ..., min(l1, l3)."""
+    odd = (l1 + l2 + l3) % 2
+    coupling = so3.clebsch_gordan(l1, l2, l3)[:, l2] * sqrt((2 * l2 + 1) / 4 / pi)
+    orders = torch.arange(min(l1, l3) + 1)
+    return coupling[l1 + (-orders if odd else orders), l3 + orders]
 
 
 def _polar(given: Tensor) -> tuple[Tensor, Tensor]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from e3nn import o3
@@ -90,6 +92,86 @@ def test_so2_has_the_derivatives_of_the_product_by_direction_also_at_the_poles(d
         grads.append((first.detach(), second))
     for found, wanted in zip(*grads, strict=True):
         assert relative(found, wanted) < 1e-10
+
+
+def directions(count: int) -> torch.Tensor:
+    d = torch.randn(count, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
+    return d / d.norm(dim=1, keepdim=True)
+
+
+def seen_along(x: torch.Tensor, irreps: o3.Irreps, d: torch.Tensor) -> torch.Tensor:
+    """Features turned until their directions are the polar axis of e3nn."""
+    alpha, beta = o3.xyz_to_angles(d)
+    back = o3.angles_to_matrix(alpha, beta, torch.zeros_like(alpha)).mT
+    degrees = so3.wigner_d(max(ir.l for _, ir in irreps), back)
+    parts = [
+        torch.einsum("nij,nj->ni", degrees[ir.l], x[:, part])
+        for (_, ir), part in zip(irreps, irreps.slices(), strict=True)
+    ]
+    return torch.cat(parts, dim=1)
+
+
+def linear(irreps: str, edges: str, **options: Any) -> Any:
+    cls: Any = products.get("so2-linear")
+    return cls(irreps, edges, **options)
+
+
+@pytest.mark.parametrize("mmax", [None, 0, 1, 2])
+def test_so2_linear_mixes_degrees_of_equal_order_and_drops_the_others(mmax):
+    """In the frame of the direction, by e3nn: one number for each pair of degrees and order."""
+    irreps, out = "0e+1o+2e+3o", o3.Irreps("0e+1o+2e")
+    tp = linear(irreps, "0e+1o", filter_ir_out=str(out), mmax=mmax)
+    x, d = torch.randn(6, 16, dtype=torch.float64), directions(6)
+    y = o3.spherical_harmonics([0, 1], d, normalize=True, normalization="integral")
+    weights = torch.randn(tp.weight_numel, dtype=torch.float64)
+    seen, z = seen_along(x, tp.irreps_in1, d), seen_along(tp(x, y, weights), tp.irreps_out, d)
+    wanted = torch.zeros_like(z)
+    top = 2 if mmax is None else mmax
+    orders = {(f.target[0].l, f.target[1].l, f.number): n
+              for n, f in enumerate(tp.weighting.factors)}  # fmt: skip
+    assert set(orders) == {(a, b, m) for a in range(4) for b in range(3)
+                           for m in range(min(a, b, top) + 1)}  # fmt: skip
+    for (a, b, m), number in orders.items():
+        one = torch.zeros_like(weights)
+        one[number] = 1.0
+        response = seen_along(tp(x, y, one), tp.irreps_out, d)
+        places = [b * b + b + s * m for s in (1, -1)]
+        sources = [a * a + a + s * m for s in (1, -1)]
+        size = float(response[0, places[0]] / seen[0, sources[0]])
+        only = torch.zeros_like(response)
+        only[:, places] = size * seen[:, sources]
+        torch.testing.assert_close(response, only, rtol=1e-10, atol=1e-12)
+        wanted[:, places] += weights[number] * size * seen[:, sources]
+    torch.testing.assert_close(z, wanted, rtol=1e-10, atol=1e-12)
+
+
+def test_so2_linear_with_weights_of_one_is_every_path_with_harmonics_of_every_degree():
+    irreps, out = "0e+1o+2e", "0e+1o+2e+1e"
+    tp = linear(irreps, "0e+1o", filter_ir_out=out)
+    summed = products.get("cg-summed")(irreps, "0e+1o+2e+3o+4e", filter_ir_out=out)
+    x, d = torch.randn(5, 9, dtype=torch.float64), directions(5)
+    y = o3.spherical_harmonics([0, 1, 2, 3, 4], d, normalize=True, normalization="integral")
+    assert relative(tp(x, y[:, :4]), summed(x, y)) < 1e-12
+    assert {path[:3] for path in tp.paths} == {path[:3] for path in summed.paths}
+    assert tp.weight_numel == summed.weight_numel
+
+
+@pytest.mark.parametrize(("mmax", "gamma"), [(None, 86), (0, 28), (1, 61), (2, 79), (3, 86)])
+def test_what_so2_linear_reaches_is_a_map_for_each_weight(mmax, gamma):
+    """By hand: (min(l1, l3, mmax) + 1) of natural outputs, min(l1, l3, mmax) of pseudo ones."""
+    tp = linear(natural(3), natural(3), mmax=mmax)
+    found = measure.expressivity(tp)
+    assert found.rank == found.closed_form == tp.weight_numel == gamma
+    assert found.allowed == 86
+
+
+def test_dropping_orders_of_so2_linear_costs_less():
+    counts = [linear(natural(6), natural(6), mmax=m).macs() for m in (2, 4, 6)]
+    assert counts == sorted(set(counts))
+    usual = products.get("so2-linear-2")(natural(6), natural(6))
+    assert usual.macs() == counts[0]
+    with pytest.raises(ValueError, match="mmax must be at least 0, got -1"):
+        linear("0e+1o", "0e+1o", mmax=-1)
 
 
 def test_so2_says_why_it_does_not_apply():
