@@ -12,6 +12,7 @@ from typing import Any
 
 from etp.analysis.comparison import Comparison, ProductEntry
 from etp.analysis.findings import finding
+from etp.analysis.trust import trust
 from etp.text import count_text, power_text, ratio_text, time_text
 
 QUIET_S = 5.0
@@ -28,6 +29,11 @@ def table(comparison: Comparison) -> Iterator[str]:
     yield said.heading
     if said.meaning:
         yield said.meaning
+    facts = trust(comparison)
+    if facts:
+        yield ", ".join(fact.text for fact in facts)
+    # What is well is said in numbers alone; what makes the verdict doubtful with what to do.
+    yield from (f"{fact.text}: {fact.meaning}" for fact in facts if fact.doubtful)
 
 
 def _line(comparison: Comparison, entry: ProductEntry) -> str:

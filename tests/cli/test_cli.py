@@ -5,13 +5,16 @@ import os
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from etp import products
+from etp.analysis.comparison import comparisons
 from etp.cli import commands, terminal
 from etp.cli.main import USUAL, main
+from etp.results.reference import reference_rows
 from etp.results.rows import Row, jsonl
 from etp.results.store import Store
 from etp.run.case import run
@@ -267,6 +270,24 @@ def test_a_first_sweep_needs_no_option_and_prints_a_table_and_the_verdict(capsys
     assert "At lmax 4, " in out
     assert out.count("\ncg-sparse  ") == 4
     assert "γ" in out
+
+
+def busy(row: Row) -> Row:
+    after = {**row.measured["state_after"], "load": 9.8}
+    return replace(row, result={**row.measured, "state_after": after})
+
+
+def test_a_table_says_what_its_verdict_rests_on():
+    shown = comparisons(reference_rows())[0]
+    quiet = "\n".join(terminal.table(shown))
+    assert "rounds, twin within" in quiet
+    assert "Repeat it" not in quiet
+
+    timed = ("runtime", "ok")
+    rows = [busy(row) if (row.measure, row.status) == timed else row for row in reference_rows()]
+    loaded = "\n".join(terminal.table(comparisons(rows)[0]))
+    assert "load 9.8 on 2 cores: " in loaded
+    assert "Repeat it when the machine is quiet." in loaded
 
 
 def test_case_of_names_and_choices_does_not_matter(capsys):
