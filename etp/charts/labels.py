@@ -8,6 +8,8 @@ from dataclasses import dataclass
 Box = tuple[float, float, float, float]
 """x0, y0, x1, y1 in pixels, y down."""
 
+SHARED = 12.0
+"""Square pixels that two labels may share: boxes are wider than their letters."""
 _NARROW = set("iljtfr.,:;|!'()[]- ·")
 _WIDE = set("mwMW@%×–µ")
 
@@ -142,3 +144,18 @@ def place(
         if best is not None:
             placed[i] = best[1]
     return [placed[i] for i in range(len(points))]
+
+
+def legible(placements: Sequence[Placement]) -> list[bool]:
+    """Which labels can be read: those that share no ground with one that was kept before.
+
+    Args:
+        placements: As :func:`place` gives them.
+    """
+    kept: list[Box] = []
+    clear = []
+    for placement in placements:
+        clear.append(not any(overlap(placement.box, box) > SHARED for box in kept))
+        if clear[-1]:
+            kept.append(placement.box)
+    return clear

@@ -211,7 +211,8 @@ def roofline(
     high, wide = HEIGHT_ROOF * 0.84, width - 70
     tops = [high * (1 - base.position(p, ys)) for p in peaks]
     here = base.of_this_device(df)
-    ends = here.groupby("product", as_index=False).tail(1).copy()
+    ends = here.groupby("product", as_index=False).tail(1)
+    ends = ends.sort_values("product", key=lambda names: names != selected, kind="stable")
     spots = labels.place(
         [
             (wide * base.position(i, xs), high * (1 - base.position(f, ys)))
@@ -229,7 +230,10 @@ def roofline(
         + [(0, top - 3, wide, top + 3) for top in tops],
     )
     ends["dx"], ends["dy"] = [s.dx for s in spots], [s.dy for s in spots]
-    ends["align"] = [s.align for s in spots]
+    # A name that would lie on another is told by its tooltip and in the table beside alone.
+    ends["align"] = [
+        s.align if clear else "none" for s, clear in zip(spots, labels.legible(spots), strict=True)
+    ]
     points = alt.Chart(df).encode(x=x, y=y, color=hue, opacity=seen)
     layers: list[Any] = [
         *(

@@ -27,6 +27,8 @@ from etp.ui.session import settings
 
 SHOWN_CROSSINGS = 4
 WIDE_PX, PHONE_PX = 620, 340
+CROWD = 6
+"""Products whose names may not all find room."""
 
 
 def provenance(line: Line, source: str) -> None:
@@ -200,6 +202,8 @@ def roofs(swept: Swept, line: Line) -> None:
         wide = PHONE_PX if on_phone() else WIDE_PX
         drawn = (charts.roofline, points, measured, mode(), settings().pick, wide, other)
         show.chart(*drawn, key="roofline")
+        if points["product"].nunique() > CROWD:
+            st.caption("A mark without a name tells it when you point at it.")
         if other is not None:
             st.caption(plain(f"Dotted: {other[0]}, {charts.roofs_text(other[1])}."))
     with right:

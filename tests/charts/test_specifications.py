@@ -247,6 +247,29 @@ def test_each_of_two_devices_stands_under_its_roof():
         charts.roofline(points, here, "light", other=("H100", {"matmul_flops_per_s": 1.0}))
 
 
+def test_names_on_a_crowded_roofline_never_stand_on_one_another():
+    crowd = [
+        {"product": f"product-{n}", "x": 4.0, "intensity": 10 * 1.02**n, "flops_per_s": 1e10}
+        for n in range(15)
+    ]
+    roofs = {"copy_bytes_per_s": 1e10, "matmul_flops_per_s": 1e11}
+    chosen = "product-9"
+    spec = charts.roofline(pd.DataFrame(crowd), roofs, "light", chosen, width=340).to_dict()
+    texts = [layer for layer in spec["layer"] if layer["mark"]["type"] == "text"]
+    data = {layer["data"]["name"] for layer in texts}
+    names = [row for name in data for row in spec["datasets"][name]]
+    domain = texts[0]["encoding"]["x"]["scale"]["domain"]
+    boxes = []
+    for row in names:
+        right = row["dx"] + 270 * base.position(row["intensity"], domain)
+        size = labels.text_width(row["product"], 12)
+        left = right - {"left": 0, "center": size / 2, "right": size}[row["align"]]
+        boxes.append((left, row["dy"] - 6, left + size, row["dy"] + 6))
+    assert 2 <= len(names) < 15
+    assert chosen in {row["product"] for row in names}
+    assert max(labels.overlap(a, b) for a, b in combinations(boxes, 2)) <= labels.SHARED
+
+
 @pytest.mark.parametrize("width", [340, 560])
 def test_names_of_learning_curves_stand_apart_though_their_lines_end_anywhere(width):
     table = learning.curves(potential_rows(), "check_s")
