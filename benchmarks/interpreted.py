@@ -129,10 +129,12 @@ def kernels(cell: Cell, dtype: DType) -> list[str]:
     return ran
 
 
-def line(cell: Cell) -> str:
-    """A row of the table: the same kernels in both number types, or both are said."""
+def line(cell: Cell) -> str | None:
+    """A row of the table, the same in both number types; None where no kernel takes part."""
     single, double = (kernels(cell, dtype) for dtype in ("float32", "float64"))
     assert single == double, (cell, single, double)
+    if set(single) == {"plain"}:
+        return None
     return f"| `{cell.product}` | {cell.kind} | {' | '.join(single)} |"
 
 
@@ -145,8 +147,10 @@ def main() -> int:
     """Write the table."""
     lines = [f"| product | kind | {' | '.join(ORDERS)} |", "|" + "---|" * (2 + len(ORDERS))]
     for cell in cells():
-        lines.append(line(cell))
-        print(lines[-1], flush=True)
+        row = line(cell)
+        if row is not None:
+            lines.append(row)
+        print(row or f"{cell}: plain", flush=True)
     before, _, rest = PAGE.read_text().partition(BEGIN)
     after = rest.partition(END)[2]
     PAGE.write_text(before + BEGIN + "\n" + "\n".join(lines) + "\n" + END + after)
