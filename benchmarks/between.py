@@ -2,9 +2,10 @@
 
 ``python -m benchmarks.between CHECKOUT`` times every product of ours that both have, float32, MIMO,
 in processes of their own: CHECKOUT, this one, and this one once more (its twin, which shows the
-noise). In each round all three time a block of calls in random order; the ratios are the centers of
-the paired log differences, with their 95 % intervals. ``slower`` and ``faster`` are said only where
-the whole interval lies beyond the share that ``--within`` allows.
+noise: where memory fell is a process's luck, not the code's). In each round all three time a block
+of calls in random order; the ratios are the centers of the paired log differences, with their 95 %
+intervals. ``slower`` and ``faster`` are said only where both whole intervals, this checkout's and
+its twin's over the other, lie beyond the share that ``--within`` allows.
 """
 
 from __future__ import annotations
@@ -98,11 +99,11 @@ def ratio(seconds: list[float], base: list[float]) -> Ratio:
     return Ratio(*(math.exp(float(v)) for v in (statistic.estimate(d), low, high)))
 
 
-def verdict(this: Ratio, within: float) -> str:
-    """What the whole interval says."""
-    if this.low > 1 + within:
+def verdict(this: Ratio, twin: Ratio, within: float) -> str:
+    """What both whole intervals say."""
+    if min(this.low, twin.low) > 1 + within:
         return "slower"
-    return "faster" if this.high < 1 - within else ""
+    return "faster" if max(this.high, twin.high) < 1 - within else ""
 
 
 def main() -> None:
@@ -138,8 +139,8 @@ def main() -> None:
                 print(label, blocks["failed"], flush=True)
                 continue
             this = ratio(blocks["this"], blocks["other"])
-            twin = ratio(blocks["twin"], blocks["this"])
-            said = verdict(this, options.within)
+            twin = ratio(blocks["twin"], blocks["other"])
+            said = verdict(this, twin, options.within)
             counts[said] += 1
             print(f"{label} {this}   twin {twin}   {said}", flush=True)
     print(f"\n{counts['slower']} slower, {counts['faster']} faster, {counts['']} within "
