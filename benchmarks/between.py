@@ -23,13 +23,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from benchmarks.peers import BLOCK_S, ERROR, HERE, Contestant
+from benchmarks.paired import Ratio, ratio
+from benchmarks.peers import BLOCK_S, HERE, Contestant, drawn
 from etp import products
 from etp.irreps import Setting, setting_irreps
-from etp.measure import statistic
 from etp.processor import name as processor
 from etp.product.base import TensorProduct
-from etp.products._library import LibraryProduct
 
 BATCHES, DEGREES = (100, 10000), (2, 4)
 SETTING: Setting = "MIMO"
@@ -44,25 +43,11 @@ class Case(NamedTuple):
     direction: str
 
 
-class Ratio(NamedTuple):
-    """Times of one contestant over those of another, and its interval."""
-
-    center: float
-    low: float
-    high: float
-
-    def __str__(self) -> str:
-        return f"{self.center:.3f} ({self.low:.3f} to {self.high:.3f})"
-
-
 def cases() -> Iterator[Case]:
     """Every product of ours at some sizes, forward and with both gradients."""
-    own = [
-        name for name in products.names()
-        if not issubclass(products.get(name), LibraryProduct)
-        and products.get(name).unavailable() is None
-    ]  # fmt: skip
-    for name, lmax, batch, way in product(own, DEGREES, BATCHES, ("forward", "backward")):
+    for name, lmax, batch, way in product(
+        products.own(), DEGREES, BATCHES, ("forward", "backward")
+    ):
         yield Case(name, lmax, batch, way)
 
 
@@ -70,11 +55,7 @@ def timed(case: Case, sides: dict[str, Contestant], rounds: int, folder: Path) -
     """Seconds of each side's blocks by round; ``failed`` where one cannot make the product."""
     first, second, keep = setting_irreps(SETTING, case.lmax)
     tp: TensorProduct = products.get(case.name)(first, second, filter_ir_out=keep)
-    rng = np.random.default_rng(0)
-    files = {}
-    for key, dim in (("x", tp.irreps_in1.dim), ("y", tp.irreps_in2.dim)):
-        files[key] = str(folder / f"{key}.npy")
-        np.save(files[key], rng.standard_normal((case.batch, dim), dtype=np.float32))
+    files = drawn(tp, case.batch, folder)
     work = {"operation": case.name, "irreps1": first, "irreps2": second, "keep": keep,
             "direction": case.direction}  # fmt: skip
     pilot = 0.0
@@ -82,21 +63,13 @@ def timed(case: Case, sides: dict[str, Contestant], rounds: int, folder: Path) -
         answer = side.ask(do="make", work=work, **files)
         if case.name not in answer.get("made", ()):
             return {"failed": f"{name}: {answer.get('failed')}"}
-        pilot = max(pilot, *side.ask(do="time", name=case.name, calls=3)["seconds"])
+        pilot = max(pilot, side.block(case.name, 3))
     calls = max(1, math.ceil(BLOCK_S / pilot))
     blocks: dict[str, list[float]] = {name: [] for name in sides}
     for _ in range(rounds):
         for name in random.sample(list(sides), len(sides)):
-            answer = sides[name].ask(do="time", name=case.name, calls=calls)
-            blocks[name].append(float(np.quantile(answer["seconds"], 0.25)))
+            blocks[name].append(sides[name].block(case.name, calls))
     return blocks
-
-
-def ratio(seconds: list[float], base: list[float]) -> Ratio:
-    """Paired within rounds."""
-    d = np.log(np.asarray(seconds) / np.asarray(base))
-    low, high = statistic.interval(d, ERROR)
-    return Ratio(*(math.exp(float(v)) for v in (statistic.estimate(d), low, high)))
 
 
 def verdict(this: Ratio, twin: Ratio, within: float) -> str:
@@ -104,6 +77,10 @@ def verdict(this: Ratio, twin: Ratio, within: float) -> str:
     if min(this.low, twin.low) > 1 + within:
         return "slower"
     return "faster" if max(this.high, twin.high) < 1 - within else ""
+
+
+def _text(of: Ratio) -> str:
+    return f"{of.center:.3f} ({of.low:.3f} to {of.high:.3f})"
 
 
 def main() -> None:
@@ -138,11 +115,11 @@ def main() -> None:
             if "failed" in blocks:
                 print(label, blocks["failed"], flush=True)
                 continue
-            this = ratio(blocks["this"], blocks["other"])
-            twin = ratio(blocks["twin"], blocks["other"])
+            logs = {name: np.log(seconds) for name, seconds in blocks.items()}
+            this, twin = (ratio(logs[name] - logs["other"]) for name in ("this", "twin"))
             said = verdict(this, twin, options.within)
             counts[said] += 1
-            print(f"{label} {this}   twin {twin}   {said}", flush=True)
+            print(f"{label} {_text(this)}   twin {_text(twin)}   {said}", flush=True)
     print(f"\n{counts['slower']} slower, {counts['faster']} faster, {counts['']} within "
           f"{100 * options.within:g} % or not decided")  # fmt: skip
 

@@ -25,7 +25,6 @@ from etp.kernels.on_cpu import tile
 from etp.measure.drawing import random_inputs, random_weights
 from etp.measure.oracle import evaluate, relative
 from etp.problem import DType, Kind, Problem
-from etp.products._library import LibraryProduct
 from etp.run import case as cases
 
 BEGIN = "<!-- interpreted: python -m benchmarks.interpreted -->"
@@ -53,13 +52,8 @@ class Cell(NamedTuple):
 
 def cells() -> list[Cell]:
     """Every product in each of its kinds, and every power; not what other libraries compute."""
-    found = [
-        Cell(name, kind)
-        for name in products.available()
-        if not issubclass(products.get(name), LibraryProduct)
-        for kind in products.get(name).kinds
-    ]
-    return [*found, *(Cell(name, "power") for name in powers.own())]
+    pairs = [Cell(name, kind) for name in products.own() for kind in products.get(name).kinds]
+    return [*pairs, *(Cell(name, "power") for name in powers.own())]
 
 
 @contextmanager

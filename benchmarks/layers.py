@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import argparse
 import gc
-import math
 import random
 import sys
 import time
@@ -27,9 +26,9 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
+from benchmarks.paired import ERROR, Ratio, ratio
 from etp import measure, presets, products
 from etp.kernels.tables import BuiltForReal
-from etp.measure import statistic
 from etp.measure.clock import group_size, time_rounds, warm_up
 from etp.measure.graph import OnGraph
 from etp.measure.roofs import roofline
@@ -41,7 +40,7 @@ from etp.run import environment
 from etp.run.case import build
 
 HERE = Path(__file__).resolve().parent
-OURS, ERROR, MIN_ROUNDS = "cg-sparse", 0.05, 7
+OURS, MIN_ROUNDS = "cg-sparse", 7
 PEERS = ("e3nn", "cuequivariance", "bmm")
 TARGETS = {
     ("edge", "forward"): ("the fastest peer", 4.0),
@@ -94,7 +93,7 @@ class Result:
 
     problem: Problem
     ours_s: float
-    ratios: dict[str, tuple[float, float, float]]
+    ratios: dict[str, Ratio]
     share: float | None
     peak: float | None
     rounds: int
@@ -140,19 +139,13 @@ def play(problem: Problem, limits: Limits, seconds: float, rng: random.Random) -
         if len(taken) >= MIN_ROUNDS and time.monotonic() > end:
             break
     times = dict(zip(calls, np.log(np.array(taken)).T, strict=True))
-    ratios = {name: _ratio(times[name] - times[OURS]) for name in calls if name != OURS}
+    ratios = {name: ratio(times[name] - times[OURS]) for name in calls if name != OURS}
     ours_s = float(np.exp(np.median(times[OURS])))
     least = _bytes(ours, problem) / limits.copy
     forward = problem.direction == "forward"
     peak = _peak(calls[OURS], ours, problem) if forward else None
     share = None if problem.direction == "double-backward" else least / ours_s
     return Result(problem, ours_s, ratios, share, peak, len(taken), notes)
-
-
-def _ratio(differences: Any) -> tuple[float, float, float]:
-    low, high = statistic.interval(differences, ERROR)
-    center = statistic.estimate(differences)
-    return math.exp(float(center)), math.exp(float(low)), math.exp(float(high))
 
 
 def _bytes(tp: Any, problem: Problem) -> float:

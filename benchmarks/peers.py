@@ -29,9 +29,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from benchmarks.paired import ERROR, ratio
 from etp import products
 from etp.irreps import setting_irreps
-from etp.measure import oracle, statistic
+from etp.measure import oracle
 from etp.measure.roofs import Roofline
 from etp.processor import name as processor
 from etp.product.base import TensorProduct
@@ -49,7 +50,7 @@ TARGETS = {"cg": lambda lmax: 2.0 if lmax <= 2 else 5.0, "gaunt": lambda _: 3.0,
 """Ratios asked for in MIMO at batch 10000; everywhere else 1."""
 
 BLOCK_S, MIN_ROUNDS, MAX_ROUNDS, HOPELESS = 6e-3, 7, 40, 4.0
-ROWS, TOLERANCE, ERROR = 256, 2e-5, 0.05
+ROWS, TOLERANCE = 256, 2e-5
 
 Array = NDArray[np.float64]
 
@@ -96,6 +97,16 @@ class LostError(RuntimeError):
     """A contestant's process ended, or its call failed, while it was timed."""
 
 
+def drawn(tp: TensorProduct, batch: int, folder: Path) -> dict[str, str]:
+    """Files of random inputs that all contestants read, by their letter."""
+    rng = np.random.default_rng(0)
+    files = {}
+    for key, dim in (("x", tp.irreps_in1.dim), ("y", tp.irreps_in2.dim)):
+        files[key] = str(folder / f"{key}.npy")
+        np.save(files[key], rng.standard_normal((batch, dim), dtype=np.float32))
+    return files
+
+
 class Contestant:
     """A process that makes calls and times them when asked; see ``contestants/worker.py``.
 
@@ -136,6 +147,17 @@ class Contestant:
             return {"failed": f"process ended with {self.process.wait()}"}
         answer: dict[str, Any] = json.loads(line)
         return answer
+
+    def block(self, name: str, calls: int) -> float:
+        """Seconds of a call: lower quartile of some, one after the other.
+
+        Raises:
+            RuntimeError: If the process ended or the call failed.
+        """
+        answer = self.ask(do="time", name=name, calls=calls)
+        if "failed" in answer:
+            raise RuntimeError(f"{name}: {answer['failed']}")
+        return float(np.quantile(answer["seconds"], 0.25))
 
     def close(self) -> None:
         """End the process."""
@@ -211,12 +233,7 @@ class Match:
     def _make(
         self, work: Work, without: Mapping[str, str]
     ) -> tuple[dict[str, str], dict[str, str]]:
-        rng = np.random.default_rng(0)
-        tp = work.build("cg-sparse")
-        files = {}
-        for key, dim in (("x", tp.irreps_in1.dim), ("y", tp.irreps_in2.dim)):
-            files[key] = str(Path(self.folder.name) / f"{key}.npy")
-            np.save(files[key], rng.standard_normal((work.batch, dim), dtype=np.float32))
+        files = drawn(work.build("cg-sparse"), work.batch, Path(self.folder.name))
         where, notes = {}, dict(without)
         for side, contestant in self.contestants.items():
             if side in without:
@@ -240,10 +257,10 @@ class Match:
         return self.passed[key]
 
     def _block(self, side: str, name: str, calls: int) -> float:
-        answer = self.contestants[side].ask(do="time", name=name, calls=calls)
-        if "failed" in answer:
-            raise LostError(side, f"{name}: {answer['failed']}")
-        return float(np.quantile(answer["seconds"], 0.25))
+        try:
+            return self.contestants[side].block(name, calls)
+        except RuntimeError as error:
+            raise LostError(side, str(error)) from None
 
     def _judge(
         self,
@@ -257,16 +274,12 @@ class Match:
         best = min(mine, key=median.__getitem__)
         rivals = {name: s for name, s in median.items() if name not in mine}
         fastest = min(rivals, key=rivals.__getitem__, default=None)
-        ratio = low = high = math.nan
+        center = low = high = math.nan
         if fastest is not None:
-            d = [math.log(r[fastest] / r[best]) for r in rounds]
-            ends = statistic.interval(d, ERROR)
-            ratio, low, high = (
-                math.exp(float(v)) for v in (statistic.estimate(d), ends[0], ends[1])
-            )
+            center, low, high = ratio([math.log(r[fastest] / r[best]) for r in rounds])
         share, bound = self._limit(work, best, median[best])
         return Result(
-            work, best, median[best], rivals | once, fastest, ratio, low, high, share, bound, notes
+            work, best, median[best], rivals | once, fastest, center, low, high, share, bound, notes
         )
 
     def _limit(self, work: Work, name: str, seconds: float) -> tuple[float, str]:

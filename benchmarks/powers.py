@@ -25,7 +25,7 @@ import torch
 from torch import Tensor, nn
 
 import etp
-from etp.measure import roofline, statistic
+from etp.measure import roofline
 
 warnings.filterwarnings("ignore")
 
@@ -34,9 +34,10 @@ from mace.modules.symmetric_contraction import SymmetricContraction  # noqa: E40
 # isort: split
 from e3nn import o3  # noqa: E402
 
+from benchmarks.paired import ERROR, ratio  # noqa: E402
 from benchmarks.peers import processor  # noqa: E402
 
-NODES, ELEMENTS, ORDER, ERROR = 500, 10, 3, 0.05
+NODES, ELEMENTS, ORDER = 500, 10, 3
 DEGREES = ("0e", "1o", "2e", "3o")
 OTHERS = ("gaunt-grid", "gaunt-fourier-fft", "gaunt-fourier-direct", "matrix")
 TARGETS = {"forward": 100.0, "backward": 50.0, "double-backward": 30.0}
@@ -168,9 +169,7 @@ def ratios(
         rounds.append(taken)
     intervals = {}
     for name in calls:
-        logs = [math.log(r[name] / r["etp"]) for r in rounds]
-        low, high = statistic.interval(logs, ERROR)
-        intervals[name] = tuple(math.exp(float(v)) for v in (statistic.estimate(logs), low, high))
+        intervals[name] = ratio([math.log(r[name] / r["etp"]) for r in rounds])
     return intervals, {n: float(np.median([r[n] for r in rounds])) for n in calls}, len(rounds)  # type: ignore[return-value]
 
 

@@ -6,6 +6,7 @@ import ast
 import re
 import subprocess
 import sys
+from functools import cache
 from graphlib import TopologicalSorter
 from pathlib import Path
 
@@ -36,6 +37,11 @@ PLACE = {name: number for number, names in enumerate(LAYERS) for name in names}
 FILES = sorted((ROOT / "etp").rglob("*.py"))
 
 
+@cache
+def tree(path: Path) -> ast.Module:
+    return ast.parse(path.read_text())
+
+
 def part(path: Path) -> str:
     relative = path.relative_to(ROOT / "etp")
     return relative.parts[0].removesuffix(".py")
@@ -44,7 +50,7 @@ def part(path: Path) -> str:
 def imported(path: Path) -> set[str]:
     """Parts of etp that a file imports, anywhere in it."""
     found = set()
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in ast.walk(tree(path)):
         if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("etp"):
             pieces = node.module.split(".")
             found |= {pieces[1]} if len(pieces) > 1 else {alias.name for alias in node.names}
@@ -100,7 +106,7 @@ def test_e3nn_is_imported_in_one_place():
 def files_imported(path: Path) -> set[Path]:
     """Files of etp that a file names in an import, anywhere in it."""
     names = set()
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in ast.walk(tree(path)):
         if isinstance(node, ast.ImportFrom) and node.module:
             names |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
     return {BY_NAME[name] for name in names if name in BY_NAME} - {path}
@@ -121,7 +127,7 @@ def test_no_files_import_each_other_in_a_circle():
 def test_each_class_has_a_name_of_its_own():
     places: dict[str, list[str]] = {}
     for path in FILES:
-        for node in ast.walk(ast.parse(path.read_text())):
+        for node in ast.walk(tree(path)):
             if isinstance(node, ast.ClassDef):
                 places.setdefault(node.name, []).append(f"{path.relative_to(ROOT)}:{node.lineno}")
     assert not {name: lines for name, lines in places.items() if len(lines) > 1}
@@ -132,7 +138,7 @@ def test_no_value_is_called_by_a_word_that_says_nothing(path):
     empty = {"found", "one", "thing", "stuff", "tmp", "res"}
     bound = {
         node.arg if isinstance(node, ast.arg) else node.id
-        for node in ast.walk(ast.parse(path.read_text()))
+        for node in ast.walk(tree(path))
         if isinstance(node, ast.arg)
         or (isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store))
     }

@@ -11,14 +11,14 @@ Elsewhere, and for what the kernels do not serve, they run in plain PyTorch.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from etp.kernels.edge_table import EdgeTable, restored
-from etp.kernels.operators import KERNEL_DTYPES, Grads, serves, vjp
+from etp.kernels.operators import KERNEL_DTYPES, Grads, keep, serves, vjp
 
 _FRAGMENT = torch.library.Library("etp", "FRAGMENT")
 
@@ -128,16 +128,6 @@ for _name in ("edge_backward", "edge_backward_change"):
     torch.library.register_fake(f"etp::{_name}", _backward_shapes)
 
 
-def _keep(count: int) -> Callable[..., None]:
-    """Remember the first ``count`` tensors of an operator, and all else."""
-
-    def keep(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
-        ctx.save_for_backward(*inputs[:count], *inputs[count : count + 4])
-        ctx.rest = inputs[count + 4 :]
-
-    return keep
-
-
 def _forward_backward(ctx: Any, grad: Tensor) -> Grads:
     x, y, w, *graph = ctx.saved_tensors
     gx, gy, gw = torch.ops.etp.edge_backward(grad, x, y, w, *graph, ctx.needs_input_grad[0])
@@ -215,4 +205,4 @@ for _name, _count, _backward in (
     ("edge_forward_change", 6, _forward_change_backward),
     ("edge_backward_change", 7, _backward_change_backward),
 ):
-    torch.library.register_autograd(f"etp::{_name}", _backward, setup_context=_keep(_count))
+    torch.library.register_autograd(f"etp::{_name}", _backward, setup_context=keep(_count))

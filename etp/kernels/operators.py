@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -60,6 +61,16 @@ def _ready() -> bool:
 def _at_hand() -> bool:
     """Whether the operators have their kernels in this process."""
     return build.at_hand()
+
+
+def keep(count: int) -> Callable[..., None]:
+    """Remember the first ``count`` tensors of an operator, its four tables, and all else."""
+
+    def kept(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
+        ctx.save_for_backward(*inputs[: count + 4])
+        ctx.rest = inputs[count + 4 :]
+
+    return kept
 
 
 def vjp(

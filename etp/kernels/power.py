@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from etp.kernels.modes import real_tensors
-from etp.kernels.operators import KERNEL_DTYPES, Grads, serves, vjp
+from etp.kernels.operators import KERNEL_DTYPES, Grads, keep, serves, vjp
 from etp.kernels.power_table import PowerTable, plain, restored
 
 _FRAGMENT = torch.library.Library("etp", "FRAGMENT")
@@ -83,16 +83,6 @@ for _name in ("power_forward", "power_forward_change"):
     torch.library.register_fake(f"etp::{_name}", _forward_shape)
 for _name in ("power_backward", "power_backward_change"):
     torch.library.register_fake(f"etp::{_name}", _backward_shapes)
-
-
-def _keep(count: int) -> Callable[..., None]:
-    """Remember the first ``count`` tensors of an operator, its tables, and all else."""
-
-    def keep(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
-        ctx.save_for_backward(*inputs[: count + 4])
-        ctx.rest = inputs[count + 4 :]
-
-    return keep
 
 
 def _forward_backward(ctx: Any, grad: Tensor) -> Grads:
@@ -161,4 +151,4 @@ for _name, _count, _backward in (
     ("power_forward_change", 4, _forward_change_backward),
     ("power_backward_change", 5, _backward_change_backward),
 ):
-    torch.library.register_autograd(f"etp::{_name}", _backward, setup_context=_keep(_count))
+    torch.library.register_autograd(f"etp::{_name}", _backward, setup_context=keep(_count))

@@ -11,8 +11,7 @@ from typing_extensions import override
 
 from etp.powers._library import LibraryPower
 from etp.powers.registry import register
-from etp.products._library import missing
-from etp.products.cuequivariance import method
+from etp.products.cuequivariance import method, not_installed
 
 
 @register
@@ -30,9 +29,7 @@ class CuEquivariancePower(LibraryPower):
     @classmethod
     @override
     def unavailable(cls) -> str | None:
-        if (name := missing("cuequivariance", "cuequivariance_torch")) is not None:
-            return f"{name} is not installed: pip install cuequivariance cuequivariance-torch"
-        return None
+        return not_installed()
 
     @override
     def own_tables(self) -> list[list[Tensor]]:

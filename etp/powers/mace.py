@@ -42,6 +42,8 @@ class MacePower(LibraryPower):
         self._modules_by_sets: dict[tuple[int, torch.dtype, torch.device], nn.Module] = {}
         contractions: Any = self._module(1, torch.float64).contractions
         dim = sum(ir.dim for ir in self.irs_in)
+        lie = torch.tensor(places([ir.dim for ir in self.irs_out], self.channels, False))
+        self.register_buffer("own_lie", lie, persistent=False)
         return [
             [_shaped(c.U_tensors(degree), ir.dim, dim, degree) for degree in self._degrees()]
             for ir, c in zip(self.irs_out, contractions, strict=True)
@@ -95,9 +97,7 @@ class MacePower(LibraryPower):
 
     @override
     def own_output(self, z: Tensor) -> Tensor:
-        dims = [ir.dim for ir in self.irs_out]
-        lie = torch.tensor(places(dims, self.channels, False), device=z.device)
-        return apart(z, lie, self.channels)
+        return apart(z, self.index("own_lie"), self.channels)
 
     @property
     @override

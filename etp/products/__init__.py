@@ -11,6 +11,7 @@ from pathlib import Path
 from etp.product import plugins
 from etp.product.base import TensorProduct
 from etp.product.registry import registry
+from etp.products._library import LibraryProduct
 
 
 @cache
@@ -67,6 +68,17 @@ def get(name: str) -> type[TensorProduct]:
         failed = "".join(f"; {path} was not loaded: {why}" for path, why in not_loaded().items())
         raise ValueError(f"no tensor product {name!r}; {hint}known: {', '.join(known)}{failed}")
     return known[name]
+
+
+def own() -> list[str]:
+    """Names of the products that no other library computes.
+
+    Examples:
+        >>> from etp import products
+        >>> "e3nn" in products.own()
+        False
+    """
+    return [name for name in names() if not issubclass(get(name), LibraryProduct)]
 
 
 def available() -> list[str]:

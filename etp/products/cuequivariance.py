@@ -38,9 +38,7 @@ class CuEquivariance(LibraryProduct):
     @classmethod
     @override
     def unavailable(cls) -> str | None:
-        if (name := missing("cuequivariance", "cuequivariance_torch")) is not None:
-            return f"{name} is not installed: pip install cuequivariance cuequivariance-torch"
-        return None
+        return not_installed()
 
     @override
     def library_call(self, dtype: torch.dtype, device: torch.device) -> LibraryCall:
@@ -109,6 +107,13 @@ def _block(path: Path) -> Any:
 
     (block,) = cue.clebsch_gordan(*(cue.O3(ir.l, ir.p) for ir in path[:3]))
     return block / sqrt(path.ir_out.dim)
+
+
+def not_installed() -> str | None:
+    """Why the library cannot be called here; None if it can."""
+    if (name := missing("cuequivariance", "cuequivariance_torch")) is not None:
+        return f"{name} is not installed: pip install cuequivariance cuequivariance-torch"
+    return None
 
 
 def method(device: torch.device) -> str:

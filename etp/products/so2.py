@@ -43,7 +43,7 @@ class _Features:
     ) -> None:
         self._owner, self._name = owner, name
         lmax = max(ir.l for ir in irs)
-        self.width = 2 * lmax + 1
+        self.irreps, self.width = len(irs), 2 * lmax + 1
         top = lmax if mmax is None else min(lmax, mmax)
         self.kept = 2 * top + 1
         axes = torch.tensor(_AXES, dtype=torch.float64)[None]
@@ -102,10 +102,9 @@ class _Features:
 
     def matrices(self, turn: Callable[[Tensor, Frame], Tensor], frame: Frame, width: int) -> Tensor:
         """What a turn does to rows, one matrix for each direction and irrep: (E, irreps, w, w')."""
-        edges, irreps = frame.alpha[0].shape[0], len(self._owner.get_buffer(f"{self._name}_source"))
-        irreps //= self.width
+        edges = frame.alpha[0].shape[0]
         unit = torch.eye(width, dtype=frame.alpha[0].dtype, device=frame.alpha[0].device)
-        rows = unit[:, None].expand(edges, width, irreps, width).flatten(0, 1)
+        rows = unit[:, None].expand(edges, width, self.irreps, width).flatten(0, 1)
         return turn(rows, frame).unflatten(0, (edges, width)).transpose(1, 2)
 
 
