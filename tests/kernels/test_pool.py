@@ -95,7 +95,7 @@ def test_a_piece_may_call_again():
 
 
 IN_A_PROCESS = """
-import ctypes, os, sys, threading
+import ctypes, os, sys, threading, time
 from tests.kernels.test_pool import build, counts_of
 helpers = build.library().handle.etp_helpers
 """
@@ -183,6 +183,31 @@ if pid == 0:
     child()
 print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
 over.set()
+thread.join()
+"""
+    )
+    assert done.stdout.split() == ["0"], done.stderr
+
+
+def test_a_child_builds_though_another_thread_was_looking_for_a_folder():
+    done = run(
+        FORK
+        + """
+import signal, tempfile
+inside, look = threading.Event(), tempfile._get_default_tempdir
+def look_slowly():
+    inside.set()
+    time.sleep(0.3)
+    return look()
+tempfile.tempdir, tempfile._get_default_tempdir = None, look_slowly
+thread = threading.Thread(target=tempfile.gettempdir)
+thread.start()
+inside.wait()
+pid = os.fork()
+if pid == 0:
+    signal.alarm(30)
+    child()
+print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
 thread.join()
 """
     )

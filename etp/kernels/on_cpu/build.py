@@ -23,6 +23,7 @@ import time
 import warnings
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import NamedTuple
@@ -75,7 +76,16 @@ def _unlock() -> None:
     _ONE_AT_A_TIME = threading.Lock()
 
 
-os.register_at_fork(after_in_child=_unlock)
+def _settle() -> None:
+    """Wait for a thread that looks for the folder of temporary files, once in a process.
+
+    It holds a lock of ``tempfile`` that a child would wait for in vain.
+    """
+    with suppress(OSError):
+        tempfile.gettempdir()
+
+
+os.register_at_fork(before=_settle, after_in_child=_unlock)
 
 
 class Library(NamedTuple):
