@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import get_args
 
 import pandas as pd
@@ -18,7 +19,7 @@ from etp.options import declared
 from etp.results.reference import potential_rows, step_rows, trained_rows
 from etp.results.rows import Row
 from etp.text import power_text, time_text
-from etp.ui import bar, data, jobs, show, tables
+from etp.ui import bar, data, folded, jobs, show, tables
 from etp.ui.frame import mode, on_phone
 from etp.ui.kept import kept
 from etp.ui.plans import POTENTIAL, STEP_TIME, TETRIS, PagePlan, potential_settings, tetris_settings
@@ -204,26 +205,25 @@ def potential(shown: Sequence[Row], source: str) -> None:
         show.chart(charts.curves, stepped, mode(), "check_steps", key="curves_steps")
         show.head("What expressivity buys", "γ counts the independent bilinear maps of a layer")
         show.chart(charts.forces, table, mode(), "gamma", width, key="forces_gamma")
-    _errors(table)
+    folded.expander("All numbers", partial(_errors, table), key="numbers", icon="table_rows")
 
 
 def _errors(table: pd.DataFrame) -> None:
-    with st.expander("All numbers", icon=":material/table_rows:"):
-        st.dataframe(
-            pd.DataFrame(
-                {
-                    "product": table["product"],
-                    "forces, meV/Å": table["force"].round(1),
-                    "at equal time": table["in_time"].round(1),
-                    "other temperature": table["hot"].round(1),
-                    "energy, meV": table["energy"].round(1),
-                    "a step": table["step_s"].map(time_text),
-                    "γ": table["gamma"],
-                    "seeds": table["seeds"],
-                }
-            ),
-            hide_index=True,
-        )
+    st.dataframe(
+        pd.DataFrame(
+            {
+                "product": table["product"],
+                "forces, meV/Å": table["force"].round(1),
+                "at equal time": table["in_time"].round(1),
+                "other temperature": table["hot"].round(1),
+                "energy, meV": table["energy"].round(1),
+                "a step": table["step_s"].map(time_text),
+                "γ": table["gamma"],
+                "seeds": table["seeds"],
+            }
+        ),
+        hide_index=True,
+    )
 
 
 def steps(shown: Sequence[Row], source: str) -> None:
@@ -302,21 +302,24 @@ def _mirror_words(row: Row) -> str:
 
 def numbers(table: pd.DataFrame) -> None:
     """All numbers of every product."""
-    with st.expander("All numbers", icon=":material/table_rows:"):
-        shown = pd.DataFrame(
-            {
-                "product": table["product"],
-                "of 8": [f"{v:.3g}" for v in table["right"]],
-                "a step": table["step_s"].map(time_text),
-                "γ": table["gamma"],
-                "mirror gap": table["mirror_gap"].map(_power),
-                "pseudoscalar": table["pseudoscalar"].map(_power),
-                "before training": table["start_pseudoscalar"].map(_power),
-                "equivariance error": table["equivariance"].map(_power),
-                "seeds": table["seeds"],
-            }
-        )
-        st.dataframe(shown, hide_index=True)
+    folded.expander("All numbers", partial(_numbers, table), key="numbers", icon="table_rows")
+
+
+def _numbers(table: pd.DataFrame) -> None:
+    shown = pd.DataFrame(
+        {
+            "product": table["product"],
+            "of 8": [f"{v:.3g}" for v in table["right"]],
+            "a step": table["step_s"].map(time_text),
+            "γ": table["gamma"],
+            "mirror gap": table["mirror_gap"].map(_power),
+            "pseudoscalar": table["pseudoscalar"].map(_power),
+            "before training": table["start_pseudoscalar"].map(_power),
+            "equivariance error": table["equivariance"].map(_power),
+            "seeds": table["seeds"],
+        }
+    )
+    st.dataframe(shown, hide_index=True)
 
 
 def _power(value: float) -> str:
@@ -331,14 +334,22 @@ def refusals(reasons: dict[str, str]) -> None:
 
 def reproduce(chosen: Settings, shown: Sequence[Row]) -> None:
     """Command line that does the same, and what the rows shown were measured on."""
-    with st.expander("Reproduce this: command, manifest", icon=":material/terminal:"):
-        try:
-            words = _words(chosen)
-        except (ValueError, IndexError) as error:
-            words = f"# cannot be written: {error}"
-        st.code(words, language="bash", wrap_lines=True)
-        if shown:
-            st.dataframe(show.manifest(shown[-1]["environment"]), hide_index=True, height=320)
+    folded.expander(
+        "Reproduce this: command, manifest",
+        partial(_reproduced, chosen, shown),
+        key="reproduce",
+        icon="terminal",
+    )
+
+
+def _reproduced(chosen: Settings, shown: Sequence[Row]) -> None:
+    try:
+        words = _words(chosen)
+    except (ValueError, IndexError) as error:
+        words = f"# cannot be written: {error}"
+    st.code(words, language="bash", wrap_lines=True)
+    if shown:
+        st.dataframe(show.manifest(shown[-1]["environment"]), hide_index=True, height=320)
 
 
 def _words(chosen: Settings) -> str:

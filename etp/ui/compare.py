@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -16,7 +17,7 @@ from etp.charts.theme import Mode
 from etp.measure.state import state_text
 from etp.report.figure import Figure
 from etp.text import list_text, time_text
-from etp.ui import asking, effort, jobs, show, tables
+from etp.ui import asking, effort, folded, jobs, show, tables
 from etp.ui.data import View
 from etp.ui.frame import mode, on_phone
 from etp.ui.plain import plain
@@ -135,9 +136,14 @@ def pairs(view: View) -> None:
     judged = comparison.judgement
     if not judged.verdicts:
         return
-    with st.expander("Every pair in words", icon=":material/balance:", expanded=False):
-        for product in judged.verdicts:
-            st.markdown(f"- {plain(pair_sentence(comparison, product))}")
+    folded.expander(
+        "Every pair in words", partial(_sentences, comparison), key="pairs", icon="balance"
+    )
+
+
+def _sentences(comparison: Comparison) -> None:
+    for product in comparison.judgement.verdicts:
+        st.markdown(f"- {plain(pair_sentence(comparison, product))}")
 
 
 def trust(view: View) -> None:
@@ -333,7 +339,10 @@ def left_out(view: View) -> None:
     for _, line in refused.iterrows():
         show.refusal(line["product"], line["reason"], line["badges"])
     if worn:
-        with st.expander("What the badges mean", icon=":material/help:"):
-            for badge in worn:
-                known = show.BADGES.get(badge)
-                st.markdown(f"**{badge}**: {known.meaning if known else ''}")
+        folded.expander("What the badges mean", partial(_meanings, worn), key="badges", icon="help")
+
+
+def _meanings(badges: Sequence[str]) -> None:
+    for badge in badges:
+        known = show.BADGES.get(badge)
+        st.markdown(f"**{badge}**: {known.meaning if known else ''}")

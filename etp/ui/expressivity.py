@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
 
 import pandas as pd
 import streamlit as st
@@ -11,7 +12,7 @@ from etp import charts
 from etp.analysis.expressivity import Counts, cross_product
 from etp.problem import Problem
 from etp.text import count_text
-from etp.ui import asking, progress, show, tables
+from etp.ui import asking, folded, progress, show, tables
 from etp.ui.data import Shown
 from etp.ui.frame import mode
 from etp.ui.plans import COUNTS
@@ -92,7 +93,8 @@ def interactability(counts: Counts, problem: Problem) -> None:
     )
     if not counted:
         st.caption("Press Run here to see which of these paths each product reaches.")
-    _paths(problem, shown)
+    content = partial(_paths, problem, shown)
+    folded.expander("Every path by irreps", content, key="paths", icon="list")
 
 
 def _side(
@@ -120,17 +122,16 @@ def _counted(table: pd.DataFrame) -> str:
 def _paths(
     problem: Problem, shown: Sequence[tuple[str, frozenset[tuple[str, str, str]] | None]]
 ) -> None:
-    with st.expander("Every path by irreps", icon=":material/list:"):
-        columns = dict(shown)
-        lines = []
-        for a, b, c in problem.triples():
-            labels = (str(a), str(b), str(c))
-            lines.append({"path": f"{a} ⊗ {b} → {c}"} | {
-                product: "allowed" if reached is None
-                else "reached" if labels in reached else "missing"
-                for product, reached in columns.items()
-            })  # fmt: skip
-        st.dataframe(lines, hide_index=True, height=240)
+    columns = dict(shown)
+    lines = []
+    for a, b, c in problem.triples():
+        labels = (str(a), str(b), str(c))
+        lines.append({"path": f"{a} ⊗ {b} → {c}"} | {
+            product: "allowed" if reached is None
+            else "reached" if labels in reached else "missing"
+            for product, reached in columns.items()
+        })  # fmt: skip
+    st.dataframe(lines, hide_index=True, height=240)
 
 
 def gammas(counts: Counts, lmax: int) -> None:
@@ -162,13 +163,21 @@ def gammas(counts: Counts, lmax: int) -> None:
     )
     conditions = counts.conditions()
     if conditions:
-        with st.expander("Where the closed forms hold", icon=":material/functions:"):
-            for product, condition in conditions.items():
-                st.markdown(f"**{product}**: {condition}")
+        folded.expander(
+            "Where the closed forms hold",
+            partial(_conditions, conditions),
+            key="conditions",
+            icon="functions",
+        )
     bars = tables.bars(counts, lmax)
     if not bars.empty:
         show.head("γ and reached paths", f"bar: γ; grey: paths reached, at lmax {lmax}")
         show.chart(charts.gamma_bars, bars, mode(), settings().pick, key="gamma_bars")
+
+
+def _conditions(conditions: Mapping[str, str]) -> None:
+    for product, condition in conditions.items():
+        st.markdown(f"**{product}**: {condition}")
 
 
 def refusals(counts: Counts) -> None:

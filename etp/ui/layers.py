@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import cache
+from functools import cache, partial
 
 import pandas as pd
 import streamlit as st
@@ -19,7 +19,7 @@ from etp.problem import Problem
 from etp.results.reference import layer_rows
 from etp.run.devices import free_bytes
 from etp.text import bytes_text, count_text, counted, ratio_text, time_text
-from etp.ui import asked, bar, data, show
+from etp.ui import asked, bar, data, folded, show
 from etp.ui.data import View
 from etp.ui.frame import mode
 from etp.ui.kept import kept
@@ -263,16 +263,21 @@ def _use_power(problem: Problem, name: str) -> None:
 def whole(view: View, chosen: Settings) -> None:
     """The models that have this layer: all their layers added up, and what the whole gains."""
     for model in presets.models_of(chosen.layer):
-        with st.expander(f"All layers of {model.name}", icon=":material/stacks:"):
-            st.caption(f"Layers from {model.source}")
-            parts = _parts(model, view)
-            if parts is None:
-                direction = view.chosen.problem.direction
-                st.markdown("Not all of its layers are among these results. This measures them:")
-                st.code(f"python -m etp advise --model {model.name} --direction {direction}",
-                        language="bash", wrap_lines=True)  # fmt: skip
-            else:
-                _totals(model, parts, chosen)
+        content = partial(_layers_of, model, view, chosen)
+        label = f"All layers of {model.name}"
+        folded.expander(label, content, key=f"whole_{model.name}", icon="stacks")
+
+
+def _layers_of(model: Model, view: View, chosen: Settings) -> None:
+    st.caption(f"Layers from {model.source}")
+    parts = _parts(model, view)
+    if parts is None:
+        direction = view.chosen.problem.direction
+        st.markdown("Not all of its layers are among these results. This measures them:")
+        st.code(f"python -m etp advise --model {model.name} --direction {direction}",
+                language="bash", wrap_lines=True)  # fmt: skip
+    else:
+        _totals(model, parts, chosen)
 
 
 def _parts(model: Model, view: View) -> list[MeasuredLayer] | None:
@@ -343,21 +348,24 @@ def _turns() -> pd.DataFrame:
 def turning() -> None:
     """Where the exact contraction of a power stops needing fewer multiply-adds than Gaunt."""
     label = "Where it turns: powers (symmetric contractions)"
-    with st.expander(label, icon=":material/functions:"):
-        for sentence in turns.sentences():
-            st.markdown(sentence)
-        show.chart(charts.turning, _turns(), mode(), key="turning")
-        st.dataframe(
-            turns.table(),
-            hide_index=True,
-            height=240,
-            alt="Multiply-adds of the exact and of the Gaunt power by order, lmax and outputs",
-        )
-        st.caption(
-            "Counted, not timed: one channel of one node, weights contracted before; all degrees "
-            "of the Gaunt power read at once, which favours it. Lines: outputs 0e + 1o, the "
-            "cheaper form of Gaunt."
-        )
+    folded.expander(label, _turning, key="turns", icon="functions")
+
+
+def _turning() -> None:
+    for sentence in turns.sentences():
+        st.markdown(sentence)
+    show.chart(charts.turning, _turns(), mode(), key="turning")
+    st.dataframe(
+        turns.table(),
+        hide_index=True,
+        height=240,
+        alt="Multiply-adds of the exact and of the Gaunt power by order, lmax and outputs",
+    )
+    st.caption(
+        "Counted, not timed: one channel of one node, weights contracted before; all degrees "
+        "of the Gaunt power read at once, which favours it. Lines: outputs 0e + 1o, the "
+        "cheaper form of Gaunt."
+    )
 
 
 def reproduce(problem: Problem) -> str:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from functools import partial
+
 import altair as alt
 import pandas as pd
 import streamlit as st
@@ -9,6 +12,7 @@ import streamlit as st
 from etp import charts
 from etp.analysis.growth import (
     LIMIT_WORDS,
+    Crossing,
     Line,
     crossing_sentence,
     fitted_sizes,
@@ -18,7 +22,7 @@ from etp.analysis.growth.lines import size_text
 from etp.analysis.growth.words import SYMBOLS
 from etp.charts.theme import ON, Mode
 from etp.text import bytes_text, count_text, counted, list_text, rate_text, time_text
-from etp.ui import axis, show, tables
+from etp.ui import axis, folded, show, tables
 from etp.ui.data import Swept
 from etp.ui.frame import mode, on_phone
 from etp.ui.kept import kept
@@ -268,15 +272,18 @@ def _limits(line: Line, measured: dict[str, float]) -> None:
             "memory does not bound, or operations were counted that are not done."
         )
     st.caption(note)
-    with st.expander("How each limit is told", icon=":material/help:"):
-        for word, meaning in LIMIT_WORDS.items():
-            st.markdown(f"**{word}**: {meaning}")
-        fresh = measured.get("fresh_bytes_per_s")
-        st.caption(
-            "The rate of touching new memory was not measured here, so page faults are not told."
-            if fresh is None
-            else f"New memory is touched at {rate_text(fresh, 'B/s')} on this device."
-        )
+    folded.expander("How each limit is told", partial(_told, measured), key="told", icon="help")
+
+
+def _told(measured: dict[str, float]) -> None:
+    for word, meaning in LIMIT_WORDS.items():
+        st.markdown(f"**{word}**: {meaning}")
+    fresh = measured.get("fresh_bytes_per_s")
+    st.caption(
+        "The rate of touching new memory was not measured here, so page faults are not told."
+        if fresh is None
+        else f"New memory is touched at {rate_text(fresh, 'B/s')} on this device."
+    )
 
 
 COSTS = (
@@ -354,12 +361,10 @@ def overtakings(line: Line) -> None:
         elif not crossings:
             st.caption("No product overtakes another between these sizes.")
         first = sorted(crossings, key=lambda crossing: not crossing.same)
-        for crossing in first[:SHOWN_CROSSINGS]:
-            st.markdown(f"- {crossing_sentence(crossing, line)}")
+        _sentences(first[:SHOWN_CROSSINGS], line)
         if rest := first[SHOWN_CROSSINGS:]:
-            with st.expander(f"{len(rest)} more"):
-                for crossing in rest:
-                    st.markdown(f"- {crossing_sentence(crossing, line)}")
+            content = partial(_sentences, rest, line)
+            folded.expander(f"{len(rest)} more", content, key="more_crossings")
     with right:
         at = line.named(line.size(line.last))
         show.head(
@@ -373,3 +378,8 @@ def overtakings(line: Line) -> None:
             st.caption(
                 f"No product is both faster than {line.last.baseline} and slower to get going."
             )
+
+
+def _sentences(crossings: Sequence[Crossing], line: Line) -> None:
+    for crossing in crossings:
+        st.markdown(f"- {crossing_sentence(crossing, line)}")

@@ -17,6 +17,7 @@ from etp.analysis.findings import Finding
 from etp.charts.spec import Unchecked, specification
 from etp.report.figure import FORMS, WIDTHS, Figure, Form
 from etp.results.rows import Row, jsonl
+from etp.ui import folded
 from etp.ui.kept import kept
 from etp.ui.plain import csv, plain
 from etp.ui.session import choose, settings
@@ -294,32 +295,36 @@ def export_buttons(figure: Figure, name: str) -> None:
 
 def downloads(table: pd.DataFrame, rows: Sequence[Row], figures: Mapping[str, Figure]) -> None:
     """Everything on the page as files."""
-    with st.popover("Download", icon=":material/download:", key="download"):
-        st.download_button(
-            "Table (CSV)",
-            data=lambda: csv(table),
-            file_name="etp.csv",
-            mime="text/csv",
-            on_click="ignore",
-        )
-        st.download_button(
-            "Results with manifests (JSON Lines)",
-            data=lambda: jsonl(rows).encode(),
-            file_name="etp.jsonl",
-            mime="application/jsonl",
-            on_click="ignore",
-        )
-        st.download_button(
-            "This comparison as one page (HTML)",
-            data=lambda: report.page(rows, "Equivariant tensor products compared").encode(),
-            file_name="etp.html",
-            mime="text/html",
-            on_click="ignore",
-            help="Charts alive and data inside: opens anywhere, without a server or a network",
-            disabled=table.empty or not table["valid"].any(),
-        )
-        for name, figure in figures.items():
-            export_buttons(figure, name)
+    content = partial(_files, table, rows, figures)
+    folded.popover("Download", content, key="download", icon="download")
+
+
+def _files(table: pd.DataFrame, rows: Sequence[Row], figures: Mapping[str, Figure]) -> None:
+    st.download_button(
+        "Table (CSV)",
+        data=lambda: csv(table),
+        file_name="etp.csv",
+        mime="text/csv",
+        on_click="ignore",
+    )
+    st.download_button(
+        "Results with manifests (JSON Lines)",
+        data=lambda: jsonl(rows).encode(),
+        file_name="etp.jsonl",
+        mime="application/jsonl",
+        on_click="ignore",
+    )
+    st.download_button(
+        "This comparison as one page (HTML)",
+        data=lambda: report.page(rows, "Equivariant tensor products compared").encode(),
+        file_name="etp.html",
+        mime="text/html",
+        on_click="ignore",
+        help="Charts alive and data inside: opens anywhere, without a server or a network",
+        disabled=table.empty or not table["valid"].any(),
+    )
+    for name, figure in figures.items():
+        export_buttons(figure, name)
 
 
 def pick_row(names: Sequence[str], key: str) -> Callable[[], None]:
@@ -336,23 +341,28 @@ def reproduce(
     comparison: Comparison, chosen: Settings, written: Callable[[], str] | None = None
 ) -> None:
     """Manifest, command (unless ``written`` gives another) and Python for what is shown."""
-    with st.expander("Reproduce this: manifest, command, Python", icon=":material/terminal:"):
-        try:
-            command, snippet = (
-                (written or chosen.command)(),
-                chosen.snippet(settings().pick or comparison.baseline),
-            )
-        except ValueError as error:
-            command = snippet = f"# cannot be written: {error}"
-        left, right = st.columns([1, 1], gap="medium")
-        with left:
-            st.caption("Command line")
-            st.code(command, language="bash", wrap_lines=True)
-            st.caption("Python")
-            st.code(snippet, language="python")
-        with right:
-            st.caption("Manifest")
-            st.dataframe(manifest(comparison.environment()), hide_index=True, height=320)
+    folded.expander(
+        "Reproduce this: manifest, command, Python",
+        partial(_reproduced, comparison, chosen, written or chosen.command),
+        key="reproduce",
+        icon="terminal",
+    )
+
+
+def _reproduced(comparison: Comparison, chosen: Settings, written: Callable[[], str]) -> None:
+    try:
+        command, snippet = written(), chosen.snippet(settings().pick or comparison.baseline)
+    except ValueError as error:
+        command = snippet = f"# cannot be written: {error}"
+    left, right = st.columns([1, 1], gap="medium")
+    with left:
+        st.caption("Command line")
+        st.code(command, language="bash", wrap_lines=True)
+        st.caption("Python")
+        st.code(snippet, language="python")
+    with right:
+        st.caption("Manifest")
+        st.dataframe(manifest(comparison.environment()), hide_index=True, height=320)
 
 
 def manifest(environment: Mapping[str, Any]) -> pd.DataFrame:

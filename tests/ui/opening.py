@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from streamlit.testing.v1 import AppTest
@@ -10,8 +11,11 @@ ROOT = Path(__file__).resolve().parents[2]
 PAGES = sorted(path.stem for path in (ROOT / "pages").glob("*.py"))
 
 
-def open_page(name: str, **query: str) -> AppTest:
+def open_page(name: str, *, unfolded: Sequence[str] = (), **query: str) -> AppTest:
+    """A page by its address, with what is folded away opened where its key is given."""
     page = AppTest.from_file(str(ROOT / "pages" / f"{name}.py"), default_timeout=60)
+    for key in unfolded:
+        page.session_state[key] = True
     for key, value in query.items():
         page.query_params[key] = value
     return page.run()

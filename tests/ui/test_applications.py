@@ -35,7 +35,7 @@ def test_the_bundled_potential_is_shown_against_time_steps_and_expressivity():
 
 
 def test_no_step_time_is_shown_before_one_was_measured():
-    page = open_page("applications", study="step-time")
+    page = open_page("applications", unfolded=["reproduce"], study="step-time")
     assert not page.exception
     assert "python -m etp experiment step-time" in "\n".join(c.value for c in page.code)
 
@@ -49,7 +49,7 @@ def test_a_run_of_step_times_is_shown_from_the_store(monkeypatch):
     store.add_job("steps", STEP_TIME.title, [case])
     store.add_rows([item.with_(job="steps") for item in cases.run(case) if isinstance(item, Row)])
     store.update_job("steps", state="done")
-    page = open_page("applications", study="step-time", steps_run="steps")
+    page = open_page("applications", unfolded=["reproduce"], study="step-time", steps_run="steps")
     assert not page.exception
     assert "At 2 channels a training step is shortest with" in text_of(page)
     table, manifest = page.dataframe

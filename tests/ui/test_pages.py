@@ -229,7 +229,9 @@ def test_choosing_an_axis_changes_the_address():
 
 
 def test_typed_irreps_show_their_paths_before_anything_is_counted():
-    page = open_page("expressivity", setting="Custom", irreps1="1o", irreps2="2e")
+    page = open_page(
+        "expressivity", unfolded=["paths"], setting="Custom", irreps1="1o", irreps2="2e"
+    )
     assert not page.exception
     paths = [f.value for f in page.dataframe if "path" in f.value]
     assert "1o ⊗ 2e → 3o" in list(paths[0]["path"])
@@ -272,7 +274,7 @@ def test_devices_are_named_with_memory_and_why_some_are_not_offered(monkeypatch)
 
 
 def test_all_layers_of_a_model_are_added_up_and_the_share_tells_what_the_whole_gains():
-    page = open_page("layers", layer="nequix-main", share="50")
+    page = open_page("layers", unfolded=["whole_nequix"], layer="nequix-main", share="50")
     assert not page.exception
     (table,) = [frame.value for frame in page.dataframe if "all layers" in frame.value]
     fast = table.set_index("product").loc["cg-sparse"].to_dict()
@@ -310,7 +312,7 @@ def test_where_a_layer_of_a_model_was_not_measured_the_command_that_does_is_show
 
     without = [row for row in layer_rows() if row.problem["irreps1"] != "128x0e"]
     monkeypatch.setattr(layers, "layer_rows", lambda: without)
-    page = open_page("layers", layer="mace-medium")
+    page = open_page("layers", unfolded=["whole_mace-medium"], layer="mace-medium")
     assert any("etp advise --model mace-medium" in code.value for code in page.code)
 
 
