@@ -1,7 +1,8 @@
 """The layers of published models beside every peer that is installed, in one process and one run.
 
 ``python -m benchmarks.layers`` writes ``benchmarks/layers.md`` in about forty minutes, with
-``--quick`` a smaller table in five. Every contestant does the same operation with the same weights
+``--quick`` a smaller table in five; ``--layers``, ``--kinds``, ``--edges`` and ``--dtypes`` choose
+others. Every contestant does the same operation with the same weights
 and is checked against the float64 oracle first. Blocks of calls are timed in rounds of random
 order; ratios are taken within rounds. Peers: e3nn (``uvu``), cuEquivariance, and what a user can
 write in plain PyTorch (coefficients with the harmonics first, then ``torch.bmm``).
@@ -14,7 +15,7 @@ import gc
 import random
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date
 from itertools import islice
@@ -33,7 +34,7 @@ from etp.measure.clock import group_size, time_rounds, warm_up
 from etp.measure.graph import OnGraph
 from etp.measure.roofs import roofline
 from etp.measure.runtime import draw, make_call
-from etp.problem import Problem
+from etp.problem import Kind, Problem
 from etp.processor import name as processor
 from etp.product.edge_table import TableEdge
 from etp.run import environment
@@ -185,28 +186,43 @@ def _status(path: Path, field: str) -> int:
     return int(line.split()[1]) * 1024
 
 
-def cases(*, quick: bool) -> Iterator[Problem]:
+def some(
+    names: Sequence[str],
+    edges: int,
+    dtype: str = "float32",
+    kinds: Sequence[Kind] = ("edge", "convolution"),
+) -> Iterator[Problem]:
+    """Problems of some layers, in every direction."""
+    for name in names:
+        for kind in kinds:
+            for direction in ("forward", "backward", "double-backward"):
+                yield presets.layer(name).problem(
+                    kind, batch=edges, dtype=dtype, direction=direction
+                )
+
+
+def cases() -> Iterator[Problem]:
     """Problems, the most important first; a run ends when its time is over."""
-    directions = ("forward", "backward", "double-backward")
-    main = ("mace-medium", "nequip-toluene", "sevennet-main")
-
-    def some(names: tuple[str, ...], edges: int, dtype: str = "float32") -> Iterator[Problem]:
-        for name in names:
-            for kind in ("edge", "convolution"):
-                for direction in directions:
-                    yield presets.layer(name).problem(
-                        kind, batch=edges, dtype=dtype, direction=direction
-                    )
-
-    yield from some(("mace-medium",) if quick else main, 1000)
-    if quick:
-        return
+    yield from some(("mace-medium", "nequip-toluene", "sevennet-main"), 1000)
     yield from some(("mace-medium", "nequip-lips"), 10000)
     yield from some(("mace-large", "nequip-lips", "nequip-water", "nequix-main"), 1000)
     yield from some(("mace-medium",), 1000, "float64")
-    for direction in directions:
-        yield presets.layer("mace-medium").problem(batch=100000, direction=direction)
+    yield from some(("mace-medium",), 100000, kinds=("convolution",))
     yield from some(("nequip-aspirin", "nequip-benzene", "nequix-first", "sevennet-first"), 1000)
+
+
+def asked(options: argparse.Namespace) -> Iterator[Problem]:
+    """The problems that the command line names."""
+    if options.quick:
+        return some(("mace-medium",), 1000)
+    if options.layers is None:
+        return cases()
+    return (
+        problem
+        for edges in options.edges
+        for dtype in options.dtypes
+        for problem in some(options.layers, edges, dtype, options.kinds)
+    )
 
 
 def report(results: list[Result], limits: Limits, threads: int) -> str:
@@ -263,6 +279,12 @@ def main() -> None:
     """Run the cases that fit into the time, and write the table after each."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--quick", action="store_true")
+    parser.add_argument("--layers", nargs="+", choices=list(presets.LAYERS), metavar="LAYER")
+    parser.add_argument(
+        "--kinds", nargs="+", choices=("edge", "convolution"), default=("edge", "convolution")
+    )
+    parser.add_argument("--edges", nargs="+", type=int, default=[1000])
+    parser.add_argument("--dtypes", nargs="+", choices=("float32", "float64"), default=["float32"])
     parser.add_argument("--minutes", type=float, default=40.0)
     parser.add_argument("--seconds", type=float, default=6.0, help="rounds of one problem")
     parser.add_argument("--threads", type=int, default=2)
@@ -271,7 +293,7 @@ def main() -> None:
     torch.set_num_threads(options.threads)
     limits = Limits(roofline("cpu", ("float32",)).copy_bytes_per_s)
     results, end, rng = [], time.monotonic() + 60 * options.minutes, random.Random(0)
-    for problem in cases(quick=options.quick):
+    for problem in asked(options):
         if time.monotonic() > end:
             print("out of time", file=sys.stderr)
             break
