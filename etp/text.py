@@ -35,6 +35,17 @@ def counted(count: float, noun: str, several: str | None = None) -> str:
     return f"{count_text(count)} {word}"
 
 
+def batch_text(batch: int, channels: int | None) -> str:
+    """Return the size of one call: ``batch 1 000 × 16 channels``.
+
+    Args:
+        batch: Samples.
+        channels: Of every sample; None where its irreps say them.
+    """
+    wide = "" if channels is None else f" × {counted(channels, 'channel')}"
+    return f"batch {count_text(batch)}{wide}"
+
+
 def quartiles_text(low: float, high: float) -> str:
     """Return quartiles in milliseconds, never as powers: ``0.131 – 0.134``, ``2 240 – 2 390``."""
     return f"{significant(low * 1e3)} – {significant(high * 1e3)}"

@@ -17,11 +17,13 @@ with page("Compare"):
         shown = [comparison.problem for comparison in view.comparisons]
         other = asked.note(
             shown, view.source, chosen.problems,
-            devices={row.problem["device"] for row in view.rows}, running=run.running,
+            devices={row.problem["device"] for row in view.rows},
+            products=asked.products_without(view.rows, "runtime", chosen.names()),
+            running=run.running,
         )  # fmt: skip
     with asked.answers(stale=other or run.stale):
         show.verdict(finding(view.chosen))
-        compare.trust(view)
+        compare.trust(view, chosen.job)
         show.provenance(view.chosen, view.source)
         if view.source == "reference":
             layers.invitation()

@@ -13,7 +13,8 @@ with page("Equivariance"):
     shown = data.checks(chosen)
     with progress.place(chosen.checks, measured=shown.source == "run") as run:
         gallery_page.publish(chosen.checks)
-        said = asked.one_degree(shown.setting, shown.lmax, shown.source, chosen)
+        without = asked.products_without(shown.rows, "equivariance", chosen.products)
+        said = asked.one_degree(shown.setting, shown.lmax, shown.source, chosen, without)
         other = asked.say(said, running=run.running)
     with asked.answers(stale=other or run.stale):
         checks = tables.equivariance_checks(shown.rows, shown.setting, shown.lmax)

@@ -16,7 +16,8 @@ with page("Expressivity"):
     expressivity.count_by_itself(chosen, shown)
     with progress.place(chosen.counts, measured=shown.source == "run") as run:
         gallery_page.publish(chosen.counts)
-        said = asked.one_degree(shown.setting, shown.lmax, shown.source, chosen)
+        without = asked.products_without(shown.rows, "expressivity", chosen.products)
+        said = asked.one_degree(shown.setting, shown.lmax, shown.source, chosen, without)
         other = asked.say(said, running=run.running)
     with asked.answers(stale=other or run.stale):
         counts = tables.counts(shown.rows, shown.setting)

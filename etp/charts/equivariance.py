@@ -21,9 +21,7 @@ def _error_axis(domain: list[float], title: str) -> alt.X:
     return alt.X(title=title, scale=base.log_scale(domain), axis=axis)
 
 
-def _gates(
-    gates: dict[str, float], x: alt.X, t: theme.Tokens, *, align: str = "center"
-) -> list[Any]:
+def _gates(gates: dict[str, float], x: alt.X, t: theme.Tokens) -> list[Any]:
     rows = pd.DataFrame(
         {
             "gate": list(gates.values()),
@@ -34,11 +32,12 @@ def _gates(
     )
     rule = alt.Chart(rows).mark_rule(color=t.bad, strokeDash=[4, 3], strokeWidth=1.5)
     note = alt.Chart(rows).mark_text(
-        align="right" if align == "right" else "center",
+        # To the left of its gate: the last one stands near the right edge of a phone.
+        align="right",
         baseline="bottom",
         fontSize=11.5,
         color=t.bad,
-        dx=6 if align == "right" else 0,
+        dx=6,
         dy={"expr": "datum.level"},
     )
     shared = base.with_field(x, "gate")
@@ -86,7 +85,7 @@ def equivariance_dots(
     y = base.row_axis(rows, t)
     hue, outline, seen = base.colour(rows, mode), base.shape(rows), base.opacity()
     tooltip = [alt.Tooltip("product:N"), alt.Tooltip("range:N", title="median [range]")]
-    layers = _gates({f"{dtype_title} gate": gate}, x, t, align="right")
+    layers = _gates({f"{dtype_title} gate": gate}, x, t)
     for some, paint in ((df[~df["failed"]], hue), (df[df["failed"]], alt.ColorValue(t.bad))):
         if some.empty:
             continue

@@ -60,14 +60,22 @@ def spread(positions: Sequence[float], gap: float, low: float, high: float) -> l
     return result
 
 
+NARROW = 0.75
+"""Share of the expected width that a plot may have on a smaller screen: names must do there too."""
+
+
 @dataclass(frozen=True)
 class Placement:
-    """Offset in pixels of a label from its point, with the alignment that goes with it."""
+    """Offset in pixels of a label from its point, with the alignment that goes with it.
+
+    Attributes:
+        boxes: What it covers in the plot as wide as expected, and in the narrowest one.
+    """
 
     dx: float
     dy: float
     align: str
-    box: Box
+    boxes: tuple[Box, ...]
 
 
 def overlap(a: Box, b: Box) -> float:
@@ -77,7 +85,9 @@ def overlap(a: Box, b: Box) -> float:
     return max(width, 0.0) * max(height, 0.0)
 
 
-def _candidates(x: float, y: float, width: float, height: float) -> list[Placement]:
+def _candidates(
+    x: float, y: float, width: float, height: float, shares: Sequence[float]
+) -> list[Placement]:
     half, near, far = height / 2, 11.0, 17.0
     placements = []
     for align, dx, dy in (
@@ -96,11 +106,32 @@ def _candidates(x: float, y: float, width: float, height: float) -> list[Placeme
         ("center", 0.0, 31.0),
         ("center", 0.0, -31.0),
     ):
-        left = x + dx - {"left": 0.0, "center": width / 2, "right": width}[align]
-        placements.append(
-            Placement(dx, dy, align, (left, y + dy - half, left + width, y + dy + half))
-        )
+        before = dx - {"left": 0.0, "center": width / 2, "right": width}[align]
+        lefts = [x * share + before for share in shares]
+        boxes = tuple((left, y + dy - half, left + width, y + dy + half) for left in lefts)
+        placements.append(Placement(dx, dy, align, boxes))
     return placements
+
+
+@dataclass
+class _Plot:
+    """A plot of one width: its frame, and what names in it should keep clear."""
+
+    frame: Box
+    marks: list[Box]
+    obstacles: list[Box]
+    names: list[Box]
+
+    def cost(self, i: int, box: Box) -> float:
+        """What the name of point ``i`` covers there of everything else, and what is outside."""
+        cost = 4 * sum(overlap(box, mark) for j, mark in enumerate(self.marks) if j != i)
+        cost += 6 * sum(overlap(box, name) for name in self.names)
+        cost += 3 * sum(overlap(box, obstacle) for obstacle in self.obstacles)
+        return cost + 8 * ((box[2] - box[0]) * (box[3] - box[1]) - overlap(box, self.frame))
+
+
+def _narrowed(box: Box, share: float) -> Box:
+    return box[0] * share, box[1], box[2] * share, box[3]
 
 
 def place(
@@ -112,11 +143,13 @@ def place(
     height: float = 15.0,
     first: Sequence[int] = (),
     radius: float = 7.0,
+    narrow: float = NARROW,
 ) -> list[Placement]:
     """Place one label beside each point: right, below, above, left, then the corners.
 
     Greedy in pixels. The cost of a spot is what it covers of other points, of ``obstacles``
-    and of labels already placed, and what of it falls outside ``frame``.
+    and of labels already placed, and what of it falls outside ``frame``: where it costs more, in
+    the plot as wide as expected or in the narrowest one, in which only the letters keep their size.
 
     Args:
         points: Centres in pixels, y down.
@@ -126,23 +159,32 @@ def place(
         height: Height of a label.
         first: Indices to be placed before the others.
         radius: Half width of a point.
+        narrow: Share of the width that the plot has at least; 1 where its width is known.
     """
-    marks = [(x - radius, y - radius, x + radius, y + radius) for x, y in points]
+    shares = (1.0,) if narrow == 1 else (1.0, narrow)
+    plots = [
+        _Plot(
+            _narrowed(frame, share),
+            [(x * share - radius, y - radius, x * share + radius, y + radius) for x, y in points],
+            [_narrowed(box, share) for box in obstacles],
+            [],
+        )
+        for share in shares
+    ]
     queue = [*first, *(i for i in range(len(points)) if i not in set(first))]
     placed: dict[int, Placement] = {}
     for i in queue:
+        x, y = points[i]
         best: tuple[float, Placement] | None = None
-        for rank, spot in enumerate(_candidates(*points[i], widths[i], height)):
-            area = widths[i] * height
-            cost = rank * 0.004 * area
-            cost += 4 * sum(overlap(spot.box, m) for j, m in enumerate(marks) if j != i)
-            cost += 6 * sum(overlap(spot.box, p.box) for p in placed.values())
-            cost += 3 * sum(overlap(spot.box, o) for o in obstacles)
-            cost += 8 * (area - overlap(spot.box, frame))
+        for rank, spot in enumerate(_candidates(x, y, widths[i], height, shares)):
+            cost = rank * 0.004 * widths[i] * height
+            cost += max(plot.cost(i, box) for plot, box in zip(plots, spot.boxes, strict=True))
             if best is None or cost < best[0]:
                 best = (cost, spot)
         if best is not None:
             placed[i] = best[1]
+            for plot, box in zip(plots, best[1].boxes, strict=True):
+                plot.names.append(box)
     return [placed[i] for i in range(len(points))]
 
 
@@ -152,10 +194,16 @@ def legible(placements: Sequence[Placement]) -> list[bool]:
     Args:
         placements: As :func:`place` gives them.
     """
-    kept: list[Box] = []
+    kept: list[Placement] = []
     clear = []
     for placement in placements:
-        clear.append(not any(overlap(placement.box, box) > SHARED for box in kept))
+        clear.append(
+            not any(
+                overlap(box, there) > SHARED
+                for other in kept
+                for box, there in zip(placement.boxes, other.boxes, strict=True)
+            )
+        )
         if clear[-1]:
-            kept.append(placement.box)
+            kept.append(placement)
     return clear

@@ -52,7 +52,7 @@ def controls() -> Settings:
             _network()
         _seeds_popover(chosen)
         bar.run_button(TETRIS, chosen, lambda: _about(TETRIS, chosen))
-    bar.not_started()
+    bar.refusals(TETRIS, chosen)
     return settings()
 
 
@@ -86,7 +86,7 @@ def _potential_controls() -> Settings:
             st.number_input("Steps", 1, 100_000, help="Of Adam.", **bound("training_steps"))
         _seeds_popover(chosen)
         bar.run_button(POTENTIAL, chosen, lambda: _about(POTENTIAL, chosen))
-    bar.not_started()
+    bar.refusals(POTENTIAL, chosen)
     return settings()
 
 
@@ -102,7 +102,7 @@ def _step_controls() -> Settings:
             lambda: f"about {time_text(STEP_TIME.seconds(chosen), 2)}; convolutions run "
             f"{chosen.products[0]}",
         )  # fmt: skip
-    bar.not_started()
+    bar.refusals(STEP_TIME, chosen)
     return settings()
 
 
@@ -250,15 +250,15 @@ def _badges(flags: Sequence[Flag]) -> list[tuple[str, str]]:
 def mirror(shown: Sequence[Row]) -> None:
     """One product: the piece and its mirror image, what it says of each, and its confusions."""
     names = list(dict.fromkeys(row.product for row in shown))
-    with st.container(horizontal=True, horizontal_alignment="distribute"):
-        with st.container(gap=None, width="content"):
-            st.markdown("##### A piece and its mirror image")
-            st.caption("what a trained network says of each; the first seed shown")
-        wanted = (settings().mirror, settings().pick, *names)
-        product = st.segmented_control(
-            "Product shown", names, required=True, label_visibility="collapsed",
-            **bound("mirror", "default", shown=next(p for p in wanted if p in names)),
-        )  # fmt: skip
+    show.head(
+        "A piece and its mirror image", "what a trained network says of each; the first seed shown"
+    )
+    wanted = (settings().mirror, settings().pick, *names)
+    # Not beside the title: there they would not wrap, and a phone would show the first few.
+    product = st.pills(
+        "Product shown", names, required=True, label_visibility="collapsed",
+        **bound("mirror", "default", shown=next(p for p in wanted if p in names)),
+    )  # fmt: skip
     row = next(row for row in shown if row.product == product)
     seen, mirrored = row.measured["seen"], row.measured["seen_mirrored"]
     left, right = st.columns([1, 1], gap="medium")
@@ -266,7 +266,8 @@ def mirror(shown: Sequence[Row]) -> None:
         said = (f"called {_said(seen)}", f"called {_said(mirrored)}")
         st.plotly_chart(
             _screws(said, mode()), theme=None, key=f"screws_{product}",
-            config={"displaylogo": False, "modeBarButtonsToRemove": ["resetCameraLastSave3d"]},
+            # Where nothing hovers, the bar would lie on the names for good.
+            config={"displayModeBar": False},
             alt=f"The left screw is {said[0]}, its mirror image {said[1]}.",
         )  # fmt: skip
         st.markdown(_mirror_words(row))

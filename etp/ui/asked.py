@@ -9,10 +9,13 @@ import streamlit as st
 
 from etp.options import declared
 from etp.problem import Axis, Options, Problem
-from etp.text import count_text
+from etp.results.rows import Row
+from etp.text import count_text, list_text
 from etp.ui.plain import plain
 from etp.ui.settings import Settings
 
+Sides = tuple[str, str]
+"""What is shown and what is asked, each in words."""
 _SAID = ("direction", "weights", "dtype", "matmul", "cache", "batch", "channels", "outputs")
 _OPTIONS = declared(Options)
 CAN_RUN = "can_run"
@@ -28,6 +31,7 @@ def note(
     axis: Axis = "lmax",
     *,
     devices: Collection[str] = (),
+    products: Sides | None = None,
     running: bool = False,
 ) -> bool:
     """Say in which words the question differs from what is shown; return whether it does.
@@ -38,10 +42,12 @@ def note(
         asked: Gives the problems of the question.
         axis: What changes from one problem to the next.
         devices: All that those results are of, where it is more than what is shown.
+        products: As :func:`products_without` gives them.
         running: Whether a run goes on.
     """
     try:
-        return say(difference(shown, asked(), source, axis, devices), running=running)
+        said = difference(shown, asked(), source, axis, devices, products)
+        return say(said, running=running)
     except ValueError:
         return True  # the bar says what is wrong with the question, which nothing answers
 
@@ -71,12 +77,31 @@ def line(shown: str, asked: str) -> str:
     return f"Shown: {shown}. You ask: {asked}; press Run here."
 
 
+def products_without(rows: Sequence[Row], measure: str, products: Sequence[str]) -> Sides | None:
+    """Products shown, and those chosen of which there is neither a result nor a refusal.
+
+    None where there are no such, or where the bar says which of them are not here.
+
+    Args:
+        rows: Behind what is shown.
+        measure: What a page shows of each product.
+        products: Those chosen.
+    """
+    there = {row.product for row in rows if row.measure == measure or row.status != "ok"}
+    missing = [name for name in products if name not in there]
+    if not there or not missing or st.session_state.get(NOT_HERE, False):
+        return None
+    have = [name for name in products if name in there]
+    return list_text(have, 3) if have else "other products", f"also {list_text(missing, 6)}"
+
+
 def difference(
     shown: Sequence[Problem],
     asked: Sequence[Problem],
     source: str,
     axis: Axis = "lmax",
     devices: Collection[str] = (),
+    products: Sides | None = None,
 ) -> str | None:
     """One line where problems that are shown are not those that are asked; None where they are.
 
@@ -86,10 +111,12 @@ def difference(
         source: Where the results come from.
         axis: What changes from one problem to the next.
         devices: All that the results are of, where it is more than what is shown.
+        products: Those shown and those asked for, where some of these are missing.
     """
     # A page is about one device and shows the others beside it: sizes are those of the one.
     here = [problem for problem in asked if problem.device == shown[-1].device]
     pairs = [*_differences(shown, here or asked, axis), *_devices(shown[-1], asked, devices)]
+    pairs += [] if products is None else [products]
     if not pairs:
         return None
     ours, theirs = (", ".join(words) for words in zip(*pairs, strict=True))
@@ -97,9 +124,7 @@ def difference(
     return line(f"{ours}{origin}", theirs)
 
 
-def _differences(
-    shown: Sequence[Problem], asked: Sequence[Problem], axis: Axis
-) -> Iterator[tuple[str, str]]:
+def _differences(shown: Sequence[Problem], asked: Sequence[Problem], axis: Axis) -> Iterator[Sides]:
     ours, theirs = shown[-1], asked[-1]
     if (ours.setting, ours.setting or _irreps(ours)) != (
         theirs.setting, theirs.setting or _irreps(theirs),
@@ -121,9 +146,7 @@ def _differences(
             yield _called(name, left), _called(name, right)
 
 
-def _devices(
-    shown: Problem, asked: Sequence[Problem], devices: Collection[str]
-) -> Iterator[tuple[str, str]]:
+def _devices(shown: Problem, asked: Sequence[Problem], devices: Collection[str]) -> Iterator[Sides]:
     wanted = list(dict.fromkeys(problem.device for problem in asked))
     if shown.device not in wanted:
         yield shown.device, ", ".join(wanted)
@@ -143,7 +166,13 @@ def _range(axis: Axis, sizes: Sequence[int]) -> str:
     return f"{axis} {', '.join(map(count_text, sorted(set(sizes))))}"
 
 
-def one_degree(setting: str | None, lmax: int, source: str, chosen: Settings) -> str | None:
+def one_degree(
+    setting: str | None,
+    lmax: int,
+    source: str,
+    chosen: Settings,
+    products: Sides | None = None,
+) -> str | None:
     """The line of a page that shows one lmax of one setting; None where that is asked.
 
     Args:
@@ -151,6 +180,7 @@ def one_degree(setting: str | None, lmax: int, source: str, chosen: Settings) ->
         lmax: The degree that is shown.
         source: Where the results come from.
         chosen: The settings.
+        products: Those shown and those asked for, where some of these are missing.
     """
     try:
         asked = chosen.problems("cpu")
@@ -161,9 +191,13 @@ def one_degree(setting: str | None, lmax: int, source: str, chosen: Settings) ->
         words = asked[-1].setting or _irreps(asked[-1])
         return line(f"{setting or 'typed irreps'}{origin}", words)
     degrees = [problem.lmax for problem in asked]
-    if setting is None or chosen.at == lmax or min(degrees) <= lmax <= max(degrees):
+    pairs = [] if products is None else [products]
+    if not (setting is None or chosen.at == lmax or min(degrees) <= lmax <= max(degrees)):
+        pairs.insert(0, (f"lmax {lmax}", _range("lmax", degrees)))
+    if not pairs:
         return None
-    return line(f"lmax {lmax}{origin}", _range("lmax", degrees))
+    ours, theirs = (", ".join(words) for words in zip(*pairs, strict=True))
+    return line(f"{ours}{origin}", theirs)
 
 
 def _called(name: str, value: object) -> str:

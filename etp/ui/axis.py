@@ -9,7 +9,7 @@ import streamlit as st
 
 from etp.analysis.growth.lines import Line, size_text
 from etp.problem import MAX_BATCH, MAX_CHANNELS, Axis
-from etp.text import count_text, time_text
+from etp.text import batch_text, count_text, time_text
 from etp.ui import asking, jobs
 from etp.ui.bar import SizeControl
 from etp.ui.data import Swept
@@ -34,8 +34,7 @@ def axis_choice() -> None:
 
 def _sizes_label(chosen: Settings) -> str:
     if chosen.axis == "lmax":
-        channels = size_text("channels", chosen.channels)
-        return f"batch {count_text(chosen.batch)} × {channels}"
+        return batch_text(chosen.batch, chosen.channels)
     try:
         values, lmax = sizes(chosen), shown_problem(chosen).lmax
     except ValueError:

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection
 from dataclasses import replace
+from functools import partial
 from typing import NamedTuple
 
 import streamlit as st
 
 from etp.analysis.comparison import USUAL_BASELINE
-from etp.irreps import SETTINGS, IrrepsError
+from etp.irreps import SETTINGS, IrrepsError, parse_terms
 from etp.options import Group, Option, declared
 from etp.problem import Options
 from etp.product import applicability
 from etp.run.catalog import CatalogEntry
 from etp.run.config import TooLargeError
 from etp.run.devices import not_offered
-from etp.text import bytes_text, count_text, counted, time_text
+from etp.text import batch_text, bytes_text, counted, time_text
 from etp.ui import asked, asking, jobs
 from etp.ui.mends import NotHereError, mends, typed_name
 from etp.ui.plain import plain
@@ -61,12 +62,7 @@ def bar(
                 _numbers()
             with _popover(_device_label(chosen), "memory", "devices"):
                 _devices()
-        run_button(
-            plan,
-            chosen,
-            lambda: _about(plan, chosen),
-            _refusal,
-        )
+        run_button(plan, chosen, lambda: _about(plan, chosen))
     refusals(plan, chosen)
     return settings()
 
@@ -118,22 +114,17 @@ def _problem(chosen: Settings) -> None:
 
 def _mend(field: str) -> None:
     """What is wrong with a typed field, and a button that mends it."""
-    try:
-        settings().problems()
-        return
-    except ValueError as found:
-        error = found
-    if getattr(error, "field", None) != field:
-        return
-    st.caption(f":red[{plain(_worded(error))}]")
-    suggestion = getattr(error, "suggestion", None)
-    if suggestion:
-        st.button(
-            f"Use {suggestion}",
-            key=f"mend_{field}",
-            on_click=choose,
-            kwargs={typed_name(field): suggestion},
-        )
+    for error in _faults(settings().problems, settings()):
+        if not isinstance(error, IrrepsError) or error.field != field:
+            continue
+        st.caption(f":red[{plain(_worded(error))}]")
+        if error.suggestion:
+            st.button(
+                f"Use {error.suggestion}",
+                key=f"mend_{field}",
+                on_click=choose,
+                kwargs={typed_name(field): error.suggestion},
+            )
 
 
 def _products_label(chosen: Settings) -> str:
@@ -187,11 +178,9 @@ def _baseline_name(name: str | None) -> str:
 
 
 def _sizes_label(chosen: Settings) -> str:
-    if chosen.setting == CUSTOM and chosen.channels == 1:
-        # Typed irreps may have multiplicities of their own.
-        return f"batch {count_text(chosen.batch)}"
-    channels = counted(chosen.channels, "channel")
-    return f"batch {count_text(chosen.batch)} × {channels}"
+    # Typed irreps may have multiplicities of their own.
+    own = chosen.setting == CUSTOM and chosen.channels == 1
+    return batch_text(chosen.batch, None if own else chosen.channels)
 
 
 def _sizes() -> None:
@@ -312,19 +301,13 @@ def _below_devices() -> None:
     _options("devices")
 
 
-def run_button(
-    plan: PagePlan,
-    chosen: Settings,
-    about: Callable[[], str],
-    refusal: Callable[[ValueError], str] = str,
-) -> None:
+def run_button(plan: PagePlan, chosen: Settings, about: Callable[[], str]) -> None:
     """Cancel where the plan's run goes on; else start it, with what it takes or why it cannot.
 
     Args:
         plan: What the page runs.
         chosen: The settings.
         about: Size and time of a run that can be started.
-        refusal: Words for what is wrong with the settings.
     """
     status = jobs.status(getattr(chosen, plan.field))
     if status is not None and status.active:
@@ -337,19 +320,20 @@ def run_button(
             args=(plan.field,),
         )
         return
-    error = _error(plan, chosen)
-    st.session_state[asked.CAN_RUN] = error is None
-    st.session_state[asked.NOT_HERE] = isinstance(error, NotHereError)
+    errors = _errors(plan, chosen)
+    st.session_state[asked.CAN_RUN] = not errors
+    st.session_state[asked.NOT_HERE] = any(isinstance(e, NotHereError) for e in errors)
     st.button(
         "Run here",
         type="primary",
         icon=":material/play_arrow:",
         key="run",
-        disabled=error is not None,
+        disabled=bool(errors),
         on_click=asking.start,
         args=(plan, chosen),
     )
-    st.caption(about() if error is None else f":red[Cannot run: {plain(refusal(error))}]")
+    why = "; ".join(map(_refusal, errors))
+    st.caption(f":red[Cannot run: {plain(why)}]" if errors else about())
 
 
 def not_started() -> None:
@@ -379,31 +363,52 @@ def takes(plan: PagePlan, chosen: Settings) -> str:
 
 def refusals(plan: PagePlan, chosen: Settings) -> None:
     """Say at full width why nothing can run, with buttons that mend it."""
-    error = _error(plan, chosen)
-    if error is None:
+    errors = _errors(plan, chosen)
+    if not errors:
         not_started()
-        return
-    st.error(plain(_worded(error)), icon=":material/error:")
-    for mend in mends(plan, chosen, error):
-        st.button(
-            mend.label,
-            key=mend.key,
-            icon=":material/build:",
-            on_click=choose,
-            kwargs=mend.changes,
-        )
+    for error in errors:
+        st.error(plain(_worded(error)), icon=":material/error:")
+        for mend in mends(plan, chosen, error):
+            st.button(
+                mend.label,
+                key=mend.key,
+                icon=":material/build:",
+                on_click=choose,
+                kwargs=mend.changes,
+            )
 
 
-def _error(plan: PagePlan, chosen: Settings) -> ValueError | None:
+def _errors(plan: PagePlan, chosen: Settings) -> list[ValueError]:
+    """All that is wrong with a question; its size is looked at where nothing else is."""
+    errors = _faults(lambda: plan.cases(chosen), chosen)
+    if plan.timed:
+        there = jobs.runner().devices()
+        errors += _caught(lambda: _check_there("devices", chosen.devices, there))
+    if plan.products:
+        errors += _caught(lambda: _check_there("products", chosen.products, _names_there()))
+    return errors or _caught(lambda: plan.checked(chosen))
+
+
+def _faults(ask: Callable[[], object], chosen: Settings) -> list[ValueError]:
+    """What is wrong with what is asked; of typed irreps every field that cannot be read."""
+    errors = _caught(ask)
+    if not any(isinstance(error, IrrepsError) for error in errors):
+        return errors
+    typed = {"irreps1": chosen.irreps1, "irreps2": chosen.irreps2}
+    if chosen.keep.strip():
+        typed["filter_out"] = chosen.keep
+    unread: list[ValueError] = []
+    for field, text in typed.items():
+        unread += _caught(partial(parse_terms, text, field))
+    return unread or errors
+
+
+def _caught(check: Callable[[], object]) -> list[ValueError]:
     try:
-        plan.cases(chosen)
-        if plan.timed:
-            _check_there("devices", chosen.devices, jobs.runner().devices())
-        _check_there("products", chosen.products, _names_there())
-        plan.checked(chosen)
+        check()
     except ValueError as error:
-        return error
-    return None
+        return [error]
+    return []
 
 
 def _check_there(field: str, wanted: Collection[str], there: Collection[str]) -> None:

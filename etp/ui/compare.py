@@ -30,7 +30,8 @@ HERO_PX, RATIO_PX, PHONE_PX = 580, 500, 350
 def welcome(view: View) -> None:
     """One line for who comes for the first time: what this is, and the paper behind it."""
     if view.source == "reference":
-        st.caption(
+        # No caption: its grey leaves a link too pale to read.
+        st.markdown(
             "Equivariant tensor products side by side: what each computes and what it costs. The "
             "fast ones mostly compute less, as [The Price of Freedom]"
             "(https://arxiv.org/abs/2506.13523) (Xie et al., ICML 2025) showed. MIMO: both inputs "
@@ -146,8 +147,13 @@ def _sentences(comparison: Comparison) -> None:
         st.markdown(f"- {plain(pair_sentence(comparison, product))}")
 
 
-def trust(view: View) -> None:
-    """Beside the verdict: what it rests on, and a button for what is still open."""
+def trust(view: View, job: str | None) -> None:
+    """Beside the verdict: what it rests on, and a button for what is still open.
+
+    Args:
+        view: What is shown.
+        job: The run in the address; None without one.
+    """
     facts = tables.trust(view.chosen)
     if not facts:
         return
@@ -159,11 +165,11 @@ def trust(view: View) -> None:
                 icon=":material/warning:" if fact.doubtful else None,
                 help=fact.meaning,
             )
-        _more(view)
+        _more(view, job)
 
 
-def _more(view: View) -> None:
-    comparison, job = view.chosen, settings().job
+def _more(view: View, job: str | None) -> None:
+    comparison = view.chosen
     judged = comparison.judgement
     open_pairs = [p for p, v in judged.verdicts.items() if v.word in ("open", "too few")]
     if not open_pairs or view.source != "run" or job is None:

@@ -40,7 +40,7 @@ class NotHereError(ValueError):
         usual = getattr(Settings(), field)
         self.missing = ", ".join(missing)
         label = f"Leave out {self.missing}" if kept else f"Use {', '.join(usual)}"
-        self.mend = Mend("mend_not_here", label, {field: tuple(kept) or usual})
+        self.mend = Mend(f"mend_not_here_{field}", label, {field: tuple(kept) or usual})
         verb = "is" if len(missing) == 1 else "are"
         super().__init__(
             f"{field}: {self.missing} {verb} not on this machine; choose among {', '.join(there)}"
@@ -63,7 +63,7 @@ def mends(plan: PagePlan, chosen: Settings, error: ValueError) -> list[Mend]:
     if isinstance(error, IrrepsError) and error.suggestion:
         # Beside the field there is one too.
         changes = {typed_name(error.field): error.suggestion}
-        return [Mend("mend_irreps", f"Use {error.suggestion}", changes)]
+        return [Mend(f"mend_irreps_{error.field}", f"Use {error.suggestion}", changes)]
     if chosen.setting == CUSTOM and chosen.keep and "path" in str(error):
         return [Mend("keep_all", "Keep all outputs", {"keep": ""})]
     if chosen.setting == CUSTOM and field == "axis":

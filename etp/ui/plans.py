@@ -51,6 +51,7 @@ class PagePlan(NamedTuple):
         seconds_of: Rough time of those cases; None where it follows from the cases.
         timed: Whether time is measured, so that batch, channels and device matter.
         batch: Setting that holds the batch.
+        products: Whether it runs the products chosen.
         page: Address of its page; its title in small letters where it has none.
         view: What else the address needs to show it.
     """
@@ -61,6 +62,7 @@ class PagePlan(NamedTuple):
     seconds_of: Callable[[Settings], float] | None
     timed: bool
     batch: str = "batch"
+    products: bool = True
     page: str = ""
     view: tuple[tuple[str, str], ...] = ()
 
@@ -410,7 +412,7 @@ SCALING = PagePlan("Scaling", "scaling", _scaling, None, timed=True)
 CHECKS = PagePlan("Equivariance", "checks", _checks, _checks_seconds, timed=False)
 COUNTS = PagePlan("Expressivity", "counts", _counts, _counts_seconds, timed=False)
 TETRIS = PagePlan("Applications", "tetris", _tetris, _tetris_seconds, timed=False)
-LAYERS = PagePlan("Layers", "layer_run", _layers, None, timed=True, batch="edges")
+LAYERS = PagePlan("Layers", "layer_run", _layers, None, timed=True, batch="edges", products=False)
 POTENTIAL = PagePlan(
     "Potential", "potential", _potential, _potential_seconds, timed=False,
     page="applications", view=(("study", "potential"),),

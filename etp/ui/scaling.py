@@ -256,12 +256,13 @@ def _limits(line: Line, measured: dict[str, float]) -> None:
         key="limits",
         column_config={
             "product": st.column_config.TextColumn("product", pinned=True),
-            "limit": st.column_config.TextColumn("limited by"),
+            "limit": st.column_config.TextColumn("limited by", width=85),
             "share": st.column_config.ProgressColumn(
-                "share of roof, %", format="%.0f", min_value=0, max_value=100, color="gray"
+                "share, %", format="%.0f", min_value=0, max_value=100, color="gray", width=95
             ),
-            "intensity": st.column_config.NumberColumn("FLOP/byte", format="%.3g"),
-            "rate": st.column_config.NumberColumn("GFLOP/s", format="%.3g"),
+            "roof": st.column_config.TextColumn("roof", width=70),
+            "intensity": st.column_config.NumberColumn("FLOP/B", format="%.3g", width=65),
+            "rate": st.column_config.NumberColumn("GFLOP/s", format="%.3g", width=70),
         },
         alt=f"What limits each of {len(limits)} products at {at}",
     )

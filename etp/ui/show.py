@@ -15,8 +15,10 @@ from etp import charts, report
 from etp.analysis.comparison import Comparison
 from etp.analysis.findings import Finding
 from etp.charts.spec import Unchecked, specification
+from etp.problem import Problem
 from etp.report.figure import FORMS, WIDTHS, Figure, Form
 from etp.results.rows import Row, jsonl
+from etp.text import batch_text, counted
 from etp.ui import folded
 from etp.ui.kept import kept
 from etp.ui.plain import csv, plain
@@ -209,11 +211,22 @@ def provenance_text(comparison: Comparison) -> str:
         None if threads is None else f"{threads}{'' if cores is None else f' of {cores}'} threads",
         None if environment.get("torch") is None else f"torch {environment['torch']}",
         problem.dtype,
-        f"batch {problem.batch} × {problem.channels}",
+        _size_words(problem),
         f"{problem.direction}, {problem.cache}",
         str(environment.get("date", ""))[:10] or None,
     ]
     return " · ".join(str(part) for part in parts if part)
+
+
+def _size_words(problem: Problem) -> str:
+    """How much one call does, as the controls of its page call it."""
+    if problem.kind == "power":
+        return f"{counted(problem.batch, 'node')} × {counted(problem.channels, 'channel')}"
+    if problem.kind != "pair":
+        # Their irreps say the channels.
+        return counted(problem.batch, "edge")
+    own = problem.setting is None and problem.channels == 1
+    return batch_text(problem.batch, None if own else problem.channels)
 
 
 def chart(

@@ -115,3 +115,12 @@ def test_what_answers_no_valid_question_is_dimmed():
         raise ValueError("irreps1: '1x' is not an irrep")
 
     assert note(SHOWN, "reference", asks)
+
+
+@pytest.mark.parametrize("page", ["compare", "scaling", "equivariance"])
+def test_products_without_a_result_are_named(page):
+    shown = open_page(page, products="cg-sparse,matrix,spin,cp-16")
+    (said,) = [info.value for info in shown.info if "Shown:" in info.value]
+    assert "Shown: cg-sparse and matrix (reference results). You ask: also spin and cp-16" in said
+    assert dimmed(shown)
+    assert not [i for i in open_page(page, products="cg-sparse,matrix").info if "Shown" in i.value]

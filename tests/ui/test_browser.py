@@ -73,6 +73,23 @@ def test_every_page_opens_by_its_address_and_fits_a_phone(server, browser, name,
         assert page.get_by_text("could not be shown").count() == 0
 
 
+INSIDE = """() => [...document.querySelectorAll('[data-testid=stVegaLiteChart]')].flatMap(place => {
+  const chart = place.querySelector('svg.marks')?.getBoundingClientRect();
+  return chart ? [...place.querySelectorAll('svg.marks text')].filter(text => {
+    const box = text.getBoundingClientRect();
+    return box.width && (box.left < chart.left - 3 || box.right > chart.right + 3);
+  }).map(text => text.textContent) : [];
+})"""
+
+
+@pytest.mark.parametrize(("name", "width"), [("scaling", 1024), ("equivariance", 390)])
+def test_no_name_in_a_chart_is_cut_off(server, browser, name, width):
+    with opened(browser, f"{server}/{name}", width=width) as page:
+        page.locator("svg.marks").nth(2).wait_for()
+        page.wait_for_timeout(500)
+        assert page.evaluate(INSIDE) == []
+
+
 def test_the_link_of_a_view_is_copied_and_a_figure_comes_with_its_words(server, browser):
     with opened(
         browser,

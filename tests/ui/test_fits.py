@@ -35,7 +35,7 @@ def test_the_mend_is_a_button_and_then_it_can_be_run(monkeypatch, page, query):
     shown = open_page(page, **query)
     assert shown.button(key="run").disabled
     assert "GB are free on cpu: use a batch of at most" in text_of(shown)
-    assert "Cannot run: it does not fit" in text_of(shown) or page == "layers"
+    assert "Cannot run: it does not fit" in text_of(shown)
     assert not any("press Run here" in info.value for info in shown.info)
     assert shown.button(key="mend_batch").label.endswith("which fits")
     shown.button(key="mend_batch").click().run()
@@ -51,6 +51,7 @@ def test_the_mend_is_a_button_and_then_it_can_be_run(monkeypatch, page, query):
         ("scaling", "foo", f"Use {', '.join(PRODUCTS)}"),
         ("equivariance", "cg-sparse,foo,bar", "Leave out foo, bar"),
         ("expressivity", "foo", f"Use {', '.join(PRODUCTS)}"),
+        ("applications", "cg-sparse,foo,bar", "Leave out foo, bar"),
     ],
 )
 def test_what_is_not_here_is_left_out_by_a_button_and_answered_by_nothing(page, products, mend):
@@ -60,11 +61,27 @@ def test_what_is_not_here_is_left_out_by_a_button_and_answered_by_nothing(page, 
     assert shown.button(key="run").disabled
     assert "Cannot run: not here: foo" in text_of(shown)
     assert dimmed(shown)
-    assert shown.button(key="mend_not_here").label == mend
-    shown.button(key="mend_not_here").click().run()
+    assert shown.button(key="mend_not_here_products").label == mend
+    shown.button(key="mend_not_here_products").click().run()
     assert not shown.exception
     assert not shown.button(key="run").disabled
     assert not dimmed(shown)
+
+
+@pytest.mark.parametrize("page", ["compare", "scaling"])
+def test_every_fault_of_an_address_is_told_and_has_its_mend(page):
+    assert jobs.catalog().entries(wait_s=PATIENCE_S)
+    shown = open_page(page, products="cg-sparse,foo", devices="cuda:9", lmax="abc")
+    assert ["lmax must be" in warning.value for warning in shown.warning] == [True]
+    said = [error.value.replace("\u2060", "") for error in shown.error]
+    assert ["cuda:9 is not" in error for error in said] == [True, False]
+    assert ["foo is not" in error for error in said] == [False, True]
+    assert "Cannot run: not here: cuda:9; not here: foo" in text_of(shown)
+    shown.button(key="mend_not_here_products").click().run()
+    assert shown.button(key="run").disabled
+    shown.button(key="mend_not_here_devices").click().run()
+    assert not shown.error
+    assert not shown.button(key="run").disabled
 
 
 @pytest.mark.parametrize(
@@ -86,6 +103,22 @@ def test_what_cannot_run_has_a_mend_at_full_width(page, query, label):
     # The one of the full width comes last; fields of irreps have one beside them too.
     [button for button in shown.button if button.label == label][-1].click().run()
     assert not shown.exception
+    assert not shown.error
+    assert not shown.button(key="run").disabled
+
+
+def test_every_field_of_irreps_that_cannot_be_read_is_told():
+    shown = open_page("compare", setting="Custom", irreps1="1x", irreps2="0e+2", keep="3z")
+    said = [error.value for error in shown.error]
+    assert [error.partition(":")[0] for error in said] == ["Input 1", "Input 2", "Outputs to keep"]
+    assert "Cannot run: input 1 is not valid; input 2 is not valid" in text_of(shown)
+    # Each is told beside its field too.
+    assert sum("is not an irrep" in c.value for c in shown.caption) == 3
+
+
+def test_products_that_a_page_does_not_run_do_not_stop_it():
+    jobs.catalog().entries(wait_s=PATIENCE_S)
+    shown = open_page("layers", products="foo")
     assert not shown.error
     assert not shown.button(key="run").disabled
 

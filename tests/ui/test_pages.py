@@ -355,3 +355,9 @@ def test_who_comes_first_reads_what_a_model_gains():
     said = text_of(page)
     assert "In a model, at the layer mace-medium: The same operation: cg-sparse" in said
     assert "/layers?layer=mace-medium" in said
+
+
+def test_a_layer_says_what_its_verdict_rests_on():
+    worn = text_of(open_page("layers"))
+    for fact in ("rounds", "twin within", "load"):
+        assert fact in worn

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import tomllib
+from dataclasses import replace
+
 import pytest
 
 from etp.analysis.comparison import comparisons
@@ -12,6 +15,8 @@ from etp.text import counted, quartiles_text
 from etp.ui import bar
 from etp.ui.plain import csv
 from etp.ui.settings import CUSTOM, Settings
+from etp.ui.show import provenance_text
+from tests.ui.opening import ROOT
 
 
 def refused(irreps1="0e", irreps2="0e", keep=None) -> ValueError:
@@ -52,6 +57,38 @@ def test_channels_are_not_named_beside_irreps_with_multiplicities():
     typed = Settings(setting=CUSTOM, irreps1="128x0e", irreps2="128x0e")
     assert "channel" not in bar._sizes_label(typed)
     assert "channel" in bar._sizes_label(Settings())
+
+
+def test_provenance_says_edges_and_nodes_and_no_channels_beside_irreps_that_have_them():
+    first = comparisons(reference_rows())[0]
+    assert "batch 1\u202f000 × 1 channel ·" in provenance_text(first)
+    problems = {
+        "1\u202f000 edges": Problem.of_irreps("128x0e+128x1o", "0e+1o", batch=1000),
+        "1 node × 128 channels": Problem.of_irreps("128x0e", None, kind="power", batch=1),
+        "batch 10 ·": Problem.of_irreps("0e", "0e", batch=10),
+    }
+    for words, problem in problems.items():
+        said = provenance_text(replace(first, problem=problem))
+        assert words in said
+        assert ("channel" in words) == ("channel" in said)
+
+
+def test_captions_are_dark_enough_to_be_read():
+    """Streamlit draws them at 60 % of the text colour; 4.5 is what WCAG asks for."""
+    theme = tomllib.loads((ROOT / ".streamlit" / "config.toml").read_text())["theme"]
+
+    def luminance(colour: list[float]) -> float:
+        linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in colour]
+        return sum(w * c for w, c in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
+
+    for mode in ("light", "dark"):
+        ink, page = (
+            [int(theme[mode][name][k : k + 2], 16) / 255 for k in (1, 3, 5)]
+            for name in ("textColor", "backgroundColor")
+        )
+        faded = [0.6 * a + 0.4 * b for a, b in zip(ink, page, strict=True)]
+        dark, light = sorted((luminance(faded), luminance(page)))
+        assert (light + 0.05) / (dark + 0.05) >= 4.5, mode
 
 
 def test_the_table_says_what_was_measured_and_where():
