@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -30,6 +31,14 @@ for _ in range(2):
     torch.testing.assert_close(tp(x, y), wanted, rtol=1e-12, atol=1e-12)
 print("compiled" if build.missing() is None else "plain")
 """
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _quick(quick_compiler) -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in quick_compiler.items():
+            patch.setenv(name, value)
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -88,31 +97,50 @@ DAMAGE = {
 }
 
 
+def found_in(folder: Path, key: str) -> cache.StoredLibrary | None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ETP_CACHE", str(folder))
+        return cache.find(key)
+
+
+def key_of(library: Path) -> str:
+    return library.stem.rpartition("-")[0]
+
+
 def test_a_damaged_library_is_built_anew(copy):
     path = library_in(copy)
     path.write_bytes(DAMAGE["one bit"](path.read_bytes()))
     assert use(copy, copy / "answer.pt").stdout == "compiled\n"
-    key = path.stem.rpartition("-")[0]
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("ETP_CACHE", str(copy))
-        assert cache.find(key) is not None
+    assert found_in(copy, key_of(path)) is not None
 
 
 @pytest.mark.parametrize("damage", DAMAGE)
-def test_a_damaged_library_without_a_compiler_is_not_loaded(damage, copy, tmp_path):
+def test_a_damaged_library_is_passed_over(damage, copy):
     path = library_in(copy)
     path.write_bytes(DAMAGE[damage](path.read_bytes()))
-    done = use(copy, copy / "answer.pt", PATH=str(tmp_path))
-    assert done.stdout == "plain\n"
+    assert found_in(copy, key_of(path)) is None
+
+
+def test_a_damaged_library_without_a_compiler_is_not_loaded(copy, tmp_path):
+    path = library_in(copy)
+    path.write_bytes(DAMAGE["cut in half"](path.read_bytes()))
+    assert use(copy, copy / "answer.pt", PATH=str(tmp_path)).stdout == "plain\n"
 
 
 @pytest.mark.parametrize("text", ["", "soon", None])
 def test_a_damaged_note_of_the_seconds_is_no_matter(text, copy):
-    note = library_in(copy).with_suffix(".seconds")
+    path = library_in(copy)
+    note = path.with_suffix(".seconds")
     if text is None:
         note.unlink()
     else:
         note.write_text(text)
+    assert found_in(copy, key_of(path)) == (path, 0.0)
+
+
+def test_a_library_with_a_damaged_note_is_not_built_anew(copy):
+    note = library_in(copy).with_suffix(".seconds")
+    note.write_text("soon")
     before = library_in(copy).stat().st_mtime_ns
     assert use(copy, copy / "answer.pt").stdout == "compiled\n"
     assert library_in(copy).stat().st_mtime_ns == before

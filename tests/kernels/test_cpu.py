@@ -369,8 +369,10 @@ for _ in range(2):
 
 
 @needs_compiler
-def test_compiling_is_counted_once_and_belongs_to_every_product_that_uses_it(tmp_path):
-    environ = os.environ | {"ETP_CACHE": str(tmp_path)}
+def test_compiling_is_counted_once_and_belongs_to_every_product_that_uses_it(
+    tmp_path, quick_compiler
+):
+    environ = os.environ | {"ETP_CACHE": str(tmp_path)} | quick_compiler
     found = [
         json.loads(line)
         for _ in range(2)
