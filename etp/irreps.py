@@ -27,6 +27,11 @@ OUTPUTS: tuple[Outputs, ...] = get_args(Outputs)
 MAX_DEGREE = 20
 """Largest degree accepted in an input: tables and Wigner matrices are tested up to twice this."""
 
+MAX_DIGITS = 9
+"""Of a number in irreps."""
+MAX_GUESSED = 40
+"""Terms of irreps that a guess at what was meant may have."""
+
 _TERM = re.compile(r"(?:(?P<mul>\d+)\s*[x*]\s*)?(?P<l>\d+)\s*(?P<p>[eo])")
 _PARITY_HINT = "A degree needs a parity: 1o (odd, a vector) or 1e (even, a pseudovector)."
 
@@ -105,6 +110,12 @@ def parse_terms(text: str, field: str = "irreps") -> tuple[Term, ...]:
             # A number that cannot be read leaves nothing to guess from.
             mended = None if "multiplicity" in wrong else _mended(text)
             raise IrrepsError(field, f"position {position + lead}: {wrong}", mended)
+        if max(len(match["mul"] or ""), len(match["l"])) > MAX_DIGITS:
+            raise IrrepsError(
+                field,
+                f'position {position + lead}: "{_short(piece.strip())}" has a number of more than '
+                f"{MAX_DIGITS} digits.",
+            )
         mul, l = int(match["mul"] or 1), int(match["l"])
         if mul == 0:
             raise IrrepsError(
@@ -123,12 +134,12 @@ def parse_terms(text: str, field: str = "irreps") -> tuple[Term, ...]:
 
 def _wrong(piece: str) -> str:
     """What is wrong with a term that cannot be read."""
-    term = piece.strip()
+    term = _short(piece.strip())
     if not term:
         return "nothing stands here. A + has an irrep before and after it."
     mul, x, rest = term.partition("x")
     if x and rest and not mul.strip().isdecimal() and _TERM.fullmatch(rest.strip()):
-        return f'"{mul}" is not a multiplicity. Before the x stands a whole number from 1.'
+        return f'"{_short(mul)}" is not a multiplicity. Before the x stands a whole number from 1.'
     return f'"{term}" is not an irrep. {_PARITY_HINT}'
 
 
@@ -137,12 +148,16 @@ def _mended(text: str) -> str | None:
     terms = []
     for piece in re.split(r"[+,;\s]+", text.lower().strip("+,; ")):
         match = re.match(r"(?:(\d+)[x*])?(\d+)([eo]?)", piece)
-        if match is None or int(match[2]) > MAX_DEGREE or match[1] == "0":
+        if match is None or len(match[2]) > 4 or int(match[2]) > MAX_DEGREE or match[1] == "0":
             return None
         l = int(match[2])
         mul = f"{match[1]}x" if match[1] else ""
         terms.append(f"{mul}{l}{match[3] or ('o' if l % 2 else 'e')}")
-    return " + ".join(terms)
+    return " + ".join(terms) if len(terms) <= MAX_GUESSED else None
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= 40 else f"{text[:37]}..."
 
 
 def to_text(terms: Iterable[Term]) -> str:

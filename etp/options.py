@@ -10,7 +10,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
-from typing import Any, Literal
+from functools import partial
+from typing import Any, Literal, TypeVar
+
+T = TypeVar("T")
 
 Group = Literal["problem", "sizes", "numbers", "devices"]
 """Controls that stand together."""
@@ -114,10 +117,43 @@ def chosen(made: Any) -> dict[str, Any]:
     return {name: getattr(made, name) for name in declared(made)}
 
 
+class Faults:
+    """Errors of one question, told together: who mends one should not meet the next.
+
+    Examples:
+        >>> faults = Faults()
+        >>> faults.tried(lambda: int("x")), faults.tried(lambda: 2)
+        (None, 2)
+        >>> faults.tell()
+        Traceback (most recent call last):
+        ValueError: invalid literal for int() with base 10: 'x'
+    """
+
+    def __init__(self) -> None:
+        self._errors: list[ValueError] = []
+
+    def tried(self, work: Callable[[], T]) -> T | None:
+        """What the work returns; None, and its error kept, where it refuses."""
+        try:
+            return work()
+        except ValueError as error:
+            self._errors.append(error)
+            return None
+
+    def tell(self) -> None:
+        """Raise ``ValueError`` if there was an error: the one, or one that says all."""
+        if len(self._errors) == 1:
+            raise self._errors[0]
+        if self._errors:
+            raise ValueError("; ".join(dict.fromkeys(map(str, self._errors))))
+
+
 def check_options(made: Any) -> None:
-    """Raise ``ValueError`` for the first option of an instance whose value is bad."""
+    """Raise ``ValueError`` for the options of an instance whose values are bad."""
+    faults = Faults()
     for name, about in declared(made).items():
-        about.check(name, getattr(made, name))
+        faults.tried(partial(about.check, name, getattr(made, name)))
+    faults.tell()
 
 
 def flag(name: str) -> str:

@@ -19,7 +19,8 @@ from etp.analysis.model import (
     model_times,
     whole_of,
 )
-from etp.cli.problems import add_options, problems, product_names
+from etp.cli import values
+from etp.cli.problems import add_options, problems, product_names, question
 from etp.cli.terminal import Progress, table
 from etp.presets import Layer, Model
 from etp.problem import Kind
@@ -42,11 +43,13 @@ def add(commands: Any) -> None:
     advised.add_argument("--model", metavar="NAME", help=f"one of {', '.join(presets.MODELS)}")
     advised.add_argument(
         "--share",
-        type=float,
+        type=values.share,
         help="of a forward that these layers take now, from 0 to 1; of a training step with "
         "--direction backward (--model)",
     )
-    advised.add_argument("--budget", type=float, default=BUDGET_S, help="seconds of rounds")
+    advised.add_argument(
+        "--budget", type=values.seconds, default=BUDGET_S, help="seconds of rounds"
+    )
     advised.add_argument("--json", action="store_true")
     advised.set_defaults(run=_advise)
 
@@ -69,10 +72,14 @@ def _advise(options: argparse.Namespace) -> None:
         raise ValueError(
             f"--layer must be one of {', '.join(presets.LAYERS)}; or give --irreps1 and --irreps2"
         )
-    (problem,) = problems(options, [None])
-    usual = presets.advised(problem.kind)
     given = options.products
-    names = product_names(given, problem.kind) if given else available(usual, problem.kind)
+    (problem,), names = question(
+        options,
+        lambda: [None],
+        lambda kind: (
+            product_names(given, kind) if given else available(presets.advised(kind), kind)
+        ),
+    )
     comparison, rows = compared(problem, names, options.budget)
     said = advice(comparison)
     if options.json:
@@ -104,8 +111,6 @@ def _advise(options: argparse.Namespace) -> None:
 def _advise_model(options: argparse.Namespace) -> None:
     model = presets.model(options.model)
     share = model.share_of(options.direction) if options.share is None else options.share
-    if share is not None and not 0 <= share <= 1:
-        raise ValueError(f"--share must be from 0 to 1, got {share}")
     if options.layer or options.setting or options.irreps1 or options.irreps2:
         raise ValueError("--model gives the layers: leave --layer, --setting and irreps out")
     names = product_names(options.products) if options.products else available(presets.ADVISED)

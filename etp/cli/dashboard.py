@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import socket
 import subprocess
 import sys
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
+
+from etp.cli import values
 
 NEEDED = ("streamlit", "altair", "pandas", "plotly", "vl_convert", "distributed", "cryptography")
 PACKAGE = Path(__file__).resolve().parent.parent
@@ -16,7 +19,7 @@ PACKAGE = Path(__file__).resolve().parent.parent
 def add(commands: argparse._SubParsersAction[Any]) -> None:
     """Add the command of this file."""
     started = commands.add_parser("app", help="start the dashboard")
-    started.add_argument("--port", type=int, default=8501)
+    started.add_argument("--port", type=values.whole(1, 65535), default=8501)
     started.add_argument(
         "--address", default="127.0.0.1", help="0.0.0.0 lets other machines open it"
     )
@@ -46,18 +49,35 @@ def command(port: int, address: str, package: Path = PACKAGE) -> list[str]:
     """Command line of the dashboard's server.
 
     Args:
-        port: Where it listens, 1 to 65535.
+        port: Where it listens.
         address: Addresses that it answers.
         package: Folder of the package ``etp``.
 
     Raises:
-        ValueError: If the port is none.
         FileNotFoundError: As :func:`script`.
     """
-    if not 1 <= port <= 65535:
-        raise ValueError(f"--port must be from 1 to 65535, got {port}")
     options = [f"--server.port={port}", f"--server.address={address}"]
     return [sys.executable, "-m", "streamlit", "run", str(script(package)), *options]
+
+
+def check_free(address: str, port: int) -> None:
+    """Refuse where no server could listen.
+
+    Raises:
+        ValueError: If the address is not of this machine, or another program listens there.
+    """
+    try:
+        (family, *_, where), *_ = socket.getaddrinfo(address, port, type=socket.SOCK_STREAM)
+        with socket.socket(family) as trial:
+            trial.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            trial.bind(where)
+    except PermissionError as error:
+        raise ValueError(f"--port must be above 1023 for this user, got {port}") from error
+    except (OSError, UnicodeError) as error:
+        raise ValueError(
+            f"--address and --port must be free and of this machine, got {address} and {port}: "
+            f"{getattr(error, 'strerror', None) or error}"
+        ) from error
 
 
 def _app(options: argparse.Namespace) -> None:
@@ -65,5 +85,6 @@ def _app(options: argparse.Namespace) -> None:
         raise RuntimeError(
             f"the dashboard needs {', '.join(absent)}: pip install '.[app]' in a checkout of etp"
         )
+    check_free(options.address, options.port)
     if status := subprocess.run(command(options.port, options.address)).returncode:
         raise SystemExit(status)

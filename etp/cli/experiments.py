@@ -9,7 +9,8 @@ from statistics import median
 from typing import Any, TypeVar
 
 from etp.analysis.step_time import load_flags, share_text
-from etp.cli.problems import product_names, reader
+from etp.cli import values
+from etp.cli.problems import product_name, product_names, reader
 from etp.cli.terminal import Progress, watched
 from etp.experiments.settings import POWERS, Experiment, PotentialSettings, TetrisSettings
 from etp.options import declared, defaults, flag
@@ -39,18 +40,20 @@ def add(commands: argparse._SubParsersAction[Any]) -> None:
     )  # fmt: skip
     _add_options(potential, PotentialSettings)
     potential.add_argument(
-        "--structures", type=Path, metavar="FILE",
+        "--structures", type=values.path, metavar="FILE",
         help="extended XYZ with energy and forces, or of `sample`; default: the bundled molecule",
     )  # fmt: skip
     potential.add_argument(
-        "--checkpoints", type=Path, metavar="FOLDER", help="go on from what is there"
+        "--checkpoints", type=values.path, metavar="FOLDER", help="go on from what is there"
     )
     potential.set_defaults(run=_potential)
 
     timed = kinds.add_parser("step-time", help="time a training step with each power")
     timed.add_argument("--powers", default=",".join(TIMED), metavar="A,B,...")
     timed.add_argument("--product", default="cg-sparse", metavar="NAME", help="of convolutions")
-    timed.add_argument("--out", type=Path, metavar="FILE.jsonl", help="add the rows to a file")
+    timed.add_argument(
+        "--out", type=values.path, metavar="FILE.jsonl", help="add the rows to a file"
+    )
     _add_fields(timed, PotentialSettings, {"power"}, STEP)
     timed.set_defaults(run=_step_time)
 
@@ -64,14 +67,16 @@ def add(commands: argparse._SubParsersAction[Any]) -> None:
     sampled.add_argument(
         "--seed", type=reader("seed", declared(PotentialSettings)["seed"]), default=0
     )
-    sampled.add_argument("--out", type=Path, required=True, metavar="FILE.npz")
+    sampled.add_argument("--out", type=values.path, required=True, metavar="FILE.npz")
     sampled.set_defaults(run=_sample)
 
 
 def _add_options(parser: argparse.ArgumentParser, cls: type[Experiment]) -> None:
     parser.add_argument("--products", default=PRODUCTS, metavar="A,B,...")
     parser.add_argument("--seeds", default="0", metavar="A,B,...", help="a training for each")
-    parser.add_argument("--out", type=Path, metavar="FILE.jsonl", help="add the rows to a file")
+    parser.add_argument(
+        "--out", type=values.path, metavar="FILE.jsonl", help="add the rows to a file"
+    )
     _add_fields(parser, cls, {"seed"}, {})
 
 
@@ -132,7 +137,7 @@ def _step_time(options: argparse.Namespace) -> None:
     powers = tuple(dict.fromkeys(part.strip() for part in options.powers.split(",")))
     if unknown := [name for name in powers if name not in POWERS]:
         raise ValueError(f"--powers must be among {', '.join(POWERS)}, got {unknown[0]!r}")
-    (product,) = product_names(options.product)
+    product = product_name("--product", options.product)
     settings = PotentialSettings(
         **{name: getattr(options, name) for name in declared(PotentialSettings) if name != "power"}
     )

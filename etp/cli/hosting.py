@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import argparse
 import sys
-from pathlib import Path
 from typing import Any
+
+from etp.cli import values
 
 
 def add(commands: argparse._SubParsersAction[Any], store_option: Any) -> None:
@@ -13,17 +14,19 @@ def add(commands: argparse._SubParsersAction[Any], store_option: Any) -> None:
     certificates = commands.add_parser(
         "certificates", help="make TLS certificates for workers elsewhere"
     )
-    certificates.add_argument("--out", type=Path, required=True, metavar="FOLDER")
-    certificates.add_argument("--days", type=int, default=365, help="how long they are valid")
+    certificates.add_argument("--out", type=values.path, required=True, metavar="FOLDER")
+    certificates.add_argument(
+        "--days", type=values.whole(1, 36500), default=365, help="how long they are valid"
+    )
     certificates.set_defaults(run=_certificates)
 
     backup = commands.add_parser("backup", help="copy the store to a new file, while it is in use")
-    backup.add_argument("--out", type=Path, required=True, metavar="FILE")
+    backup.add_argument("--out", type=values.path, required=True, metavar="FILE")
     store_option(backup)
     backup.set_defaults(run=_backup)
 
     prune = commands.add_parser("prune", help="keep so many rows, the published and the newest")
-    prune.add_argument("--rows", type=int, required=True, metavar="N")
+    prune.add_argument("--rows", type=values.whole(1), required=True, metavar="N")
     store_option(prune)
     prune.set_defaults(run=_prune)
 
@@ -34,8 +37,6 @@ def add(commands: argparse._SubParsersAction[Any], store_option: Any) -> None:
 def _certificates(options: argparse.Namespace) -> None:
     from etp.run.certificates import make
 
-    if options.days < 1:
-        raise ValueError(f"--days must be at least 1, got {options.days}")
     for path in make(options.out, days=options.days):
         print(path)
 
@@ -50,8 +51,6 @@ def _backup(options: argparse.Namespace) -> None:
 def _prune(options: argparse.Namespace) -> None:
     from etp.results.store import Store, default_path
 
-    if options.rows < 1:
-        raise ValueError(f"--rows must be at least 1, got {options.rows}")
     gone = Store(options.store or default_path()).prune(options.rows)
     print(f"{gone} rows removed")
 

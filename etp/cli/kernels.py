@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 from typing import Any
 
+from etp.cli import values
 from etp.cli.terminal import watched
 
 
@@ -17,7 +17,7 @@ def add(commands: Any) -> None:
     )
     built.add_argument(
         "--out",
-        type=Path,
+        type=values.path,
         metavar="FILE.so",
         help="write a library that torch.ops.load_library loads without etp; default: build what "
         "products use here, kept in $ETP_CACHE or your cache folder",

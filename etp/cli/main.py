@@ -12,17 +12,17 @@ import os
 import shlex
 import sys
 from collections.abc import Sequence
-from math import isfinite
 from pathlib import Path
 from typing import Any, NoReturn
 
 from typing_extensions import override
 
-from etp.cli import advise, dashboard, experiments, hosting, kernels, layers, stored
-from etp.cli.problems import add_options, degrees_of, problems, product_names, reader
+from etp.cli import advise, dashboard, experiments, hosting, kernels, layers, stored, values
+from etp.cli.faults import of_system
+from etp.cli.problems import add_options, degrees_of, product_name, product_names, question, reader
 from etp.cli.terminal import watched
 from etp.options import declared
-from etp.problem import Problem
+from etp.problem import Kind, Problem
 from etp.results.store import StoreError
 
 USUAL = ("cg-sparse", "gaunt-grid", "matrix", "e3nn")
@@ -59,7 +59,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         made.error(f"unrecognized arguments: {' '.join(unknown)}")
     try:
         options.run(options)
-    except (ValueError, FileNotFoundError, IsADirectoryError, PermissionError) as error:
+    except ValueError as error:
         return _complain(error, 2)
     except KeyboardInterrupt:
         return _complain("interrupted; what was measured is kept", 1)
@@ -67,12 +67,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # Whoever read the output has seen enough, as `| head` does.
         sys.stdout = open(os.devnull, "w")  # noqa: SIM115  (it is closed with the process)
         return 1
+    except OSError as error:
+        return _complain(*of_system(error))
     except Exception as error:
         if os.environ.get("ETP_TRACEBACK"):
             raise
         if isinstance(error, ModuleNotFoundError):
             return _complain(_not_installed(error), 1)
-        known = isinstance(error, FailedError | StoreError | RuntimeError | OSError)
+        known = isinstance(error, FailedError | StoreError | RuntimeError)
         return _complain(error if known else f"{type(error).__name__}: {error}", 1)
     return 0
 
@@ -118,18 +120,25 @@ def parser() -> argparse.ArgumentParser:
     swept.add_argument("--products", metavar="A,B,...", help=f"default: {','.join(USUAL)}")
     swept.add_argument("--lmax", metavar="L, FROM:TO or FROM:TO:STEP", help="default 1:4")
     add_options(swept, several=True)
-    swept.add_argument("--rounds", type=int, default=30)
-    swept.add_argument("--budget", type=float, default=4.0, help="seconds of rounds per problem")
+    swept.add_argument("--rounds", type=values.whole(1), default=30)
+    swept.add_argument(
+        "--budget", type=values.seconds, default=4.0, help="seconds of rounds per problem"
+    )
     swept.add_argument("--roofs", action="store_true", help="measure the device's limits, last")
     swept.add_argument("--paired", action="store_true", help="print a verdict for every pair")
-    swept.add_argument("--processes", type=int, default=1, help="fresh processes for each problem")
     swept.add_argument(
-        "--out", type=Path, metavar="FILE.jsonl", help="keep all rows; cases in it are not repeated"
+        "--processes", type=values.whole(1), default=1, help="fresh processes for each problem"
+    )
+    swept.add_argument(
+        "--out",
+        type=values.path,
+        metavar="FILE.jsonl",
+        help="keep all rows; cases in it are not repeated",
     )
     swept.set_defaults(run=_sweep)
 
     compared = commands.add_parser("compare", help="compare two files of results")
-    compared.add_argument("files", type=Path, nargs=2, metavar="FILE")
+    compared.add_argument("files", type=values.path, nargs=2, metavar="FILE")
     compared.set_defaults(run=_compare)
 
     tested = commands.add_parser("selftest", help="check the clock and the harness here")
@@ -198,11 +207,15 @@ def _not_loaded(path: Path, why: str) -> dict[str, Any]:
 def _measure(options: argparse.Namespace) -> None:
     from etp.run import case as sweep
 
-    degrees = list(degrees_of(options.lmax))
-    if len(degrees) > 1:
-        raise ValueError(f"--lmax must be one number here, got {options.lmax!r}")
-    (problem,) = problems(options, degrees)
-    (name,) = product_names(options.product, problem.kind)
+    def degrees() -> Sequence[int | None]:
+        read = degrees_of(options.lmax)
+        if len(read) > 1:
+            raise ValueError(f"--lmax must be one number here, got {options.lmax!r}")
+        return read
+
+    (problem,), (name,) = question(
+        options, degrees, lambda kind: (product_name("--product", options.product, kind),)
+    )
     with watched(f"measuring {options.measure} of {name}"):
         row = sweep.measure_one(problem, name, options.measure)
     if row.status != "ok":
@@ -220,20 +233,18 @@ def _sweep(options: argparse.Namespace) -> None:
     from etp.cli import commands
     from etp.run.case import Case
 
-    _at_least("--rounds", options.rounds, 1)
-    _at_least("--processes", options.processes, 1)
-    if not (isfinite(options.budget) and options.budget >= 0):
-        raise ValueError(f"--budget must be seconds, not negative, got {options.budget}")
     if not (
         options.setting or options.layer or options.irreps1 or options.irreps2 or options.filter_out
     ):
         options.setting = "MIMO"
     if options.setting is not None and options.lmax is None:
         options.lmax = "1:4"
-    asked = problems(options, degrees_of(options.lmax))
-    kind = asked[0].kind
-    usual = USUAL_POWERS if kind == "power" else USUAL
-    names = product_names(options.products or ",".join(usual), kind)
+
+    def usual(kind: Kind) -> tuple[str, ...]:
+        own = USUAL_POWERS if kind == "power" else USUAL
+        return product_names(options.products or ",".join(own), kind)
+
+    asked, names = question(options, lambda: degrees_of(options.lmax), usual)
     cases = [
         Case(
             problem, names, None, options.rounds, options.budget,
@@ -242,11 +253,6 @@ def _sweep(options: argparse.Namespace) -> None:
         for number, problem in enumerate(asked, 1)
     ]  # fmt: skip
     commands.sweep(cases, options.out, processes=options.processes, paired=options.paired)
-
-
-def _at_least(name: str, value: int, least: int) -> None:
-    if value < least:
-        raise ValueError(f"{name} must be at least {least}, got {value}")
 
 
 def _compare(options: argparse.Namespace) -> None:

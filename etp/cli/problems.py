@@ -9,7 +9,7 @@ from typing import Any
 
 from etp import presets
 from etp.irreps import SETTINGS
-from etp.options import Option, declared, defaults, flag
+from etp.options import Faults, Option, declared, defaults, flag
 from etp.problem import Kind, Problem
 
 
@@ -167,6 +167,34 @@ def degrees_of(text: str | None) -> Sequence[int | None]:
     return degrees
 
 
+def question(
+    options: argparse.Namespace,
+    degrees: Callable[[], Iterable[int | None]],
+    names: Callable[[Kind], tuple[str, ...]],
+) -> tuple[list[Problem], tuple[str, ...]]:
+    """Problems, and products on a device of this machine.
+
+    Args:
+        options: What was typed.
+        degrees: Reads the degrees.
+        names: Reads the products, which depend on the kind of problem.
+
+    Raises:
+        ValueError: Saying all that is wrong, not the first of it alone.
+    """
+    from etp.run.devices import check_device
+
+    faults = Faults()
+    asked = faults.tried(lambda: problems(options, degrees())) or []
+    chosen: tuple[str, ...] | None = ()
+    # Which names there are depends on the kind, which a layer says where none is typed.
+    if asked or options.layer is None:
+        chosen = faults.tried(lambda: names(asked[0].kind if asked else options.kind))
+    faults.tried(lambda: check_device(options.device))
+    faults.tell()
+    return asked, chosen or ()
+
+
 def product_names(text: str, kind: Kind = "pair") -> tuple[str, ...]:
     """Names of products, or of powers, as they are registered; case does not matter.
 
@@ -185,9 +213,32 @@ def product_names(text: str, kind: Kind = "pair") -> tuple[str, ...]:
     names = [name.strip() for name in text.split(",") if name.strip()]
     if not names:
         raise ValueError(f"--products must be names separated by commas, got {text!r}")
-    chosen = []
+    chosen, unknown = [], []
     for name in names:
         plain = torch_compile.plain_name(name)
         chosen.append(known.get(plain.lower(), plain) + name[len(plain) :])
-        products.get(torch_compile.plain_name(chosen[-1]))
+        unknown += [] if plain.lower() in known else [plain]
+    try:
+        for plain in unknown[:1]:
+            products.get(plain)
+    except ValueError as error:
+        others = ", ".join(map(repr, dict.fromkeys(unknown[1:])))
+        raise ValueError(f"{error}; nor {others}" if others else str(error)) from error
     return tuple(dict.fromkeys(chosen))
+
+
+def product_name(flag: str, text: str, kind: Kind = "pair") -> str:
+    """The one name of a product, or of a power.
+
+    Args:
+        flag: Of the option.
+        text: What was typed.
+        kind: Of the problem.
+
+    Raises:
+        ValueError: If it is none, or more than one.
+    """
+    names = product_names(text, kind)
+    if len(names) > 1:
+        raise ValueError(f"{flag} must be one name, got {text[:40]!r}")
+    return names[0]

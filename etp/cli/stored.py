@@ -5,8 +5,9 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from etp.cli import values
 
 LISTED = 20
 """What an import refused is listed up to this many."""
@@ -18,18 +19,23 @@ if TYPE_CHECKING:
 def add(commands: argparse._SubParsersAction[Any]) -> None:
     """Add the commands of this file."""
     taken = commands.add_parser("import", help="add results from files to the store")
-    taken.add_argument("files", type=Path, nargs="+", metavar="FILE")
+    taken.add_argument("files", type=values.path, nargs="+", metavar="FILE")
     store_option(taken)
     taken.set_defaults(run=_import)
 
     given = commands.add_parser("export", help="write stored results to files")
     kind = given.add_mutually_exclusive_group(required=True)
-    kind.add_argument("--out", type=Path, metavar="FILE.jsonl", help="every row, as JSON Lines")
     kind.add_argument(
-        "--html", type=Path, metavar="FILE.html", help="a run as one page that needs no server"
+        "--out", type=values.path, metavar="FILE.jsonl", help="every row, as JSON Lines"
     )
     kind.add_argument(
-        "--site", type=Path, metavar="FOLDER", help="the gallery as a site of plain files"
+        "--html",
+        type=values.path,
+        metavar="FILE.html",
+        help="a run as one page that needs no server",
+    )
+    kind.add_argument(
+        "--site", type=values.path, metavar="FOLDER", help="the gallery as a site of plain files"
     )
     given.add_argument(
         "--run", dest="which", metavar="RUN", help="with --html: which, default the newest"
@@ -51,7 +57,7 @@ def add(commands: argparse._SubParsersAction[Any]) -> None:
 def store_option(parser: argparse.ArgumentParser) -> None:
     """Let a command name the database."""
     parser.add_argument(
-        "--store", type=Path, help="database file (default: $ETP_STORE or your own)"
+        "--store", type=values.path, help="database file (default: $ETP_STORE or your own)"
     )
 
 

@@ -81,10 +81,15 @@ class Database:
         """
         if out.exists():
             raise ValueError(f"out must be a new file, {out} is there already")
+        if not out.parent.is_dir():
+            raise ValueError(f"out must lie in a folder that is there, {out.parent} is none")
         try:
+            # Opened by us first, so that what is wrong with it is not said of the store.
+            os.close(os.open(out, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
             with self._connection() as db:
                 db.execute("VACUUM INTO ?", [str(out)])
         except sqlite3.DatabaseError as error:
+            out.unlink(missing_ok=True)
             raise self._error(error) from error
 
     def _run(self, work: Callable[[sqlite3.Connection], T], begin: str) -> T:

@@ -15,7 +15,7 @@ def write_jsonl(path: Path, rows: Iterable[Row]) -> None:
     What is no regular file, such as a pipe or ``/dev/null``, is written to as it is.
 
     Raises:
-        ValueError: If the path is a folder.
+        ValueError: If the path is a folder, or lies in none.
     """
     if path.is_dir():
         raise ValueError(f"out must be a file, {path} is a folder")
@@ -23,6 +23,8 @@ def write_jsonl(path: Path, rows: Iterable[Row]) -> None:
         with path.open("w", encoding="utf-8") as file:
             file.write(jsonl(rows))
         return
+    if not path.parent.is_dir():
+        raise ValueError(f"out must lie in a folder that is there, {path.parent} is none")
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         with part.open("w", encoding="utf-8") as file:

@@ -2,8 +2,10 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import subprocess
 import sys
+import threading
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -14,6 +16,7 @@ from etp import products
 from etp.analysis.comparison import comparisons
 from etp.cli import commands, terminal
 from etp.cli.main import USUAL, main
+from etp.results import formats
 from etp.results.reference import reference_rows
 from etp.results.rows import Row, jsonl
 from etp.results.store import Store
@@ -217,10 +220,12 @@ def test_the_module_runs_as_a_command_with_clean_output():
         (["--lmax", "6:1"], "FROM not above TO"),
         (["--lmax", "1:6:-1"], "FROM not above TO"),
         (["--lmax", "9" * 5000], "FROM:TO"),
-        (["--budget", "nan"], "--budget must be seconds"),
-        (["--budget", "-1"], "--budget must be seconds"),
-        (["--budget", "inf"], "--budget must be seconds"),
-        (["--rounds", "0"], "--rounds must be at least 1"),
+        (["--budget", "nan"], "--budget: must be seconds, not negative, got 'nan'"),
+        (["--budget", "-1"], "--budget: must be seconds"),
+        (["--budget", "inf"], "--budget: must be seconds"),
+        (["--rounds", "0"], "--rounds: must be a whole number of at least 1, got '0'"),
+        (["--rounds", "1e3"], "--rounds: must be a whole number"),
+        (["--processes", "9" * 5000], "--processes: must be a whole number"),
         (["--batch", "0"], "batch must be a whole number from 1"),
         (["--batch", "many"], "batch must be a whole number"),
         (["--dtype", "int8"], "dtype must be one of"),
@@ -230,6 +235,8 @@ def test_the_module_runs_as_a_command_with_clean_output():
         (["--irreps1", "1o", "--irreps2", "1o", "--outputs", "natural"], "--outputs goes with"),
         (["--irreps1", "1o"], "--irreps2"),
         (["--out", "FOLDER"], "is a folder"),
+        (["--out", ""], "--out: must be a path, got ''"),
+        (["--out", "a" * 300], "has too long a name: name a shorter one"),
     ],
 )
 def test_a_sweep_that_makes_no_sense_measures_nothing(capsys, words, part, monkeypatch, tmp_path):
@@ -252,6 +259,88 @@ def test_a_device_that_is_not_there_is_one_line(capsys, words, monkeypatch, tmp_
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     words = [*words, "--device", "cuda"]
     test_bad_input_is_one_line_and_status_2(capsys, words, "sees no GPU", monkeypatch, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("words", "parts"),
+    [
+        (["sweep", "--products", "foo,bar,cg-sparse", "--lmax", "0:x", "--device", "cuda:9"],
+         ["no tensor product 'foo'", "nor 'bar'", "--lmax must be", "sees no GPU"]),
+        (["measure", "rank", "--product", "foo"], ["invalid choice: 'rank'"]),
+        (["measure", "runtime", "--product", "foo", "--device", "cuda:9", "--setting", "MIMO"],
+         ["no tensor product 'foo'", "--setting needs --lmax", "sees no GPU"]),
+        (["advise", "--layer", "mace-large", "--products", "foo", "--device", "cuda:9"],
+         ["no tensor product 'foo'", "sees no GPU"]),
+        # Which names there are is not known before the layer is.
+        (["sweep", "--layer", "mace", "--products", "cg", "--device", "cuda:9"],
+         ["layer must be one of", "sees no GPU"]),
+        (["measure", "runtime", "--product", "cg-sparse,matrix", *SMALL],
+         ["--product must be one name, got 'cg-sparse,matrix'"]),
+    ],
+)  # fmt: skip
+def test_all_that_is_wrong_with_a_question_is_said_at_once(
+    capsys, words, parts, monkeypatch, tmp_path
+):
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    for part in parts:
+        test_bad_input_is_one_line_and_status_2(capsys, words, part, monkeypatch, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("words", "part"),
+    [
+        (["advise", "--layer", "mace-large", "--budget", "nan"], "--budget: must be seconds"),
+        (["advise", "--layer", "mace-large", "--budget", "-1"], "--budget: must be seconds"),
+        (["advise", "--model", "nequix", "--share", "2"], "--share: must be from 0 to 1, got '2'"),
+        (["import", ""], "must be a path, got ''"),
+        (["import", "\0"], "must be a path"),
+        (["certificates", "--out", ""], "--out: must be a path"),
+        (["certificates", "--out", "x", "--days", "99999999"], "--days: must be a whole number"),
+        (["certificates", "--out", "FILE"], "FILE is there already and no folder"),
+        (["certificates", "--out", "FILE/x"], "FILE/x does not lie in a folder"),
+        (["export", "--out", "FILE/x"], "out must lie in a folder that is there, FILE is none"),
+        (["export", "--out", "gone/x"], "out must lie in a folder that is there, gone is none"),
+        (["backup", "--out", "gone/x"], "out must lie in a folder that is there, gone is none"),
+        (["backup", "--out", "a" * 300], "has too long a name"),
+        (["app", "--port", "0"], "--port: must be a whole number from 1 to 65535"),
+        (["app", "--address", "no-such.invalid"], "must be free and of this machine, got no-such"),
+    ],
+)
+def test_places_and_numbers_that_make_no_sense_are_one_line(
+    capsys, words, part, monkeypatch, tmp_path
+):
+    monkeypatch.setenv("ETP_STORE", str(tmp_path / "store.sqlite"))
+    (tmp_path / "FILE").write_text("{}")
+    test_bad_input_is_one_line_and_status_2(capsys, words, part, monkeypatch, tmp_path)
+    assert {path.name.partition(".")[0] for path in tmp_path.iterdir()} <= {"FILE", "store"}
+
+
+def test_a_full_disk_is_said_with_the_mend_and_status_1(capsys, tmp_path):
+    Store(tmp_path / "etp.sqlite").add_rows([run_of({"a": 1e-3, "b": 2e-3})[0]] * 1)
+    words = ["export", "--store", str(tmp_path / "etp.sqlite"), "--out", "/dev/full"]
+    assert main(words) == 1
+    assert "no space is left on its disk: free some" in capsys.readouterr().err
+
+
+def test_a_file_without_an_end_is_refused_and_a_pipe_is_read(capsys, tmp_path, monkeypatch):
+    monkeypatch.setattr(formats, "MAX_BYTES", 1 << 16)
+    store = ["--store", str(tmp_path / "etp.sqlite")]
+    assert main(["import", "/dev/zero", *store]) == 2
+    assert "has more than 0 MiB: split it" in capsys.readouterr().err
+    pipe = tmp_path / "pipe.jsonl"
+    os.mkfifo(pipe)
+    text = jsonl(run_of({"a": 1e-3}))
+    writer = threading.Thread(target=pipe.write_text, args=(text,))
+    writer.start()
+    assert main(["import", str(pipe), *store]) == 0
+    writer.join(10)
+
+
+def test_a_port_in_use_is_named(capsys):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        assert main(["app", "--port", str(port)]) == 2
+    assert f"got 127.0.0.1 and {port}: Address already in use" in capsys.readouterr().err
 
 
 def test_a_first_sweep_needs_no_option_and_prints_a_table_and_the_verdict(capsys, monkeypatch):

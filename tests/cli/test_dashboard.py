@@ -35,7 +35,7 @@ from etp.cli.dashboard import script
 assert Path(etp.__file__).is_relative_to(sys.argv[1]), etp.__file__
 page = AppTest.from_file(str(script()), default_timeout=60).run()
 assert not page.exception and not page.error, (page.exception, page.error)
-print(page.markdown[0].value)
+print(next(said.value for said in page.markdown if said.value.startswith("###")))
 """
 
 
@@ -132,7 +132,8 @@ def test_a_checkout_starts_the_file_at_its_top():
 
 
 @pytest.mark.parametrize(
-    ("words", "part"), [(["--port", "0"], "--port must be from 1"), (["--port", "x"], "--port")]
+    ("words", "part"),
+    [(["--port", "0"], "--port: must be a whole number from 1"), (["--port", "x"], "--port")],
 )
 def test_a_port_that_is_none_is_one_line(capsys, words, part):
     assert part in complaint(["app", *words], capsys)

@@ -66,6 +66,7 @@ def test_reading_a_file_twice_gives_the_same_ids():
         ("x.csv", PAPER.replace("1.0e-04", "9" * 5000), "line 6: Time must be positive"),
         ("x.csv", PAPER.replace("Time", "time"), "no column 'Time or"),
         ("x.csv", PAPER + "1,SISO,CGTP-dense,10,,", "has no number in Time"),
+        ("x.csv", PAPER.replace("1.0e-04", "0,0001"), "more cells than columns"),
         ("x.csv", PAPER + "x" * 200_000, "is no CSV"),
         ("x.json", "[" * 100_000, "known format"),
         ("x.jsonl", "[" * 100_000, "nested too deep"),
@@ -80,6 +81,11 @@ def test_a_bad_file_is_named_with_the_place_and_the_rule(name, text, words):
         read(name, text)
     assert name in str(error.value)
     assert words in str(error.value)
+
+
+def test_line_ends_of_every_system_are_read():
+    for end in ("\r", "\r\n"):
+        assert len(read("x.csv", PAPER.replace("\n", end))) == len(read("x.csv", PAPER))
 
 
 def test_bytes_that_are_no_text_are_refused():
@@ -175,6 +181,8 @@ def test_a_convolution_of_openequivariance_has_a_form(tmp_path):
     [
         ({"L1": None}, "L1 must be irreps, got 'None'"),
         ({"L2": "8x0e"}, "irreps"),
+        ({"L1": "9" * 5000 + "x0e"}, 'position 1: "9+[.]{3}" has a number of more than 9 digits'),
+        ({"L1": "128x0e" * 5000}, '"128x0e128x0e.{25}[.]{3}" is not an irrep'),
         ({"batch_size": "many"}, "batch_size must be a positive whole number"),
         ({"time_millis": [1.0, None]}, "time_millis must be a list of positive numbers"),
         ({"time_millis": None}, "time_millis must be"),
@@ -256,6 +264,14 @@ BENCHMARK = {"name": "test_x", "extra_info": {"product": "e3nn", "setting": "MIM
         ({"benchmarks": [BENCHMARK | {"stats": {}}]}, "median_s must be given"),
         ({"benchmarks": [None]}, "a benchmark must be an object"),
         ({"benchmarks": None}, "holds no benchmark"),
+        (
+            {"benchmarks": [BENCHMARK | {"extra_info": {"product": "x", "setting": "MIMO"}}]},
+            "lmax is missing",
+        ),
+        (
+            {"benchmarks": [BENCHMARK | {"extra_info": {"product": "x", "irreps1": "1o"}}]},
+            "irreps2 is missing",
+        ),
         ({"benchmarks": [BENCHMARK], "machine_info": 3}, "machine_info must be an object"),
     ],
 )

@@ -61,9 +61,9 @@ def gather(path: str | Path) -> Reading:
     path = Path(path)
     try:
         if not path.is_dir():
-            return gather_files({str(path): path.read_bytes()})
+            return gather_files({str(path): _body(path)})
         files = [file for suffix in SUFFIXES for file in sorted(path.glob(f"*{suffix}"))]
-        bodies = {str(file): file.read_bytes() for file in files if file.is_file()}
+        bodies = {str(file): _body(file) for file in files if file.is_file()}
     except (OSError, ValueError) as error:
         if isinstance(error, FormatError):
             raise
@@ -152,10 +152,18 @@ def _reader(name: str, text: str) -> ModuleType:
     return form
 
 
+def _body(path: Path) -> bytes:
+    """What a file holds, up to what is refused: a file may have no end."""
+    with path.open("rb") as file:
+        return file.read(MAX_BYTES + 1)
+
+
 def _text(name: str, data: bytes) -> str:
     if len(data) > MAX_BYTES:
-        raise FormatError(name, f"has {len(data) >> 20} MiB; at most {MAX_BYTES >> 20} are read")
+        raise FormatError(name, f"has more than {MAX_BYTES >> 20} MiB: split it")
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
-        raise FormatError(name, f"is not text in UTF-8 (byte {error.start})") from error
+        raise FormatError(
+            name, f"is not text in UTF-8 (byte {error.start}): save it as such"
+        ) from error

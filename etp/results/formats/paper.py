@@ -51,7 +51,7 @@ def read(name: str, text: str, context: str | None = None) -> Iterator[Row | For
         text: What it holds.
         context: What other files of the folder say of the device.
     """
-    table = csv.DictReader(io.StringIO(text), skipinitialspace=True)
+    table = csv.DictReader(io.StringIO(text, newline=None), skipinitialspace=True)
     try:
         columns = table.fieldnames or []
         missing = [column for column in COLUMNS if column not in columns]
@@ -89,6 +89,8 @@ def _machine(name: str, columns: Any) -> dict[str, Any]:
 
 
 def _rows(name: str, place: str, line: dict[str, Any], machine: dict[str, Any]) -> Iterator[Row]:
+    if None in line:
+        raise FormatError(name, "has more cells than columns: is a decimal comma in it?", place)
     lmax, batch = (_whole(name, place, line, column) for column in ("lmax", "batch"))
     setting, kind = line["irreps_type"], line["tensor_product_type"]
     if setting not in get_args(Setting):

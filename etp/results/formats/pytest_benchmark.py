@@ -57,11 +57,13 @@ def _row(name: str, number: int, value: object, environment: dict[str, Any]) -> 
         raise FormatError(name, f"extra_info has no 'product': {_MEND}", place)
     product = info.pop("product")
     try:
-        if "setting" in info:
-            problem = Problem.of_setting(info.pop("setting"), info.pop("lmax"), **info)
-        else:
-            problem = Problem.of_irreps(**info)
-    except (KeyError, TypeError, ValueError) as error:
+        needed = ("setting", "lmax") if "setting" in info else ("irreps1", "irreps2")
+        if missing := [key for key in needed if key not in info]:
+            raise ValueError(f"{missing[0]} is missing")
+        first, second = (info.pop(key) for key in needed)
+        made = Problem.of_setting if needed[0] == "setting" else Problem.of_irreps
+        problem = made(first, second, **info)
+    except (TypeError, ValueError) as error:
         raise FormatError(
             name, f"extra_info does not describe a problem ({error}): {_MEND}", place
         ) from error
