@@ -1,11 +1,12 @@
 """Charts: data frames in, Altair (2D) or Plotly (sphere) figures out. No files, no server."""
 
-from etp.charts.base import COLUMN_IN, PAGE_IN, PICK, alt_text, export
+from etp.charts.base import PICK, alt_text
 from etp.charts.equivariance import cliff, equivariance_dots, equivariance_strip, per_degree
 from etp.charts.expressivity import WIDTH as MAP_WIDTH
 from etp.charts.expressivity import gamma_bars, interactability_map
 from etp.charts.learning import answers, confusion, curves, forces, learned, screws
 from etp.charts.lines import per_gamma_lines, runtime_lines, size_lines
+from etp.charts.paper import COLUMN_IN, PAGE_IN, export
 from etp.charts.progress import progress_grid
 from etp.charts.ratio import machines, ratio
 from etp.charts.samples import samples_over_time

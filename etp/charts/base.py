@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import re
-import textwrap
 from collections.abc import Iterable, Sequence
 from typing import Any, Literal
 
@@ -236,71 +234,6 @@ def finished(
 def alt_text(chart: Any) -> str:
     """Return the finding that a chart shows, as a sentence: its alternative text."""
     return str(chart.to_dict()["description"])
-
-
-COLUMN_IN, PAGE_IN = 3.3, 6.9
-"""Widths of one column and of two in inches."""
-
-
-def export(
-    chart: Chart,
-    kind: Literal["svg", "png", "pdf"],
-    *,
-    width_in: float = PAGE_IN,
-    height_in: float | None = None,
-    ppi: int = 300,
-    title: str = "",
-    caption: str = "",
-) -> bytes:
-    """Return a chart for paper: white ground, one (3.3 in) or two columns (6.9 in) wide.
-
-    Args:
-        chart: Drawn in light mode, by the function that draws it on the screen.
-        kind: The format.
-        width_in: Width in inches.
-        height_in: Height in inches; the height on the screen if left out.
-        ppi: Pixels per inch of a PNG.
-        title: Above the chart.
-        caption: Below the title, small, folded to the width: where the numbers come from.
-
-    Raises:
-        ValueError: If ``kind`` is not a format known here.
-    """
-    import vl_convert  # 84 MB: only when something is exported
-
-    if kind not in ("svg", "png", "pdf"):
-        raise ValueError(f"kind must be 'svg', 'png' or 'pdf', got {kind!r}")
-    spec = chart.to_dict()
-    spec["width"] = round(width_in * 96)
-    if height_in is not None:
-        spec["height"] = round(height_in * 96)
-    if title or caption:
-        # A letter of 10 pixels is about 5 wide.
-        folded = textwrap.wrap(caption, max(spec["width"] // 5, 20))
-        spec["height"] += 20 + 13 * len(folded)
-        spec["title"] = {
-            "text": title, "subtitle": folded, "fontSize": 13, "subtitleFontSize": 10,
-            "anchor": "start", "frame": "bounds", "offset": 10,
-        }  # fmt: skip
-    spec["background"] = "#FFFFFF"
-    spec["config"]["background"] = "#FFFFFF"
-    if kind == "png":
-        # 96 pixels an inch on the screen, 72 points an inch on paper
-        return vl_convert.vegalite_to_png(spec, scale=0.75, ppi=ppi)
-    drawn = vl_convert.vegalite_to_svg(spec)
-    if kind == "svg":
-        return _sized(drawn, 1 / 96, "in").encode()
-    return vl_convert.svg_to_pdf(_sized(drawn, 0.75, ""))
-
-
-def _sized(svg: str, factor: float, unit: str) -> str:
-    """A drawing whose size is told in another unit; its coordinates stay."""
-    return re.sub(
-        r' (width|height)="([\d.]+)"',
-        lambda match: f' {match[1]}="{float(match[2]) * factor:.4g}{unit}"',
-        svg,
-        count=2,
-    )
 
 
 def position(value: float, domain: Sequence[float]) -> float:

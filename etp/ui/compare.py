@@ -17,7 +17,7 @@ from etp.charts.theme import Mode
 from etp.measure.state import state_text
 from etp.report.figure import Figure
 from etp.text import list_text, time_text
-from etp.ui import asking, effort, folded, jobs, show, tables
+from etp.ui import asking, data, effort, folded, jobs, show, tables
 from etp.ui.data import View
 from etp.ui.frame import mode, on_phone
 from etp.ui.plain import plain
@@ -246,7 +246,8 @@ def table(view: View) -> None:
     lines = tables.fastest_first(comparison)
     with st.container(horizontal=True, horizontal_alignment="distribute"):
         st.markdown(f"##### Everything at lmax {comparison.problem.lmax}")
-        show.downloads(tables.frame(comparison), view.rows, _figures(comparison))
+        behind = partial(data.rows_behind, view.rows, [*view.comparisons, *view.elsewhere])
+        show.downloads(tables.frame(comparison), behind, _figures(comparison))
     names = list(lines["product"])
     event = show.pick_row(names, "everything")
     st.dataframe(

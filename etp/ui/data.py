@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
 
 from etp.analysis.comparison import Comparison, comparisons
@@ -351,6 +351,12 @@ def imported_rows(source: str) -> list[Row]:
 def _imported(source: str, revision: int) -> list[Row]:
     without = [row for row in store().rows() if row.job is None]
     return next((run.rows for run in runs(without, {}) if run.key == source), [])
+
+
+def rows_behind(rows: Sequence[Row], comparisons: Sequence[Comparison]) -> list[Row]:
+    """Rows of the problems that are shown, and those that say what a device can do."""
+    problems = [comparison.problem.as_dict() for comparison in comparisons]
+    return [row for row in rows if row.measure == "roofline" or row.problem in problems]
 
 
 def compared(rows: list[Row], baseline: str | None = None) -> list[Comparison]:

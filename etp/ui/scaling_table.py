@@ -13,9 +13,8 @@ from etp.analysis.growth import Line
 from etp.analysis.growth.words import SYMBOLS
 from etp.kernels.torch_compile import plain_name
 from etp.report.figure import Figure
-from etp.results.rows import Row
 from etp.text import bytes_text, count_text, list_text, quartiles_text, superscript
-from etp.ui import jobs, show, tables
+from etp.ui import data, jobs, show, tables
 from etp.ui.data import Swept
 from etp.ui.kept import kept
 from etp.ui.plans import scaling_command
@@ -29,7 +28,8 @@ def table(swept: Swept, line: Line) -> None:
     slopes = slopes_of(line)
     with st.container(horizontal=True, horizontal_alignment="distribute"):
         st.markdown(f"##### Everything along {line.axis}")
-        show.downloads(lines, _behind(swept, line), _figures(line, slopes))
+        behind = partial(data.rows_behind, swept.rows, line.comparisons)
+        show.downloads(lines, behind, _figures(line, slopes))
     names = list(lines["product"])
     st.dataframe(
         _shown(lines, line),
@@ -64,12 +64,6 @@ def _figures(line: Line, slopes: pd.DataFrame) -> dict[str, Figure]:
 
 
 @kept(50)
-def _behind(swept: Swept, line: Line) -> list[Row]:
-    """Rows behind the line, and those that say what its device can do."""
-    problems = [comparison.problem.as_dict() for comparison in line.comparisons]
-    return [r for r in swept.rows if r.measure == "roofline" or r.problem in problems]
-
-
 @kept(50)
 def _shown(lines: pd.DataFrame, line: Line) -> pd.DataFrame:
     fits = {growth.product: growth for growth in tables.growths(line)}

@@ -306,13 +306,17 @@ def export_buttons(figure: Figure, name: str) -> None:
     )
 
 
-def downloads(table: pd.DataFrame, rows: Sequence[Row], figures: Mapping[str, Figure]) -> None:
+def downloads(
+    table: pd.DataFrame, rows: Callable[[], Sequence[Row]], figures: Mapping[str, Figure]
+) -> None:
     """Everything on the page as files."""
     content = partial(_files, table, rows, figures)
     folded.popover("Download", content, key="download", icon="download")
 
 
-def _files(table: pd.DataFrame, rows: Sequence[Row], figures: Mapping[str, Figure]) -> None:
+def _files(
+    table: pd.DataFrame, rows: Callable[[], Sequence[Row]], figures: Mapping[str, Figure]
+) -> None:
     st.download_button(
         "Table (CSV)",
         data=lambda: csv(table),
@@ -322,14 +326,14 @@ def _files(table: pd.DataFrame, rows: Sequence[Row], figures: Mapping[str, Figur
     )
     st.download_button(
         "Results with manifests (JSON Lines)",
-        data=lambda: jsonl(rows).encode(),
+        data=lambda: jsonl(rows()).encode(),
         file_name="etp.jsonl",
         mime="application/jsonl",
         on_click="ignore",
     )
     st.download_button(
         "This comparison as one page (HTML)",
-        data=lambda: report.page(rows, "Equivariant tensor products compared").encode(),
+        data=lambda: report.page(rows(), "Equivariant tensor products compared").encode(),
         file_name="etp.html",
         mime="text/html",
         on_click="ignore",

@@ -9,10 +9,11 @@ import pytest
 
 from etp.analysis.comparison import comparisons
 from etp.analysis.tables import frame
+from etp.charts.theme import contrast
 from etp.problem import EmptyProblemError, Problem
 from etp.results.reference import reference_rows
 from etp.text import counted, quartiles_text
-from etp.ui import bar
+from etp.ui import bar, data
 from etp.ui.plain import csv
 from etp.ui.settings import CUSTOM, Settings
 from etp.ui.show import provenance_text
@@ -77,18 +78,13 @@ def test_captions_are_dark_enough_to_be_read():
     """Streamlit draws them at 60 % of the text colour; 4.5 is what WCAG asks for."""
     theme = tomllib.loads((ROOT / ".streamlit" / "config.toml").read_text())["theme"]
 
-    def luminance(colour: list[float]) -> float:
-        linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in colour]
-        return sum(w * c for w, c in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
-
     for mode in ("light", "dark"):
         ink, page = (
-            [int(theme[mode][name][k : k + 2], 16) / 255 for k in (1, 3, 5)]
+            [int(theme[mode][name][k : k + 2], 16) for k in (1, 3, 5)]
             for name in ("textColor", "backgroundColor")
         )
-        faded = [0.6 * a + 0.4 * b for a, b in zip(ink, page, strict=True)]
-        dark, light = sorted((luminance(faded), luminance(page)))
-        assert (light + 0.05) / (dark + 0.05) >= 4.5, mode
+        mixed = "".join(f"{round(0.6 * a + 0.4 * b):02x}" for a, b in zip(ink, page, strict=True))
+        assert contrast(f"#{mixed}", theme[mode]["backgroundColor"]) >= 4.5, mode
 
 
 def test_the_table_says_what_was_measured_and_where():
@@ -99,3 +95,15 @@ def test_the_table_says_what_was_measured_and_where():
         assert name in columns
     assert "0e+1o" in first
     assert "float32" in first
+
+
+def test_a_download_holds_the_comparisons_that_are_shown_and_their_verdicts():
+    view = data.view(Settings())
+    rows = data.rows_behind(view.rows, view.comparisons)
+    assert {row.problem["setting"] for row in rows} == {"MIMO"}
+    assert len(rows) < len(view.rows)
+    again = comparisons(rows)
+    assert [c.problem for c in again] == [c.problem for c in view.comparisons]
+    verdicts = view.chosen.judgement.verdicts
+    (same,) = [c for c in again if c.problem == view.chosen.problem]
+    assert verdicts == {product: same.judgement.verdicts[product] for product in verdicts}
