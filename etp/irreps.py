@@ -96,6 +96,11 @@ def parse_terms(text: str, field: str = "irreps") -> tuple[Term, ...]:
     """
     if not isinstance(text, str):
         raise IrrepsError(field, f"must be a string such as '0e + 1o', got {text!r}.")
+    return _parsed(text, field)
+
+
+@lru_cache(maxsize=2000)
+def _parsed(text: str, field: str) -> tuple[Term, ...]:
     if not text.strip():
         raise IrrepsError(field, "is empty. Name at least one irrep.", "0e + 1o")
     terms = []

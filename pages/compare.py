@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from etp.analysis.findings import finding
-from etp.ui import asked, compare, data, gallery_page, layers, progress, show
+from etp.ui import asked, compare, data, gallery_page, layers, progress, show, tables
 from etp.ui.bar import bar
 from etp.ui.frame import page
 from etp.ui.plans import COMPARE
@@ -17,12 +16,12 @@ with page("Compare"):
         shown = [comparison.problem for comparison in view.comparisons]
         other = asked.note(
             shown, view.source, chosen.problems,
-            devices={row.problem["device"] for row in view.rows},
+            devices=tables.devices(view.rows),
             products=asked.products_without(view.rows, "runtime", chosen.names()),
             running=run.running,
         )  # fmt: skip
     with asked.answers(stale=other or run.stale):
-        show.verdict(finding(view.chosen))
+        show.verdict(tables.finding(view.chosen))
         compare.trust(view, chosen.job)
         show.provenance(view.chosen, view.source)
         if view.source == "reference":

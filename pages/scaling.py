@@ -21,7 +21,7 @@ with page("Scaling"):
             question = partial(scaling_problems, chosen)
             other = asked.note(
                 problems, swept.source, question, swept.line.axis,
-                devices={row.problem["device"] for row in swept.rows},
+                devices=tables.devices(swept.rows),
                 products=asked.products_without(swept.rows, "runtime", chosen.names()),
                 running=run.running,
             )  # fmt: skip

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 import subprocess
 from datetime import UTC, datetime
 from functools import cache
@@ -94,13 +95,13 @@ def _memory_bytes() -> int | None:
 def available_bytes() -> int | None:
     """Memory that could be taken now without swapping, None where the system does not say."""
     try:
-        lines = Path("/proc/meminfo").read_text().splitlines()
+        said = Path("/proc/meminfo").read_text()
     except OSError:
         return _memory_bytes()
-    kilobytes = {line.split(":")[0]: line.split()[1] for line in lines if line.endswith("kB")}
-    if "MemAvailable" not in kilobytes:
+    line = re.search(r"^MemAvailable:\s*(\d+) kB$", said, re.MULTILINE)
+    if line is None:
         return None
-    free, allowed = int(kilobytes["MemAvailable"]) * 1024, _allowed_bytes(CGROUP)
+    free, allowed = int(line[1]) * 1024, _allowed_bytes(CGROUP)
     return free if allowed is None else min(free, allowed)
 
 

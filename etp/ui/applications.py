@@ -51,8 +51,8 @@ def controls() -> Settings:
         with st.popover(label, icon=":material/layers:", key="bar_network"):
             _network()
         _seeds_popover(chosen)
-        bar.run_button(TETRIS, chosen, lambda: _about(TETRIS, chosen))
-    bar.refusals(TETRIS, chosen)
+        errors = bar.run_button(TETRIS, chosen, lambda: _about(TETRIS, chosen))
+    bar.refusals(TETRIS, chosen, errors)
     return settings()
 
 
@@ -85,8 +85,8 @@ def _potential_controls() -> Settings:
             )  # fmt: skip
             st.number_input("Steps", 1, 100_000, help="Of Adam.", **bound("training_steps"))
         _seeds_popover(chosen)
-        bar.run_button(POTENTIAL, chosen, lambda: _about(POTENTIAL, chosen))
-    bar.refusals(POTENTIAL, chosen)
+        errors = bar.run_button(POTENTIAL, chosen, lambda: _about(POTENTIAL, chosen))
+    bar.refusals(POTENTIAL, chosen, errors)
     return settings()
 
 
@@ -97,12 +97,12 @@ def _step_controls() -> Settings:
             f"{chosen.step_channels} channels", icon=":material/layers:", key="bar_steps"
         ):
             st.number_input("Channels", 1, 1024, **bound("step_channels"))
-        bar.run_button(
+        errors = bar.run_button(
             STEP_TIME, chosen,
             lambda: f"about {time_text(STEP_TIME.seconds(chosen), 2)}; convolutions run "
             f"{chosen.products[0]}",
         )  # fmt: skip
-    bar.refusals(STEP_TIME, chosen)
+    bar.refusals(STEP_TIME, chosen, errors)
     return settings()
 
 

@@ -11,6 +11,7 @@ from etp.options import declared
 from etp.problem import Axis, Options, Problem
 from etp.results.rows import Row
 from etp.text import count_text, list_text
+from etp.ui.kept import kept
 from etp.ui.plain import plain
 from etp.ui.settings import Settings
 
@@ -87,12 +88,17 @@ def products_without(rows: Sequence[Row], measure: str, products: Sequence[str])
         measure: What a page shows of each product.
         products: Those chosen.
     """
-    there = {row.product for row in rows if row.measure == measure or row.status != "ok"}
+    there = _answered(rows, measure)
     missing = [name for name in products if name not in there]
     if not there or not missing or st.session_state.get(NOT_HERE, False):
         return None
     have = [name for name in products if name in there]
     return list_text(have, 3) if have else "other products", f"also {list_text(missing, 6)}"
+
+
+@kept(50)
+def _answered(rows: Sequence[Row], measure: str) -> frozenset[str]:
+    return frozenset(row.product for row in rows if row.measure == measure or row.status != "ok")
 
 
 def difference(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import NamedTuple
@@ -62,8 +62,8 @@ def bar(
                 _numbers()
             with _popover(_device_label(chosen), "memory", "devices"):
                 _devices()
-        run_button(plan, chosen, lambda: _about(plan, chosen))
-    refusals(plan, chosen)
+        errors = run_button(plan, chosen, lambda: _about(plan, chosen))
+    refusals(plan, chosen, errors)
     return settings()
 
 
@@ -301,14 +301,17 @@ def _below_devices() -> None:
     _options("devices")
 
 
-def run_button(plan: PagePlan, chosen: Settings, about: Callable[[], str]) -> None:
+def run_button(plan: PagePlan, chosen: Settings, about: Callable[[], str]) -> list[ValueError]:
     """Cancel where the plan's run goes on; else start it, with what it takes or why it cannot.
+
+    Returns all that is wrong with the settings.
 
     Args:
         plan: What the page runs.
         chosen: The settings.
         about: Size and time of a run that can be started.
     """
+    errors = _errors(plan, chosen)
     status = jobs.status(getattr(chosen, plan.field))
     if status is not None and status.active:
         st.session_state[asked.NOT_HERE] = False
@@ -319,8 +322,7 @@ def run_button(plan: PagePlan, chosen: Settings, about: Callable[[], str]) -> No
             on_click=asking.stop,
             args=(plan.field,),
         )
-        return
-    errors = _errors(plan, chosen)
+        return errors
     st.session_state[asked.CAN_RUN] = not errors
     st.session_state[asked.NOT_HERE] = any(isinstance(e, NotHereError) for e in errors)
     st.button(
@@ -334,6 +336,7 @@ def run_button(plan: PagePlan, chosen: Settings, about: Callable[[], str]) -> No
     )
     why = "; ".join(map(_refusal, errors))
     st.caption(f":red[Cannot run: {plain(why)}]" if errors else about())
+    return errors
 
 
 def not_started() -> None:
@@ -361,9 +364,8 @@ def takes(plan: PagePlan, chosen: Settings) -> str:
     return f"{text}, {counted(told.rounds, 'round')}{', too few for a verdict' if told.few else ''}"
 
 
-def refusals(plan: PagePlan, chosen: Settings) -> None:
+def refusals(plan: PagePlan, chosen: Settings, errors: Sequence[ValueError]) -> None:
     """Say at full width why nothing can run, with buttons that mend it."""
-    errors = _errors(plan, chosen)
     if not errors:
         not_started()
     for error in errors:

@@ -251,7 +251,7 @@ def table(view: View) -> None:
     names = list(lines["product"])
     event = show.pick_row(names, "everything")
     st.dataframe(
-        tables.shown(lines, comparison.baseline),
+        show.sent(tables.shown(lines, comparison.baseline)),
         hide_index=True,
         key="everything",
         placeholder="",
@@ -340,11 +340,9 @@ def _columns(comparison: Comparison, lines: pd.DataFrame) -> dict[str, Any]:
 
 def left_out(view: View) -> None:
     """Products that were not timed, each with its reason, and what the badges mean."""
-    lines = tables.frame(view.chosen)
-    refused = lines[~lines["valid"]]
-    worn = sorted({badge for badges in lines["badges"] for badge in badges})
-    for _, line in refused.iterrows():
-        show.refusal(line["product"], line["reason"], line["badges"])
+    refused, worn = tables.left_out(view.chosen)
+    for product, reason, badges in refused:
+        show.refusal(product, reason, badges)
     if worn:
         folded.expander("What the badges mean", partial(_meanings, worn), key="badges", icon="help")
 

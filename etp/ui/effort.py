@@ -14,11 +14,16 @@ LATEST = 300
 """Times of this server that estimates are corrected by."""
 
 
+def of_cases(cases: Sequence[Mapping[str, Any]]) -> list[Effort]:
+    """What each case takes, without kinds of cases that compare nothing."""
+    compared = [case for case in cases if case.get("kind", "compare") == "compare"]
+    known = {device: efforts(device) for device in {c["problem"]["device"] for c in compared}}
+    return [_of_case(known[case["problem"]["device"]], case) for case in compared]
+
+
 def of_case(case: Mapping[str, Any]) -> Effort | None:
     """What a case takes; None for kinds of cases that compare nothing."""
-    if case.get("kind", "compare") != "compare":
-        return None
-    return _of_case(efforts(str(case["problem"]["device"])), case)
+    return next(iter(of_cases([case])), None)
 
 
 @kept(500)

@@ -146,7 +146,7 @@ def gammas(counts: Counts, lmax: int) -> None:
         st.caption("Nothing was counted yet.")
         return
     st.dataframe(
-        table,
+        show.sent(table),
         hide_index=True,
         key="gamma_table",
         column_config={

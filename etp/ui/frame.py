@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -58,7 +59,8 @@ def page(title: str) -> Iterator[None]:
     try:
         follow_address(title)
         _login()
-        yield
+        with _turn():
+            yield
     except (RerunException, StopException):
         raise
     except Exception as error:
@@ -70,6 +72,26 @@ def page(title: str) -> Iterator[None]:
             icon=":material/error:",
         )
     _settle()
+
+
+_TURNS = threading.Semaphore(2)
+PATIENCE_S = 0.5
+"""How long a page waits for its turn: what holds one for longer is waiting for something itself."""
+
+
+@contextmanager
+def _turn() -> Iterator[None]:
+    """Let few pages be made at once.
+
+    Threads of one process take turns at the interpreter every few milliseconds. Many pages at once
+    are then all ready at the end, and the thread that sends them waits behind each of them.
+    """
+    taken = _TURNS.acquire(timeout=PATIENCE_S)
+    try:
+        yield
+    finally:
+        if taken:
+            _TURNS.release()
 
 
 def _login() -> None:

@@ -71,8 +71,8 @@ def controls() -> Settings:
                         key="bar_numbers"):  # fmt: skip
             bar.controls_of("dtype", "direction")
         bar.one_device(chosen)
-        bar.run_button(LAYERS, chosen, lambda: _about(chosen))
-    bar.refusals(LAYERS, chosen)
+        errors = bar.run_button(LAYERS, chosen, lambda: _about(chosen))
+    bar.refusals(LAYERS, chosen, errors)
     return settings()
 
 

@@ -95,7 +95,7 @@ class PagePlan(NamedTuple):
         if self.seconds_of is not None:
             return Takes(self.seconds_of(settings))
         cases = self.cases(settings)
-        efforts = [estimate for case in cases if (estimate := effort.of_case(case)) is not None]
+        efforts = effort.of_cases(cases)
         seconds = sum(estimate.seconds for estimate in efforts)
         if not self.timed or not efforts:
             return Takes(seconds)
@@ -114,8 +114,12 @@ class PagePlan(NamedTuple):
         Raises:
             ValueError: As :attr:`cases`.
         """
-        problems = [Problem.from_dict(case["problem"]) for case in self.cases(settings)]
-        return max((problem.size() for problem in problems), key=lambda size: size.bytes)
+        return max((_size(case) for case in self.cases(settings)), key=lambda size: size.bytes)
+
+
+@kept(500)
+def _size(case: dict[str, Any]) -> Size:
+    return Problem.from_dict(case["problem"]).size()
 
 
 def shown_problem(settings: Settings) -> Problem:

@@ -13,6 +13,7 @@ from etp import charts
 from etp.analysis.growth import (
     LIMIT_WORDS,
     Crossing,
+    Limit,
     Line,
     crossing_sentence,
     fitted_sizes,
@@ -237,21 +238,26 @@ def _points(line: Line, measured: dict[str, float]) -> pd.DataFrame:
     )
 
 
+@kept(50)
+def _limits_frame(limits: Sequence[Limit]) -> pd.DataFrame:
+    return pd.DataFrame(
+        {
+            "product": [limit.product for limit in limits],
+            "limit": [limit.word for limit in limits],
+            "share": [100 * limit.share for limit in limits],
+            "roof": [limit.roof for limit in limits],
+            "intensity": [limit.intensity for limit in limits],
+            "rate": [limit.flops_per_s / 1e9 for limit in limits],
+        }
+    )
+
+
 def _limits(line: Line, measured: dict[str, float]) -> None:
     at = line.named(line.size(line.last))
     show.head(f"What limits each product at {at}", "share: of the roof above it")
     limits = tables.limits(line.last, measured)
     st.dataframe(
-        pd.DataFrame(
-            {
-                "product": [limit.product for limit in limits],
-                "limit": [limit.word for limit in limits],
-                "share": [100 * limit.share for limit in limits],
-                "roof": [limit.roof for limit in limits],
-                "intensity": [limit.intensity for limit in limits],
-                "rate": [limit.flops_per_s / 1e9 for limit in limits],
-            }
-        ),
+        show.sent(_limits_frame(limits)),
         hide_index=True,
         key="limits",
         column_config={

@@ -32,7 +32,7 @@ def table(swept: Swept, line: Line) -> None:
         show.downloads(lines, behind, _figures(line, slopes))
     names = list(lines["product"])
     st.dataframe(
-        _shown(lines, line),
+        show.sent(_shown(lines, line)),
         hide_index=True,
         key="everything",
         placeholder="",

@@ -27,9 +27,10 @@ _SAME = object()
 
 def settings() -> Settings:
     """What is chosen now."""
-    if _KEY not in st.session_state:
+    chosen: Settings | None = st.session_state.get(_KEY)
+    if chosen is None:
         _read(_address())
-    chosen: Settings = st.session_state[_KEY]
+        chosen = st.session_state[_KEY]
     return chosen
 
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import pandas as pd
 
-from etp.analysis import equivariance, expressivity, growth, learning, tables
+from etp.analysis import equivariance, expressivity, findings, growth, learning, tables
 from etp.analysis import trust as rests
 from etp.analysis.comparison import Comparison
 from etp.analysis.growth import Line
 from etp.charts.theme import ON
 from etp.problem import Problem
+from etp.results.rows import Row
 from etp.ui.kept import kept
 
 frame = kept(200)(tables.frame)
@@ -23,6 +24,7 @@ roofs_of = kept(100)(growth.roofs_of)
 crossings = kept(50)(growth.crossings)
 pay_offs = kept(50)(growth.pay_offs)
 trust = kept(100)(rests.trust)
+finding = kept(100)(findings.finding)
 growth_finding = kept(50)(growth.growth_finding)
 shown = kept(100)(tables.shown)
 elements = kept(50)(equivariance.EquivarianceChecks.elements)
@@ -57,6 +59,21 @@ def fastest_first(comparison: Comparison) -> pd.DataFrame:
 def along(line: Line) -> pd.DataFrame:
     """Timed products at every size of a line, by product and size."""
     return timed_frame(line.comparisons, line.axis).sort_values(["product", "x"])
+
+
+@kept(50)
+def devices(rows: list[Row]) -> frozenset[str]:
+    """Devices that rows are of."""
+    return frozenset(row.problem["device"] for row in rows)
+
+
+@kept(200)
+def left_out(comparison: Comparison) -> tuple[list[tuple[str, str | None, list[str]]], list[str]]:
+    """Products that were not timed, each with its reason and badges, and all badges there are."""
+    lines = frame(comparison)
+    refused = lines.loc[~lines["valid"], ["product", "reason", "badges"]]
+    worn = sorted({badge for badges in lines["badges"] for badge in badges})
+    return list(refused.itertuples(index=False, name=None)), worn
 
 
 @kept(200)
