@@ -69,8 +69,12 @@ def _elements(y: Tensor) -> Tensor | None:
     """Place of the one in each row; None where rows are not one-hot, or that cannot be seen."""
     if torch.compiler.is_compiling() or plain_only() or y.requires_grad:
         return None
-    one_hot = bool(((y == 0) | (y == 1)).all()) and bool((y.sum(1) == 1).all())
-    return y.argmax(1) if one_hot else None
+    if not y.numel():
+        return None
+    largest, place = y.max(1)
+    # Something in every row, and as many numbers as rows: one in each.
+    one_hot = bool((largest == 1).all()) and int(y.count_nonzero()) == len(y)
+    return place if one_hot else None
 
 
 @replacement_for("mace.modules.symmetric_contraction.SymmetricContraction")

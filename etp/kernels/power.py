@@ -43,13 +43,14 @@ def power(
     """
     if not serves(x, w, codable=table.codable):
         return plain(table, x, w, elements, lie)
-    wide = x.dtype if x.dtype in KERNEL_DTYPES else torch.float32
+    if x.dtype not in KERNEL_DTYPES:
+        return power(table, x.float(), w.float(), elements, lie, channels).to(x.dtype)
     none = x.new_empty(0, 0) if elements is None else elements
     z: Tensor = torch.ops.etp.power_forward.default(
-        x.to(wide), w.to(wide), none, table.index("code"), lie, table.table("numbers", wide),
+        x, w, none, table.index("code"), lie, table.table("numbers", x.dtype),
         table.out * channels,
     )  # fmt: skip
-    return z.to(x.dtype)
+    return z
 
 
 # The operators. Shapes of what they give, and their derivatives.
@@ -57,12 +58,10 @@ def power(
 _TABLES = "Tensor elements, Tensor program, Tensor places, Tensor values"
 for _schema in (
     f"power_forward(Tensor x, Tensor w, {_TABLES}, int width) -> Tensor",
-    f"power_forward_change(Tensor x, Tensor w, Tensor hx, Tensor hw, {_TABLES}, int width)"
-    " -> Tensor",
     f"power_backward(Tensor grad, Tensor x, Tensor w, {_TABLES}, bool want_x, bool want_w)"
     " -> (Tensor, Tensor)",
-    f"power_backward_change(Tensor grad, Tensor x, Tensor w, Tensor hx, Tensor hw, {_TABLES},"
-    " bool want_x, bool want_w) -> (Tensor, Tensor)",
+    f"power_second(Tensor grad, Tensor x, Tensor w, Tensor hx, Tensor hw, {_TABLES},"
+    " bool want_grad, bool want_x, bool want_w) -> (Tensor, Tensor, Tensor)",
 ):
     _FRAGMENT.define(_schema)
 
@@ -79,33 +78,37 @@ def _backward_shapes(grad: Tensor, x: Tensor, w: Tensor, *rest: Any) -> tuple[Te
     )
 
 
-for _name in ("power_forward", "power_forward_change"):
-    torch.library.register_fake(f"etp::{_name}", _forward_shape)
-for _name in ("power_backward", "power_backward_change"):
-    torch.library.register_fake(f"etp::{_name}", _backward_shapes)
+def _second_shapes(grad: Tensor, x: Tensor, w: Tensor, *rest: Any) -> tuple[Tensor, Tensor, Tensor]:
+    along = grad.new_empty(grad.shape[0] if rest[-3] else 0, grad.shape[1])
+    return along, *_backward_shapes(grad, x, w, *rest)
 
 
 def _forward_backward(ctx: Any, grad: Tensor) -> Grads:
     x, w, *tables = ctx.saved_tensors
     want = ctx.needs_input_grad[:2]
-    made = torch.ops.etp.power_backward(grad, x, w, *tables, *want)
+    made = torch.ops.etp.power_backward.default(grad, x, w, *tables, *want)
     return (*(g if asked else None for g, asked in zip(made, want, strict=True)), *[None] * 5)
 
 
-def _backward_backward(ctx: Any, hx: Tensor, hw: Tensor) -> Grads:
+def _keep_what_is_asked(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
+    keep(3)(ctx, inputs, output)
+    # Forces ask nothing of gradients by weights: zeros would be walked through like numbers.
+    ctx.set_materialize_grads(False)
+
+
+def _backward_backward(ctx: Any, hx: Tensor | None, hw: Tensor | None) -> Grads:
     """Gradients of <hx, gx> + <hw, gw>: what the operators give along (hx, hw)."""
     grad, x, w, *tables = ctx.saved_tensors
+    if hx is None and hw is None:
+        return (None,) * 9
     wanted_x, wanted_w = ctx.rest
-    along = (hx if wanted_x else torch.zeros_like(x), hw if wanted_w else torch.zeros_like(w))
-    given = (x, w, *along, *tables)
-    out: list[Tensor | None] = [None] * 3
-    if ctx.needs_input_grad[0]:
-        out[0] = torch.ops.etp.power_forward_change(*given, grad.shape[1])
-    want = ctx.needs_input_grad[1:3]
-    if any(want):
-        made = torch.ops.etp.power_backward_change(grad, *given, *want)
-        out[1:] = [g if asked else None for g, asked in zip(made, want, strict=True)]
-    return (*out, *[None] * 6)
+    along = (
+        hx if wanted_x and hx is not None else torch.zeros_like(x),
+        hw if wanted_w and hw is not None else w.new_empty(0),
+    )
+    want = ctx.needs_input_grad[:3]
+    made = torch.ops.etp.power_second.default(grad, x, w, *along, *tables, *want)
+    return (*(g if asked else None for g, asked in zip(made, want, strict=True)), *[None] * 6)
 
 
 # Derivatives of third order are those of the plain form, with graphs of their own.
@@ -121,34 +124,26 @@ def _restored(tables: Sequence[Tensor]) -> Callable[[Tensor, Tensor], Tensor]:
     return lambda x, w: plain(table, x, w, own, lie)
 
 
-def _forward_change_backward(ctx: Any, grad: Tensor) -> Grads:
-    *tensors, elements, program, lie, values = ctx.saved_tensors
-    product = _restored((elements, program, lie, values))
-
-    def change(x: Tensor, w: Tensor, hx: Tensor, hw: Tensor) -> tuple[Tensor, ...]:
-        return (torch.func.jvp(product, (x, w), (hx, hw))[1],)
-
-    return (*vjp(change, tensors, [grad]), *[None] * 5)
-
-
-def _backward_change_backward(ctx: Any, *grads: Tensor) -> Grads:
+def _second_backward(ctx: Any, *grads: Tensor) -> Grads:
     *tensors, elements, program, lie, values = ctx.saved_tensors
     product = _restored((elements, program, lie, values))
     want = ctx.rest
 
-    def gradients(grad: Tensor, x: Tensor, w: Tensor, hx: Tensor, hw: Tensor) -> tuple[Tensor, ...]:
-        total = (grad * torch.func.jvp(product, (x, w), (hx, hw))[1]).sum()
-        own = [t for t, asked in zip((x, w), want, strict=True) if asked]
-        return torch.autograd.grad(total, own, create_graph=True)
+    def second(grad: Tensor, x: Tensor, w: Tensor, hx: Tensor, hw: Tensor) -> tuple[Tensor, ...]:
+        along = hw if hw.numel() else torch.zeros_like(w)
+        change: Tensor = torch.func.jvp(product, (x, w), (hx, along))[1]
+        own = [t for t, asked in zip((x, w), want[1:], strict=True) if asked]
+        made = torch.autograd.grad((grad * change).sum(), own, create_graph=True) if own else ()
+        return (change, *made) if want[0] else made
 
     asked = [g for g, wanted in zip(grads, want, strict=True) if wanted]
-    return (*vjp(gradients, tensors, asked), *[None] * 6)
+    return (*vjp(second, tensors, asked), *[None] * 7)
 
 
-for _name, _count, _backward in (
-    ("power_forward", 2, _forward_backward),
-    ("power_backward", 3, _backward_backward),
-    ("power_forward_change", 4, _forward_change_backward),
-    ("power_backward_change", 5, _backward_change_backward),
+for _name, _shapes, _kept, _backward in (
+    ("power_forward", _forward_shape, keep(2), _forward_backward),
+    ("power_backward", _backward_shapes, _keep_what_is_asked, _backward_backward),
+    ("power_second", _second_shapes, keep(5), _second_backward),
 ):
-    torch.library.register_autograd(f"etp::{_name}", _backward, setup_context=keep(_count))
+    torch.library.register_fake(f"etp::{_name}", _shapes)
+    torch.library.register_autograd(f"etp::{_name}", _backward, setup_context=_kept)

@@ -77,7 +77,9 @@ class TableModule(Unscripted, metaclass=BuiltForReal):
 
     def index(self, name: str) -> Tensor:
         """Return a registered index. Read-only."""
-        return seen(self.get_buffer(name))
+        index = self._buffers[name]  # get_buffer takes as long as a small kernel
+        assert index is not None
+        return seen(index)
 
     def optional_index(self, name: str) -> Tensor | None:
         """The same, None where none was needed or registered."""

@@ -7,8 +7,8 @@
  * contracted to c once: as many vectors as c leaves in the cache, so that features are read in long
  * runs. Monomials are formed each from an earlier one and a component, for several nodes at a time,
  * and stay in the first cache level. Gradients walk the same products back. With
- * changes hx and hw of the inputs each walk computes the change of its result instead: the second
- * derivative.
+ * changes hx and hw of the inputs that walk computes the change of its result instead, and that of
+ * the forward walk: all of the second derivative, from inputs that are read once.
  *
  * Compiled once per precision: -DREAL=float -DNAME(x)=x##_float, or the same for double.
  */
@@ -173,12 +173,15 @@ INLINE void spread(const Table *t, const vector *c, const vector *m, const vecto
     }
 }
 
-/* Gradients of monomials to those of components. */
+/* Gradients of monomials to those of components. Read before anything is written, which could be
+ * the same for all that the compiler knows. */
 INLINE void form_back(const Table *t, const vector *m, vector *gm) {
     for (int k = t->monomials - 1; k >= t->dim; k--) {
         const int p = t->parent[k] * NODES, f = t->factor[k] * NODES;
-        for (int v = 0; v < NODES; v++) gm[p + v] += gm[k * NODES + v] * m[f + v];
-        for (int v = 0; v < NODES; v++) gm[f + v] += gm[k * NODES + v] * m[p + v];
+        vector own[NODES], mp[NODES], mf[NODES];
+        for (int v = 0; v < NODES; v++) own[v] = gm[k * NODES + v], mp[v] = m[p + v], mf[v] = m[f + v];
+        for (int v = 0; v < NODES; v++) gm[p + v] += own[v] * mf[v];
+        for (int v = 0; v < NODES; v++) gm[f + v] += own[v] * mp[v];
     }
 }
 
@@ -187,10 +190,14 @@ INLINE void form_change_back(const Table *t, const vector *m, const vector *h, v
                              vector *gh) {
     for (int k = t->monomials - 1; k >= t->dim; k--) {
         const int at = k * NODES, p = t->parent[k] * NODES, f = t->factor[k] * NODES;
-        for (int v = 0; v < NODES; v++) gm[p + v] += gm[at + v] * m[f + v] + gh[at + v] * h[f + v];
-        for (int v = 0; v < NODES; v++) gm[f + v] += gm[at + v] * m[p + v] + gh[at + v] * h[p + v];
-        for (int v = 0; v < NODES; v++) gh[p + v] += gh[at + v] * m[f + v];
-        for (int v = 0; v < NODES; v++) gh[f + v] += gh[at + v] * m[p + v];
+        for (int v = 0; v < NODES; v++) {
+            const vector g = gm[at + v], o = gh[at + v];
+            const vector mp = m[p + v], mf = m[f + v], hp = h[p + v], hf = h[f + v];
+            gm[p + v] += g * mf + o * hf;
+            gm[f + v] += g * mp + o * hp;
+            gh[p + v] += o * mf;
+            gh[f + v] += o * mp;
+        }
     }
 }
 
@@ -311,13 +318,7 @@ INLINE void forward_nodes(const Part *p, int at) {
     const Table *t = p->t;
     load_nodes(p, call->x, call->places, t->dim, at, p->s.m);
     form(t, p->s.m);
-    if (call->hx) {
-        load_nodes(p, call->hx, call->places, t->dim, at, p->s.h);
-        form_change(t, p->s.m, p->s.h);
-        forward_change(t, p->s.c, p->s.hc, p->s.m, p->s.h, p->s.z);
-    } else {
-        forward(t, p->s.c, p->s.m, p->s.z);
-    }
+    forward(t, p->s.c, p->s.m, p->s.z);
     store_nodes(p, call->z, call->places + 2 * t->dim, t->out, at, p->s.z);
 }
 
@@ -326,17 +327,24 @@ INLINE void backward_nodes(const Part *p, int at) {
     const Table *t = p->t;
     const Space *s = &p->s;
     load_nodes(p, call->x, call->places, t->dim, at, s->m);
-    load_nodes(p, call->g, call->places + 2 * t->dim, t->out, at, s->z);
     form(t, s->m);
     if (call->hx) {
         load_nodes(p, call->hx, call->places, t->dim, at, s->h);
         form_change(t, s->m, s->h);
     }
+    if (call->z) {
+        if (call->hw) forward_change(t, s->c, s->hc, s->m, s->h, s->z);
+        else forward(t, s->c, s->h, s->z);
+        store_nodes(p, call->z, call->places + 2 * t->dim, t->out, at, s->z);
+    }
+    if (!call->want_x && !call->want_w) return;
+    load_nodes(p, call->g, call->places + 2 * t->dim, t->out, at, s->z);
     const vector *m = call->hx ? s->h : s->m, *c = call->hx ? s->hc : s->c;
+    const int along = call->want_x && (!call->hx || call->hw);
     if (call->want_x) memset(s->gm, 0, t->monomials * NODES * sizeof(vector));
-    if (call->want_x && call->want_w) spread(t, c, m, s->z, s->gm, s->gc, 1, 1);
-    else if (call->want_x) spread(t, c, m, s->z, s->gm, s->gc, 1, 0);
-    else spread(t, c, m, s->z, s->gm, s->gc, 0, 1);
+    if (along && call->want_w) spread(t, c, m, s->z, s->gm, s->gc, 1, 1);
+    else if (along) spread(t, c, m, s->z, s->gm, s->gc, 1, 0);
+    else if (call->want_w) spread(t, c, m, s->z, s->gm, s->gc, 0, 1);
     if (!call->want_x) return;
     if (call->hx) {
         memset(s->gh, 0, t->monomials * NODES * sizeof(vector));
@@ -352,10 +360,7 @@ static void forward_piece(void *walk, int64_t piece) {
     Part parts[MOST_PARTS];
     const int count = open_parts(walk, piece, parts);
     if (!count) return;
-    for (const Part *p = parts; p < parts + count; p++) {
-        weigh(p, p->call->w, p->s.c);
-        if (p->call->hw) weigh(p, p->call->hw, p->s.hc);
-    }
+    for (const Part *p = parts; p < parts + count; p++) weigh(p, p->call->w, p->s.c);
     for (int at = parts->chunk->first; at < parts->chunk->last; at += NODES)
         for (const Part *p = parts; p < parts + count; p++) forward_nodes(p, at);
 }
@@ -365,8 +370,9 @@ static void backward_piece(void *walk, int64_t piece) {
     const int count = open_parts(walk, piece, parts);
     if (!count) return;
     for (const Part *p = parts; p < parts + count; p++) {
-        if (p->call->want_x) weigh(p, p->call->w, p->s.c);
-        if (p->call->want_x && p->call->hw) weigh(p, p->call->hw, p->s.hc);
+        const int weighed = p->call->want_x || p->call->z;
+        if (weighed) weigh(p, p->call->w, p->s.c);
+        if (weighed && p->call->hw) weigh(p, p->call->hw, p->s.hc);
         if (p->call->want_w) memset(p->s.gc, 0, p->t->pairs * sizeof(vector));
     }
     for (int at = parts->chunk->first; at < parts->chunk->last; at += NODES)
@@ -377,7 +383,7 @@ static void backward_piece(void *walk, int64_t piece) {
 
 /* Vectors of channels of a piece: what the cache holds of coefficients, and pieces enough. */
 static int parts_of_piece(const PowerCall *call, int vectors, int threads) {
-    const int arrays = call->g ? (call->hw ? 3 : 2) : (call->hw ? 2 : 1);
+    const int arrays = call->g ? (call->hw ? 3 : 2) : 1;
     const int64_t kept = KEPT_BYTES / ((int64_t)call->program[4] * sizeof(vector) * arrays);
     const int64_t shared = vectors * call->n_chunks / (2 * threads);
     int64_t parts = kept < shared ? kept : shared;

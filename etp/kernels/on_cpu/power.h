@@ -17,18 +17,19 @@ typedef struct {
     const int32_t *program; /* kernels/power_table.py: Program */
     const void *values;
     const int32_t *places; /* first number and stride of each component, of input and output */
-    const void *x, *w, *g, *hx, *hw;
-    void *z, *gx, *gw, *gw_spare;
+    const void *x, *w, *g, *hx, *hw; /* hx, hw: changes, NULL for none */
+    void *z, *gx, *gw, *gw_spare;    /* z: NULL where a walk back does not ask for it */
     const int32_t *order; /* NULL: nodes as they come */
     const PowerChunk *chunks;
     int64_t n_chunks, channels;
     int32_t want_x, want_w; /* which gradients are asked for */
 } PowerCall;
 
-/* z = T(x, w), or, with hx and hw, its change along them. 0, or 1 for want of memory. */
+/* z = T(x, w). 0, or 1 for want of memory. */
 int etp_power_forward_float(const PowerCall *call, int threads);
 int etp_power_forward_double(const PowerCall *call, int threads);
-/* gx, gw: gradients of g . T(x, w), or, with hx and hw, their change along them. */
+/* gx, gw: gradients of g . T(x, w). With hx, and hw or none, their change along them, and, where it
+ * is asked for, z: that of T(x, w). */
 int etp_power_backward_float(const PowerCall *call, int threads);
 int etp_power_backward_double(const PowerCall *call, int threads);
 

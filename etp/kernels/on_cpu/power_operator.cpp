@@ -81,7 +81,7 @@ struct Inputs {
           x(fitting("x", x_, x_.size(0), program[kDim] * channels(w_), x_)),
           w(dense(w_)),
           hx(change ? fitting("hx", change[0], x.size(0), x.size(1), x) : x),
-          hw(change ? as_weights("hw", change[1], w) : w),
+          hw(change && change[1].numel() ? as_weights("hw", change[1], w) : w),
           table(program_),
           values(values_),
           places(places_),
@@ -98,7 +98,8 @@ struct Inputs {
         call.values = values.data_ptr();
         call.places = static_cast<const int32_t *>(places.data_ptr());
         call.x = x.data_ptr(), call.w = w.data_ptr();
-        if (change) call.hx = hx.data_ptr(), call.hw = hw.data_ptr();
+        if (change) call.hx = hx.data_ptr();
+        if (change && change[1].numel()) call.hw = hw.data_ptr();
         call.order = groups.order.empty() ? nullptr : groups.order.data();
         call.chunks = groups.chunks.data();
         call.n_chunks = static_cast<int64_t>(groups.chunks.size());
@@ -131,6 +132,7 @@ Tensor forward(Inputs &in) {
 }
 
 using Two = std::tuple<Tensor, Tensor>;
+using Three = std::tuple<Tensor, Tensor, Tensor>;
 
 Two backward(Inputs &in, const Tensor &grad, bool want_x, bool want_w) {
     PowerCall &call = in.call;
@@ -155,31 +157,29 @@ Tensor power_forward(Tensor x, Tensor w, Tensor elements, Tensor program, Tensor
     return forward(in);
 }
 
-Tensor power_forward_change(Tensor x, Tensor w, Tensor hx, Tensor hw, Tensor elements,
-                            Tensor program, Tensor places, Tensor values, int64_t) {
-    const Tensor change[] = {hx, hw};
-    Inputs in(x, w, change, elements, program, places, values);
-    return forward(in);
-}
-
 Two power_backward(Tensor grad, Tensor x, Tensor w, Tensor elements, Tensor program, Tensor places,
                    Tensor values, bool want_x, bool want_w) {
     Inputs in(x, w, nullptr, elements, program, places, values);
     return backward(in, grad, want_x, want_w);
 }
 
-Two power_backward_change(Tensor grad, Tensor x, Tensor w, Tensor hx, Tensor hw, Tensor elements,
-                          Tensor program, Tensor places, Tensor values, bool want_x, bool want_w) {
+/* What the walk back gives, changed along hx and hw (empty: no change), and what the walk forward
+ * does, which is the gradient by grad. */
+Three power_second(Tensor grad, Tensor x, Tensor w, Tensor hx, Tensor hw, Tensor elements,
+                   Tensor program, Tensor places, Tensor values, bool want_grad, bool want_x,
+                   bool want_w) {
     const Tensor change[] = {hx, hw};
     Inputs in(x, w, change, elements, program, places, values);
-    return backward(in, grad, want_x, want_w);
+    Tensor z = made(in.x, {want_grad ? in.x.size(0) : 0, in.program[kOut] * in.call.channels}, false);
+    if (want_grad) in.call.z = z.data_ptr();
+    auto [gx, gw] = backward(in, grad, want_x, want_w);
+    return {z, gx, gw};
 }
 
 }  // namespace
 
 STABLE_TORCH_LIBRARY_IMPL(etp, CPU, m) {
     m.impl("power_forward", TORCH_BOX(&power_forward));
-    m.impl("power_forward_change", TORCH_BOX(&power_forward_change));
     m.impl("power_backward", TORCH_BOX(&power_backward));
-    m.impl("power_backward_change", TORCH_BOX(&power_backward_change));
+    m.impl("power_second", TORCH_BOX(&power_second));
 }

@@ -167,6 +167,20 @@ def _backward(
     return gx, call.by_weights() if want_w else call.x.new_empty(0)
 
 
+def _second(
+    tensors: dict[str, Tensor], elements: Tensor, tables: tuple[Tensor, Tensor, Tensor],
+    want_grad: bool, want_x: bool, want_w: bool,
+) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
+    given = {name: t for name, t in tensors.items() if name != "g"}
+    if not given["hw"].numel():
+        given["hw"] = torch.zeros_like(given["w"])
+    g = tensors["g"]
+    along = (
+        _forward(given, elements, tables, g.shape[1]) if want_grad else g.new_empty(0, g.shape[1])
+    )
+    return along, *_backward({"g": g} | given, elements, tables, want_x, want_w)
+
+
 @cache
 def register() -> None:
     """Make these the operators' kernels."""
@@ -174,13 +188,10 @@ def register() -> None:
         "power_forward": lambda x, w, e, p, lie, v, width: _forward(
             {"x": x, "w": w}, e, (p, lie, v), width
         ),
-        "power_forward_change": lambda x, w, hx, hw, e, p, lie, v, width: _forward(
-            {"x": x, "w": w, "hx": hx, "hw": hw}, e, (p, lie, v), width
-        ),
         "power_backward": lambda g, x, w, e, p, lie, v, want_x, want_w: _backward(
             {"g": g, "x": x, "w": w}, e, (p, lie, v), want_x, want_w
         ),
-        "power_backward_change": lambda g, x, w, hx, hw, e, p, lie, v, want_x, want_w: _backward(
-            {"g": g, "x": x, "w": w, "hx": hx, "hw": hw}, e, (p, lie, v), want_x, want_w
+        "power_second": lambda g, x, w, hx, hw, e, p, lie, v, *wanted: _second(
+            {"g": g, "x": x, "w": w, "hx": hx, "hw": hw}, e, (p, lie, v), *wanted
         ),
     })  # fmt: skip
