@@ -263,6 +263,9 @@ def _compared(rows: Sequence[Row], baseline: str | None) -> Comparison | None:
     timed = [entry for entry in entries.values() if entry.valid]
     reference = next((str(e.result("runtime").get("reference", "")) for e in timed), "")
     names = [entry.product for entry in timed] or list(entries)
+    if not names:
+        # Twins alone, as of a file that was cut: there is nothing that they are twins of.
+        return None
     chosen = next(
         (name for name in (baseline, USUAL_BASELINE, reference) if name in names), names[0]
     )
@@ -275,15 +278,16 @@ def _judge(comparison: Comparison) -> Judgement:
     group = comparison.group
     if group is None:
         return Judgement()
-    members = [row for row in comparison.runs if row.group == group]
+    # A file may leave block values out: what has none was not timed in rounds.
+    members = [r for r in comparison.runs if r.group == group and r.measured.get("blocks_s")]
     looks = sorted({row.measured.get("look", 0) for row in members})
     names = [e.product for e in comparison.timed if _has_all(members, e.product, looks)]
-    if comparison.baseline not in names:
+    if not looks or comparison.baseline not in names:
         return Judgement()
     twin_of = next((str(r.product) for r in members if r.role == "twin"), None)
     columns = [(name, "product") for name in names]
     twin = None
-    if twin_of in names:
+    if twin_of in names and _has_all(members, twin_of, looks, "twin"):
         twin = (names.index(twin_of), len(names))
         columns.append((twin_of, "twin"))
     blocks = [_blocks(members, columns, look) for look in looks]
@@ -327,9 +331,11 @@ def _bounded(floor: Floor | None) -> tuple[float, float] | None:
     return exp(floor.low), exp(floor.high)
 
 
-def _has_all(members: Sequence[Row], product: str, looks: Sequence[int]) -> bool:
+def _has_all(
+    members: Sequence[Row], product: str, looks: Sequence[int], role: str = "product"
+) -> bool:
     own_looks = {r.measured.get("look", 0) for r in members
-             if r.product == product and r.role == "product"}  # fmt: skip
+             if r.product == product and r.role == role}  # fmt: skip
     return own_looks == set(looks)
 
 

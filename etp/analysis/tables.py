@@ -97,7 +97,7 @@ def _late_badges(comparison: Comparison, runtime: dict[str, Any]) -> list[str]:
         if comparison.problem.device == "cpu"
         else None,
         None if share is None else enqueue_bound(share),
-        None if step is None else coarse_clock(typical * runtime["group"], step),
+        None if step is None else coarse_clock(typical * runtime.get("group", 1), step),
     )
     badges += [flag.name for flag in raised if flag is not None]
     if "q75_s" in runtime and runtime["q75_s"] - runtime["q25_s"] > NOISY * typical:

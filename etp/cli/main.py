@@ -12,6 +12,7 @@ import os
 import shlex
 import sys
 from collections.abc import Sequence
+from io import TextIOWrapper
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -52,6 +53,9 @@ class _Parser(argparse.ArgumentParser):
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; return its exit status."""
     made = parser()
+    if isinstance(sys.stdout, TextIOWrapper):
+        # A name that a terminal or a pipe cannot show is written otherwise, and ends nothing.
+        sys.stdout.reconfigure(errors="backslashreplace")
     options, unknown = made.parse_known_args(arguments)
     if unknown:
         # Said by the command that was meant: its help lists the options, that of etp does not.

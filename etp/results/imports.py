@@ -25,6 +25,8 @@ _READ_AS_MORE = str.maketrans(
      "~": "∼", "#": "♯", "\n": " ", "\r": " ", "\t": " "}
 )  # fmt: skip
 """What Markdown reads as links, pictures, code, emphasis, formulas, tables or headings."""
+_TURNS = re.compile("[\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+"""What turns the direction of writing: a text would be read as another, and its neighbours too."""
 _ADDRESS = re.compile(r"(?i)www(?=\.)|:(?=//)|@|(?<!\w):(?=\w)")
 """What becomes a link by itself, and Streamlit's ``:icon:``: a joiner of no width parts it."""
 _EMPHASIS = re.compile(r"(?<![^\W_])_|_(?![^\W_])")
@@ -83,6 +85,8 @@ def _ours(row: Row, job: str, number: int, title: str) -> Row:
 
 def harmless(text: str) -> str:
     """A text that neither Markdown nor a spreadsheet reads as anything but text."""
+    # The name of a file may hold bytes that are no text.
+    text = _TURNS.sub("", text.encode("utf-8", "replace").decode("utf-8"))
     text = _EMPHASIS.sub("‗", text.translate(_READ_AS_MORE))
     plain = _ADDRESS.sub(lambda match: f"{match[0]}\u2060", text).strip()
     return f"'{plain}" if plain[:1] in ("=", "+", "-", "@") else plain

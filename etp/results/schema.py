@@ -16,7 +16,10 @@ from typing import Any, NamedTuple
 
 MAX_TEXT = 20_000
 MAX_DEPTH = 12
-MAX_NUMBER = 1e300
+MAX_NUMBER = 1e100
+"""Products and ratios of a few such numbers are numbers still."""
+SHORTEST_S, LONGEST_S = 1e-12, 1e9
+"""No call takes less or more: what is outside was not read in seconds."""
 MAX_NAME = 80
 SAME = 1e-6
 """Relative: a median belongs to its samples if it is that of them to this."""
@@ -71,17 +74,38 @@ def _positive(value: object) -> bool:
     return is_number(value) and value > 0  # type: ignore[operator]
 
 
+def _is_time(value: object) -> bool:
+    return is_number(value) and SHORTEST_S <= value <= LONGEST_S  # type: ignore[operator]
+
+
+def _is_state(value: object) -> bool:
+    """Whether a value is what :class:`etp.measure.state.State` says of a moment."""
+    if not isinstance(value, dict) or not {"clock_mhz", "temperature_c", "slowed_by"} <= {*value}:
+        return False
+    clock, load, slowed = value["clock_mhz"], value.get("load"), value["slowed_by"]
+    return (
+        (clock is None or _positive(clock))
+        and (value["temperature_c"] is None or is_number(value["temperature_c"]))
+        and (load is None or (is_number(load) and load >= 0))
+        and isinstance(slowed, list)
+        and all(isinstance(word, str) for word in slowed)
+    )
+
+
 def _triple(value: object) -> bool:
     return isinstance(value, list) and len(value) == 3
 
 
 POSITIVE = ValueRule("be a positive number", _positive)
+TIME = ValueRule(f"be seconds, from {SHORTEST_S:g} to {LONGEST_S:g}", _is_time)
 NOT_NEGATIVE = ValueRule("be a number, not negative", lambda v: is_number(v) and v >= 0)
 NUMBER = ValueRule("be a number", is_number)
 COUNT = ValueRule("be a whole number, not negative", _is_count)
 TEXT = ValueRule("be a text", lambda v: isinstance(v, str))
 FLAG = ValueRule("be true or false", lambda v: isinstance(v, bool))
-POSITIVES = ValueRule("be a list of positive numbers", _list_of(_positive))
+TIMES = ValueRule(
+    f"be a list of seconds, each from {SHORTEST_S:g} to {LONGEST_S:g}", _list_of(_is_time)
+)
 NUMBERS = ValueRule("be a list of numbers", _list_of(is_number))
 COUNTS = ValueRule("be a list of whole numbers", _list_of(_is_count))
 TEXTS = ValueRule("be a list of texts", _list_of(lambda v: isinstance(v, str)))
@@ -90,7 +114,10 @@ BY_DEGREE = ValueRule(
     "be an object of numbers with degrees as names",
     lambda v: _mapping_of(is_number)(v) and all(k.isascii() and k.isdigit() for k in v),
 )
-OBJECT = ValueRule("be an object or null", lambda v: isinstance(v, dict), null=True)
+STATE = ValueRule(
+    "be null or a state with clock_mhz, temperature_c, slowed_by and load", _is_state, null=True
+)
+ROLE = ValueRule("be product or twin", lambda v: v in ("product", "twin"))
 TABLE = ValueRule("be a list of lists of numbers", _list_of(_list_of(is_number)))
 DEGREES = ValueRule(
     "be a list of three degrees each", _list_of(lambda v: _triple(v) and all(map(_is_count, v)))
@@ -117,16 +144,16 @@ _ERRORS = {
     "per_degree": needed(BY_DEGREE),
     "gate": POSITIVE,
 }
-STATES = {"state_before": OBJECT, "state_after": OBJECT}
+STATES = {"state_before": STATE, "state_after": STATE}
 """Of the device, around what was timed."""
 RESULTS: dict[str, dict[str, ValueRule]] = {
     "runtime": {
-        "median_s": needed(POSITIVE),
-        "q25_s": NOT_NEGATIVE,
-        "q75_s": NOT_NEGATIVE,
-        "samples_s": POSITIVES,
-        "blocks_s": POSITIVES,
-        "walls_s": POSITIVES,
+        "median_s": needed(TIME),
+        "q25_s": TIME,
+        "q75_s": TIME,
+        "samples_s": TIMES,
+        "blocks_s": TIMES,
+        "walls_s": TIMES,
         "block_calls": COUNTS,
         "order": COUNTS,
         "start_s": NUMBERS,
@@ -142,7 +169,7 @@ RESULTS: dict[str, dict[str, ValueRule]] = {
         "empty_s": perhaps(NOT_NEGATIVE),
         **STATES,
         "cache": TEXT,
-        "role": TEXT,
+        "role": ROLE,
         "reference": TEXT,
         "own_layout": FLAG,
     },
@@ -201,7 +228,7 @@ RESULTS: dict[str, dict[str, ValueRule]] = {
         "pieces": needed(TEXTS),
         "losses": needed(NUMBERS),
         "right": COUNTS,
-        "step_s": needed(POSITIVE),
+        "step_s": needed(TIME),
         "steps": needed(COUNT),
         "layers": needed(COUNT),
         "parameters": COUNT,
@@ -220,7 +247,7 @@ RESULTS: dict[str, dict[str, ValueRule]] = {
         "mean_energy_mev": BY_NAME,
         "mean_force_mev_per_a": BY_NAME,
         "losses": needed(NUMBERS),
-        "step_s": needed(POSITIVE),
+        "step_s": needed(TIME),
         "check_steps": COUNTS,
         "check_s": NUMBERS,
         "check_force_mev_per_a": NUMBERS,
@@ -236,8 +263,8 @@ RESULTS: dict[str, dict[str, ValueRule]] = {
     },
     "step-time": {
         "power": needed(TEXT),
-        "median_s": needed(POSITIVE),
-        "samples_s": POSITIVES,
+        "median_s": needed(TIME),
+        "samples_s": TIMES,
         "share": needed(NOT_NEGATIVE),
         "share_low": perhaps(NUMBER),
         "share_high": perhaps(NUMBER),
@@ -257,6 +284,14 @@ RESULTS: dict[str, dict[str, ValueRule]] = {
     },
 }
 """Measures, and what the keys of their results must hold; keys not named may hold anything."""
+
+
+ENVIRONMENT = {
+    **dict.fromkeys(("device_name", "device", "cpu", "source", "date", "implementation"), TEXT),
+    **dict.fromkeys(("cores", "threads", "memory_bytes"), COUNT),
+    "dirty": FLAG,
+}
+"""Of a manifest, what pages reckon with or lead with; null where nobody knows."""
 
 
 def checked_result(measure: str, result: object) -> dict[str, Any]:
@@ -294,6 +329,9 @@ def _check_times(result: Mapping[str, Any]) -> None:
     if samples and not math.isclose(typical, median(samples), rel_tol=SAME):
         wanted = f"be the median of its samples, {median(samples)}"
         raise RowError("result.median_s", typical, wanted)
+    for key, other in (("q25_s", "q75_s"), ("q75_s", "q25_s")):
+        if key in result and other not in result:
+            raise RowError(f"result.{other}", None, f"be given beside {key}")
     low, high = result.get("q25_s", typical), result.get("q75_s", typical)
     if not low * (1 - SAME) <= typical <= high * (1 + SAME):
         raise RowError("result.median_s", typical, f"lie between its quartiles {low} and {high}")
@@ -319,9 +357,10 @@ def check_environment(environment: object) -> None:
     for name, value in environment.items():
         if isinstance(value, dict) and name != "flags":
             raise RowError(f"environment.{name}", value, "be a text, a number or a list of them")
-    for name in ("device_name", "device", "cpu", "source", "date", "implementation"):
-        if not isinstance(environment.get(name), str | None):
-            raise RowError(f"environment.{name}", environment[name], "be a text or null")
+    for name, rule in ENVIRONMENT.items():
+        value = environment.get(name)
+        if not (value is None or rule.holds(value)):
+            raise RowError(f"environment.{name}", value, f"{rule.says}, or null")
 
 
 def check_plain(name: str, value: object, depth: int = 0) -> None:

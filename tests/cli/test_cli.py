@@ -336,6 +336,19 @@ def test_a_file_without_an_end_is_refused_and_a_pipe_is_read(capsys, tmp_path, m
     writer.join(10)
 
 
+def test_names_that_are_no_text_and_terminals_that_show_ascii_alone_end_nothing(tmp_path):
+    path = os.fsencode(tmp_path) + b"/\xff.jsonl"
+    with open(path, "w", encoding="utf-8") as file:
+        file.write(jsonl([row(environment={"device_name": "Gerät"})]))
+    store = ["--store", str(tmp_path / "etp.sqlite")]
+    environment = os.environ | {"PYTHONIOENCODING": "ascii"}
+    for words in (["import", path], ["runs"], ["export", "--out", path], ["compare", path, path]):
+        own = [] if words[0] == "compare" else store
+        command = [sys.executable, "-m", "etp", *words, *own]
+        done = subprocess.run(command, capture_output=True, text=True, env=environment)
+        assert (done.returncode, done.stderr) == (0, ""), words
+
+
 def test_a_port_in_use_is_named(capsys):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]

@@ -190,13 +190,13 @@ def test_a_paper_file_read_twice_is_the_same_run():
         "<https://evil.example>", "https://evil.example", "www.evil.example", "me@evil.example",
         '=HYPERLINK("https://evil.example")', "+1", "-1", "@sum", "\t=1", "`code`", "**bold**",
         ":red[x]", "$x$", "# head\nnext", "a|b", "__bold__", "_a_ b",
-        ":material/home:", "~~x~~", "\\[x]",
+        ":material/home:", "~~x~~", "\\[x]", "\u202eevil.exe\u2066 x",
     ],
 )  # fmt: skip
 def test_nothing_from_a_file_is_read_as_more_than_text(text):
     shown = harmless(text)
     for mark in ("[", "]", "<", ">", "`", "*", "$", "#", "|", "~", "\\", "\n", "://", "www.", "@e",
-                 "![", ":material/"):  # fmt: skip
+                 "![", ":material/", "\u202e", "\u2066"):  # fmt: skip
         assert mark not in shown
     assert shown[0] not in "=+-@\t"
     assert not re.search(r"(^|\W)_|_(\W|$)", shown)
