@@ -1,7 +1,8 @@
 PYTHON ?= python3
 PORT ?= 8501
-# Files of tests are shared out between processes, each test on one thread.
-PYTEST_ARGS ?= -n auto --maxprocesses 4 --dist loadfile
+# Files of tests are shared out between processes, those that take longest first (tests/conftest.py);
+# each test on one thread.
+PYTEST_ARGS ?= -n auto --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 VENV := .venv
 BIN := $(VENV)/bin
 

@@ -5,6 +5,8 @@ import os
 # Before torch is imported anywhere: small work, and other tests run beside.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+from pathlib import Path
+
 import pytest
 from hypothesis import HealthCheck, settings
 
@@ -15,6 +17,24 @@ settings.register_profile(
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 settings.load_profile("etp")
+
+
+HERE = Path(__file__).parent
+LONG = (
+    "products/test_contract.py", "kernels/test_interpreted.py", "ui/test_browser.py",
+    "kernels/test_build.py", "kernels/test_cpu.py", "kernels/test_compiled.py",
+    "life/test_table.py", "run/test_faults.py", "ui/test_others.py", "ui/test_controls.py",
+    "products/test_kinds.py", "ui/test_pages.py", "ui/test_history.py", "kernels/test_standalone.py",
+    "test_docs.py", "experiments/test_potential.py", "kernels/test_torch_compile.py",
+    "deploy/test_image.py", "ui/test_reproduce.py", "product/test_added.py",
+)  # fmt: skip
+"""Files that take longest, the longest first."""
+
+
+def pytest_collection_modifyitems(items):
+    """Long files are begun first: at the end no process works on one while others have nothing."""
+    place = {HERE / name: number for number, name in enumerate(LONG)}
+    items.sort(key=lambda item: place.get(item.path, len(LONG)))
 
 
 @pytest.fixture(autouse=True)

@@ -1,4 +1,4 @@
-"""Run by test_triton.py: convolutions and powers, compiled for cards that are not there."""
+"""Run by test_compiled.py: convolutions and powers, compiled for cards that are not there."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Run by test_triton.py: the kernel of products on grids, compiled for a Hopper GPU."""
+"""Run by test_compiled.py: the kernel of products on grids, compiled for a Hopper GPU."""
 
 from __future__ import annotations
 

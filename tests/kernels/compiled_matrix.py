@@ -1,4 +1,4 @@
-"""Run by test_triton.py: the kernels of products of matrices, compiled for a Hopper GPU."""
+"""Run by test_compiled.py: the kernels of products of matrices, compiled for a Hopper GPU."""
 
 from __future__ import annotations
 

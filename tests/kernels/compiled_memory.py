@@ -1,4 +1,4 @@
-"""Run by test_triton.py: every form that is launched fits the shared memory of every card."""
+"""Run by test_compiled.py: every form that is launched fits the shared memory of every card."""
 
 from __future__ import annotations
 

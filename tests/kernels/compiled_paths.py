@@ -1,4 +1,4 @@
-"""Run by test_triton.py: the same kernels through Triton's compiler, for a Hopper GPU."""
+"""Run by test_compiled.py: the same kernels through Triton's compiler, for a Hopper GPU."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Run by test_triton.py: edge products and convolutions, in Triton's interpreter."""
+"""Run by test_interpreted.py: edge products and convolutions, in Triton's interpreter."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from etp.kernels.on_gpu import edge_source, launches, triton_edge
 from etp.kernels.on_gpu.triton_source import interpreted
 from tests.kernels.test_edge import orders, table, weights_of
 
-assert interpreted(), "this file is run by test_triton.py"
+assert interpreted(), "this file is run by test_interpreted.py"
 GATE = 1e-12
 
 

@@ -1,4 +1,4 @@
-"""Run by test_triton.py: every product in every kind, as on a card; the page says what ran."""
+"""Run by test_interpreted.py: every product in every kind, as on a card; the page says what ran."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from benchmarks.interpreted import Cell, cells, kernels, line, table
 from benchmarks.predicted import PAGE
 from etp.kernels.on_gpu.triton_source import interpreted as interpreting
 
-assert interpreting(), "this file is run by test_triton.py"
+assert interpreting(), "this file is run by test_interpreted.py"
 pytestmark = pytest.mark.filterwarnings("ignore:.*jit.script:DeprecationWarning")
 
 

@@ -1,4 +1,4 @@
-"""Run by test_triton.py: every product with one fused kernel, in Triton's interpreter."""
+"""Run by test_interpreted.py: every product with one fused kernel, in Triton's interpreter."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from etp.measure.drawing import random_inputs, random_weights
 from etp.product.base import TensorProduct
 from etp.products._described import Described
 
-assert interpreted(), "this file is run by test_triton.py"
+assert interpreted(), "this file is run by test_interpreted.py"
 
 NAMES = ("gaunt-grid", "gaunt-bracket", "complete", "vector-signal", "matrix", "matrix-block")
 CASES = {
@@ -38,6 +38,12 @@ PAIRS = [
     # Its form differs from that of matrix in numbers only, and 9 x 9 matrices take their time.
     and not (name == "matrix-block" and case not in ("one channel", "whole tiles", "filtered"))
 ]
+ALTERNATELY = [
+    (name, case)
+    for name, case in PAIRS
+    if (NAMES.index(name) + list(CASES).index(case)) % 2 == 0 or name == "matrix-block"
+]
+"""Every product with half of the cases, every case with half of the products."""
 TOLERANCE = {torch.float64: 1e-12, torch.float32: 1e-5, torch.bfloat16: 5e-2}
 
 
@@ -88,9 +94,8 @@ def all_orders(call, x1, x2, dtype):
 @pytest.mark.parametrize(
     ("name", "case", "dtype"),
     [
-        *((name, case, torch.float64) for name, case in PAIRS),
+        *((name, case, torch.float64) for name, case in ALTERNATELY),
         *((name, "filtered", torch.float32) for name in NAMES),
-        *((name, "one channel", torch.float32) for name in NAMES),
     ],
     ids=str,
 )
@@ -104,9 +109,8 @@ def test_every_order_of_derivatives_is_that_of_the_plain_form(name, case, dtype)
         assert (a - b).norm() < TOLERANCE[dtype] * b.norm()
 
 
-@pytest.mark.parametrize("name", ["gaunt-bracket", "matrix"])
-def test_first_and_second_derivatives_are_right(name):
-    tp = build(name, "one channel")
+def test_first_and_second_derivatives_are_right():
+    tp = build("gaunt-bracket", "one channel")
     x1, x2 = random_inputs(tp, 2, torch.Generator().manual_seed(0))
     inputs = (x1.requires_grad_(), x2.requires_grad_())
     assert torch.autograd.gradcheck(tp, inputs, fast_mode=True)

@@ -1,4 +1,4 @@
-"""Run by test_triton.py: the kernel of products of signals on grids, in Triton's interpreter."""
+"""Run by test_interpreted.py: the kernel of products on grids, in Triton's interpreter."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from etp.product.base import TensorProduct
 from etp.products._described import Described
 from tests.kernels.forms import SECOND, THIRD, draw
 
-assert interpreted(), "this file is run by test_triton.py"
+assert interpreted(), "this file is run by test_interpreted.py"
 FOURTH = THIRD.derivative(range(len(THIRD.inputs)), range(len(THIRD.outputs)))
 TOLERANCE = {torch.float64: 1e-13, torch.bfloat16: 1e-2}
 

@@ -1,4 +1,4 @@
-"""Run by test_triton.py: the kernels of products of matrices, in Triton's interpreter."""
+"""Run by test_interpreted.py: the kernels of products of matrices, in Triton's interpreter."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from etp.kernels.on_gpu.triton_source import interpreted
 from etp.products._described import Described
 from tests.kernels.forms import SECOND, THIRD, assert_rows_end, draw
 
-assert interpreted(), "this file is run by test_triton.py"
+assert interpreted(), "this file is run by test_interpreted.py"
 
 DIMS = ((1, 3), (5,), (3, 1, 2))
 

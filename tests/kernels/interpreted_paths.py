@@ -1,4 +1,4 @@
-"""Run by test_triton.py: the kernels of forms given by paths, in Triton's interpreter."""
+"""Run by test_interpreted.py: the kernels of forms given by paths, in Triton's interpreter."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from etp.product.base import TensorProduct
 from etp.products._described import Described
 from tests.kernels.forms import assert_rows_end
 
-assert interpreted(), "this file is run by test_triton.py"
+assert interpreted(), "this file is run by test_interpreted.py"
 
 CASES = {
     "one channel": ("0e+1o", "0e+1o", None),

@@ -1,4 +1,4 @@
-"""Run by test_triton.py: powers, in Triton's interpreter."""
+"""Run by test_interpreted.py: powers, in Triton's interpreter."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from etp.kernels.power import power
 from etp.kernels.power_table import places, plain
 from tests.kernels.test_edge import orders
 
-assert interpreted(), "this file is run by test_triton.py"
+assert interpreted(), "this file is run by test_interpreted.py"
 GATE = 1e-12
 pytestmark = pytest.mark.filterwarnings("ignore:.*jit.script:DeprecationWarning")
 

@@ -211,7 +211,7 @@ def test_a_product_is_linear_in_each_input(name):
 @pytest.mark.parametrize("case", [SMALL, CASES["mixed parities"]], ids=["small", "mixed"])
 def test_first_and_second_derivatives_are_right(name, case):
     tp = build(name, case)
-    x1, x2 = (x.requires_grad_() for x in draw(tp, 2))
+    x1, x2 = (x.requires_grad_() for x in draw(tp, 2 if case == SMALL else 1))
     assert torch.autograd.gradcheck(tp, (x1, x2))
     assert torch.autograd.gradgradcheck(tp, (x1, x2))
 
