@@ -198,6 +198,18 @@ def side_by_side(a: Sequence[Row], b: Sequence[Row]) -> list[Beside]:
     return [_beside(other, row, ALPHA / len(pairs)) for other, row in pairs]
 
 
+def usual_other(runs: Sequence[Run], run: Run) -> Run:
+    """The run to compare another with where none was chosen: the newest that did the same work.
+
+    Args:
+        runs: Newest first; the last where none did.
+        run: The other one.
+    """
+    done = {_work(row) for row in run.timed}
+    others = [each for each in runs if each.key != run.key]
+    return next((each for each in others if any(_work(r) in done for r in each.timed)), others[-1])
+
+
 def _beside(other: Row, row: Row, error: float) -> Beside:
     paired = _in_turns(other, row)
     between = _paired if paired else unpaired

@@ -52,7 +52,9 @@ def _facts(comparison: Comparison) -> Iterator[Fact]:
            else "Some pairs are still open: measure more."),
         few,
     )  # fmt: skip
-    if judged.floor is None:
+    if judged.floor is None and any(row.role == "twin" for row in comparison.runs):
+        yield Fact("noise not known", "Too few rounds of the twin to say: measure more.", True)
+    elif judged.floor is None:
         yield Fact("no twin", "The reference was not timed twice: the noise is not known.", True)
     else:
         low, high = judged.floor

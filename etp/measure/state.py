@@ -107,8 +107,13 @@ def state_flags(
 def state_text(before: Mapping[str, Any], after: Mapping[str, Any]) -> str:
     """Both states in one line."""
     parts = []
-    for key, unit in (("clock_mhz", "MHz"), ("temperature_c", "°C"), ("load", "load")):
+    written = {
+        "clock_mhz": "{:.4g} → {:.4g} MHz",
+        "temperature_c": "{:.3g} → {:.3g} °C",
+        "load": "load {:.1f} → {:.1f}",
+    }
+    for key, words in written.items():
         if before.get(key) is not None and after.get(key) is not None:
-            parts.append(f"{before[key]:.4g} → {after[key]:.4g} {unit}")
+            parts.append(words.format(before[key], after[key]))
     slowed = after.get("slowed_by") or []
     return ", ".join([*parts, *(f"held down by {word}" for word in slowed)])

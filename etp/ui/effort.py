@@ -18,17 +18,24 @@ def of_cases(cases: Sequence[Mapping[str, Any]]) -> list[Effort]:
     """What each case takes, without kinds of cases that compare nothing."""
     compared = [case for case in cases if case.get("kind", "compare") == "compare"]
     known = {device: efforts(device) for device in {c["problem"]["device"] for c in compared}}
-    return [_of_case(known[case["problem"]["device"]], case) for case in compared]
+    return [_of_case(known[case["problem"]["device"]], case, None) for case in compared]
 
 
-def of_case(case: Mapping[str, Any]) -> Effort | None:
-    """What a case takes; None for kinds of cases that compare nothing."""
-    return next(iter(of_cases([case])), None)
+def of_case(case: Mapping[str, Any], round_s: float | None = None) -> Effort | None:
+    """What a case takes; None for kinds of cases that compare nothing.
+
+    Args:
+        case: The case.
+        round_s: Seconds of a round where earlier rounds of it say them.
+    """
+    if case.get("kind", "compare") != "compare":
+        return None
+    return _of_case(efforts(str(case["problem"]["device"])), case, round_s)
 
 
 @kept(500)
-def _of_case(estimates: Efforts, case: Mapping[str, Any]) -> Effort:
-    return estimates.case(case)
+def _of_case(estimates: Efforts, case: Mapping[str, Any], round_s: float | None) -> Effort:
+    return estimates.case(case, round_s)
 
 
 def efforts(device: str) -> Efforts:

@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections import OrderedDict
 from dataclasses import dataclass
 from threading import Lock
-from urllib.parse import urlencode
 
 from etp import report
 from etp.analysis.comparison import Comparison
 from etp.analysis.findings import finding
 from etp.results.jobs import Job
 from etp.ui import jobs, visitors
-from etp.ui.plans import PLANS
+from etp.ui.opened import address
 
 KEPT = 50
 
@@ -52,13 +51,12 @@ def every() -> list[Published]:
 
 
 def _described(job: Job) -> Published:
-    plan = next((plan for plan in PLANS if plan.title == job.title), PLANS[0])
-    page = "" if plan is PLANS[0] else plan.page or plan.title.lower()
-    shown = _shown(job.id)
+    rows = jobs.store().rows(job=job.id)
+    page, _, query = address(job.title, job.id, rows).removeprefix("/").partition("?")
+    shown = report.shown(rows)
     title = job.title if shown is None else f"{job.title}: {report.question(shown)}"
     sentence = "" if shown is None else finding(shown).heading
     owner = visitors.label(job.owner) if job.owner else "the host"
-    query = urlencode({plan.field: job.id, **dict(plan.view)})
     return Published(job.id, page, query, title, sentence, owner, job.published or 0.0)
 
 

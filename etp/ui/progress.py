@@ -19,7 +19,7 @@ from etp.results.store import Job
 from etp.run.lane import answer
 from etp.run.runner import Status
 from etp.text import count_text, power_text, time_text
-from etp.ui import asking, effort, jobs, show
+from etp.ui import asking, data, effort, jobs, show
 from etp.ui.frame import mode
 from etp.ui.kept import kept
 from etp.ui.plain import plain
@@ -162,11 +162,20 @@ def _countdown(job_id: str, total: int, started: float) -> Countdown:
     assert job is not None
     seconds, checks = [], []
     for case in job.cases:
-        estimate = effort.of_case(case)
+        estimate = effort.of_case(case, _known_round_s(job_id, case))
         seconds.append((job.estimate_s or 10.0) / total if estimate is None else estimate.seconds)
         timed = 0.0 if estimate is None else estimate.rounds * estimate.round_s / estimate.seconds
         checks.append(1 - min(timed, 1.0))
     return Countdown(seconds, checks)
+
+
+def _known_round_s(job_id: str, case: Mapping[str, Any]) -> float | None:
+    """Seconds of a round that a case adds to: as told by the button that asked for it."""
+    if not case.get("group"):
+        return None
+    before = data.compared(data.job_rows(job_id))
+    known = [c.judgement.round_s for c in before if c.group == case["group"]]
+    return known[0] if known and known[0] > 0 else None
 
 
 def _placed(job: Job) -> dict[str, Any] | None:

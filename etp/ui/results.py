@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 from urllib.parse import quote
 
@@ -19,6 +20,7 @@ from etp.analysis.machines import (
     matching,
     name_of,
     side_by_side,
+    usual_other,
 )
 from etp.results import formats, imports
 from etp.results.reference import reference_rows
@@ -28,7 +30,9 @@ from etp.run.config import LimitError
 from etp.text import count_text, ratio_text, time_text
 from etp.ui import asking, jobs, show
 from etp.ui.frame import mode
+from etp.ui.opened import address
 from etp.ui.plain import plain
+from etp.ui.plans import SCALING
 from etp.ui.removal import job_title
 from etp.ui.session import bound, settings
 from etp.ui.visitors import base_path
@@ -143,13 +147,14 @@ def listing(runs: list[Run]) -> None:
     if not runs:
         return
     st.markdown("##### Runs")
-    base = base_path()
+    base, begun = base_path(), {job.id: job.title for job in jobs.store().jobs()}
+    there = [entry.name for entry in jobs.catalog().entries(wait_s=0.05)]
     lines = [
         {
-            "open": f"{base}/?job={quote(run.key)}" if run.stored and run.timed else None,
-            "growth": f"{base}/scaling?scaling={quote(run.key)}&axis={axis}"
-            if (axis := swept_axis(run.timed))
+            "open": base + address(begun.get(run.key, ""), run.key, run.rows, there)
+            if run.stored
             else None,
+            "growth": _growth(run, base, there),
             "run": run.title,
             "origin": "imported" if "imported" in run.environment else "measured here",
             "machine": run.machine,
@@ -167,7 +172,7 @@ def listing(runs: list[Run]) -> None:
         key="runs",
         placeholder="",
         column_config={
-            "open": st.column_config.LinkColumn("open", display_text="Compare", width="small"),
+            "open": st.column_config.LinkColumn("open", display_text="Open", width="small"),
             "growth": st.column_config.LinkColumn("growth", display_text="Scaling", width="small"),
             "status": st.column_config.MultiselectColumn(
                 "status", options=list(STATUSES), color=["green", "red", "orange", "gray"]
@@ -175,6 +180,16 @@ def listing(runs: list[Run]) -> None:
         },
         alt=f"{len(lines)} stored runs",
     )
+
+
+def _growth(run: Run, base: str, there: Sequence[str]) -> str | None:
+    """Where the growth of a run is shown, if something changes in it."""
+    axis = swept_axis(run.timed)
+    if axis is None:
+        return None
+    if not run.stored:
+        return f"{base}/scaling?scaling={quote(run.key)}&axis={axis}"
+    return base + address(SCALING.title, run.key, run.timed, there)
 
 
 def doubtful(runs: list[Run]) -> None:
@@ -262,7 +277,10 @@ def machines(runs: list[Run]) -> None:
         st.caption("Measure something, or import results of another machine, to compare with.")
         return
     with st.container(horizontal=True):
-        a, b = _choice("A", "a", timed, -1), _choice("B", "b", timed, 0)
+        b_first = next(iter(timed.values()))
+        b = timed.get(str(settings().b), b_first)
+        a = _choice("A", "a", timed, usual_other(list(timed.values()), b).key)
+        b = _choice("B", "b", timed, b_first.key)
     with st.container(border=True):
         unlike = differences(a.environment, b.environment)
         # What only one of them says is no difference that is known.
@@ -281,7 +299,10 @@ def machines(runs: list[Run]) -> None:
     beside = side_by_side(a.timed, b.timed)
     table = pd.DataFrame(beside)
     if table.empty:
-        st.caption("No product was timed on the same work in both.")
+        st.caption(
+            "No product was timed on the same work in both: the same irreps, batch, number type "
+            "and direction. Choose another run as A or B."
+        )
         return
     bounded = table[(table["low"] > 0) & (table["high"] < float("inf"))]
     if not bounded.empty:
@@ -303,11 +324,11 @@ def machines(runs: list[Run]) -> None:
     st.caption(f":gray[Unpaired: {NOT_DECIDED}. γ, paths and errors do not depend on the machine.]")
 
 
-def _choice(label: str, field: str, timed: dict[str, Run], usual: int) -> Run:
+def _choice(label: str, field: str, timed: dict[str, Run], usual: str) -> Run:
     """One of the two runs compared."""
     keys = list(timed)
     wanted = getattr(settings(), field)
-    now = wanted if wanted in timed else keys[usual]
+    now = wanted if wanted in timed else usual
     key = st.selectbox(
         label, keys, format_func=lambda key: timed[key].title,
         **bound(field, "index", keys, shown=now),

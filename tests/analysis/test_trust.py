@@ -9,6 +9,7 @@ import pytest
 from etp.analysis.comparison import Judgement, comparisons
 from etp.analysis.trust import trust
 from etp.results.reference import reference_rows
+from tests.make import run_of
 
 JUDGED = [each for each in comparisons(reference_rows(), "e3nn") if each.judgement.rounds]
 MIMO = next(each for each in JUDGED if (each.problem.setting, each.problem.lmax) == ("MIMO", 4))
@@ -75,3 +76,11 @@ def test_the_front_is_one_of_the_products_shown():
 
 def rank(comparison, name):
     return comparison.entry(name).result("expressivity")["rank"]
+
+
+def test_a_twin_of_too_few_rounds_is_not_said_to_be_none():
+    (few,) = comparisons(run_of({"e3nn": 1e-3, "cg-dense": 2e-3}, twin="e3nn", rounds=1))
+    assert fact(few, "noise").doubtful
+    assert not any(f.text == "no twin" for f in trust(few))
+    (alone,) = comparisons(run_of({"e3nn": 1e-3, "cg-dense": 2e-3}, twin=None))
+    assert fact(alone, "no twin").doubtful

@@ -161,3 +161,17 @@ def test_what_does_not_apply_to_the_irreps_is_no_failure():
     other = row("so2", result=None, status="invalid", badges=("does not apply",), reason="no 1o")
     (comparison,) = comparisons([*rows, other])
     assert "so2" not in finding(comparison).heading
+
+
+def test_more_rounds_take_as_long_as_the_button_said():
+    store, case_of = Store(default_path()), {"problem": MIMO.as_dict(), "products": ["e3nn"]}
+    rows = run_of({"e3nn": 0.5, "cg-dense": 0.5}, twin="e3nn", group="slow")
+    store.add_rows([row.with_(job="job1") for row in rows])
+    more = case_of | {"group": "slow", "look": 1, "rounds": 12, "budget_s": 1000.0}
+    store.add_job("job1", "Compare", [case_of, more])
+    round_s = progress._known_round_s("job1", more)
+    assert round_s == comparisons(rows)[0].judgement.round_s
+    assert progress._known_round_s("job1", case_of) is None
+    told = progress._countdown("job1", 2, 0.0).tell([0], None, 0.0)
+    assert told.left_s is not None
+    assert told.left_s > 12 * round_s
