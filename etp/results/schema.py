@@ -338,6 +338,12 @@ def _check_times(result: Mapping[str, Any]) -> None:
     if result.get("blocks_s") == []:
         raise RowError("result.blocks_s", [], "hold at least one block")
     _same_length(result, "blocks_s", "block_calls", "order", "start_s")
+    if "start_s" in result:
+        # Calls are drawn after the start of their block.
+        calls = result.get("block_calls", [])
+        if sum(calls) != len(samples or []) or not samples:
+            wanted = f"name the block of every sample, {len(samples or [])} in all"
+            raise RowError("result.block_calls", calls, wanted)
 
 
 def _same_length(result: Mapping[str, Any], *keys: str) -> None:

@@ -222,9 +222,9 @@ def samples(view: View) -> None:
             course = _course(entry.product, recording)
             show.chart(charts.samples_over_time, course, mode(), key="samples")
         result = entry.result("runtime")
-        if "state_before" in result:
-            states = state_text(result["state_before"], result["state_after"])
-            st.caption(f"before and after the rounds: {states}")
+        before, after = result.get("state_before"), result.get("state_after")
+        if before and after:
+            st.caption(f"before and after the rounds: {state_text(before, after)}")
         st.button("Close", on_click=choose, kwargs={"pick": None}, key="close_samples")
 
 

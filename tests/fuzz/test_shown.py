@@ -74,8 +74,8 @@ def show(rows: list[Row]) -> Iterator[object]:
     other = [Row.read(values) for values in RUN]
     yield [machines.beside_words(each) for each in machines.side_by_side(whole.timed, other)]
     for row in rows:
-        if "state_before" in row.measured and "state_after" in row.measured:
-            yield state_text(row.measured["state_before"] or {}, row.measured["state_after"] or {})
+        before, after = (row.measured.get(key) for key in ("state_before", "state_after"))
+        yield state_text(before, after) if before and after else ""
 
 
 CHANGES = st.tuples(st.integers(0, len(RUN) - 1), st.sampled_from(PLACES), VALUES)

@@ -116,6 +116,18 @@ def test_null_stands_for_missing_quartiles():
     assert made.measured == {"median_s": 1.0}
 
 
+@pytest.mark.parametrize(
+    "change",
+    [{"samples_s": None}, {"block_calls": None}, {"block_calls": [2] * 30},
+     {"samples_s": [], "block_calls": [0] * 30}],
+)  # fmt: skip
+def test_calls_that_could_not_be_drawn_in_their_blocks_are_refused(change):
+    timed = run_of({"a": 1e-3})[0]
+    Row.read(timed)
+    with pytest.raises(RowError, match="block_calls must name the block of every sample"):
+        Row.read(timed.with_(result=timed.measured | change))
+
+
 def test_an_older_row_has_the_defaults_of_what_it_does_not_say():
     old = MIMO.as_dict()
     for name in ("weights", "matmul", "cache"):
