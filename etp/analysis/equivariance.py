@@ -43,7 +43,9 @@ class EquivarianceChecks:
                 }
                 for (product, dtype), row in self.last.items()
                 for error, inverted in zip(
-                    row.measured["per_element"], row.measured["inverted"], strict=True
+                    row.measured.get("per_element", []),
+                    row.measured.get("inverted", []),
+                    strict=True,
                 )
             ]
         )
@@ -96,7 +98,7 @@ def equivariance_checks(rows: Sequence[Row], setting: str | None, lmax: int) -> 
             if row.measure == "runtime" and "wrong answer" not in row.badges:
                 of_setting.refused[row.product] = row
         elif row.measure == "equivariance":
-            of_setting.last[row.product, row.measured["dtype"]] = row
+            of_setting.last[row.product, row.measured.get("dtype", problem["dtype"])] = row
         elif row.measure == "grid":
             of_setting.grids.append(row)
     return of_setting
@@ -144,7 +146,7 @@ def _broken(checks: EquivarianceChecks) -> str:
 
 def _partial(real: dict[tuple[str, str], Row]) -> list[str]:
     """Products that were held to rotations alone: under inversion they are wrong."""
-    return sorted({p for (p, _), row in real.items() if not any(row.measured["inverted"])})
+    return sorted({p for (p, _), row in real.items() if not any(row.measured.get("inverted", [1]))})
 
 
 def _inversion(real: dict[tuple[str, str], Row]) -> str:

@@ -54,8 +54,8 @@ class Counts:
                 verdicts.add(_agreement(result))
                 closed = result["closed_form"]
                 note = f" ({closed})" if closed not in (None, result["rank"]) else ""
-                fixed = result.get("fixed_rank", result["rank"])
-                without = f" / {count_text(fixed)}" if fixed != result["rank"] else ""
+                fixed = result.get("fixed_rank")
+                without = "" if fixed in (None, result["rank"]) else f" / {count_text(fixed)}"
                 cells[str(lmax)] = f"{count_text(result['rank'])}{without}{note}"
             order = ("differ", "agree", "rank only")
             cells["closed form"] = [next(word for word in order if word in verdicts)]

@@ -167,7 +167,7 @@ def _price(entry: ProductEntry) -> str:
     of = ways(reached)
     if reached["count"] < reached["allowed"]:
         return f"but reaches {reached['count']} of {reached['allowed']} {of}"
-    if not reached["keeps_paths"] and reached["allowed"] > 1:
+    if not reached.get("keeps_paths") and reached["allowed"] > 1:
         return f"but adds up all {reached['allowed']} {of} into one output for each irrep"
     only = "the only " + of.removesuffix("s")
     every = f"all {reached['allowed']} {of}" if reached["allowed"] > 1 else only

@@ -88,7 +88,7 @@ def confusion(rows: Sequence[Row], product: str) -> pd.DataFrame:
     ]
     return pd.DataFrame(
         [
-            {"piece": piece, "called": called, "share": count / sum(line)}
+            {"piece": piece, "called": called, "share": count / (sum(line) or 1)}
             for piece, line in zip(NAMES, counts, strict=True)
             for called, count in zip(NAMES, line, strict=True)
         ]

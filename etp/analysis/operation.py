@@ -43,7 +43,7 @@ class Operation:
     def of_result(cls, result: Mapping[str, Any]) -> Operation:
         """Read the result of an ``interactions`` row."""
         triples = [(a, b, c) for a, b, c in result["triples"]]
-        keeps_paths = bool(result["keeps_paths"])
+        keeps_paths = bool(result.get("keeps_paths", False))
         return cls(
             keeps_paths,
             # Rows of earlier versions hold no product with weights of another kind.

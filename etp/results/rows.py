@@ -25,6 +25,7 @@ from etp.results.schema import (
     check_time,
     checked_result,
 )
+from etp.results.together import check_together
 
 SCHEMA = 1
 """Version of the form of a row. Fields and options that came later have defaults, so that rows of
@@ -233,7 +234,9 @@ def _checked_problem(values: object, *, empty: bool) -> dict[str, Any]:
 def _result(values: Mapping[str, Any]) -> dict[str, Any] | None:
     result = values.get("result")
     if values["status"] == "ok":
-        return checked_result(values["measure"], result)
+        checked = checked_result(values["measure"], result)
+        check_together(values["measure"], checked)
+        return checked
     if result is not None:
         raise RowError("result", result, f"be null where the status is {values['status']}")
     if not values.get("reason"):

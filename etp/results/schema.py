@@ -7,11 +7,9 @@ number belongs.
 
 from __future__ import annotations
 
-import math
 import unicodedata
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from datetime import datetime
-from statistics import median
 from typing import Any, NamedTuple
 
 MAX_TEXT = 20_000
@@ -21,8 +19,8 @@ MAX_NUMBER = 1e100
 SHORTEST_S, LONGEST_S = 1e-12, 1e9
 """No call takes less or more: what is outside was not read in seconds."""
 MAX_NAME = 80
-SAME = 1e-6
-"""Relative: a median belongs to its samples if it is that of them to this."""
+N_PIECES = 8
+"""Of the task of telling Tetris pieces apart."""
 
 
 class RowError(ValueError):
@@ -92,6 +90,10 @@ def _is_state(value: object) -> bool:
     )
 
 
+def _answers(value: object) -> bool:
+    return _list_of(is_number)(value) and len(value) == N_PIECES  # type: ignore[arg-type]
+
+
 def _triple(value: object) -> bool:
     return isinstance(value, list) and len(value) == 3
 
@@ -119,6 +121,15 @@ STATE = ValueRule(
 )
 ROLE = ValueRule("be product or twin", lambda v: v in ("product", "twin"))
 TABLE = ValueRule("be a list of lists of numbers", _list_of(_list_of(is_number)))
+CONFUSION = ValueRule(
+    f"be a table of {N_PIECES} by {N_PIECES} numbers",
+    lambda v: _list_of(_answers)(v) and len(v) == N_PIECES,
+)
+ANSWERS = ValueRule(f"be a list of {N_PIECES} numbers", lambda v: _answers(v))
+BY_PART = ValueRule(
+    "be an object of numbers with one called test",
+    lambda v: _mapping_of(is_number)(v) and "test" in v,
+)
 DEGREES = ValueRule(
     "be a list of three degrees each", _list_of(lambda v: _triple(v) and all(map(_is_count, v)))
 )
@@ -224,7 +235,7 @@ RESULTS: dict[str, dict[str, ValueRule]] = {
     },
     "tetris": {
         "accuracy": needed(NOT_NEGATIVE),
-        "confusion": needed(TABLE),
+        "confusion": needed(CONFUSION),
         "pieces": needed(TEXTS),
         "losses": needed(NUMBERS),
         "right": COUNTS,
@@ -237,25 +248,25 @@ RESULTS: dict[str, dict[str, ValueRule]] = {
         "mirror_gap": needed(NOT_NEGATIVE),
         "pseudoscalar": needed(NOT_NEGATIVE),
         "start_pseudoscalar": NOT_NEGATIVE,
-        "seen": NUMBERS,
-        "seen_mirrored": NUMBERS,
+        "seen": ANSWERS,
+        "seen_mirrored": ANSWERS,
         **STATES,
     },
     "potential": {
-        "energy_mev": needed(BY_NAME),
-        "force_mev_per_a": needed(BY_NAME),
-        "mean_energy_mev": BY_NAME,
-        "mean_force_mev_per_a": BY_NAME,
+        "energy_mev": needed(BY_PART),
+        "force_mev_per_a": needed(BY_PART),
+        "mean_energy_mev": needed(BY_PART),
+        "mean_force_mev_per_a": needed(BY_PART),
         "losses": needed(NUMBERS),
         "step_s": needed(TIME),
-        "check_steps": COUNTS,
-        "check_s": NUMBERS,
-        "check_force_mev_per_a": NUMBERS,
+        "check_steps": needed(COUNTS),
+        "check_s": needed(NUMBERS),
+        "check_force_mev_per_a": needed(NUMBERS),
         "check_energy_mev": NUMBERS,
         "steps": needed(COUNT),
         "stopped_early": FLAG,
         "layers": COUNT,
-        "power": TEXT,
+        "power": needed(TEXT),
         "order": COUNT,
         "gamma": COUNT,
         "parameters": COUNT,
@@ -314,43 +325,7 @@ def checked_result(measure: str, result: object) -> dict[str, Any]:
                 kept.pop(key, None)
         elif not rule.holds(value):
             raise RowError(f"result.{key}", value, rule.says)
-    if measure == "runtime":
-        _check_times(kept)
-    if measure == "interactions":
-        _same_length(kept, "triples", "coefficients")
-    if measure == "equivariance":
-        _same_length(kept, "per_element", "inverted")
     return kept
-
-
-def _check_times(result: Mapping[str, Any]) -> None:
-    """A median that is not that of its own samples is somebody's mistake."""
-    typical, samples = result["median_s"], result.get("samples_s")
-    if samples and not math.isclose(typical, median(samples), rel_tol=SAME):
-        wanted = f"be the median of its samples, {median(samples)}"
-        raise RowError("result.median_s", typical, wanted)
-    for key, other in (("q25_s", "q75_s"), ("q75_s", "q25_s")):
-        if key in result and other not in result:
-            raise RowError(f"result.{other}", None, f"be given beside {key}")
-    low, high = result.get("q25_s", typical), result.get("q75_s", typical)
-    if not low * (1 - SAME) <= typical <= high * (1 + SAME):
-        raise RowError("result.median_s", typical, f"lie between its quartiles {low} and {high}")
-    if result.get("blocks_s") == []:
-        raise RowError("result.blocks_s", [], "hold at least one block")
-    _same_length(result, "blocks_s", "block_calls", "order", "start_s")
-    if "start_s" in result:
-        # Calls are drawn after the start of their block.
-        calls = result.get("block_calls", [])
-        if sum(calls) != len(samples or []) or not samples:
-            wanted = f"name the block of every sample, {len(samples or [])} in all"
-            raise RowError("result.block_calls", calls, wanted)
-
-
-def _same_length(result: Mapping[str, Any], *keys: str) -> None:
-    lengths = {key: len(result[key]) for key in keys if key in result}
-    if len(set(lengths.values())) > 1:
-        names = ", ".join(lengths)
-        raise RowError(f"result.{keys[0]}", list(lengths.values()), f"be as long as {names}")
 
 
 def check_environment(environment: object) -> None:

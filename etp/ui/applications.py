@@ -249,6 +249,10 @@ def _badges(flags: Sequence[Flag]) -> list[tuple[str, str]]:
 
 def mirror(shown: Sequence[Row]) -> None:
     """One product: the piece and its mirror image, what it says of each, and its confusions."""
+    whole = ("seen", "seen_mirrored", "start_pseudoscalar")
+    shown = [row for row in shown if all(key in row.measured for key in whole)]
+    if not shown:
+        return
     names = list(dict.fromkeys(row.product for row in shown))
     show.head(
         "A piece and its mirror image", "what a trained network says of each; the first seed shown"

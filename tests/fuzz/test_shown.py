@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterator
 from contextlib import suppress
 from copy import deepcopy
+from functools import cache
 from typing import Any
 
 import pytest
@@ -14,14 +15,15 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from etp import report
-from etp.analysis import machines
+from etp.analysis import equivariance, expressivity, machines
 from etp.analysis.comparison import comparisons
 from etp.analysis.findings import pair_sentence
-from etp.analysis.growth import growth_finding, lines
+from etp.analysis.growth import growth_finding, limits, lines, roofs_of
 from etp.analysis.tables import frame, shown
 from etp.cli.terminal import table
 from etp.measure.state import state_text
 from etp.problem import Problem
+from etp.results.reference import reference_rows
 from etp.results.rows import SAMPLE_KEYS, Row, RowError
 from etp.results.schema import LONGEST_S, RESULTS, SHORTEST_S
 from tests.make import run_of
@@ -129,6 +131,52 @@ def test_the_shortest_and_longest_times_that_are_let_in_can_be_compared(blocks, 
     rows = taken(run)
     assert len(rows) == len(run)
     for _ in show(rows):
+        pass
+
+
+OTHERS = ("equivariance", "expressivity", "interactions", "cost", "memory", "roofline")
+
+
+@cache
+def _reference() -> list[dict[str, Any]]:
+    """Rows of every measure at lmax 2, and the roofs of the machine."""
+    kept = [row for row in reference_rows() if row.measure == "roofline"]
+    kept += [row for row in reference_rows() if row.measure != "roofline"
+             and row.product in ("cg-sparse", "gaunt-grid") and row.problem["setting"] == "MIMO"
+             and row.problem["lmax"] == 2]  # fmt: skip
+    return [row.as_dict() for row in kept]
+
+
+def show_others(rows: list[Row]) -> Iterator[object]:
+    """What is said of equivariance, of independent maps and of roofs."""
+    for comparison in comparisons(rows):
+        yield list(table(comparison))
+        yield shown(frame(comparison), comparison.baseline)
+        roofs = roofs_of(rows, comparison)
+        yield limits(comparison, roofs) if roofs else None
+    checks = equivariance.equivariance_checks(rows, "MIMO", 2)
+    yield equivariance.equivariance_finding(checks), checks.elements(), checks.gates()
+    yield [checks.degrees(dtype) for dtype in ("float32", "float64")]
+    counted = expressivity.counts(rows, "MIMO")
+    yield counted.table(), counted.conditions()
+    if counted.products:
+        yield counted.bars(2), expressivity.counts_finding(counted, 2, typed=False)
+
+
+@settings(max_examples=LONG or 40, deadline=None)
+@given(st.sampled_from([(m, k) for m in OTHERS for k in RESULTS[m]]), VALUES)
+@example(("cost", "flops"), 0)
+@example(("cost", "flops"), 1e-320)
+@example(("cost", "bytes"), 0)
+@example(("interactions", "keeps_paths"), None)
+@example(("expressivity", "fixed_rank"), None)
+@example(("equivariance", "dtype"), None)
+@example(("equivariance", "inverted"), None)
+def test_nothing_that_another_measure_says_takes_a_page_away(place, value):
+    measure, key = place
+    rows = deepcopy(_reference())
+    next(row for row in rows if row["measure"] == measure)["result"][key] = value
+    for _ in show_others(taken(rows)):
         pass
 
 

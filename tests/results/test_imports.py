@@ -30,13 +30,16 @@ GOOD: dict[str, dict[str, Any]] = {
     "cost": {"macs": 1, "bytes": 1, "flops": 2},
     "counters": {"flops": 1.0},
     "grid": {"rows": 1, "columns": 1, "max": 0.1, "gate": 0.1, "exact": True},
-    "sphere": {"axis": [1.0], "angles": [0.0], "first": [[1.0]], "multiplied_last": [[1.0]],
-               "multiplied_first": [[1.0]]},
-    "tetris": {"accuracy": 1.0, "confusion": [[1.0]], "pieces": ["line"], "losses": [1.0],
+    "sphere": {"axis": [1.0, 0.0, 0.0], "angles": [0.0], "first": [[1.0]],
+               "multiplied_last": [[1.0]], "multiplied_first": [[1.0]]},
+    "tetris": {"accuracy": 1.0, "confusion": [[1.0] * 8] * 8, "pieces": ["line"],
+               "losses": [1.0],
                "step_s": 1e-3, "steps": 1, "layers": 3, "equivariance": 1e-15,
                "mirror_gap": 0.1, "pseudoscalar": 0.1},
-    "potential": {"energy_mev": {"300K": 1.0}, "force_mev_per_a": {"300K": 1.0}, "losses": [1.0],
-                  "step_s": 1e-3, "steps": 1},
+    "potential": {"energy_mev": {"test": 1.0}, "force_mev_per_a": {"test": 1.0},
+                  "mean_energy_mev": {"test": 1.0}, "mean_force_mev_per_a": {"test": 1.0},
+                  "losses": [1.0], "step_s": 1e-3, "steps": 1, "power": "none",
+                  "check_s": [1.0], "check_steps": [1], "check_force_mev_per_a": [1.0]},
     "step-time": {"power": "cg", "median_s": 1e-3, "share": 0.1, "reference": "cg",
                   "ratio": 1.0, "rounds": 7},
     "roofline": {"copy_bytes_per_s": 1e9, "matmul_flops_per_s": {"float32": 1e9}},
@@ -114,6 +117,32 @@ def test_a_row_that_would_take_a_page_away_is_refused_at_the_border(change, tmp_
 def test_null_stands_for_missing_quartiles():
     made = Row.read(plain(result={"median_s": 1.0, "q25_s": None, "q75_s": None}))
     assert made.measured == {"median_s": 1.0}
+
+
+@pytest.mark.parametrize(
+    ("measure", "change", "words"),
+    [
+        ("equivariance", {"per_element": [1.0]}, "give per_element and inverted together"),
+        ("equivariance", {"per_element": [1.0], "inverted": []}, "be as long as"),
+        ("potential", {"check_s": [1.0, 2.0]}, "be as long as"),
+        ("potential", {"check_s": [], "check_steps": [], "check_force_mev_per_a": []}, "one check"),
+        ("potential", {"force_mev_per_a": {"300K": 1.0}}, "with one called test"),
+        ("potential", {"power": None}, "be given for potential"),
+        ("tetris", {"confusion": [[1.0] * 8] * 7}, "a table of 8 by 8 numbers"),
+        ("tetris", {"seen": [1.0]}, "a list of 8 numbers"),
+        ("sphere", {"first": [[1.0] * 3]}, r"lines of \(lmax \+ 1\)\^2 numbers"),
+        ("sphere", {"first": [[1.0], [1.0]]}, "be as long as"),
+        ("sphere", {"first": [[]]}, "lines of"),
+        ("sphere", {"multiplied_last": [[1.0] * 4]}, "be as wide as multiplied_last"),
+        ("sphere", {"axis": [1.0]}, "three numbers"),
+        ("runtime", {"q75_s": None}, "q75_s must be given beside q25_s"),
+    ],
+)
+def test_what_no_chart_could_draw_together_is_refused(measure, change, words):
+    values = plain(measure)
+    Row.read(values)
+    with pytest.raises(RowError, match=words):
+        Row.read(values | {"result": GOOD[measure] | change})
 
 
 @pytest.mark.parametrize(

@@ -96,7 +96,12 @@ def limits(comparison: Comparison, roofs: Mapping[str, float]) -> list[Limit]:
     """
     if comparison.problem.direction != "forward":
         return []
-    counted = [entry for entry in comparison.timed if entry.result("cost")]
+    # What does nothing, or moves nothing, has no roof.
+    counted = [
+        entry
+        for entry in comparison.timed
+        if min(entry.result("cost").get(key, 0) for key in ("flops", "bytes")) >= 1
+    ]
     placed = [_limit(comparison, entry, roofs) for entry in counted]
     return sorted(placed, key=lambda limit: -limit.share)
 
