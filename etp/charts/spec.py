@@ -16,21 +16,33 @@ _USED = re.compile(r"datum(?:\.(\w+)|\[['\"](\w+)['\"]\])")
 
 
 class Unchecked:
-    """Draw without checking every part against the schema of Vega-Lite.
+    """Draw without checking every part against the schema of Vega-Lite, and without copying it.
 
     Checking takes most of the time of drawing, and its answer is known: tests check the
-    specification of every chart. Altair's switch is one for the whole process, so one draws at a
-    time.
+    specification of every chart. A chart that is put together copies each of its layers to the
+    last field, twice, so that whoever made them may use them again; here nobody does. Altair's
+    switches are one for the whole process, so one draws at a time.
     """
 
     def __enter__(self) -> None:
         _drawing.acquire()
-        self._before = schemapi.DEBUG_MODE
+        self._before = schemapi.DEBUG_MODE, schemapi._deep_copy
         schemapi.DEBUG_MODE = False
+        schemapi._deep_copy = _copied_once  # type: ignore[assignment]
 
     def __exit__(self, *_: object) -> None:
-        schemapi.DEBUG_MODE = self._before
+        schemapi.DEBUG_MODE, schemapi._deep_copy = self._before
         _drawing.release()
+
+
+def _copied_once(part: Any, by_ref: set[str]) -> Any:
+    """A copy that shares what is in it: fields of either can be set, not those of what they hold.
+
+    Args:
+        part: Of a chart.
+        by_ref: Names of fields that Altair would share; here all are.
+    """
+    return part.copy(deep=False) if isinstance(part, schemapi.SchemaBase) else part
 
 
 def specification(chart: Any) -> dict[str, Any]:

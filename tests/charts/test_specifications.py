@@ -60,8 +60,8 @@ def drawn(monkeypatch):
     return drawings
 
 
-def opened(name: str, **query: str) -> AppTest:
-    page = open_page(name, **query)
+def opened(name: str, **asked: Any) -> AppTest:
+    page = open_page(name, **asked)
     assert not page.exception
     return page
 
@@ -96,6 +96,13 @@ def test_every_chart_of_a_page_is_valid_and_drawn_once(name, drawn):
     before = len(drawn)
     page.run()
     assert len(drawn) == before, "a view that was shown before is not drawn again"
+
+
+@pytest.mark.parametrize("name", ["compare", "scaling", "layers", "equivariance"])
+def test_a_chart_is_the_same_when_nothing_is_copied(name, drawn):
+    opened(name, unfolded=["turns"], pick="cg-sparse")
+    for draw, args, spec in drawn:
+        assert spec == specification(draw(*args))
 
 
 def test_an_invalid_specification_is_told_from_a_valid_one(drawn):
