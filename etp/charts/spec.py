@@ -11,6 +11,8 @@ import altair as alt
 import pandas as pd
 from altair.utils import schemapi
 
+from etp.charts.base import FADED
+
 _drawing = Lock()
 _USED = re.compile(r"datum(?:\.(\w+)|\[['\"](\w+)['\"]\])")
 
@@ -68,13 +70,45 @@ def specification(chart: Any) -> dict[str, Any]:
     used = fields_of(spec)
     named = {name: _arrow(table, used) for name, table in tables.items()}
     # By content: a browser takes a table of another name for another table, and the same for same.
-    contents = {name: hashlib.sha256(body).hexdigest()[:16] for name, body in named.items()}
+    contents = {name: _named(body) for name, body in named.items()}
     for part in [spec, *spec.get("layer", [])]:
         name = part.get("data", {}).get("name")
         if name in contents:
             part["data"] = {"name": contents[name]}
     spec["datasets"] = {contents[name]: body for name, body in named.items()}
     return spec
+
+
+def picked(spec: dict[str, Any], product: str) -> dict[str, Any]:
+    """The same chart with every product but one faded, as if it had been drawn so.
+
+    Only the column ``fade`` of its tables is another (:func:`etp.charts.base.faded`).
+
+    Args:
+        spec: Of a chart that was drawn with no product selected.
+        product: What is kept bright; where the chart does not show it, nothing fades.
+    """
+    import pyarrow as pa  # type: ignore[import-untyped]  # comes with the dashboard alone
+
+    tables = {name: pa.ipc.open_stream(body).read_all() for name, body in spec["datasets"].items()}
+    fading = {name: t for name, t in tables.items() if {"fade", "product"} <= {*t.column_names}}
+    if not any(product in table["product"].to_pylist() for table in fading.values()):
+        return spec
+    sent, renamed = dict(spec["datasets"]), {}
+    for name, table in fading.items():
+        fade = [1.0 if shown == product else FADED for shown in table["product"].to_pylist()]
+        place = table.column_names.index("fade")
+        body = _written(table.set_column(place, "fade", pa.array(fade)))
+        del sent[name]
+        renamed[name] = _named(body)
+        sent[renamed[name]] = body
+
+    def with_data(part: dict[str, Any]) -> dict[str, Any]:
+        name = part.get("data", {}).get("name")
+        return part | {"data": {"name": renamed[name]}} if name in renamed else part
+
+    layers = [with_data(layer) for layer in spec["layer"]]
+    return with_data(spec) | {"layer": layers, "datasets": sent}
 
 
 def fields_of(spec: Any) -> set[str]:
@@ -95,13 +129,23 @@ def fields_of(spec: Any) -> set[str]:
 
 
 def _arrow(table: pd.DataFrame, used: set[str]) -> bytes:
-    import pyarrow as pa  # type: ignore[import-untyped]  # comes with the dashboard alone
+    import pyarrow as pa
 
     columns = [column for column in table.columns if column in used]
     arrow_table = pa.table(
         {column: pa.array(table[column], from_pandas=True) for column in columns}
     )
+    return _written(arrow_table)
+
+
+def _written(table: Any) -> bytes:
+    import pyarrow as pa
+
     sink = pa.BufferOutputStream()
-    with pa.ipc.new_stream(sink, arrow_table.schema) as writer:
-        writer.write_table(arrow_table)
+    with pa.ipc.new_stream(sink, table.schema) as writer:
+        writer.write_table(table)
     return bytes(sink.getvalue())
+
+
+def _named(body: bytes) -> str:
+    return hashlib.sha256(body).hexdigest()[:16]

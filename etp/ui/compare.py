@@ -55,7 +55,8 @@ def hero(view: View) -> None:
         if tables.tradeoff_frame(comparison).empty:
             st.caption("What these products compute was not measured here, only their time.")
         else:
-            show.chart(*_tradeoff(comparison, mode()), key="tradeoff", selects=True)
+            drawn = _tradeoff(comparison, mode())
+            show.chart(*drawn, key="tradeoff", pick=settings().pick, selects=True)
     with right:
         show.head(
             "How sure is that?",
@@ -65,7 +66,8 @@ def hero(view: View) -> None:
         if tables.judged_frame(comparison).empty:
             st.caption("Nothing else was timed in the same rounds.")
         else:
-            show.chart(*_ratio(comparison, mode()), key="ratio", selects=True)
+            drawn = _ratio(comparison, mode())
+            show.chart(*drawn, key="ratio", pick=settings().pick, selects=True)
 
 
 def _degree_choice(view: View) -> None:
@@ -82,8 +84,8 @@ def _degree_choice(view: View) -> None:
 
 def _tradeoff(comparison: Comparison, colours: Mode) -> tuple[Any, ...]:
     """A chart's function, and what it is given."""
-    table, pick = tables.tradeoff_frame(comparison), settings().pick
-    return charts.tradeoff, table, colours, comparison.baseline, pick, _width(HERO_PX)
+    table = tables.tradeoff_frame(comparison)
+    return charts.tradeoff, table, colours, comparison.baseline, None, _width(HERO_PX)
 
 
 def _width(pixels: int) -> int:
@@ -91,9 +93,8 @@ def _width(pixels: int) -> int:
 
 
 def _ratio(comparison: Comparison, colours: Mode) -> tuple[Any, ...]:
-    others, pick = tables.judged_frame(comparison), settings().pick
-    floor = comparison.judgement.floor
-    return charts.ratio, others, colours, comparison.baseline, floor, pick, _width(RATIO_PX)
+    others, floor = tables.judged_frame(comparison), comparison.judgement.floor
+    return charts.ratio, others, colours, comparison.baseline, floor, None, _width(RATIO_PX)
 
 
 def multiples(view: View) -> None:
@@ -107,14 +108,15 @@ def multiples(view: View) -> None:
     with left:
         devices = "; dotted: on " + ", ".join(elsewhere_names(view)) if view.elsewhere else ""
         show.head("Runtime", f"median and quartiles; grey: the lmax shown above{devices}")
-        show.chart(charts.runtime_lines, shown, mode(), "lmax", lmax, pick, key="runtime")
+        show.chart(charts.runtime_lines, shown, mode(), "lmax", lmax, key="runtime", pick=pick)
     with middle:
         show.head("Runtime per unit of expressivity", "time per call / γ")
         gammas = tables.with_gamma(every)
         if gammas.empty:
             st.caption("Expressivity was not measured here.")
         else:
-            show.chart(charts.per_gamma_lines, gammas, mode(), "lmax", lmax, pick, key="per_gamma")
+            drawn = (charts.per_gamma_lines, gammas, mode(), "lmax", lmax)
+            show.chart(*drawn, key="per_gamma", pick=pick)
     with right:
         dtype = view.chosen.problem.dtype
         show.head("Equivariance error", f"{dtype}, lmax {lmax}, rotations and inversion")
@@ -123,7 +125,8 @@ def multiples(view: View) -> None:
             st.caption("The equivariance error was not measured here.")
         else:
             gate = float(errors["gate"].iloc[0])
-            show.chart(charts.equivariance_dots, errors, mode(), gate, dtype, pick, key="errors")
+            dots = (charts.equivariance_dots, errors, mode(), gate, dtype)
+            show.chart(*dots, key="errors", pick=pick)
 
 
 def elsewhere_names(view: View) -> list[str]:

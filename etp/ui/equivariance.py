@@ -68,7 +68,7 @@ def by_degree(checks: EquivarianceChecks) -> None:
     if table.empty:
         st.caption("No errors to show: they are exactly zero.")
     else:
-        show.chart(charts.per_degree, table, mode(), settings().pick, key="per_degree")
+        show.chart(charts.per_degree, table, mode(), key="per_degree", pick=settings().pick)
 
 
 def _there(wanted: str | None, names: Sequence[str]) -> str:

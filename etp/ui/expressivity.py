@@ -172,7 +172,7 @@ def gammas(counts: Counts, lmax: int) -> None:
     bars = tables.bars(counts, lmax)
     if not bars.empty:
         show.head("γ and reached paths", f"bar: γ; grey: paths reached, at lmax {lmax}")
-        show.chart(charts.gamma_bars, bars, mode(), settings().pick, key="gamma_bars")
+        show.chart(charts.gamma_bars, bars, mode(), key="gamma_bars", pick=settings().pick)
 
 
 def _conditions(conditions: Mapping[str, str]) -> None:

@@ -82,7 +82,9 @@ def growth(swept: Swept, line: Line) -> None:
             if len(swept.others) > 1:
                 axis.lmax_shown(swept, line)
             other = axis.elsewhere(swept)
-        show.chart(time_chart, line, mode(), settings().pick, other, key="scaling")
+        # Beside another device every line is a product's: none fades.
+        pick = settings().pick if other is None else None
+        show.chart(time_chart, line, mode(), other, key="scaling", pick=pick)
         if other is not None:
             st.caption(elsewhere_text(line, other))
     with right:
@@ -96,7 +98,7 @@ def growth(swept: Swept, line: Line) -> None:
             st.caption("Too few sizes for a slope: it needs three.")
             return
         symbol = SYMBOLS[line.axis]
-        show.chart(charts.slopes, slopes, mode(), symbol, settings().pick, key="slopes")
+        show.chart(charts.slopes, slopes, mode(), symbol, key="slopes", pick=settings().pick)
         st.caption(
             f"Least squares of log time on log({base}), over the larger sizes; three sizes give no "
             "interval. The interval says how well one power describes these sizes. The bar is the "
@@ -123,15 +125,12 @@ def slopes_of(line: Line) -> pd.DataFrame:
     )
 
 
-def time_chart(
-    line: Line, colours: Mode, pick: str | None = None, other: Line | None = None
-) -> alt.LayerChart:
+def time_chart(line: Line, colours: Mode, other: Line | None = None) -> alt.LayerChart:
     """Log-log lines of the time, each with its fitted exponent.
 
     Args:
         line: What is shown.
         colours: Light or dark.
-        pick: A product to keep bright while the others fade.
         other: Of another device: its times are drawn too, of the products that both have.
     """
     slopes = slopes_of(line)
@@ -144,8 +143,7 @@ def time_chart(
         there = there[there["product"].isin(both)]
         named = there["product"] + ON + short_device(other)
         table = pd.concat([table[table["product"].isin(both)], there.assign(product=named)])
-        pick = None
-    return charts.scaling(table, colours, line.axis, known, pick)
+    return charts.scaling(table, colours, line.axis, known)
 
 
 def short_device(line: Line) -> str:
@@ -314,8 +312,8 @@ def costs(line: Line) -> None:
         for field, title, caption in changing:
             with st.container():
                 show.head(title, caption)
-                drawn = (_cost_chart, line, field, title.lower(), mode(), settings().pick)
-                show.chart(*drawn, key=f"cost_{field}")
+                drawn = (_cost_chart, line, field, title.lower(), mode())
+                show.chart(*drawn, key=f"cost_{field}", pick=settings().pick)
     for field, title, _ in there:
         if constant(table, field):
             st.caption(f"{title}, the same at every {line.axis}: {_constants(table, field)}.")
@@ -346,13 +344,11 @@ def _constants(table: pd.DataFrame, field: str) -> str:
     )
 
 
-def _cost_chart(
-    line: Line, field: str, title: str, colours: Mode, pick: str | None
-) -> alt.LayerChart:
+def _cost_chart(line: Line, field: str, title: str, colours: Mode) -> alt.LayerChart:
     table = tables.timed_frame(line.comparisons, line.axis)
     table = table.assign(value=table[field].astype(float))
     in_bytes = field.endswith("_bytes")
-    return charts.size_lines(table, colours, title, line.axis, pick, in_bytes=in_bytes)
+    return charts.size_lines(table, colours, title, line.axis, in_bytes=in_bytes)
 
 
 def overtakings(line: Line) -> None:

@@ -14,7 +14,7 @@ import streamlit as st
 from etp import charts, report
 from etp.analysis.comparison import Comparison
 from etp.analysis.findings import Finding
-from etp.charts.spec import Unchecked, specification
+from etp.charts.spec import Unchecked, picked, specification
 from etp.problem import Problem
 from etp.report.figure import FORMS, WIDTHS, Figure, Form
 from etp.results.rows import Row, jsonl
@@ -233,6 +233,7 @@ def chart(
     draw: Callable[..., alt.LayerChart],
     *args: Any,
     key: str,
+    pick: str | None = None,
     selects: bool = False,
     width: Literal["stretch", "content"] = "stretch",
 ) -> None:
@@ -242,10 +243,13 @@ def chart(
         draw: Draws it.
         *args: What ``draw`` is given: tables that were kept, so that the chart is drawn once.
         key: Name on the page.
+        pick: A product to keep bright while the others fade.
         selects: Whether a click picks a product.
         width: Whether it fills its place, or has a width of its own.
     """
     spec = finished(draw, *args)
+    if pick is not None:
+        spec = picked_out(spec, pick)
     if not selects:
         st.vega_lite_chart(spec, theme=None, key=key, width=width)
         return
@@ -264,6 +268,9 @@ def finished(draw: Callable[..., alt.LayerChart], *args: Any) -> dict[str, Any]:
     """The specification of a chart, drawn when it is asked for the first time."""
     with Unchecked():
         return specification(draw(*args))
+
+
+picked_out = kept(300)(picked)
 
 
 @kept(200)

@@ -6,6 +6,7 @@ every chart of every page, drawn by the pages themselves.
 
 from __future__ import annotations
 
+import inspect
 import io
 import re
 from itertools import combinations
@@ -22,7 +23,8 @@ from streamlit.testing.v1 import AppTest
 from etp import charts
 from etp.analysis import learning
 from etp.charts import base, labels
-from etp.charts.spec import Unchecked, fields_of, specification
+from etp.charts.base import FADED
+from etp.charts.spec import Unchecked, fields_of, picked, specification
 from etp.results.reference import potential_rows
 from etp.ui import show
 from etp.ui.kept import kept
@@ -98,11 +100,34 @@ def test_every_chart_of_a_page_is_valid_and_drawn_once(name, drawn):
     assert len(drawn) == before, "a view that was shown before is not drawn again"
 
 
-@pytest.mark.parametrize("name", ["compare", "scaling", "layers", "equivariance"])
-def test_a_chart_is_the_same_when_nothing_is_copied(name, drawn):
-    opened(name, unfolded=["turns"], pick="cg-sparse")
+SELECTS = {"tradeoff", "ratio", "runtime_lines", "per_gamma_lines", "equivariance_dots", "slopes",
+           "per_degree", "gamma_bars"}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["compare", "scaling", "equivariance", "expressivity"])
+def test_shortcuts_give_the_chart_that_altair_draws(name, drawn):
+    opened(name)
     for draw, args, spec in drawn:
+        # Outside of Unchecked everything is copied and checked.
         assert spec == specification(draw(*args))
+        if draw.__name__ in SELECTS:
+            given = inspect.signature(draw).bind(*args).arguments | {"selected": "cg-sparse"}
+            assert picked(spec, "cg-sparse") == specification(draw(**given)) != spec
+            assert picked(spec, "no-such-product") == spec
+    assert {draw.__name__ for draw, _, _ in drawn} & SELECTS
+
+
+def test_what_is_picked_fades_the_rest_and_draws_nothing_again(drawn):
+    opened("compare")
+    before = len(drawn)
+    opened("compare", pick="cg-sparse")
+    assert len(drawn) == before
+    spec = next(spec for draw, _, spec in drawn if draw.__name__ == "tradeoff")
+    faded = [t for t in tables(picked(spec, "cg-sparse")).values() if "fade" in t]
+    assert {*faded[0]["fade"]} == {1.0, FADED}
+    for table in faded:
+        assert {*table.loc[table["product"] == "cg-sparse", "fade"]} <= {1.0}
+        assert {*table.loc[table["product"] != "cg-sparse", "fade"]} <= {FADED}
 
 
 def test_an_invalid_specification_is_told_from_a_valid_one(drawn):
