@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+
+from tests import forked
 
 ROOT = Path(__file__).resolve().parent.parent
 DOCS = ROOT / "docs"
@@ -17,14 +17,12 @@ PYTHON = re.compile(r"^```python\n(.*?)^```", re.DOTALL | re.MULTILINE)
 LINK = re.compile(r"\]\(([^)#:]+)(?:#[^)]*)?\)")
 
 
-@pytest.mark.parametrize("page", RUN, ids=lambda page: page.stem)
-def test_the_examples_of_a_page_run_from_top_to_bottom(page, tmp_path):
-    blocks = PYTHON.findall(page.read_text())
-    assert len(blocks) > 1
-    script = tmp_path / "page.py"
-    script.write_text("\n".join(blocks))
-    done = subprocess.run([sys.executable, str(script)], cwd=ROOT, capture_output=True, text=True,
-                          env={"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin"})  # fmt: skip
+def test_the_examples_of_a_page_run_from_top_to_bottom():
+    blocks = {str(page): PYTHON.findall(page.read_text()) for page in RUN}
+    assert all(len(own) > 1 for own in blocks.values())
+    programs = {page: "\n".join(own) for page, own in blocks.items()}
+    done = forked.run(programs, ["etp.products"], cwd=ROOT,
+                      env={"PYTHONPATH": str(ROOT), "PATH": "/usr/bin:/bin"})  # fmt: skip
     assert done.returncode == 0, done.stderr
 
 

@@ -2,38 +2,11 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
+from tests import forked
 
 ALONE = ("etp.powers", "etp.measure.oracle", "etp.experiments.structures", "etp.interop")
-IMPORTED = """
-import os
-import sys
-import traceback
-from importlib import import_module
-
-import torch
-
-failed = []
-for part in sys.argv[1:]:
-    if (child := os.fork()) == 0:
-        status = 1
-        try:
-            import_module(part)
-            status = 0
-        except BaseException:
-            traceback.print_exc()
-        finally:
-            os._exit(status)
-    if os.waitpid(child, 0)[1]:
-        failed.append(part)
-sys.exit(", ".join(failed) or 0)
-"""
 
 
 def test_a_part_is_imported_first():
-    """In a child each of a process that has imported PyTorch, which takes most of the time."""
-    done = subprocess.run(
-        [sys.executable, "-W", "ignore", "-c", IMPORTED, *ALONE], capture_output=True, text=True
-    )
+    done = forked.run({part: f"import {part}" for part in ALONE}, ["torch"])
     assert done.returncode == 0, done.stderr
