@@ -18,7 +18,7 @@ from etp.run.catalog import CatalogEntry
 from etp.run.config import TooLargeError
 from etp.run.devices import not_offered
 from etp.text import batch_text, bytes_text, counted, time_text
-from etp.ui import asked, asking, jobs
+from etp.ui import asked, asking, jobs, show
 from etp.ui.mends import NotHereError, mends, typed_name
 from etp.ui.plain import plain
 from etp.ui.plans import PagePlan
@@ -117,7 +117,7 @@ def _mend(field: str) -> None:
     for error in _faults(settings().problems, settings()):
         if not isinstance(error, IrrepsError) or error.field != field:
             continue
-        st.caption(f":red[{plain(_worded(error))}]")
+        show.wrong(_worded(error))
         if error.suggestion:
             st.button(
                 f"Use {error.suggestion}",
@@ -152,8 +152,7 @@ def _products(chosen: Settings) -> None:
             st.caption(plain(f"{name}: not for these irreps, {refused[name]}"))
     unknown = [n for n in chosen.products if entries and n not in entries]
     if unknown:
-        said = plain(f"There is no product {', '.join(unknown)}; it cannot be run.")
-        st.caption(f":red[{said}]")
+        show.wrong(f"There is no product {', '.join(unknown)}; it cannot be run.")
     baselines = list(dict.fromkeys([None, *chosen.names(), chosen.baseline]))
     st.selectbox(
         "Compare against",
@@ -334,8 +333,10 @@ def run_button(plan: PagePlan, chosen: Settings, about: Callable[[], str]) -> li
         on_click=asking.start,
         args=(plan, chosen),
     )
-    why = "; ".join(map(_refusal, errors))
-    st.caption(f":red[Cannot run: {plain(why)}]" if errors else about())
+    if errors:
+        show.wrong(f"Cannot run: {'; '.join(map(_refusal, errors))}")
+    else:
+        st.caption(about())
     return errors
 
 

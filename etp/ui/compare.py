@@ -35,7 +35,8 @@ def welcome(view: View) -> None:
             "Equivariant tensor products side by side: what each computes and what it costs. The "
             "fast ones mostly compute less, as [The Price of Freedom]"
             "(https://arxiv.org/abs/2506.13523) (Xie et al., ICML 2025) showed. MIMO: both inputs "
-            "hold one copy of every degree up to lmax, and every output degree is kept."
+            "hold one copy of every degree up to lmax, and every output degree is kept. A path "
+            "takes one degree of each input to one of the output."
         )
 
 

@@ -111,7 +111,7 @@ def _pasted(text: str) -> None:
     try:
         layers = presets.read(text)
     except ValueError as error:
-        st.caption(f":red[{error}]")
+        show.wrong(str(error))
         return
     for number, layer in enumerate(layers):
         st.button(

@@ -98,6 +98,11 @@ def head(title: str, caption: str) -> None:
         st.caption(plain(caption))
 
 
+def wrong(said: str) -> None:
+    """What is wrong, small and red; a caption would be too pale to read."""
+    st.markdown(f":small[:red[{plain(said)}]]")
+
+
 def verdict(finding: Finding) -> None:
     """The finding in words, first."""
     with st.container(gap=None):

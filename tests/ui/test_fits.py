@@ -113,7 +113,7 @@ def test_every_field_of_irreps_that_cannot_be_read_is_told():
     assert [error.partition(":")[0] for error in said] == ["Input 1", "Input 2", "Outputs to keep"]
     assert "Cannot run: input 1 is not valid; input 2 is not valid" in text_of(shown)
     # Each is told beside its field too.
-    assert sum("is not an irrep" in c.value for c in shown.caption) == 3
+    assert sum("is not an irrep" in m.value for m in shown.markdown) == 3
 
 
 def test_products_that_a_page_does_not_run_do_not_stop_it():

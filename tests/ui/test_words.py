@@ -13,11 +13,11 @@ from etp.charts.theme import contrast
 from etp.problem import EmptyProblemError, Problem
 from etp.results.reference import reference_rows
 from etp.text import counted, quartiles_text
-from etp.ui import bar, data
+from etp.ui import bar, data, jobs
 from etp.ui.plain import csv
 from etp.ui.settings import CUSTOM, Settings
 from etp.ui.show import provenance_text
-from tests.ui.opening import ROOT
+from tests.ui.opening import ROOT, open_page
 
 
 def refused(irreps1="0e", irreps2="0e", keep=None) -> ValueError:
@@ -107,3 +107,21 @@ def test_a_download_holds_the_comparisons_that_are_shown_and_their_verdicts():
     verdicts = view.chosen.judgement.verdicts
     (same,) = [c for c in again if c.problem == view.chosen.problem]
     assert verdicts == {product: same.judgement.verdicts[product] for product in verdicts}
+
+
+@pytest.mark.parametrize(
+    "query", [{"products": "foo"}, {"setting": CUSTOM, "irreps1": "1x"}, {"devices": "cuda:9"}]
+)
+@pytest.mark.usefixtures("fresh_server")
+def test_what_is_wrong_stands_in_no_pale_caption(query):
+    jobs.catalog().entries(wait_s=60.0)
+    page = open_page("compare", **query)
+    assert any("Cannot run" in said.value for said in page.markdown)
+    assert not any(":red[" in said.value for said in page.caption)
+
+
+@pytest.mark.usefixtures("fresh_server")
+def test_words_of_the_trade_have_a_gloss_where_they_first_stand():
+    first = " ".join(m.value for m in open_page("compare").markdown[:4])
+    for gloss in ("MIMO: both inputs", "A path takes one degree of each input"):
+        assert gloss in first
