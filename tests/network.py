@@ -14,7 +14,7 @@ def free_port() -> int:
     return port
 
 
-def wait_for(port: int, seconds: float = 60) -> None:
+def wait_for(port: int, seconds: float = 120) -> None:
     """Return when somebody listens on a port."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:

@@ -74,14 +74,14 @@ def test_the_app_starts_is_healthy_and_shows_its_pages(image):
     probe = [word.replace("8501", str(port)) for word in image.health]
     app = image.popen(command)
     try:
-        end = time.monotonic() + 60
+        end = time.monotonic() + 120
         while (checked := image.popen(probe)).wait() and time.monotonic() < end:
             time.sleep(0.5)
         assert checked.returncode == 0
         assert b"streamlit" in urllib.request.urlopen(f"http://127.0.0.1:{port}/").read().lower()
     finally:
         app.send_signal(signal.SIGTERM)
-        out, _ = app.communicate(timeout=30)
+        out, _ = app.communicate(timeout=120)
     assert "Traceback" not in out, out
     # Nobody chose who may run measurements: the store holds nothing but itself.
     kept = {path.name.partition("-")[0] for path in image.at("/data").iterdir()}

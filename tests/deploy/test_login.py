@@ -101,7 +101,7 @@ def test_a_visitor_looks_logs_in_and_may_run_and_logs_out_again(site):
         assert page.get_by_role("button", name="Log out").count() == 0
         enter.click()
         leave = page.get_by_role("button", name="Log out")
-        leave.wait_for(timeout=60_000)
+        leave.wait_for(timeout=90_000)
         # What parts an address, so that it is no link, has no width.
         assert ANN in leave.inner_text().replace("\u2060", "")
         leave.click()

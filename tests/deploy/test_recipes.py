@@ -141,7 +141,7 @@ def test_the_recipes_for_slurm_and_kubernetes_bring_devices(processes, tmp_path,
     problem = MIMO.as_dict()
     cases = [{"problem": problem | {"device": d}, "products": ["quick"]} for d in ("cpu", "cuda:0")]
     job = runner.submit("t", cases)
-    end = time.monotonic() + 60
+    end = time.monotonic() + 120
     while runner.status(job).active and time.monotonic() < end:  # type: ignore[union-attr]
         time.sleep(0.1)
     assert [row["status"] for row in store.rows(job=job)] == ["ok", "ok"]

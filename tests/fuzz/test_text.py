@@ -63,12 +63,12 @@ def test_a_browser_makes_nothing_of_it(tmp_path):
     command += [f"--server.port={port}", "--server.address=127.0.0.1"]
     with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.DEVNULL) as process:
         try:
-            wait_for(port, 30)
+            wait_for(port)
             with sync_playwright() as playwright:
                 browser = playwright.chromium.launch(executable_path=BROWSER, args=["--no-sandbox"])
                 page = browser.new_page()
                 page.goto(f"http://127.0.0.1:{port}")
-                page.get_by_text("the end").wait_for(timeout=60_000)
+                page.get_by_text("the end").wait_for(timeout=90_000)
                 body = page.locator("[data-testid=stMarkdownContainer]")
                 for made in MARKUP:
                     inside = body.locator(made)

@@ -268,18 +268,19 @@ def test_copies_and_pickles():
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "product",
+    ("product", "backend"),
     [
-        lambda: random_product(1, ["uvu"], shared_weights=False),
-        lambda: o3.FullyConnectedTensorProduct("4x0e+3x1o", "5x0e", "4x0e+5x1o"),
-        lambda: o3.ElementwiseTensorProduct("3x0e+3x1o", "3x0e+3x1o"),
+        (lambda: random_product(1, ["uvu"], shared_weights=False), "inductor"),
+        # Traced, derived and partitioned alike, and run without PyTorch's code generator.
+        (lambda: o3.FullyConnectedTensorProduct("4x0e+3x1o", "5x0e", "4x0e+5x1o"), "aot_eager"),
+        (lambda: o3.ElementwiseTensorProduct("3x0e+3x1o", "3x0e+3x1o"), "aot_eager"),
     ],
     ids=["uvu", "scalars", "uuu"],
 )
-def test_compiled_whole(product):
+def test_compiled_whole(product, backend):
     ours = etp.from_e3nn(product())
     given = draw_inputs(ours)
-    compiled = torch.compile(ours, fullgraph=True)
+    compiled = torch.compile(ours, fullgraph=True, backend=backend)
     a, b = compiled(*given), ours(*given)
     assert rel(a, b) < 1e-12
     for mine, other in zip(

@@ -90,12 +90,12 @@ def test_a_browser_without_a_network_draws_every_chart(tmp_path):
         page.on("request", lambda request: asked.append(request.url))
         page.goto(path.as_uri())
         for place in ("growth", "chart0", "chart1", "chart2", "chart3"):
-            page.wait_for_selector(f"#{place} svg .mark-symbol path", timeout=30_000)
+            page.wait_for_selector(f"#{place} svg .mark-symbol path", timeout=90_000)
         assert not wrong
         assert {url for url in asked if not url.startswith("blob:")} == {path.as_uri()}
         # Alive: what lies under the pointer is told.
         page.locator("#chart0 svg .mark-symbol path").first.hover(force=True)
-        page.wait_for_selector("#vg-tooltip-element.visible", timeout=10_000)
+        page.wait_for_selector("#vg-tooltip-element.visible", timeout=90_000)
         assert page.title() == "t"
         with page.expect_download() as kept:
             page.click("#download")

@@ -66,7 +66,7 @@ def test_each_case_runs_on_the_worker_of_its_device(address, certificates, tmp_p
         problem = MIMO.as_dict()
         cases = [{"problem": problem | {"device": d}, "products": ["quick"]} for d in NAMES]
         job = runner.submit("t", cases)
-        end = time.monotonic() + 60
+        end = time.monotonic() + 120
         while runner.status(job).active and time.monotonic() < end:  # type: ignore[union-attr]
             time.sleep(0.05)
         assert sorted(row["problem"]["device"] for row in store.rows(job=job)) == sorted(NAMES)

@@ -54,7 +54,7 @@ def case(*products: str) -> dict[str, Any]:
 
 
 def wait(runner: Runner, job: str, until=lambda status: not status.active) -> Status:
-    end = time.monotonic() + 40
+    end = time.monotonic() + 120
     while time.monotonic() < end:
         # A store that cannot even be read says so; what it says of the job comes later.
         with suppress(StoreError):
@@ -107,7 +107,7 @@ def test_rows_wait_in_memory_while_the_disk_is_full_and_the_next_job_runs(small_
     wait(runner, job, reached("slow"))
     filler = small_disk / "filler"
     fill(filler)
-    end = time.monotonic() + 20
+    end = time.monotonic() + 120
     while not len(runner._shared.outbox) and time.monotonic() < end:
         time.sleep(0.05)
     assert "cannot be used" in str(runner._shared.outbox.trouble)
@@ -287,14 +287,14 @@ def test_two_programs_on_one_store_never_measure_on_one_device_at_once(store, ma
 
 def test_owners_take_turns(store, make):
     runner = make(store)
-    held = runner.submit("t", [case("polite")], owner="ann", estimate_s=30)
+    held = runner.submit("t", [case("polite")], owner="ann", estimate_s=300)
     wait(runner, held, reached("polite"))
     second = runner.submit("t", [case("quick")], owner="ann", estimate_s=5)
     third = runner.submit("t", [case("quick")], owner="ann", estimate_s=5)
     other = runner.submit("t", [case("quick")], owner="bob", estimate_s=5)
     ahead = {job: runner.status(job) for job in (second, third, other)}
     assert [s.ahead for s in ahead.values() if s] == [2, 3, 1]
-    assert ahead[other].start_s == pytest.approx(30, abs=10)
+    assert ahead[other].start_s == pytest.approx(300, abs=100)
     runner.cancel(held)
     for job in (second, third, other):
         assert wait(runner, job).state == "done"
@@ -349,7 +349,7 @@ def test_a_server_that_is_told_to_stop_interrupts_its_jobs_which_can_be_resumed(
     ) as server:  # fmt: skip
         assert server.stdout is not None
         job = server.stdout.readline().strip()
-        end = time.monotonic() + 30
+        end = time.monotonic() + 120
         while not store.rows(job=job) and time.monotonic() < end:
             time.sleep(0.05)
         os.killpg(server.pid, signal.SIGTERM)
@@ -404,7 +404,7 @@ def test_nobody_else_on_this_machine_can_use_the_workers(store, make):
     # and would hold up the loop of other tests.
     stranger = subprocess.run(
         [sys.executable, "-c", STRANGER, address, address.replace("tls", "tcp")],
-        capture_output=True, text=True, timeout=60,
+        capture_output=True, text=True,
     )  # fmt: skip
     assert stranger.stdout.split() == ["refused", "refused"], stranger.stderr
 

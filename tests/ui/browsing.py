@@ -45,7 +45,7 @@ def serving(store: Path) -> Iterator[str]:
 
 
 def _wait_until_healthy(address: str) -> None:
-    end = time.monotonic() + 60
+    end = time.monotonic() + 120
     while time.monotonic() < end:
         try:
             with urllib.request.urlopen(f"{address}/_stcore/health", timeout=2) as answer:

@@ -23,7 +23,7 @@ from tests.make import MIMO, run_of
 from tests.ui.browsing import serving
 
 QUESTION = {"lmax": "1:2", "batch": "100", "products": "cg-sparse,e3nn"}
-PATIENCE_S = 60.0
+PATIENCE_S = 120.0
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
 
 
