@@ -33,6 +33,10 @@ SAME_MACHINE = (
 """Parts of a manifest that two machines are compared by."""
 
 
+REFUSED = {"unavailable", "does not apply"}
+"""Badges of products that were not run, and are not wrong."""
+
+
 @dataclass
 class Run:
     """Rows measured or imported together.
@@ -58,8 +62,13 @@ class Run:
 
     @property
     def invalid(self) -> list[Row]:
-        """Rows that are not what they claim, each with its reason."""
+        """Rows that are never ranked, each with its reason."""
         return [r for r in self.rows if r.status == "invalid"]
+
+    @property
+    def wrong(self) -> list[Row]:
+        """Those of them that are not what they claim; what is not possible here claims nothing."""
+        return [r for r in self.invalid if not REFUSED & set(r.badges)]
 
     @property
     def environment(self) -> dict[str, Any]:

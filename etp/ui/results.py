@@ -120,7 +120,7 @@ def _take_uploads() -> None:
 
 def finding(runs: list[Run]) -> Finding:
     """How much is stored, and what of it is not what it claims."""
-    invalid = [row for run in runs for row in run.invalid]
+    wrong = [row for run in runs for row in run.wrong]
     if not runs:
         return Finding(
             "Nothing is stored yet.",
@@ -129,10 +129,10 @@ def finding(runs: list[Run]) -> Finding:
         )
     noun = "run is" if len(runs) == 1 else "runs are"
     heading = f"{len(runs)} {noun} stored."
-    if invalid:
-        rows = "row is not what it claims" if len(invalid) == 1 else "rows are not what they claim"
-        heading += f" {len(invalid)} {rows}, kept out of every ranking."
-    empty = any({"empty output", "identical zero"} & set(row.badges) for row in invalid)
+    if wrong:
+        rows = "row is not what it claims" if len(wrong) == 1 else "rows are not what they claim"
+        heading += f" {len(wrong)} {rows}, kept out of every ranking."
+    empty = any({"empty output", "identical zero"} & set(row.badges) for row in wrong)
     meaning = (
         "SISO at odd lmax with natural outputs: odd times odd is even, so nothing of the requested "
         "parity is left. The time is the cost of doing nothing."
@@ -193,11 +193,14 @@ def _growth(run: Run, base: str, there: Sequence[str]) -> str | None:
 
 
 def doubtful(runs: list[Run]) -> None:
-    """Rows that are not what they claim, each with its reason."""
+    """Rows that are never ranked, each with its reason."""
     invalid = [(run, row) for run in runs for row in run.invalid]
     if not invalid:
         return
-    show.head("Rows that are not what they claim", "shown with the reason, never ranked")
+    show.head(
+        "Rows that are never ranked",
+        "not what they claim, or not possible here: each with its reason",
+    )
     lines = [
         {
             "run": run.title,

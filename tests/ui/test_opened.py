@@ -12,8 +12,9 @@ from etp.analysis.machines import Run, runs, usual_other
 from etp.problem import Problem
 from etp.results.reference import reference_rows
 from etp.results.store import Store, default_path
+from etp.ui import results
 from etp.ui.opened import address
-from tests.make import run_of
+from tests.make import row, run_of
 from tests.ui.opening import dimmed, open_page
 
 pytestmark = [pytest.mark.usefixtures("fresh_server"), pytest.mark.filterwarnings("ignore")]
@@ -45,7 +46,7 @@ def test_a_stored_run_is_shown_as_the_answer_to_its_question(title, rows):
     store, job = Store(default_path()), uuid4().hex
     store.add_job(job, title, [])
     store.update_job(job, state="done", started=1.0, finished=2.0)
-    store.add_rows([row.with_(job=job, id=uuid4().hex) for row in rows])
+    store.add_rows([each.with_(job=job, id=uuid4().hex) for each in rows])
     page, _, query = address(title, job, rows).removeprefix("/").partition("?")
     shown = open_page(page or "compare", **dict(parse_qsl(query)))
     assert not shown.exception
@@ -74,3 +75,11 @@ def test_every_run_of_the_results_page_can_be_opened():
     assert any(
         str(to).startswith("/expressivity?counts=counted&setting=SIMO") for to in table["open"]
     )
+
+
+def test_what_is_not_possible_here_claims_nothing():
+    refused = row("cp-16", result=None, status="invalid", badges=("does not apply",), reason="no")
+    wrong = row("so2", result=None, status="invalid", badges=("wrong answer",), reason="differs")
+    assert "claim" not in results.finding([Run("a", "a", [refused])]).heading
+    said = results.finding([Run("a", "a", [refused, wrong])]).heading
+    assert "1 row is not what it claims" in said
