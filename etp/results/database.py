@@ -1,7 +1,8 @@
 """The SQLite file under the store: one connection for each operation, and what mends itself.
 
 Several processes may use the file: write-ahead log, short immediate transactions. A file that was
-deleted under a running program is made anew, a damaged one is set aside under a name that is told.
+deleted under a running program is made anew, its folder too; a damaged one is set aside under a
+name that is told.
 """
 
 from __future__ import annotations
@@ -114,6 +115,9 @@ class Database:
             try:
                 if any(word in text for word in _DAMAGED):
                     self._put_aside()
+                elif "unable to open" in text and not self.path.parent.exists():
+                    # Removed under the program, as the file may be.
+                    self.path.parent.mkdir(parents=True, exist_ok=True)
                 elif not any(word in text for word in _MISSING):
                     raise self._error(error) from error
                 self._prepare()
