@@ -44,6 +44,22 @@ def _own_store(tmp_path, monkeypatch):
     monkeypatch.setenv("ETP_STORE", str(tmp_path / "etp.sqlite"))
 
 
+@pytest.fixture(scope="session")
+def quick_compiler(tmp_path_factory) -> dict[str, str]:
+    """Environment of the compiler found, without optimization: in a third of the time.
+
+    For tests of what is done with libraries, not of what they compute how fast.
+    It is called by a name without a folder, so that it is gone where another ``PATH`` is given.
+    """
+    from etp.kernels.on_cpu import build
+
+    script = tmp_path_factory.mktemp("compiler") / "quick-c++"
+    script.write_text(f'#!/bin/sh\nexec "{build.compiler()}" "$@" -O0\n')
+    script.chmod(0o755)
+    path = os.pathsep.join((str(script.parent), os.environ.get("PATH", os.defpath)))
+    return {"CXX": script.name, "PATH": path}
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport():
     """What a test printed or logged is text that one process can send to another."""

@@ -71,12 +71,18 @@ class Image:
     workdir: str = "/"
     user: str = "root"
 
-    def build(self, text: str) -> None:
-        """Carry out every instruction."""
+    def build(self, text: str, compiler: Path) -> None:
+        """Carry out every instruction.
+
+        Args:
+            text: Of the Dockerfile.
+            compiler: Of C++, which the image has in its path.
+        """
         for place in PLACES:
             self.at(place).mkdir(parents=True, exist_ok=True)
-        path = f"{Path(sys.executable).parent}:/usr/bin:/bin"
+        path = f"{compiler.parent}:{Path(sys.executable).parent}:/usr/bin:/bin"
         self.environment = {"PATH": path, "HOME": "/nonexistent", "LANG": "C.UTF-8"}
+        self.environment["CXX"] = compiler.name
         for name, argument in instructions(text):
             if name in ("FROM", "VOLUME", "EXPOSE"):
                 continue

@@ -28,9 +28,11 @@ pytestmark = [
 
 
 @pytest.fixture(scope="module")
-def image(tmp_path_factory) -> Iterator[Image]:
+def image(tmp_path_factory, quick_compiler) -> Iterator[Image]:
     made = Image(tmp_path_factory.mktemp("image"), ROOT)
-    made.build((ROOT / "Dockerfile").read_text())
+    compiler = shutil.which(quick_compiler["CXX"], path=quick_compiler["PATH"])
+    assert compiler is not None
+    made.build((ROOT / "Dockerfile").read_text(), Path(compiler))
     made.protect()
     yield made
     for path in made.root.rglob("*"):

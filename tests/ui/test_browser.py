@@ -10,8 +10,12 @@ import torch
 
 from etp.maths.sphere import spherical_harmonics
 from etp.ui.navigation import PAGES
-from tests.ui.browsing import ROOT, opened, seen, watch
+from tests.ui.browsing import RESTING, ROOT, opened, seen, watch
 
+BRIGHTNESS = """() => {
+  const app = document.querySelector('[data-testid=stApp]');
+  return Number(getComputedStyle(app).backgroundColor.match(/\\d+/)[0]);
+}"""
 SMALL = "lmax=1:2&batch=64&products=cg-sparse,gaunt-grid&baseline=cg-sparse"
 
 pytestmark = [pytest.mark.browser, pytest.mark.filterwarnings("ignore")]
@@ -62,15 +66,20 @@ def test_a_run_goes_on_when_the_page_is_closed_and_can_be_cancelled(server, brow
 
 
 @pytest.mark.parametrize("name", [name for name, _ in PAGES])
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_every_page_opens_by_its_address_and_fits_a_phone(server, browser, name, scheme):
+def test_every_page_opens_by_its_address_and_fits_a_phone_light_and_dark(server, browser, name):
     # The start page has the bare address.
     address = server if name == PAGES[0][0] else f"{server}/{name}"
-    with opened(browser, address, width=390, height=844, color_scheme=scheme) as page:
-        page.wait_for_timeout(500)
-        wide = page.evaluate("document.documentElement.scrollWidth")
-        assert wide <= 390
-        assert page.get_by_text("could not be shown").count() == 0
+    first = [page for page, _ in PAGES].index(name) % 2
+    schemes = ("light", "dark")[first], ("dark", "light")[first]
+    with opened(browser, address, width=390, height=844, color_scheme=schemes[0]) as page:
+        for scheme in schemes:
+            page.emulate_media(color_scheme=scheme)
+            page.wait_for_timeout(500)
+            page.wait_for_selector(RESTING)
+            light = page.evaluate(BRIGHTNESS)
+            assert (light > 128) == (scheme == "light")
+            assert page.evaluate("document.documentElement.scrollWidth") <= 390
+            assert page.get_by_text("could not be shown").count() == 0
 
 
 INSIDE = """() => [...document.querySelectorAll('[data-testid=stVegaLiteChart]')].flatMap(place => {
