@@ -64,7 +64,7 @@ _TOKENS: dict[Mode, Tokens] = {
         warn="#F0B45A",
         bad="#FF8A80",
         ok="#5CCB8F",
-        primary="#3577CF",
+        primary="#3476CE",
         on_primary="#FFFFFF",
         sphere=("#9AD6FF", "#4C9BE0", "#232A32", "#DE7824", "#FFB37A"),
     ),

@@ -242,7 +242,7 @@ def scaling_command(settings: Settings) -> str:
     else:
         plain = first.at(**{settings.axis: getattr(Problem, settings.axis)})
         words = [*plain.words(), flag(settings.axis), *map(str, along)]
-    return sweep_command(settings.names(), [*words, "--roofs"])
+    return sweep_command(settings.names(), [*words, "--roofs"], settings.baseline)
 
 
 def _scaling(settings: Settings) -> Cases:

@@ -191,7 +191,7 @@ class Settings(Options):
         if self.setting != CUSTOM:
             degrees = self.degrees()
             words = problem.words(lmax=degrees_text(degrees))
-        return sweep_command(self.names(), words)
+        return sweep_command(self.names(), words, self.baseline)
 
     def snippet(self, product: str) -> str:
         """Python that does the same for one product.
@@ -279,8 +279,15 @@ def degrees_text(degrees: Sequence[int]) -> str:
     return f"{degrees[0]}:{degrees[-1]}" + (f":{step}" if step > 1 else "")
 
 
-def sweep_command(names: Sequence[str], words: Sequence[str]) -> str:
-    """Command line that measures products; every word of it is quoted for a shell."""
+def sweep_command(names: Sequence[str], words: Sequence[str], baseline: str | None = None) -> str:
+    """Command line that measures products; every word of it is quoted for a shell.
+
+    Args:
+        names: Products.
+        words: Of the problem.
+        baseline: Comes first where it is among them: the command line times its twin.
+    """
+    names = sorted(names, key=lambda name: name != baseline)
     products = shlex.quote(",".join(names))
     return f"python -m etp sweep --products {products} {' '.join(words)} --out results.jsonl"
 

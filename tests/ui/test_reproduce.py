@@ -15,6 +15,7 @@ from etp.cli import commands
 from etp.cli.main import main
 from etp.options import declared
 from etp.problem import Options, Problem
+from etp.run import devices
 from etp.ui import plans
 from etp.ui.settings import CUSTOM, Settings
 
@@ -49,7 +50,8 @@ SETTINGS = st.builds(
 
 @pytest.fixture
 def swept(monkeypatch) -> list[tuple[Problem, tuple[str, ...]]]:
-    """Problems and products that the command line would measure."""
+    """Problems and products that the command line would measure, with a GPU at hand."""
+    monkeypatch.setattr(devices, "check_device", lambda device: None)
     made: list[tuple[Problem, tuple[str, ...]]] = []
     monkeypatch.setattr(
         commands,
@@ -183,3 +185,11 @@ def test_siso_with_natural_outputs_prints_a_command_that_runs(swept):
 def test_powers_are_asked_for_where_they_are():
     with pytest.raises(ValueError, match=r"kind: .* page Layers"):
         Settings(kind="power").problems()
+
+
+@pytest.mark.parametrize("written", [Settings.command, plans.scaling_command])
+def test_a_baseline_that_was_chosen_is_the_reference_of_the_command(written):
+    chosen = Settings(products=("cg-sparse", "e3nn", "matrix"))
+    assert "--products cg-sparse,e3nn,matrix " in written(chosen)
+    assert "--products matrix,cg-sparse,e3nn " in written(chosen.with_(baseline="matrix"))
+    assert "--products cg-sparse,e3nn,matrix " in written(chosen.with_(baseline="so2"))

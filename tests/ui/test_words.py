@@ -74,7 +74,7 @@ def test_provenance_says_edges_and_nodes_and_no_channels_beside_irreps_that_have
         assert ("channel" in words) == ("channel" in said)
 
 
-def test_captions_are_dark_enough_to_be_read():
+def test_captions_and_buttons_can_be_read():
     """Streamlit draws them at 60 % of the text colour; 4.5 is what WCAG asks for."""
     theme = tomllib.loads((ROOT / ".streamlit" / "config.toml").read_text())["theme"]
 
@@ -85,6 +85,7 @@ def test_captions_are_dark_enough_to_be_read():
         )
         mixed = "".join(f"{round(0.6 * a + 0.4 * b):02x}" for a, b in zip(ink, page, strict=True))
         assert contrast(f"#{mixed}", theme[mode]["backgroundColor"]) >= 4.5, mode
+        assert contrast("#FFFFFF", theme[mode]["primaryColor"]) >= 4.5, f"buttons, {mode}"
 
 
 def test_the_table_says_what_was_measured_and_where():
