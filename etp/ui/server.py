@@ -19,7 +19,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from etp.run.events import event, to_stderr
-from etp.ui import monitor, visitors
+from etp.ui import document, monitor, visitors
 
 YEAR_S = 365 * 24 * 3600
 WAIT_S = 1.0
@@ -172,7 +172,11 @@ def parts() -> dict[str, Any]:
     base = visitors.base_path()
     return {
         "lifespan": lifespan,
-        "middleware": [Middleware(monitor.OnlyHere), Middleware(VisitorCookie)],
+        "middleware": [
+            Middleware(monitor.OnlyHere),
+            Middleware(VisitorCookie),
+            Middleware(document.FirstFrame),
+        ],
         "routes": [
             # Where they are does not depend on the proxy that they are not for.
             Route("/health", monitor.health),
