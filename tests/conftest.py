@@ -24,7 +24,7 @@ LONG = (
     "products/test_contract.py", "kernels/test_interpreted.py", "ui/test_browser.py",
     "kernels/test_build.py", "kernels/test_cpu.py", "kernels/test_compiled.py",
     "life/test_table.py", "run/test_faults.py", "ui/test_others.py", "ui/test_controls.py",
-    "products/test_kinds.py", "ui/test_pages.py", "ui/test_history.py",
+    "products/test_kinds.py", "ui/test_pages.py",
     "kernels/test_standalone.py", "test_docs.py", "experiments/test_potential.py",
     "kernels/test_torch_compile.py", "deploy/test_image.py", "ui/test_reproduce.py",
     "product/test_added.py",
