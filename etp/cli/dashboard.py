@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import argparse
+import os
 import socket
 import subprocess
 import sys
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from etp.cli import values
+from etp.options import Faults
+from etp.run.access import access
+from etp.run.config import limits
 
 NEEDED = ("streamlit", "altair", "pandas", "plotly", "vl_convert", "distributed", "cryptography")
 PACKAGE = Path(__file__).resolve().parent.parent
@@ -85,6 +90,12 @@ def _app(options: argparse.Namespace) -> None:
         raise RuntimeError(
             f"the dashboard needs {', '.join(absent)}: pip install '.[app]' in a checkout of etp"
         )
-    check_free(options.address, options.port)
-    if status := subprocess.run(command(options.port, options.address)).returncode:
-        raise SystemExit(status)
+    faults = Faults()
+    for check in (access, limits, partial(check_free, options.address, options.port)):
+        faults.tried(check)
+    faults.tell()
+    words = command(options.port, options.address)
+    if sys.platform == "win32":  # where exec returns to the shell at once
+        raise SystemExit(subprocess.run(words).returncode)
+    # The server takes the place of this process: who ends it ends the server.
+    os.execv(words[0], words)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,6 +13,9 @@ from etp.report.published import picture, question, shown
 from etp.results.jobs import Job
 from etp.results.store import Store
 
+_OURS = re.compile(r"[0-9a-zA-Z-]+\.(html|png)")
+"""Names of the files of a run."""
+
 
 def write_site(store: Store, folder: Path) -> list[Path]:
     """Write an index and a page and a picture for every published run; return what was written.
@@ -20,12 +24,20 @@ def write_site(store: Store, folder: Path) -> list[Path]:
         ValueError: If nothing is published, or the folder holds something else.
     """
     runs = store.published()
-    if not runs:
-        raise ValueError("the gallery must hold a run, nothing is published yet")
-    if folder.exists() and any(folder.iterdir()) and not (folder / ".etp-site").exists():
+    mark = folder / ".etp-site"
+    if not runs and not mark.exists():
+        raise ValueError(
+            "the gallery must hold a run, nothing is published yet: open one of your own and "
+            "press Publish under it"
+        )
+    if folder.exists() and any(folder.iterdir()) and not mark.exists():
         raise ValueError(f"site must be an empty folder or an earlier site, got {folder}")
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / ".etp-site").touch()
+    # What was taken out of the gallery since is no longer handed out.
+    for name in mark.read_text(encoding="utf-8").split() if mark.exists() else ():
+        if _OURS.fullmatch(name):
+            (folder / name).unlink(missing_ok=True)
+    mark.touch()
     written, cards = [], []
     for job in runs:
         rows = store.rows(job=job.id)
@@ -39,6 +51,7 @@ def write_site(store: Store, folder: Path) -> list[Path]:
         cards.append(_card(job, title, finding(comparison).heading))
     index = folder / "index.html"
     index.write_text(_index(cards), encoding="utf-8")
+    mark.write_text("\n".join(path.name for path in written), encoding="utf-8")
     return [index, *written]
 
 

@@ -16,6 +16,8 @@ from typing import Any
 from etp.problem import Problem
 
 HOUR_S = 3600.0
+TABLES = ("access", "limits")
+"""What the file may hold."""
 
 
 class TooLargeError(ValueError):
@@ -135,26 +137,32 @@ def limits(environment: Mapping[str, str] | None = None) -> Limits:
 
 
 def _path(environment: Mapping[str, str]) -> Path:
-    return Path(environment.get("ETP_CONFIG", "etp.toml"))
+    return Path(environment.get("ETP_CONFIG") or "etp.toml")
 
 
 def table(environment: Mapping[str, str]) -> dict[str, Any]:
     """Everything in the configuration file; empty where there is none.
 
     Raises:
-        ValueError: If it is not TOML.
+        ValueError: If it is not TOML, holds another table, or is named and not there.
     """
     path = _path(environment)
     if not path.exists():
+        # A server without the limits that it was given would be worse than none.
+        if environment.get("ETP_CONFIG"):
+            raise ValueError(f"ETP_CONFIG must name a file that is there, got {path}")
         return {}
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        read = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise ValueError(f"{path} must be a TOML file: {error}") from error
+    if unknown := sorted({*read} - {*TABLES}):
+        raise ValueError(f"{path} must hold only {' and '.join(TABLES)}, got {unknown[0]!r}")
+    return read
 
 
 def _whole(name: str, value: object) -> int:
     text = value if isinstance(value, str) else repr(value)
-    if isinstance(value, bool) or not text.isdigit() or int(text) < 1:
+    if not (text.isascii() and text.isdigit() and len(text) < 20 and int(text)):
         raise ValueError(f"{name} must be a whole number above 0, got {value!r}")
     return int(text)

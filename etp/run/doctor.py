@@ -49,6 +49,9 @@ def checks() -> Iterator[MachineCheck]:
     yield _clock()
     yield _port()
     yield _config()
+    yield _access()
+    if address := os.environ.get("ETP_SCHEDULER"):
+        yield _scheduler(address)
 
 
 def _python() -> MachineCheck:
@@ -130,7 +133,10 @@ def _clock() -> MachineCheck:
 
 
 def _port() -> MachineCheck:
-    port = int(os.environ.get("PORT", PORT))
+    given = os.environ.get("PORT") or str(PORT)
+    if not (given.isascii() and given.isdigit() and 0 < int(given[:9]) < 65536):
+        return MachineCheck("port", False, f"PORT={given[:40]}", "set PORT to a number to 65535")
+    port = int(given)
     with socket.socket() as tried:
         taken = tried.connect_ex(("127.0.0.1", port)) == 0
     return MachineCheck(
@@ -149,3 +155,24 @@ def _config() -> MachineCheck:
         )
     given = {name: value for name, value in vars(chosen).items() if value is not None}
     return MachineCheck("limits", True, ", ".join(f"{n} {v}" for n, v in given.items()) or "none")
+
+
+def _access() -> MachineCheck:
+    from etp.run.access import access
+
+    try:
+        mode = access().mode
+    except ValueError as error:
+        mend = "see docs/hosting.md for how people are let in"
+        return MachineCheck("access", False, str(error), mend)
+    return MachineCheck("access", True, mode or "open on this machine alone, others look")
+
+
+def _scheduler(address: str) -> MachineCheck:
+    from etp.run.cluster import check_address
+
+    try:
+        return MachineCheck("scheduler", True, check_address(address))
+    except ValueError as error:
+        mend = "set ETP_SCHEDULER to tls://HOST:8786, with certificates from 'etp certificates'"
+        return MachineCheck("scheduler", False, str(error), mend)

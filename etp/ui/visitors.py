@@ -20,15 +20,15 @@ import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Literal
 
 from streamlit import config
 
 from etp.results.store import default_path
-from etp.run.config import table
+from etp.run.access import Access as Access
+from etp.run.access import access as access
 
 Role = Literal["reader", "runner", "administrator"]
-Mode = Literal["open", "phrase", "oidc"]
 VISITOR, ROLE = "etp_visitor", "etp_role"
 """Names of the cookies."""
 COLOURS = (
@@ -40,21 +40,6 @@ ANIMALS = (
     "lemur", "lynx", "marten", "newt", "otter", "panda", "quail", "raven", "seal", "swift",
     "tapir", "vole", "wren", "yak",
 )  # fmt: skip
-
-
-@dataclass(frozen=True)
-class Access:
-    """How this server lets people in.
-
-    Attributes:
-        mode: ``open``, ``phrase`` or ``oidc``; None where nobody chose.
-        administrators: Addresses that OIDC names, for administrators.
-        runners: The same for runners; ``*`` is everyone who is logged in.
-    """
-
-    mode: Mode | None = None
-    administrators: tuple[str, ...] = ()
-    runners: tuple[str, ...] = ("*",)
 
 
 @dataclass(frozen=True)
@@ -85,26 +70,6 @@ def base_path() -> str:
     """What every address of this server begins with behind a proxy: "", or such as "/etp"."""
     given = str(config.get_option("server.baseUrlPath") or "").strip("/")
     return f"/{given}" if given else ""
-
-
-def access(environment: Mapping[str, str] | None = None) -> Access:
-    """What ``etp.toml`` and ``ETP_ACCESS`` say.
-
-    Raises:
-        ValueError: If either holds something else; names it.
-    """
-    given = os.environ if environment is None else environment
-    values = table(given).get("access", {})
-    known = {"mode", "administrators", "runners"}
-    if not isinstance(values, dict) or (set(values) - known):
-        raise ValueError(f"etp.toml: access must hold only {', '.join(sorted(known))}: {values!r}")
-    mode: Any = given.get("ETP_ACCESS") or values.get("mode")
-    if mode is not None and mode not in get_args(Mode):
-        raise ValueError(f"access mode must be one of {', '.join(get_args(Mode))}, got {mode!r}")
-    if mode == "phrase" and not given.get("ETP_PHRASE"):
-        raise ValueError("access mode 'phrase' needs the phrase in ETP_PHRASE, and it is not set")
-    lists = {name: tuple(map(str, values[name])) for name in known - {"mode"} if name in values}
-    return Access(mode, **lists)
 
 
 def label(visitor: str) -> str:

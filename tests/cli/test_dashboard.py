@@ -103,7 +103,9 @@ def started(site: Path, cwd: Path, port: int) -> Iterator[None]:
         try:
             yield
         finally:
-            os.killpg(server.pid, signal.SIGTERM)
+            # This process alone: what is started by a shell or a service is ended so.
+            server.send_signal(signal.SIGTERM)
+            server.wait(60)
 
 
 def _fetched(address: str, seconds: float = 180) -> bytes:
@@ -124,6 +126,8 @@ def test_etp_app_serves_from_an_installed_package(site, tmp_path):
     with started(site, tmp_path, port):
         assert _fetched(f"http://127.0.0.1:{port}/_stcore/health") == b"ok"
         assert b"<html" in _fetched(f"http://127.0.0.1:{port}/scaling")
+    with pytest.raises(OSError, match="refused"):
+        urlopen(f"http://127.0.0.1:{port}/_stcore/health", timeout=5)
 
 
 def test_a_checkout_starts_the_file_at_its_top():
@@ -137,6 +141,17 @@ def test_a_checkout_starts_the_file_at_its_top():
 )
 def test_a_port_that_is_none_is_one_line(capsys, words, part):
     assert part in complaint(["app", *words], capsys)
+
+
+def test_a_configuration_that_no_server_takes_is_one_line_with_all_that_is_wrong(
+    capsys, monkeypatch, tmp_path
+):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("ETP_ACCESS", "opn")
+    monkeypatch.setenv("ETP_LIMITS_LMAX", "many")
+    said = complaint(["app", "--address", "no-such.invalid"], capsys)
+    for part in ("access mode must be one of", "ETP_LIMITS_LMAX must be", "got no-such.invalid"):
+        assert part in said
 
 
 def test_what_the_dashboard_lacks_is_named_with_the_mend(capsys, monkeypatch):

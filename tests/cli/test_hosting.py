@@ -130,6 +130,30 @@ def test_the_doctor_names_a_port_in_use_and_the_mend_works(tmp_path, monkeypatch
         assert told()[f"port {other}"].good
 
 
+@pytest.mark.parametrize(
+    ("variable", "value", "state", "mend"),
+    [
+        ("ETP_ACCESS", "opn", "access mode must be one of open, phrase, oidc", "hosting.md"),
+        ("ETP_ACCESS", "phrase", "ETP_PHRASE", "hosting.md"),
+        ("ETP_CONFIG", "gone.toml", "ETP_CONFIG must name a file", "hosting.md"),
+        ("ETP_SCHEDULER", "tcp://10.0.0.1:8786", "must be tls://", "etp certificates"),
+        ("PORT", "many", "PORT=many", "65535"),
+        ("PORT", "9" * 5000, "PORT=999", "65535"),
+    ],
+)
+def test_the_doctor_names_a_setting_that_no_server_takes(
+    variable, value, state, mend, tmp_path, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("ETP_STORE", str(tmp_path / "etp.sqlite"))
+    assert all(c.good for c in doctor.checks() if c.what in ("access", "limits", "scheduler"))
+    monkeypatch.setenv(variable, value)
+    wrong = [check for check in doctor.checks() if state in check.state]
+    assert wrong
+    assert not any(check.good for check in wrong)
+    assert all(mend in check.mend for check in wrong)
+
+
 def test_the_doctor_runs_from_the_command_line(tmp_path):
     done = subprocess.run(
         [sys.executable, "-m", "etp", "doctor"], capture_output=True, text=True, timeout=120

@@ -65,8 +65,17 @@ def test_the_command_line_writes_a_run_and_a_site(tmp_path, capsys):
         "index.html", "abc.html", "abc.png", ".etp-site",
     }  # fmt: skip
     assert 'href="abc.html"' in (site / "index.html").read_text()
+    # What was taken out of the gallery is taken out of the site, and nothing else is.
+    Store(store[1]).update_job("abc", published=None)
+    (site / "CNAME").touch()
+    assert main(["export", "--site", str(site), *store]) == 0
+    assert {path.name for path in site.iterdir()} == {"index.html", "CNAME", ".etp-site"}
+    assert "abc.html" not in (site / "index.html").read_text()
+    assert main(["export", "--site", str(tmp_path / "other"), *store]) == 2
+    assert "press Publish under it" in capsys.readouterr().err
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "thesis.tex").touch()
+    Store(store[1]).update_job("abc", published=1.0)
     assert main(["export", "--site", str(tmp_path / "mine"), *store]) == 2
     assert "empty folder" in capsys.readouterr().err
 

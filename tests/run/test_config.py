@@ -25,7 +25,8 @@ def test_variables_go_over_the_file(tmp_path):
 @pytest.mark.parametrize(
     ("text", "match"),
     [("[limits]\nlmx = 4", "no 'lmx'"), ("[limits]\nlmax = -1", "above 0"), ("x =", "TOML"),
-     ("limits = 3", "table"), ("[limits]\nlmax = true", "above 0")],
+     ("limits = 3", "table"), ("[limit]\nlmax = 4", "must hold only access and limits"),
+     ("[limits]\nlmax = '\u00b2'", "above 0"), ("[limits]\nlmax = true", "above 0")],
 )  # fmt: skip
 def test_a_wrong_file_is_named(tmp_path, text, match):
     path = tmp_path / "etp.toml"
@@ -33,6 +34,11 @@ def test_a_wrong_file_is_named(tmp_path, text, match):
     with pytest.raises(ValueError, match=match) as error:
         limits({"ETP_CONFIG": str(path)})
     assert str(path) in str(error.value)
+
+
+def test_a_file_that_is_named_and_not_there_is_no_server_without_limits(tmp_path):
+    with pytest.raises(ValueError, match="ETP_CONFIG must name a file that is there"):
+        limits({"ETP_CONFIG": str(tmp_path / "etp.toml")})
 
 
 def test_what_is_too_large_is_refused_with_what_fits():

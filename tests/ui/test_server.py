@@ -131,7 +131,10 @@ def test_a_wrong_configuration_is_named(tmp_path, monkeypatch):
     with pytest.raises(ValueError, match="opn"):
         visitors.access({"ETP_CONFIG": str(path)})
     with pytest.raises(ValueError, match="ETP_PHRASE"):
-        visitors.access({"ETP_CONFIG": str(tmp_path / "none"), "ETP_ACCESS": "phrase"})
+        visitors.access({"ETP_ACCESS": "phrase"})
+    path.write_text('[access]\nadministrators = "ann@example.org"\n')
+    with pytest.raises(ValueError, match="administrators must be a list of addresses"):
+        visitors.access({"ETP_CONFIG": str(path)})
 
 
 def test_a_published_run_has_a_short_link_with_a_picture_and_others_have_none():
