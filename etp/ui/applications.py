@@ -249,8 +249,7 @@ def _badges(flags: Sequence[Flag]) -> list[tuple[str, str]]:
 
 def mirror(shown: Sequence[Row]) -> None:
     """One product: the piece and its mirror image, what it says of each, and its confusions."""
-    whole = ("seen", "seen_mirrored", "start_pseudoscalar")
-    shown = [row for row in shown if all(key in row.measured for key in whole)]
+    shown = _seen(shown)
     if not shown:
         return
     names = list(dict.fromkeys(row.product for row in shown))
@@ -280,6 +279,13 @@ def mirror(shown: Sequence[Row]) -> None:
         show.head(f"Who is taken for whom: {product}", "rows: the piece; all seeds, 25 rotations")
         taken = tables.confusion(shown, str(product))
         show.chart(charts.confusion, taken, mode(), str(product), key="confusion")
+
+
+@kept(20)
+def _seen(shown: Sequence[Row]) -> list[Row]:
+    """Rows that say what their networks saw: the same list each time, so that it is drawn once."""
+    whole = ("seen", "seen_mirrored", "start_pseudoscalar")
+    return [row for row in shown if all(key in row.measured for key in whole)]
 
 
 _screws = kept(40)(charts.screws)
