@@ -497,7 +497,10 @@ def measured(checkout: Path, arguments: argparse.Namespace) -> dict[str, str]:
 
 
 def first_paints(server: Server) -> str:
-    """Seconds until a browser that was never here paints a page, and shows what it says first."""
+    """Seconds until a browser that was never here paints anything, and shows what a page says.
+
+    The first paint is the frame that comes with the document (:mod:`etp.ui.document`).
+    """
     program = shutil.which("chromium") or shutil.which("chromium-browser")
     try:
         from playwright.sync_api import sync_playwright
