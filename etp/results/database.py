@@ -24,7 +24,7 @@ _MENDS = (
     ("readonly", "the file cannot be written: give this user the right to, or set ETP_STORE"),
     ("locked", f"another program has held it for {BUSY_S:.0f} s: end that program"),
     ("unable to open", "not a file in a folder open to this user: name another with ETP_STORE"),
-    ("i/o", "its disk does not answer: check the disk"),
+    ("i/o", "its disk does not answer, or it is no regular file: check both, or set ETP_STORE"),
 )
 """What SQLite says, and what to do."""
 

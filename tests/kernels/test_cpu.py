@@ -485,6 +485,28 @@ def test_forward_mode_derivatives_take_the_plain_form():
 
 
 @needs_numba
+def test_a_full_disk_keeps_nothing_and_stops_nothing(monkeypatch, tmp_path):
+    import numba
+    from numba.core.caching import IndexDataCacheFile
+
+    from etp.kernels.on_cpu import sparse_cpu
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setenv("ETP_CACHE", str(tmp_path))
+    monkeypatch.setattr(IndexDataCacheFile, "save", full)
+
+    @sparse_cpu._kept_on_disk
+    @numba.njit
+    def twice(x):
+        return 2 * x
+
+    assert twice(3) == 6
+    assert not list(tmp_path.rglob("*.nbi"))
+
+
+@needs_numba
 def test_the_fallback_says_what_numba_took(fresh, monkeypatch):
     monkeypatch.setattr(shutil, "which", lambda _: None)
     tp = make("cg-sparse", "natural")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import time
+from contextlib import suppress
 from functools import cache
 from typing import Any
 
@@ -76,6 +77,14 @@ def _kept_on_disk(walk: Any) -> Any:
         walk.enable_caching()
     finally:
         numba.config.CACHE_DIR = before  # type: ignore[attr-defined]
+    real = walk._cache.save_overload
+
+    def save(signature: Any, made: Any) -> None:
+        # On a full disk it is compiled again by the next process, and runs in this one.
+        with suppress(OSError):
+            real(signature, made)
+
+    walk._cache.save_overload = save
     return walk
 
 
