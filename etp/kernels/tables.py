@@ -67,11 +67,14 @@ class TableModule(Unscripted, metaclass=BuiltForReal):
 
     def register_table(self, name: str, values: Tensor) -> None:
         """Keep a float64 table, cast on use to the dtype of the inputs by :meth:`table`."""
-        self._tables[name] = values.to(torch.float64)
+        self._tables[name] = values.to(torch.float64).contiguous()
         self._cast_table(name, torch.get_default_dtype())
 
     def table(self, name: str, dtype: torch.dtype) -> Tensor:
         """Return a registered table in ``dtype``, cast once from float64. Read-only."""
+        if dtype == torch.float64 and self._device.type == "cpu":
+            # Itself: a compiler that found no cast, and had one made, would see another module.
+            return seen(self._tables[name])
         cast = self._cast.get((name, dtype))
         return seen(cast if cast is not None else self._cast_table(name, dtype))
 

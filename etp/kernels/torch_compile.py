@@ -1,4 +1,4 @@
-"""Products under ``torch.compile``: any product's name with ``+compile`` behind it.
+"""Products and powers under ``torch.compile``: any one's name with ``+compile`` behind it.
 
 In a program of one's own the same is ``product.compile()``, as for any module.
 """

@@ -11,7 +11,6 @@ from typing_extensions import override
 
 from etp.e3 import o3
 from etp.irreps import Layout
-from etp.kernels.power_table import apart, together
 from etp.maths.layout import slices
 from etp.powers.base import Power
 
@@ -31,6 +30,10 @@ class DegreewisePower(Power):
         layout: Layout = "mul_ir",
     ) -> None:
         super().__init__(irreps_in, order=order, irreps_out=irreps_out, layout=layout)
+        # Numbers of its own: compilers cannot look into irreps.
+        self._dims_in, self._dims_out = (
+            [ir.dim for ir in irs] for irs in (self.irs_in, self.irs_out)
+        )
         self.build()
         rows = torch.randn(8, sum(ir.dim for ir in self.irs_in), dtype=torch.float64,
                            generator=torch.Generator().manual_seed(0))  # fmt: skip
@@ -57,14 +60,33 @@ class DegreewisePower(Power):
     def degrees(self, rows: Tensor) -> Iterator[Tensor]:
         """Yield for each degree the outputs (R, components) of rows (R, components)."""
 
+    # Blocks are taken apart by views and put together by ``cat``, no components picked by an index:
+    # the gradient of picking is a scatter, and those of fused ones Inductor wrote beside their
+    # memory on a CPU (PyTorch up to 2.13, github.com/pytorch/pytorch/issues/191837).
+
+    def _apart(self, a: Tensor) -> Tensor:
+        """Features as :meth:`forward` takes them to (N, channels, components)."""
+        if a.ndim == 3:
+            return a
+        parts = a.split([self.channels * dim for dim in self._dims_in], dim=1)
+        if self.layout == "mul_ir":
+            return torch.cat([p.unflatten(1, (self.channels, -1)) for p in parts], dim=2)
+        return torch.cat([p.unflatten(1, (-1, self.channels)) for p in parts], dim=1).mT
+
+    def _together(self, z: Tensor) -> Tensor:
+        """Results (N, channels, components) to features."""
+        if self.layout == "ir_mul":
+            return z.mT.flatten(1)
+        return torch.cat([part.flatten(1) for part in z.split(self._dims_out, dim=2)], dim=1)
+
     @override
-    def evaluate(self, a: Tensor, weights: Tensor, elements: Tensor | None, lie: Tensor) -> Tensor:
+    def evaluate(self, a: Tensor, weights: Tensor, elements: Tensor | None) -> Tensor:
         spread = self.table("spread", a.dtype)
         out = spread.shape[2]
         if not a.shape[0]:
             # Transforms refuse empty batches; the sums keep the result differentiable.
             return a.new_zeros(0, out * self.channels) + a.sum() + weights.sum()
-        rows = apart(a, lie[: len(lie) - out], self.channels).transpose(1, 2)
+        rows = self._apart(a)
         w = weights.reshape(-1, self.weights_per_channel, self.channels).transpose(1, 2)
         z = rows.new_zeros(())
         for degree, own in enumerate(self.degrees(rows.flatten(0, 1))):
@@ -72,4 +94,4 @@ class DegreewisePower(Power):
             if elements is not None:
                 factor = factor.index_select(0, elements)
             z = z + own.unflatten(0, (-1, self.channels)) * factor
-        return together(z.transpose(1, 2), lie)
+        return self._together(z)

@@ -74,15 +74,14 @@ class LibraryPower(Power):
         return self._stated
 
     def to_library(
-        self, a: Tensor, weights: Tensor, elements: Tensor | None, lie: Tensor | None = None
+        self, a: Tensor, weights: Tensor, elements: Tensor | None
     ) -> tuple[Tensor, tuple[Tensor, ...]]:
         """What goes into :meth:`call_library`: elements, then features and weights.
 
         Args:
-            a: Features, (N, irreps_in.dim).
-            weights: As :meth:`forward` takes them.
+            a: Features, as :meth:`forward` takes them.
+            weights: Likewise.
             elements: Likewise.
-            lie: Where components are; None for ``layout``.
 
         Raises:
             ValueError: If each node has weights of its own, which libraries do not have.
@@ -95,17 +94,17 @@ class LibraryPower(Power):
                 )
             elements = a.new_zeros(a.shape[0], dtype=torch.int64)
         sets = weights.reshape(-1, self.weights_per_channel, self.channels)
-        lie = self.index("lie") if lie is None else lie
-        features = apart(a, lie[: sum(ir.dim for ir in self.irs_in)], self.channels)
+        lie = self.lies(a)[: sum(ir.dim for ir in self.irs_in)]
+        features = apart(a.flatten(1), lie, self.channels)
         given = self.own_elements(elements, sets.shape[0], a.dtype)
         return given, (self.own_features(features).contiguous(), *self.own_weights(sets))
 
     @override
-    def evaluate(self, a: Tensor, weights: Tensor, elements: Tensor | None, lie: Tensor) -> Tensor:
+    def evaluate(self, a: Tensor, weights: Tensor, elements: Tensor | None) -> Tensor:
         if elements is None and weights.ndim > 1:
             # To check it; nobody calls a library with an element for each node.
             elements = torch.arange(a.shape[0], device=a.device)
-        given, inputs = self.to_library(a, weights, elements, lie)
+        given, inputs = self.to_library(a, weights, elements)
         return self.from_library(self.call_library(given, *inputs))
 
     def from_library(self, z: Tensor) -> Tensor:

@@ -188,12 +188,15 @@ class Power(TableModule):
         return Cost(self.macs * nodes * self.channels, numbers * itemsize)
 
     @abstractmethod
-    def evaluate(self, a: Tensor, weights: Tensor, elements: Tensor | None, lie: Tensor) -> Tensor:
-        """Raise (N, irreps_in.dim) to (N, irreps_out.dim).
+    def evaluate(self, a: Tensor, weights: Tensor, elements: Tensor | None) -> Tensor:
+        """Raise features, as :meth:`forward` takes them, to (N, irreps_out.dim).
 
-        ``weights`` are (weight_numel,), (N, weight_numel), or with ``elements`` (Z, weight_numel);
-        ``lie`` says where components are (:func:`etp.kernels.power_table.places`).
+        ``weights`` are (weight_numel,), (N, weight_numel), or with ``elements`` (Z, weight_numel).
         """
+
+    def lies(self, a: Tensor) -> Tensor:
+        """Where components of features ``a`` are (:func:`etp.kernels.power_table.places`)."""
+        return self.index("lie" if a.ndim == 2 else "lie_whole")
 
     @override
     def forward(self, a: Tensor, weights: Tensor, elements: Tensor | None = None) -> Tensor:
@@ -217,12 +220,11 @@ class Power(TableModule):
         if autocast:
             a, weights, _ = promoted(a, weights, None)
         self._check(a, weights, elements)
-        lie = self.index("lie" if a.ndim == 2 else "lie_whole")
         if not autocast:
-            return self.evaluate(a.flatten(1), weights, elements, lie)
+            return self.evaluate(a, weights, elements)
         # In the dtype of the inputs: autocast would take digits from the maps.
         with torch.autocast(self._device.type, enabled=False):
-            return self.evaluate(a.flatten(1), weights, elements, lie)
+            return self.evaluate(a, weights, elements)
 
     def _check(self, a: Tensor, weights: Tensor, elements: Tensor | None) -> None:
         for name, given in (("a", a), ("weights", weights)):

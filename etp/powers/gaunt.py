@@ -53,8 +53,8 @@ class _GauntPower(DegreewisePower):
         others = o3.Irreps([(1, (l, p)) for l in range(rest + 1) for p in (1, -1)])
         own = o3.Irreps([(1, ir) for ir in self.irs_in])
         self.signals = self.of(others, own, filter_ir_out=self.irs_out)
-        places = [part for ir in self.irs_out for part in _components(self.signals.irs_out, ir)]
-        self.register_buffer("output", torch.tensor(places), persistent=False)
+        self._out_dims = [ir.dim for ir in self.signals.irs_out]
+        self._out_order = [self.signals.irs_out.index(ir) for ir in self.irs_out]
         same = [
             [part == other for ir in self.irs_out for other in _components(self.irs_in, ir)]
             for part in range(sum(ir.dim for ir in self.irs_in))
@@ -94,7 +94,8 @@ class _GauntPower(DegreewisePower):
             else rows.new_zeros(rows.shape[0], len(sector.positions))
             for s, sector in self.signals.sectors_out.items()
         ]
-        return self.signals.join(parts).index_select(1, self.index("output"))
+        blocks = self.signals.join(parts).split(self._out_dims, dim=1)
+        return torch.cat([blocks[n] for n in self._out_order], dim=1)
 
     def times(self, power: Tensor, f: Tensor) -> Tensor:
         """Signal of the product of a power and one factor more."""

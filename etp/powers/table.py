@@ -51,8 +51,9 @@ class TablePower(Power):
         return self.polynomials.macs
 
     @override
-    def evaluate(self, a: Tensor, weights: Tensor, elements: Tensor | None, lie: Tensor) -> Tensor:
-        return power(self.polynomials, a, weights, elements, lie, self.channels)
+    def evaluate(self, a: Tensor, weights: Tensor, elements: Tensor | None) -> Tensor:
+        lie = self.lies(a)
+        return power(self.polynomials, a.flatten(1), weights, elements, lie, self.channels)
 
 
 class _Given(TablePower):

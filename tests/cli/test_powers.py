@@ -11,9 +11,12 @@ from etp.analysis.comparison import comparisons
 from etp.analysis.findings import finding, pair_sentence
 from etp.cli.main import main, parser
 from etp.cli.problems import degrees_of, problems
+from etp.kernels.on_cpu import build
 from etp.problem import EmptyProblemError, Problem
 from etp.results.rows import Row
 from etp.run.case import Case, needed_bytes, run
+
+needs_compiler = pytest.mark.skipif(build.missing() is not None, reason=str(build.missing()))
 
 
 def power(irreps: str = "0e+1o+2e", filter_out: str | None = "0e+1o", **rest: object) -> Problem:
@@ -160,6 +163,17 @@ def test_bad_words_are_one_line(capsys, words, part):
     assert said.count("\n") == 1
 
 
-def test_a_compiled_power_says_that_it_is_not_timed():
-    (row,) = rows_of(power(batch=4), "cg+compile")
-    assert (row.status, "leave +compile out" in str(row.reason)) == ("invalid", True)
+@needs_compiler
+@pytest.mark.filterwarnings("ignore")  # of the compiler, about itself
+def test_a_compiled_power_is_timed_like_a_product():
+    rows = rows_of(power(batch=4, direction="backward"), "cg+compile", "cg")
+    assert [row.reason for row in rows if row.status != "ok"] == []
+    compiled = {
+        row.product: row.result["compiled"]
+        for row in rows
+        if row.result and row.measure == "runtime"
+    }
+    assert compiled["cg+compile"]["torch.compile"] > 0
+    assert "torch.compile" not in compiled["cg"]
+    (twice,) = rows_of(power(batch=4, direction="double-backward"), "cg+compile")
+    assert (twice.status, "no second derivatives" in str(twice.reason)) == ("invalid", True)

@@ -64,10 +64,8 @@ def test_each_node_is_raised_with_the_weights_of_its_element(name):
 def test_a_power_that_computes_something_else_is_found():
     class Off(ClebschGordan):
         @override
-        def evaluate(
-            self, a: Tensor, weights: Tensor, elements: Tensor | None, lie: Tensor
-        ) -> Tensor:
-            return super().evaluate(a, weights, elements, lie) * (1 + 1e-9)
+        def evaluate(self, a: Tensor, weights: Tensor, elements: Tensor | None) -> Tensor:
+            return super().evaluate(a, weights, elements) * (1 + 1e-9)
 
     tp = OnNodes(Off("2x0e+2x1o", order=3, irreps_out="2x1o"))
     assert not measure.agreement(tp).passed
@@ -76,10 +74,8 @@ def test_a_power_that_computes_something_else_is_found():
 def test_outputs_that_are_no_equivariant_polynomial_are_refused():
     class Shifted(ClebschGordan):
         @override
-        def evaluate(
-            self, a: Tensor, weights: Tensor, elements: Tensor | None, lie: Tensor
-        ) -> Tensor:
-            return super().evaluate(a, weights, elements, lie) + 1e-3
+        def evaluate(self, a: Tensor, weights: Tensor, elements: Tensor | None) -> Tensor:
+            return super().evaluate(a, weights, elements) + 1e-3
 
     tp = OnNodes(Shifted("0e+1o", order=2, irreps_out="1o"))
     with pytest.raises(ValueError, match="no equivariant polynomial"):

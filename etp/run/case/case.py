@@ -149,13 +149,20 @@ def build(problem: Problem, product: str, **options: Any) -> Any:
     Raises:
         ValueError: If the product is unknown, cannot run here or has no path.
     """
-    if problem.kind == "power":
-        return _power(problem, product, **options)
     cls = makers(problem.kind).get(torch_compile.plain_name(product))
     compiled = torch_compile.asked(product)
     if compiled and (reason := torch_compile.why_not(problem.direction)) is not None:
         raise ValueError(f"{product}: {reason}")
-    _check_available(cls, product)
+    if (reason := cls.unavailable()) is not None:
+        raise ValueError(f"{product} is not available here: {reason}")
+    if problem.kind == "power":
+        from etp.measure.graph import OnNodes
+        from etp.powers._library import LibraryPower
+
+        power = _power(cls, problem, **options)
+        if compiled and isinstance(power, LibraryPower):
+            raise ValueError(f"{product}: a library's own call is timed, leave +compile out")
+        return OnNodes(torch_compile.apply(power) if compiled else power, problem.elements)
     second = problem.channels
     if problem.kind != "pair":
         from etp.products._library import edge_layout
@@ -182,19 +189,8 @@ def makers(kind: Kind) -> Any:
     return powers if kind == "power" else products
 
 
-def _check_available(cls: Any, name: str) -> None:
-    if (reason := cls.unavailable()) is not None:
-        raise ValueError(f"{name} is not available here: {reason}")
-
-
-def _power(problem: Problem, name: str, **options: Any) -> Any:
+def _power(cls: Any, problem: Problem, **options: Any) -> Any:
     """A power for a problem, on its device."""
-    from etp.measure.graph import OnNodes
-
-    if torch_compile.asked(name):
-        raise ValueError(f"{name}: powers are not timed compiled, leave +compile out")
-    cls = makers(problem.kind).get(name)
-    _check_available(cls, name)
     out = to_text(Term(1, ir) for ir in problem.outputs_kept())
     power = cls(
         widened(problem.irreps1, problem.channels),
@@ -202,4 +198,4 @@ def _power(problem: Problem, name: str, **options: Any) -> Any:
         irreps_out=widened(out, problem.channels),
         **options,
     )
-    return OnNodes(power, problem.elements).to(problem.device)
+    return power.to(problem.device)
