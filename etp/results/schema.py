@@ -119,7 +119,7 @@ BY_DEGREE = ValueRule(
 STATE = ValueRule(
     "be null or a state with clock_mhz, temperature_c, slowed_by and load", _is_state, null=True
 )
-ROLE = ValueRule("be product or twin", lambda v: v in ("product", "twin"))
+ROLE = ValueRule("be product, twin or power", lambda v: v in ("product", "twin", "power"))
 TABLE = ValueRule("be a list of lists of numbers", _list_of(_list_of(is_number)))
 CONFUSION = ValueRule(
     f"be a table of {N_PIECES} by {N_PIECES} numbers",

@@ -49,11 +49,11 @@ def write(path: Path, march: str = "native") -> None:
         march: Processors it is for, as the compiler's ``-march``; native is this one.
 
     Raises:
-        FileNotFoundError: If the folder does not exist.
+        ValueError: If the folder does not exist.
         UnbuiltError: If there is no compiler, or it fails.
     """
     if not path.parent.is_dir():
-        raise FileNotFoundError(f"out must lie in a folder that exists, got {path}")
+        raise ValueError(f"out must lie in a folder that exists, got {path}")
     parts = {
         name: build.Part(
             str(build.FOLDER / part.source),
