@@ -26,6 +26,7 @@ from torch import Tensor, nn
 
 import etp
 from etp.measure import roofline
+from etp.powers._library import LibraryPower
 
 warnings.filterwarnings("ignore")
 
@@ -78,19 +79,17 @@ class Shape:
             raise RuntimeError(f"etp differs from mace-torch by {error:.1e}: nothing is timed")
 
     def _add_cuequivariance(self) -> None:
-        try:
-            import cuequivariance as cue
-            import cuequivariance_torch as cuet
-        except ImportError:
+        made = etp.powers.get("cuequivariance")
+        if made.unavailable() is not None:
             return
-        module = cuet.SymmetricContraction(
-            cue.Irreps("O3", str(self.inputs)), cue.Irreps("O3", str(self.outputs)), ORDER,
-            ELEMENTS, layout_in=cue.ir_mul, layout_out=cue.mul_ir, original_mace=True,
-            dtype=torch.float32, math_dtype=torch.float32,
-        )  # fmt: skip
-        weights, elements = list(module.parameters()), self.elements.int()
+        power = made(str(self.inputs), order=ORDER, irreps_out=str(self.outputs))
+        assert isinstance(power, LibraryPower)
+        drawn = torch.randn(ELEMENTS, power.weight_numel)
+        elements, (_, *own) = power.to_library(self.x, drawn, self.elements)
+        weights = [w.requires_grad_() for w in own]
+        # Features of the same size, in the order of the library.
         self.calls["cuequivariance"] = lambda x: (
-            module(x.transpose(1, 2).flatten(1), elements), weights
+            power.call_library(elements, x.flatten(1), *weights), weights
         )  # fmt: skip
 
     def _add_others(self) -> None:
