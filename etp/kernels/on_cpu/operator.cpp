@@ -50,16 +50,6 @@ Program read(const Tensor &code, const Tensor &table, int which, bool single) {
     }
 }
 
-Tensor empty(const Tensor &like, int64_t samples, int64_t dim) {
-    const int64_t sizes[] = {samples, dim}, strides[] = {dim, 1};
-    int32_t dtype;
-    STABLE_TORCH_ERROR_CODE_CHECK(aoti_torch_get_dtype(like.get(), &dtype));
-    AtenTensorHandle made;
-    STABLE_TORCH_ERROR_CODE_CHECK(aoti_torch_empty_strided(
-        2, sizes, strides, dtype, aoti_torch_device_type_cpu(), 0, &made));
-    return Tensor(made);
-}
-
 /* `inputs` may be replaced by contiguous copies. */
 template <size_t In, size_t Out>
 void run(const Tensor &code, const Tensor &table, int which, Tensor (&inputs)[In],
@@ -82,7 +72,7 @@ void run(const Tensor &code, const Tensor &table, int which, Tensor (&inputs)[In
         in[k] = x.data_ptr();
     }
     for (size_t k = 0; k < Out; k++) {
-        outputs[k] = empty(inputs[0], samples, p.out_dim[k]);
+        outputs[k] = made(inputs[0], {samples, p.out_dim[k]}, false);
         out[k] = outputs[k].data_ptr();
     }
     const int threads = threads_for(samples * p.macs);

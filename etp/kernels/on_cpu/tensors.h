@@ -1,11 +1,13 @@
 /* What operators of PyTorch share: tensors made and read against its stable interface. */
 #ifndef ETP_TENSORS_H
 #define ETP_TENSORS_H
+#include <sys/mman.h>
 #include <torch/csrc/stable/library.h>
 #include <torch/csrc/stable/ops.h>
 #include <torch/csrc/stable/tensor.h>
 
 #include <algorithm>
+#include <cstdint>
 #include <vector>
 
 namespace {
@@ -25,6 +27,19 @@ inline Tensor dense(const Tensor &given) {
     return given.is_contiguous() ? given : torch::stable::contiguous(given);
 }
 
+/* Large memory is new to the process at every call, and the system gives it page by page as it is
+ * written: of the small ones, that takes longer than most products. Linux has larger ones for whoever
+ * asks. */
+inline void by_large_pages(const Tensor &tensor) {
+#ifdef MADV_HUGEPAGE
+    constexpr uintptr_t kPage = 1 << 21;
+    const int64_t bytes = tensor.numel() * (tensor.scalar_type() == ScalarType::Double ? 8 : 4);
+    const auto start = reinterpret_cast<uintptr_t>(tensor.data_ptr());
+    const uintptr_t first = (start + kPage - 1) / kPage * kPage, last = (start + bytes) / kPage * kPage;
+    if (last > first + kPage) madvise(reinterpret_cast<void *>(first), last - first, MADV_HUGEPAGE);
+#endif
+}
+
 /* A vector or matrix on the CPU in the dtype of another tensor. */
 inline Tensor made(const Tensor &like, std::vector<int64_t> sizes, bool zero) {
     int64_t strides[2] = {sizes.size() == 2 ? sizes[1] : 1, 1};
@@ -35,6 +50,7 @@ inline Tensor made(const Tensor &like, std::vector<int64_t> sizes, bool zero) {
         static_cast<int64_t>(sizes.size()), sizes.data(), strides, dtype,
         aoti_torch_device_type_cpu(), 0, &handle));
     Tensor tensor(handle);
+    by_large_pages(tensor);
     return zero ? torch::stable::zero_(tensor) : tensor;
 }
 
