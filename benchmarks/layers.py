@@ -1,8 +1,8 @@
 """The layers of published models beside every peer that is installed, in one process and one run.
 
 ``python -m benchmarks.layers`` writes ``benchmarks/layers.md`` in about forty minutes, with
-``--quick`` a smaller table in five; ``--layers``, ``--kinds``, ``--edges`` and ``--dtypes`` choose
-others. Every contestant does the same operation with the same weights
+``--quick`` a smaller table in five; ``--layers``, ``--kinds``, ``--edges``, ``--dtypes`` and
+``--directions`` choose others. Every contestant does the same operation with the same weights
 and is checked against the float64 oracle first. Blocks of calls are timed in rounds of random
 order; ratios are taken within rounds. Peers: e3nn (``uvu``), cuEquivariance, and what a user can
 write in plain PyTorch (coefficients with the harmonics first, then ``torch.bmm``).
@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from datetime import date
 from itertools import islice
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args
 
 import numpy as np
 import torch
@@ -34,7 +34,7 @@ from etp.measure.clock import group_size, time_rounds, warm_up
 from etp.measure.graph import OnGraph
 from etp.measure.roofs import roofline
 from etp.measure.runtime import draw, make_call
-from etp.problem import Kind, Problem
+from etp.problem import Direction, Kind, Problem
 from etp.processor import name as processor
 from etp.product.edge_table import TableEdge
 from etp.run import environment
@@ -43,6 +43,7 @@ from etp.run.case import build
 HERE = Path(__file__).resolve().parent
 OURS, MIN_ROUNDS = "cg-sparse", 7
 PEERS = ("e3nn", "cuequivariance", "bmm")
+DIRECTIONS: tuple[Direction, ...] = get_args(Direction)
 TARGETS = {
     ("edge", "forward"): ("the fastest peer", 4.0),
     ("edge", "backward"): ("the fastest peer", 3.0),
@@ -191,11 +192,12 @@ def some(
     edges: int,
     dtype: str = "float32",
     kinds: Sequence[Kind] = ("edge", "convolution"),
+    directions: Sequence[Direction] = DIRECTIONS,
 ) -> Iterator[Problem]:
-    """Problems of some layers, in every direction."""
+    """Problems of some layers."""
     for name in names:
         for kind in kinds:
-            for direction in ("forward", "backward", "double-backward"):
+            for direction in directions:
                 yield presets.layer(name).problem(
                     kind, batch=edges, dtype=dtype, direction=direction
                 )
@@ -221,7 +223,7 @@ def asked(options: argparse.Namespace) -> Iterator[Problem]:
         problem
         for edges in options.edges
         for dtype in options.dtypes
-        for problem in some(options.layers, edges, dtype, options.kinds)
+        for problem in some(options.layers, edges, dtype, options.kinds, options.directions)
     )
 
 
@@ -287,6 +289,7 @@ def main() -> None:
     parser.add_argument("--dtypes", nargs="+", choices=("float32", "float64"), default=["float32"])
     parser.add_argument("--minutes", type=float, default=40.0)
     parser.add_argument("--seconds", type=float, default=6.0, help="rounds of one problem")
+    parser.add_argument("--directions", nargs="+", choices=DIRECTIONS, default=DIRECTIONS)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--out", type=Path, default=HERE / "layers.md")
     options = parser.parse_args()
