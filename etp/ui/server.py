@@ -156,7 +156,7 @@ def _root(request: Request) -> str:
 
 @asynccontextmanager
 async def lifespan(_: Any) -> AsyncIterator[None]:
-    """Say what is wrong with the configuration at the start; end the workers at the end."""
+    """Say how it is configured at the start; end the workers at the end."""
     from etp.run.config import limits
     from etp.ui import jobs
 
@@ -168,7 +168,18 @@ async def lifespan(_: Any) -> AsyncIterator[None]:
 
 
 def parts() -> dict[str, Any]:
-    """Arguments of Streamlit's application."""
+    """Arguments of Streamlit's application.
+
+    Raises:
+        SystemExit: With one sentence, if the configuration cannot be read as meant.
+    """
+    from etp.run.config import limits
+
+    try:
+        visitors.access()
+        limits()
+    except ValueError as error:
+        raise SystemExit(f"etp: {error}") from error
     base = visitors.base_path()
     return {
         "lifespan": lifespan,

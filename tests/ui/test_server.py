@@ -137,6 +137,16 @@ def test_a_wrong_configuration_is_named(tmp_path, monkeypatch):
         visitors.access({"ETP_CONFIG": str(path)})
 
 
+@pytest.mark.parametrize("text", [None, "[limit]\njobs = 1", "[limits]\nlmax = 'high'", "[["])
+def test_a_server_with_a_wrong_configuration_ends_with_one_line(text, tmp_path, monkeypatch):
+    path = tmp_path / "etp.toml"
+    if text is not None:
+        path.write_text(text)
+    monkeypatch.setenv("ETP_CONFIG", str(path))
+    with pytest.raises(SystemExit, match=f"^etp: [^\n]*{path}[^\n]*$"):
+        server.parts()
+
+
 def test_a_published_run_has_a_short_link_with_a_picture_and_others_have_none():
     store = jobs.store()
     store.add_job("abc123abc123", "Compare", [{"problem": {}}], owner="ann")
