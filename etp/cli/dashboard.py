@@ -14,8 +14,7 @@ from typing import Any
 
 from etp.cli import values
 from etp.options import Faults
-from etp.run.access import access
-from etp.run.config import limits
+from etp.run.access import check_configuration
 
 NEEDED = ("streamlit", "altair", "pandas", "plotly", "vl_convert", "distributed", "cryptography")
 PACKAGE = Path(__file__).resolve().parent.parent
@@ -91,7 +90,7 @@ def _app(options: argparse.Namespace) -> None:
             f"the dashboard needs {', '.join(absent)}: pip install '.[app]' in a checkout of etp"
         )
     faults = Faults()
-    for check in (access, limits, partial(check_free, options.address, options.port)):
+    for check in (check_configuration, partial(check_free, options.address, options.port)):
         faults.tried(check)
     faults.tell()
     words = command(options.port, options.address)

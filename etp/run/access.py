@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
-from etp.run.config import table
+from etp.options import Faults
+from etp.run.config import limits, table
 
 Mode = Literal["open", "phrase", "oidc"]
 
@@ -45,6 +46,18 @@ def access(environment: Mapping[str, str] | None = None) -> Access:
         raise ValueError("access mode 'phrase' needs the phrase in ETP_PHRASE, and it is not set")
     lists = {name: _addresses(name, values[name]) for name in known - {"mode"} if name in values}
     return Access(mode, **lists)
+
+
+def check_configuration() -> None:
+    """Refuse a configuration that a server would not read as meant.
+
+    Raises:
+        ValueError: Saying all that is wrong with it.
+    """
+    faults = Faults()
+    faults.tried(access)
+    faults.tried(limits)
+    faults.tell()
 
 
 def _addresses(name: str, value: object) -> tuple[str, ...]:

@@ -123,6 +123,10 @@ def difference(
     here = [problem for problem in asked if problem.device == shown[-1].device]
     pairs = [*_differences(shown, here or asked, axis), *_devices(shown[-1], asked, devices)]
     pairs += [] if products is None else [products]
+    return _joined(pairs, source)
+
+
+def _joined(pairs: Sequence[Sides], source: str) -> str | None:
     if not pairs:
         return None
     ours, theirs = (", ".join(words) for words in zip(*pairs, strict=True))
@@ -192,18 +196,14 @@ def one_degree(
         asked = chosen.problems("cpu")
     except ValueError:
         return None
-    origin = " (reference results)" if source == "reference" else ""
     if setting != asked[-1].setting:
         words = asked[-1].setting or _irreps(asked[-1])
-        return line(f"{setting or 'typed irreps'}{origin}", words)
+        return _joined([(setting or "typed irreps", words)], source)
     degrees = [problem.lmax for problem in asked]
     pairs = [] if products is None else [products]
     if not (setting is None or chosen.at == lmax or min(degrees) <= lmax <= max(degrees)):
         pairs.insert(0, (f"lmax {lmax}", _range("lmax", degrees)))
-    if not pairs:
-        return None
-    ours, theirs = (", ".join(words) for words in zip(*pairs, strict=True))
-    return line(f"{ours}{origin}", theirs)
+    return _joined(pairs, source)
 
 
 def _called(name: str, value: object) -> str:

@@ -64,7 +64,6 @@ def _figures(line: Line, slopes: pd.DataFrame) -> dict[str, Figure]:
 
 
 @kept(50)
-@kept(50)
 def _shown(lines: pd.DataFrame, line: Line) -> pd.DataFrame:
     fits = {growth.product: growth for growth in tables.growths(line)}
     growths = [fits[product] for product in lines["product"]]

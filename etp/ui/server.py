@@ -18,6 +18,7 @@ from starlette.responses import HTMLResponse, PlainTextResponse, RedirectRespons
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from etp.run.access import check_configuration
 from etp.run.events import event, to_stderr
 from etp.ui import document, monitor, visitors
 
@@ -173,11 +174,8 @@ def parts() -> dict[str, Any]:
     Raises:
         SystemExit: With one sentence, if the configuration cannot be read as meant.
     """
-    from etp.run.config import limits
-
     try:
-        visitors.access()
-        limits()
+        check_configuration()
     except ValueError as error:
         raise SystemExit(f"etp: {error}") from error
     base = visitors.base_path()
