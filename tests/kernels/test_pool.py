@@ -95,7 +95,7 @@ def test_a_piece_may_call_again():
 
 
 IN_A_PROCESS = """
-import ctypes, os, sys, threading, time
+import ctypes, os, signal, sys, threading, time
 from tests.kernels.test_pool import build, counts_of
 helpers = build.library().handle.etp_helpers
 """
@@ -123,6 +123,7 @@ counts_of(9, 3); print(helpers()); counts_of(9, 2); print(helpers())
 
 FORK = """
 def child():
+    signal.alarm(30)
     right = helpers() == 0 and all(counts_of(300, 3) == {1} for _ in range(50)) and helpers() == 2
     os._exit(0 if right else 1)
 
@@ -168,7 +169,6 @@ def test_a_child_builds_though_another_thread_was_building():
     done = run(
         FORK
         + """
-import signal
 inside, over = threading.Event(), threading.Event()
 def build_slowly():
     with build._ONE_AT_A_TIME:
@@ -177,11 +177,7 @@ def build_slowly():
 thread = threading.Thread(target=build_slowly)
 thread.start()
 inside.wait()
-pid = os.fork()
-if pid == 0:
-    signal.alarm(30)
-    child()
-print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+print(forked())
 over.set()
 thread.join()
 """
@@ -189,25 +185,29 @@ thread.join()
     assert done.stdout.split() == ["0"], done.stderr
 
 
-def test_a_child_builds_though_another_thread_was_looking_for_a_folder():
+@pytest.mark.parametrize(
+    ("kept", "maker", "asked"),
+    [
+        ("tempdir", "_get_default_tempdir", "gettempdir"),
+        ("_name_sequence", "_RandomNameSequence", "_get_candidate_names"),
+    ],
+)
+def test_a_child_builds_though_another_thread_was_in_tempfile(kept, maker, asked):
     done = run(
         FORK
-        + """
-import signal, tempfile
-inside, look = threading.Event(), tempfile._get_default_tempdir
-def look_slowly():
+        + f"""
+import tempfile
+tempfile.mktemp()
+inside, make = threading.Event(), tempfile.{maker}
+def make_slowly():
     inside.set()
     time.sleep(0.3)
-    return look()
-tempfile.tempdir, tempfile._get_default_tempdir = None, look_slowly
-thread = threading.Thread(target=tempfile.gettempdir)
+    return make()
+tempfile.{kept}, tempfile.{maker} = None, make_slowly
+thread = threading.Thread(target=tempfile.{asked})
 thread.start()
 inside.wait()
-pid = os.fork()
-if pid == 0:
-    signal.alarm(30)
-    child()
-print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+print(forked())
 thread.join()
 """
     )

@@ -77,12 +77,13 @@ def _unlock() -> None:
 
 
 def _settle() -> None:
-    """Wait for a thread that looks for the folder of temporary files, once in a process.
+    """Wait for a thread that is in ``tempfile`` for the first time: for its folder, or for names.
 
-    It holds a lock of ``tempfile`` that a child would wait for in vain.
+    It holds a lock that a child would wait for in vain. A name makes both be there, which takes
+    the locks out of use; no file is made of it.
     """
     with suppress(OSError):
-        tempfile.gettempdir()
+        tempfile.mktemp()
 
 
 os.register_at_fork(before=_settle, after_in_child=_unlock)
