@@ -120,6 +120,9 @@ def chosen(made: Any) -> dict[str, Any]:
 class Faults:
     """Errors of one question, told together: who mends one should not meet the next.
 
+    Attributes:
+        errors: In the order in which they were met.
+
     Examples:
         >>> faults = Faults()
         >>> faults.tried(lambda: int("x")), faults.tried(lambda: 2)
@@ -130,22 +133,22 @@ class Faults:
     """
 
     def __init__(self) -> None:
-        self._errors: list[ValueError] = []
+        self.errors: list[ValueError] = []
 
     def tried(self, work: Callable[[], T]) -> T | None:
         """What the work returns; None, and its error kept, where it refuses."""
         try:
             return work()
         except ValueError as error:
-            self._errors.append(error)
+            self.errors.append(error)
             return None
 
     def tell(self) -> None:
         """Raise ``ValueError`` if there was an error: the one, or one that says all."""
-        if len(self._errors) == 1:
-            raise self._errors[0]
-        if self._errors:
-            raise ValueError("; ".join(dict.fromkeys(map(str, self._errors))))
+        if len(self.errors) == 1:
+            raise self.errors[0]
+        if self.errors:
+            raise ValueError("; ".join(dict.fromkeys(map(str, self.errors))))
 
 
 def check_options(made: Any) -> None:

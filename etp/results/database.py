@@ -15,6 +15,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TypeVar
 
+from etp.results.files import check_folder
+
 T = TypeVar("T")
 BUSY_S = 30.0
 _DAMAGED = ("malformed", "not a database", "disk image")
@@ -82,8 +84,7 @@ class Database:
         """
         if out.exists():
             raise ValueError(f"out must be a new file, {out} is there already")
-        if not out.parent.is_dir():
-            raise ValueError(f"out must lie in a folder that is there, {out.parent} is none")
+        check_folder(out)
         try:
             # Opened by us first, so that what is wrong with it is not said of the store.
             os.close(os.open(out, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))

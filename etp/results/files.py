@@ -9,6 +9,16 @@ from pathlib import Path
 from etp.results.rows import Row, jsonl
 
 
+def check_folder(path: Path) -> None:
+    """Refuse a new file that lies in no folder.
+
+    Raises:
+        ValueError: If its folder is not there.
+    """
+    if not path.parent.is_dir():
+        raise ValueError(f"out must lie in a folder that is there, {path.parent} is none")
+
+
 def write_jsonl(path: Path, rows: Iterable[Row]) -> None:
     """Write rows as JSON Lines through a temporary file, so that no half-written file is left.
 
@@ -23,8 +33,7 @@ def write_jsonl(path: Path, rows: Iterable[Row]) -> None:
         with path.open("w", encoding="utf-8") as file:
             file.write(jsonl(rows))
         return
-    if not path.parent.is_dir():
-        raise ValueError(f"out must lie in a folder that is there, {path.parent} is none")
+    check_folder(path)
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         with part.open("w", encoding="utf-8") as file:

@@ -11,7 +11,7 @@ import streamlit as st
 
 from etp.analysis.comparison import USUAL_BASELINE
 from etp.irreps import SETTINGS, IrrepsError, parse_terms
-from etp.options import Group, Option, declared
+from etp.options import Faults, Group, Option, declared
 from etp.problem import Options
 from etp.product import applicability
 from etp.run.catalog import CatalogEntry
@@ -114,7 +114,7 @@ def _problem(chosen: Settings) -> None:
 
 def _mend(field: str) -> None:
     """What is wrong with a typed field, and a button that mends it."""
-    for error in _faults(settings().problems, settings()):
+    for error in _faults(settings().problems, settings()).errors:
         if not isinstance(error, IrrepsError) or error.field != field:
             continue
         show.wrong(_worded(error))
@@ -383,35 +383,30 @@ def refusals(plan: PagePlan, chosen: Settings, errors: Sequence[ValueError]) -> 
 
 def _errors(plan: PagePlan, chosen: Settings) -> list[ValueError]:
     """All that is wrong with a question; its size is looked at where nothing else is."""
-    errors = _faults(lambda: plan.cases(chosen), chosen)
+    faults = _faults(lambda: plan.cases(chosen), chosen)
     if plan.timed:
         there = jobs.runner().devices()
-        errors += _caught(lambda: _check_there("devices", chosen.devices, there))
+        faults.tried(lambda: _check_there("devices", chosen.devices, there))
     if plan.products:
-        errors += _caught(lambda: _check_there("products", chosen.products, _names_there()))
-    return errors or _caught(lambda: plan.checked(chosen))
+        faults.tried(lambda: _check_there("products", chosen.products, _names_there()))
+    if not faults.errors:
+        faults.tried(lambda: plan.checked(chosen))
+    return faults.errors
 
 
-def _faults(ask: Callable[[], object], chosen: Settings) -> list[ValueError]:
+def _faults(ask: Callable[[], object], chosen: Settings) -> Faults:
     """What is wrong with what is asked; of typed irreps every field that cannot be read."""
-    errors = _caught(ask)
-    if not any(isinstance(error, IrrepsError) for error in errors):
-        return errors
+    faults = Faults()
+    faults.tried(ask)
+    if not any(isinstance(error, IrrepsError) for error in faults.errors):
+        return faults
     typed = {"irreps1": chosen.irreps1, "irreps2": chosen.irreps2}
     if chosen.keep.strip():
         typed["filter_out"] = chosen.keep
-    unread: list[ValueError] = []
+    unread = Faults()
     for field, text in typed.items():
-        unread += _caught(partial(parse_terms, text, field))
-    return unread or errors
-
-
-def _caught(check: Callable[[], object]) -> list[ValueError]:
-    try:
-        check()
-    except ValueError as error:
-        return [error]
-    return []
+        unread.tried(partial(parse_terms, text, field))
+    return unread if unread.errors else faults
 
 
 def _check_there(field: str, wanted: Collection[str], there: Collection[str]) -> None:
