@@ -10,8 +10,8 @@ from typing_extensions import override
 
 from etp.interop.replace import fusion_for, replacement_for
 from etp.interop.tensor_product import ConvertedProduct
-from etp.kernels.modes import plain_only, real_tensors
-from etp.kernels.power import power
+from etp.kernels.modes import real_tensors
+from etp.kernels.power import one_hot_places, power
 from etp.kernels.power_table import places
 from etp.powers import table_power
 
@@ -51,30 +51,15 @@ class SymmetricContraction(nn.Module):
     @override
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
         """Raise features (N, channels, components); y is (N, elements), mostly one-hot."""
-        blocks = []
-        for c in self.contractions:
-            # Theirs begin with the highest degree.
-            own = [c.weights_max, *c.weights]
-            blocks += [w.flatten(1) for w in reversed(own)]
-        weights = torch.cat(blocks, dim=1)
-        elements = _elements(y)
+        # Theirs begin with the highest degree.
+        own = [w for c in self.contractions for w in reversed([c.weights_max, *c.weights])]
+        weights = torch.cat(own, dim=1).flatten(1)
+        elements = None if y.requires_grad else one_hot_places(y)
         if elements is None:
             weights = y @ weights
         return power(
             self.polynomials, x.flatten(1), weights, elements, self.get_buffer("lie"), self.channels
         )
-
-
-def _elements(y: Tensor) -> Tensor | None:
-    """Place of the one in each row; None where rows are not one-hot, or that cannot be seen."""
-    if torch.compiler.is_compiling() or plain_only() or y.requires_grad:
-        return None
-    if not y.numel():
-        return None
-    largest, place = y.max(1)
-    # Something in every row, and as many numbers as rows: one in each.
-    one_hot = bool((largest == 1).all()) and int(y.count_nonzero()) == len(y)
-    return place if one_hot else None
 
 
 @replacement_for("mace.modules.symmetric_contraction.SymmetricContraction")

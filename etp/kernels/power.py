@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from etp.kernels.modes import real_tensors
+from etp.kernels.modes import plain_only, real_tensors
 from etp.kernels.operators import KERNEL_DTYPES, Grads, keep, serves, vjp
 from etp.kernels.power_table import PowerTable, plain, restored
 
@@ -51,6 +51,27 @@ def power(
         table.out * channels,
     )  # fmt: skip
     return z
+
+
+_FRAGMENT.define("one_hot_places(Tensor rows) -> Tensor")
+
+
+def one_hot_places(rows: Tensor) -> Tensor | None:
+    """Where each row of (N, Z), which holds a one and else zeros, has its one, (N,).
+
+    Returns:
+        int32 or int64; None where a row is not one-hot, where there are no numbers, and where a
+        call must not depend on values.
+    """
+    if torch.compiler.is_compiling() or plain_only() or not rows.numel():
+        return None
+    if rows.device.type == "cpu" and rows.dtype in KERNEL_DTYPES and serves(rows):
+        own: Tensor = torch.ops.etp.one_hot_places.default(rows)
+        return own if len(own) else None
+    largest, places = rows.max(1)
+    # A one in every row, and as many numbers as rows: nothing else.
+    one_hot = bool((largest == 1).all()) and int(rows.count_nonzero()) == len(rows)
+    return places if one_hot else None
 
 
 # The operators. Shapes of what they give, and their derivatives.

@@ -210,6 +210,27 @@ def test_half_precision_is_computed_in_float32():
         assert torch.equal(power(a.float(), w, elements), power(a.float(), w.float(), elements))
 
 
+@pytest.mark.parametrize("built", [True, False], ids=["kernel", "plain"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.float16])
+def test_rows_with_one_one_and_no_others(built, dtype, monkeypatch):
+    if built and build.missing() is not None:
+        pytest.skip(str(build.missing()))
+    if not built:
+        monkeypatch.setattr(kernel, "serves", lambda *tensors: False)
+    where = torch.randint(0, 7, (30,))
+    rows = torch.nn.functional.one_hot(where, 7).to(dtype)
+    for given in (rows, rows.T.contiguous().T):
+        found = kernel.one_hot_places(given)
+        assert found is not None
+        assert torch.equal(found.long(), where)
+    second, negative, missing = rows.clone(), rows.clone(), rows.clone()
+    second[3, (where[3] + 1) % 7] = 1
+    negative[4, (where[4] + 2) % 7] = -1
+    missing[29] = 0
+    for wrong in (second, negative, missing, 2 * rows, rows / 0, rows[:0], rows[:, :0]):
+        assert kernel.one_hot_places(wrong) is None
+
+
 def test_powers_survive_casts_copies_and_pickles():
     power = made(4)
     a, w, elements = draw(power, "elements")

@@ -416,3 +416,18 @@ int NAME(etp_power_backward)(const PowerCall *call, int threads) {
     }
     return 0;
 }
+
+/* Rows that hold a one and else zeros, told by how many numbers are not zero, and which. */
+int NAME(etp_one_hot)(const void *rows, int64_t n, int64_t width, int32_t *place) {
+    const REAL *row = rows;
+    for (int64_t k = 0; k < n; k++, row += width) {
+        int32_t count = 0, at = 0;
+        for (int32_t i = 0; i < (int32_t)width; i++) {
+            count += row[i] != 0;
+            at += row[i] != 0 ? i : 0;
+        }
+        if (count != 1 || row[at] != 1) return 0;
+        place[k] = at;
+    }
+    return 1;
+}

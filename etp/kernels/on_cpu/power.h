@@ -32,6 +32,9 @@ int etp_power_forward_double(const PowerCall *call, int threads);
  * is asked for, z: that of T(x, w). */
 int etp_power_backward_float(const PowerCall *call, int threads);
 int etp_power_backward_double(const PowerCall *call, int threads);
+/* Whether each of n rows holds one 1 and else zeros; place: where. */
+int etp_one_hot_float(const void *rows, int64_t n, int64_t width, int32_t *place);
+int etp_one_hot_double(const void *rows, int64_t n, int64_t width, int32_t *place);
 
 #ifdef __cplusplus
 }

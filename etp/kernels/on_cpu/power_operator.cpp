@@ -176,10 +176,32 @@ Three power_second(Tensor grad, Tensor x, Tensor w, Tensor hx, Tensor hw, Tensor
     return {z, gx, gw};
 }
 
+/* Where the one of each row is, int32; nothing where a row is not one-hot. */
+Tensor one_hot_places(Tensor rows) {
+    STD_TORCH_CHECK(rows.dim() == 2, "one-hot rows must be a matrix");
+    const Tensor given = dense(rows);
+    const int64_t n = given.size(0), width = given.size(1);
+    const auto type = given.scalar_type();
+    STD_TORCH_CHECK(type == ScalarType::Float || type == ScalarType::Double,
+                    "one-hot rows must be in float32 or float64");
+    std::vector<int32_t> place(std::max<int64_t>(n, 1));
+    const auto read = type == ScalarType::Float ? etp_one_hot_float : etp_one_hot_double;
+    const int64_t found = width && read(given.data_ptr(), n, width, place.data()) ? n : 0;
+    const int64_t stride = 1;
+    AtenTensorHandle handle;
+    STABLE_TORCH_ERROR_CODE_CHECK(aoti_torch_empty_strided(1, &found, &stride,
+                                                           aoti_torch_dtype_int32(),
+                                                           aoti_torch_device_type_cpu(), 0, &handle));
+    Tensor out(handle);
+    std::copy_n(place.data(), found, static_cast<int32_t *>(out.data_ptr()));
+    return out;
+}
+
 }  // namespace
 
 STABLE_TORCH_LIBRARY_IMPL(etp, CPU, m) {
     m.impl("power_forward", TORCH_BOX(&power_forward));
     m.impl("power_backward", TORCH_BOX(&power_backward));
     m.impl("power_second", TORCH_BOX(&power_second));
+    m.impl("one_hot_places", TORCH_BOX(&one_hot_places));
 }
