@@ -277,14 +277,14 @@ def _added(a: Tensor, b: Tensor) -> Tensor:
 
 def _strengths(tp: TensorProduct, weights: Tensor | None) -> Tensor:
     """Claimed coefficients times weights, (N or 1, channels, paths)."""
-    strengths = torch.zeros(1, tp.channels, len(tp.paths), dtype=torch.float64)
     if weights is None:
-        return strengths + torch.tensor([p.coefficient for p in tp.paths], dtype=torch.float64)
+        claimed = torch.tensor([path.coefficient for path in tp.paths], dtype=torch.float64)
+        return claimed.expand(1, tp.channels, -1)
     factors = weights.double().cpu().reshape(-1, tp.weight_numel)[:, tp.weight_places()]
-    strengths = strengths.repeat(len(factors), 1, 1)
-    for term in tp.weighting.terms:
-        strengths[..., term.path] += term.coefficient * factors[..., list(term.factors)].prod(-1)
-    return strengths
+    terms = tp.weighting.terms
+    each = torch.stack([t.coefficient * factors[..., list(t.factors)].prod(-1) for t in terms], -1)
+    into = torch.tensor([term.path for term in terms])
+    return each.new_zeros(*each.shape[:-1], len(tp.paths)).index_add(-1, into, each)
 
 
 def degrees_of(irreps: o3.Irreps) -> Tensor:

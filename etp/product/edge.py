@@ -108,15 +108,15 @@ class EdgeProduct(TensorProduct):
     def _same(self, irs: Sequence[o3.Irrep]) -> TensorProduct:
         """A product of fewer irreps with the same coefficients; the whole one where there is none.
 
-        Coefficients of a matrix product depend on the largest degree.
+        Coefficients of a matrix product depend on the largest degree, and factors of a sum of
+        products do even where the sum does not.
         """
         if tuple(irs) == self.irs_in1:
             return self.whole
         core = self._core(irs)
-        wanted = {path[:3]: path.coefficient for path in self.paths if path.ir_in1 in irs}
-        own = {path[:3]: path.coefficient for path in core.paths}
+        wanted, own = _pieces(self.whole, irs), _pieces(core, irs)
         same = wanted.keys() == own.keys() and all(
-            abs(own[triple] - value) <= SAME * abs(value) for triple, value in wanted.items()
+            abs(own[piece] - value) <= SAME * abs(value) for piece, value in wanted.items()
         )
         return core if same else self.whole
 
@@ -315,6 +315,17 @@ def irreps_in1_muls(irreps: o3.Irreps) -> dict[o3.Irrep, int]:
     for mul, ir in irreps:
         muls[ir] = muls.get(ir, 0) + mul
     return muls
+
+
+def _pieces(core: TensorProduct, irs: Sequence[o3.Irrep]) -> dict[Any, float]:
+    """Coefficients of a product's paths from some irreps, by path and by what weighs them."""
+    pieces: dict[Any, float] = {}
+    for number, factors, coefficient in core.weighting.terms:
+        path = core.paths[number]
+        if path.ir_in1 in irs:
+            piece = path[:3], tuple(_key(core.weighting.factors[f]) for f in factors)
+            pieces[piece] = pieces.get(piece, 0.0) + coefficient
+    return pieces
 
 
 def _key(factor: Any) -> tuple[Any, ...]:

@@ -29,6 +29,8 @@ CASES = {
     "different multiplicities": Case("5x0e+3x1o+1e", "0e+1o+2e", "0e+1o+1e+2e"),
     "repeated blocks": Case("2x1o+3x0e+1x1o", "1o+0e"),
     "both parities": Case("2x0o+3x0e+2x1o+1x1e", "0e+1o", "0o+0e+1o+1e"),
+    "scalars on edges, fewer copies of the top degree": Case("2x2e+1x3e", "0e"),
+    "scalars on edges, fewer copies of one parity": Case("5x0o+3x2o+1x2e", "0e"),
     "more edge degrees": Case("3x0e+2x1o", "0e+1o+2e+3o", "0e+1o+2e"),
 }
 SMALL = Case("2x0e+1x1o", "0e+1o", "0e+1o")
