@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import pairwise
+from itertools import pairwise, product
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -151,27 +151,89 @@ def restored(program: Tensor, values: Tensor) -> EdgeTable:
     """The table that a program was made of, from the layout that :class:`_EdgeProgram` gives it."""
     ints = program.tolist()
     n_paths, n_in, n_out, entries, terms, *dims, numel, by_component = ints[:10]
-    parts: list[list[tuple[int, ...]]] = []
     at = HEADER
-    for size in (7 * n_paths, 5 * n_in, 5 * n_out):
-        parts.append([tuple(ints[k : k + (7 if not parts else 5)])
-                      for k in range(at, at + size, 7 if not parts else 5)])  # fmt: skip
-        at += size
-    paths, first, last = parts
-    row = ints[at : at + 1 + sum(path[5] for path in paths)]
-    component = ints[at + len(row) :][:entries]
-    term = ints[at + len(row) + entries :][: entries + 1]
-    source = ints[at + len(row) + 2 * entries + 1 :][:terms]
-    by_row1, by_row3 = ({b[3]: b for b in blocks} for blocks in (first, last))
-    made = []
-    for x, z, w, mul, padded, d3, start in paths:
-        c = torch.zeros(by_row1[x][2], dims[1], d3, dtype=torch.float64)
-        for k in range(d3):
-            for e in range(row[start + k], row[start + k + 1]):
-                for n in range(term[e], term[e + 1]):
-                    c[component[e] // padded, source[n], k] = values[n].double()
-        made.append(EdgePath(by_row1[x][0], 0, by_row3[z][0], w, mul, c))
-    return EdgeTable(made, tuple(dims), numel, "ir_mul" if by_component else "mul_ir")
+    paths = [
+        _PathPart(*ints[k : k + _PATH_NUMBERS])
+        for k in range(at, at + _PATH_NUMBERS * n_paths, _PATH_NUMBERS)
+    ]
+    at += _PATH_NUMBERS * n_paths
+    blocks = [ints[k : k + 5] for k in range(at, at + 5 * (n_in + n_out), 5)]
+    at += 5 * (n_in + n_out)
+    source = np.asarray(ints[at : at + terms * entries]).reshape(terms, entries)
+    numbers = values[: terms * entries].double().cpu().numpy().reshape(terms, entries)
+    made: dict[tuple[int, ...], Tensor] = {}
+    for part in paths:
+        x, width1, row1 = _around(part.x, blocks[:n_in])
+        z, width3, row3 = _around(part.z, blocks[n_in:])
+        whole = made.setdefault(
+            (x, z, part.w, part.mul),
+            torch.zeros(width1, dims[1], width3, dtype=torch.float64),
+        )  # fmt: skip
+        at1, at3 = (part.x - row1) // part.padded, (part.z - row3) // part.padded
+        for number, (i, k) in enumerate(_pairs(part.d1, part.d3, part.diagonal), start=part.first):
+            for n in range(terms):
+                whole[at1 + i, source[n, number], at3 + k] += numbers[n, number]
+    whole_paths = [EdgePath(x, 0, z, w, mul, c) for (x, z, w, mul), c in made.items()]
+    return EdgeTable(whole_paths, tuple(dims), numel, "ir_mul" if by_component else "mul_ir")
+
+
+def _around(row: int, blocks: Sequence[Sequence[int]]) -> tuple[int, int, int]:
+    """First number, components and first row of the block that a row lies in."""
+    start, _, width, first, _ = next(b for b in reversed(blocks) if b[3] <= row)
+    return start, width, first
+
+
+class _PathPart(NamedTuple):
+    """A path as the kernel walks it, or some of its rows and columns.
+
+    Attributes:
+        x: Row of its first component in input 1.
+        z: Likewise in the output.
+        w: First of its weights; -1 where it has none.
+        mul: Channels.
+        padded: Numbers of a row.
+        d1: Components of input 1.
+        d3: Components of the output.
+        first: Its first coefficient; those of an output component lie side by side.
+        diagonal: Whether there is but one for each component.
+        adds: Whether others have its weights too.
+        start: First number of the block in the output.
+    """
+
+    x: int
+    z: int
+    w: int
+    mul: int
+    padded: int
+    d1: int
+    d3: int
+    first: int
+    diagonal: int
+    adds: int
+    start: int
+
+
+_PATH_NUMBERS = len(_PathPart._fields)
+_MOST = 7
+"""Components of a part: as many as the kernel keeps in registers."""
+
+
+def _pairs(d1: int, d3: int, diagonal: bool | int) -> list[tuple[int, int]]:
+    """Components of input 1 and output that each coefficient of a part is of."""
+    if diagonal:
+        return [(i, i) for i in range(d1)]
+    return [(i, k) for k in range(d3) for i in range(d1)]
+
+
+def _cut(dim: int) -> list[slice]:
+    """Components in runs of 1, 3, 5 or 7, as the kernel takes them: few, and about as long."""
+    count = -(-dim // _MOST)
+    count += (dim - count) % 2
+    short = [1] * count
+    for n in range((dim - count) // 2):
+        short[n % count] += 2
+    ends = np.cumsum([0, *short]).tolist()
+    return [slice(a, b) for a, b in pairwise(ends)]
 
 
 class _EdgeProgram:
@@ -187,35 +249,68 @@ class _EdgeProgram:
     ) -> None:
         first = _Rows([(p[0], p[4], p[5][0]) for p in places], dims[0], "input 1")
         last = _Rows([(p[2], p[4], p[5][2]) for p in places], dims[2], "the output")
-        row, component, entries = [0], [], []
-        paths = []
-        for (px, py, pz, pw, mul, (d1, _, d3)), c in zip(places, values, strict=True):
-            padded = _padded(mul)
-            paths.append((first.row[px], last.row[pz], pw, mul, padded, d3, len(row) - 1))
-            for k in range(d3):
-                for i in range(d1):
-                    terms = np.flatnonzero(np.abs(c[i, :, k]) > NEGLIGIBLE)
-                    if len(terms):
-                        component.append(i * padded)
-                        entries.append([(py + j, c[i, j, k]) for j in terms])
-                row.append(len(component))
-        term = np.cumsum([0, *map(len, entries)])
-        flat = [(e, j, v) for e, terms in enumerate(entries) for j, v in terms]
-        by_y = sorted(flat, key=lambda item: (item[1], item[0]))
-        of_y = np.searchsorted([j for _, j, _ in by_y], np.arange(dims[1] + 1))
+        self._parts: list[_PathPart] = []
+        self._entries: list[list[tuple[int, float]]] = []
+        for place, c in zip(places, values, strict=True):
+            self._add(place, c, first.row[place[0]], last.row[place[2]], _shared(place, places))
+        # Sums of terms are made in whole vectors.
+        entries = self._entries + [[]] * (-len(self._entries) % PADDING)
+        terms = max(1, *map(len, entries))
+        source = np.zeros((terms, len(entries)), dtype=np.int32)
+        numbers = np.zeros((terms, len(entries)))
+        for e, own in enumerate(entries):
+            for n, (j, v) in enumerate(own):
+                source[n, e], numbers[n, e] = j, v
+        by_y = sorted(((j, e, v) for e, own in enumerate(entries) for j, v in own))
+        of_y = np.searchsorted([j for j, _, _ in by_y], np.arange(dims[1] + 1))
         widest = max(_padded(p[4]) for p in places)
-        macs = sum((row[start + d3] - row[start]) * mul for _, _, _, mul, _, d3, start in paths)
+        macs = sum(
+            int((np.abs(c) > NEGLIGIBLE).any(1).sum()) * place[4]
+            for place, c in zip(places, values, strict=True)
+        )
         header = (
-            len(paths), len(first.blocks), len(last.blocks), len(entries), len(flat), *dims,
+            len(self._parts), len(first.blocks), len(last.blocks), len(entries), terms, *dims,
             weight_numel, int(layout == "ir_mul"), first.size, last.size, widest,
             macs, int(first.whole), int(last.whole),
         )  # fmt: skip
         ints = (
-            header, np.ravel(paths), np.ravel(first.blocks), np.ravel(last.blocks), row, component,
-            term, [j for _, j, _ in flat], of_y, [e for e, _, _ in by_y],
+            header, np.ravel(self._parts), np.ravel(first.blocks), np.ravel(last.blocks),
+            np.ravel(source), of_y, [e for _, e, _ in by_y],
         )  # fmt: skip
         self.ints = np.concatenate([np.asarray(part, dtype=np.int32) for part in ints])
-        self.numbers = np.array([v for *_, v in flat] + [v for *_, v in by_y], dtype=np.float64)
+        self.numbers = np.concatenate([np.ravel(numbers), [v for *_, v in by_y]])
+
+    def _add(
+        self,
+        place: tuple[Any, ...],
+        c: np.ndarray[Any, np.dtype[np.float64]],
+        x: int,
+        z: int,
+        shared: bool,
+    ) -> None:
+        """A path, in parts that the kernel knows; ``x`` and ``z`` are its first rows."""
+        _, py, start, w, mul, (d1, _, d3) = place
+        padded, there = _padded(mul), np.abs(c) > NEGLIGIBLE
+        off = ~np.eye(d1, d3, dtype=bool)
+        diagonal = d1 == d3 and d1 in (3, 5, 7) and not there.any(1)[off].any()
+        for n, (rows, columns) in enumerate(product(_cut(d3), _cut(d1))):
+            wide, tall = columns.stop - columns.start, rows.stop - rows.start
+            self._parts.append(_PathPart(
+                x + columns.start * padded, z + rows.start * padded, w, mul, padded, wide, tall,
+                len(self._entries), int(diagonal), int(n > 0 or shared), start,
+            ))  # fmt: skip
+            own, seen = c[columns, :, rows], there[columns, :, rows]
+            self._entries += [
+                [(py + int(j), float(own[i, j, k])) for j in np.flatnonzero(seen[i, :, k])]
+                for i, k in _pairs(wide, tall, diagonal)
+            ]
+
+
+def _shared(place: tuple[Any, ...], places: Sequence[tuple[Any, ...]]) -> bool:
+    """Whether some weight of a path is another's too."""
+    w, mul = place[3], place[4]
+    own = [p for p in places if p[3] >= 0 and w < p[3] + p[4] and p[3] < w + mul]
+    return w >= 0 and len(own) > 1
 
 
 class _Rows:

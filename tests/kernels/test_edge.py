@@ -13,7 +13,7 @@ from e3nn import o3
 from torch import Tensor
 
 from etp.kernels.edge import convolution, edge
-from etp.kernels.edge_table import EdgePath, EdgeTable, Layout
+from etp.kernels.edge_table import EdgePath, EdgeTable, Layout, _cut, restored
 from etp.kernels.on_cpu import build
 from etp.kernels.operators import serves
 
@@ -21,12 +21,13 @@ IRREPS = [
     ("3x0e+5x1o", "0e+1o+2e"),
     ("32x0e+32x1o+16x2e", "0e+1o+2e+3o"),
     ("17x1o+1x3e+48x0o", "1e+2e+4e"),
+    ("16x3o+16x2e+2x4e+3x5o", "0e+4e"),
 ]
 pytestmark = pytest.mark.filterwarnings("ignore")  # of the compiler, about itself
 needs_kernel = pytest.mark.skipif(build.missing() is not None, reason=str(build.missing()))
 
 
-def table(in1: str, in2: str, layout: Layout = "mul_ir", *, weighted=True, lmax=4):
+def table(in1: str, in2: str, layout: Layout = "mul_ir", *, weighted=True, lmax=5):
     first, second = o3.Irreps(in1), o3.Irreps(in2)
     paths, z, w = [], 0, 0
     for (mul, ir1), at1 in zip(first, first.slices(), strict=True):
@@ -134,6 +135,44 @@ def test_paths_share_blocks_leave_gaps_and_go_without_weights():
     tensors = [torch.randn(9, d, dtype=torch.float64, requires_grad=True) for d in (20, 4, 7)]
     assert orders(lambda *t: edge(made, *t), made.plain, tensors) < 1e-12
     assert edge(made, *tensors)[:, [0, 3, 16, 17]].abs().max() == 0
+
+
+@needs_kernel
+@pytest.mark.parametrize("channels", [16, 5])
+def test_paths_may_have_weights_in_common(channels):
+    c = [o3.wigner_3j(1, 1, l, dtype=torch.float64) for l in range(3)]
+    places = [(0, 0), (3, channels), (12, channels // 2)]  # of the last two some weights are one
+    paths = [
+        EdgePath(0, 0, channels * z, w, channels, own)
+        for (z, w), own in zip(places, [c[1], c[2], c[1]], strict=True)
+    ]
+    made = EdgeTable(paths, (3 * channels, 3, 15 * channels), 2 * channels)
+    assert not made.codable
+    x, y, w = (t.requires_grad_() for t in draw(made, 30, 30))
+    assert orders(lambda *t: edge(made, *t), made.plain, [x, y, w]) < 1e-12
+    assert (
+        orders(
+            lambda *t: edge(made, *t), made.plain, [x, y, w[0].detach().clone().requires_grad_()]
+        )
+        < 1e-12
+    )
+
+
+@pytest.mark.parametrize("irreps", IRREPS)
+def test_a_table_is_restored_from_its_program(irreps):
+    made = table(*irreps, lmax=9)
+    again = restored(made.get_buffer("program"), made.table("numbers", torch.float64))
+    x, y, w = draw(made, 7, 7)
+    assert rel(again.plain(x, y, w), made.plain(x, y, w)) < 1e-15
+    assert len(again.places) == len(made.places)
+
+
+def test_components_are_cut_into_runs_that_the_kernel_knows():
+    for dim in range(1, 40):
+        cut = _cut(dim)
+        assert [n for run in cut for n in range(dim)[run]] == list(range(dim))
+        assert {len(range(dim)[run]) for run in cut} <= {1, 3, 5, 7}
+        assert len(cut) <= dim // 7 + 2
 
 
 def test_blocks_that_overlap_are_refused():

@@ -49,11 +49,13 @@ INLINE void load_fours(const REAL *x, REAL *rows, const int dim, int padded, int
 #if defined(__AVX512F__) && !defined(__clang__)
 /* Any lane of two vectors is one instruction: all vectors of LANES channels are mixed from all. The
  * loops are unrolled, for the numbers of the lanes are to be known when this is compiled. */
+#define MIXES
 #define MOST_MIXED 9
 #define UNROLL _Pragma("GCC unroll 16")
 typedef int32_t int_float __attribute__((vector_size(VECTOR_BYTES)));
 typedef int64_t int_double __attribute__((vector_size(VECTOR_BYTES)));
 typedef __typeof__(__builtin_choose_expr(sizeof(REAL) == 4, (int_float){0}, (int_double){0})) lanes;
+typedef int32_t places __attribute__((vector_size(LANES * sizeof(int32_t)), aligned(4), may_alias));
 
 /* out[m] = numbers m * LANES .. of the features of LANES channels, from one vector a component. */
 INLINE void mix(const vector *from, vector *out, const int dim) {

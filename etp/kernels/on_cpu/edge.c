@@ -2,12 +2,13 @@
  *
  *     z[receiver, k, u] += w[e, path, u] * sum over i, j of value[i, j, k] * y[e, j] * x[sender, i, u]
  *
- * For each edge the sums over j are a handful of numbers that all channels share, one for each entry
- * (k, i) of each path; what is left is vector operations over channels. Features are first put into
- * rows of one component of all channels (once for each node), the rows of a result stay in the first
- * cache level while its edges come by, and no array of edges by outputs exists. Gradients take the
- * same walk, edges grouped by sender. With changes hx, hy and hw of the inputs each walk computes the
- * change of its result instead: the second derivative.
+ * For each edge the sums over j are a handful of numbers that all channels share, a small matrix for
+ * each path; what is left is to take all components of a vector of channels through it, in registers.
+ * Features are first put into rows of one component of all channels (once for each node). An edge
+ * product is written at once, the rows of a convolution stay in the first cache level while its
+ * edges come by, and no array of edges by outputs exists. Gradients take the same walk, edges grouped
+ * by sender. With changes hx, hy and hw of the inputs each walk computes the change of its result
+ * instead: the second derivative.
  *
  * Compiled once per precision: -DREAL=float -DNAME(x)=x##_float, or the same for double.
  */
@@ -24,7 +25,11 @@
 #define MOST_PIECES 512
 
 typedef struct {
-    int32_t x, z, w, mul, padded, d3, row; /* x, z: first number in the rows of a node */
+    int32_t x, z, w, mul, padded; /* x, z: first number in the rows of a node */
+    int32_t d1, d3, first; /* components; first coefficient */
+    int32_t diagonal;      /* whether each component has one coefficient */
+    int32_t adds;          /* whether it has its weights with a path before it */
+    int32_t start;         /* of its block in the output */
 } Path;
 
 typedef struct {
@@ -33,10 +38,8 @@ typedef struct {
     int32_t macs, every_in, every_out; /* an edge's; whether blocks cover all features */
     const Path *paths;
     const Block *in, *out;
-    const int32_t *row;            /* first entry of each output component of each path */
-    const int32_t *component;      /* row of x of each entry, from its path's first number */
-    const int32_t *term, *from;    /* terms of each entry: numbers of y */
-    const int32_t *of_y, *entry;   /* the same terms by number of y */
+    const int32_t *from;         /* numbers of y: of each term those of all coefficients */
+    const int32_t *of_y, *entry; /* coefficients that each number of y goes into */
     const REAL *value, *value_of_y;
 } Table;
 
@@ -44,19 +47,14 @@ static Table read_table(const int32_t *p, const void *values) {
     Table t;
     memcpy(&t, p, 16 * sizeof(int32_t));
     p += 16;
-    t.paths = (const Path *)p, p += 7 * t.n_paths;
+    t.paths = (const Path *)p, p += t.n_paths * (int)(sizeof(Path) / sizeof(int32_t));
     t.in = (const Block *)p, p += 5 * t.n_in;
     t.out = (const Block *)p, p += 5 * t.n_out;
-    int32_t rows = 1;
-    for (int k = 0; k < t.n_paths; k++) rows += t.paths[k].d3;
-    t.row = p, p += rows;
-    t.component = p, p += t.entries;
-    t.term = p, p += t.entries + 1;
-    t.from = p, p += t.terms;
+    t.from = p, p += t.terms * t.entries;
     t.of_y = p, p += t.dim2 + 1;
     t.entry = p;
     t.value = values;
-    t.value_of_y = t.value + t.terms;
+    t.value_of_y = t.value + t.terms * t.entries;
     return t;
 }
 
@@ -73,13 +71,26 @@ static void load_out_row(const Table *t, const REAL *g, REAL *rows) {
         load_block(b, t->by_component, g, rows);
 }
 
-/* The numbers that all channels of an edge share. */
-static void mix_y(const Table *t, const REAL *y, REAL *m) {
-    for (int e = 0; e < t->entries; e++) {
-        REAL sum = 0;
-        for (int n = t->term[e]; n < t->term[e + 1]; n++) sum += t->value[n] * y[t->from[n]];
-        m[e] = sum;
+/* The numbers that all channels of an edge share: sums of a few terms each, in whole vectors. */
+static void mix_y(const Table *t, const REAL *restrict y, REAL *restrict m) {
+    const int32_t *from = t->from;
+    const REAL *value = t->value;
+    memset(m, 0, t->entries * sizeof(REAL));
+#ifdef MIXES
+    if (t->dim2 <= 2 * LANES) {
+        REAL both[2 * LANES] __attribute__((aligned(VECTOR_BYTES))) = {0};
+        memcpy(both, y, t->dim2 * sizeof(REAL));
+        const vector *own = (const vector *)both;
+        for (int n = 0; n < t->terms; n++)
+            for (int e = 0; e < t->entries; e += LANES, from += LANES, value += LANES) {
+                const lanes pick = __builtin_convertvector(*(const places *)from, lanes);
+                *(vector *)(m + e) += *(const loose *)value * __builtin_shuffle(own[0], own[1], pick);
+            }
+        return;
     }
+#endif
+    for (int n = 0; n < t->terms; n++, from += t->entries, value += t->entries)
+        for (int e = 0; e < t->entries; e++) m[e] += value[e] * y[from[e]];
 }
 
 #define READ(p) (*(const vector *)(p))
@@ -89,159 +100,149 @@ INLINE vector loaded(const REAL *p) { return *(const loose *)p; }
 
 INLINE void stored(vector v, REAL *p) { *(loose *)p = v; }
 
-/* A row is one output component of one path: at most MOST entries of it at once, their number known
- * to the compiler, so that coefficients stay in registers while channels go by. */
-#define MOST 6
-#define BY_COUNT(f, ...) \
-    switch (n) { \
-        case 1: f(__VA_ARGS__, 1); break; \
-        case 2: f(__VA_ARGS__, 2); break; \
-        case 3: f(__VA_ARGS__, 3); break; \
-        case 4: f(__VA_ARGS__, 4); break; \
-        case 5: f(__VA_ARGS__, 5); break; \
-        default: f(__VA_ARGS__, 6); \
+/* A path takes d1 rows to d3 rows by a matrix that all channels share. Sizes up to MOST are known to
+ * the compiler, so that all components of a vector of channels stay in registers. */
+#define MOST 7
+#define ALL _Pragma("GCC unroll 64")
+#define TO(f, d1, ...) \
+    switch (p->d3) { \
+        case 1: f(__VA_ARGS__, d1, 1, 0); break; \
+        case 3: f(__VA_ARGS__, d1, 3, 0); break; \
+        case 5: f(__VA_ARGS__, d1, 5, 0); break; \
+        default: f(__VA_ARGS__, d1, 7, 0); \
     }
+#define BY_SIZE(f, ...) \
+    switch (p->diagonal ? p->d1 : -p->d1) { \
+        case 3: f(__VA_ARGS__, 3, 3, 1); break; \
+        case 5: f(__VA_ARGS__, 5, 5, 1); break; \
+        case 7: f(__VA_ARGS__, 7, 7, 1); break; \
+        case -3: TO(f, 3, __VA_ARGS__) break; \
+        case -5: TO(f, 5, __VA_ARGS__) break; \
+        case -7: TO(f, 7, __VA_ARGS__) break; \
+        default: TO(f, 1, __VA_ARGS__) \
+    }
+/* Whether coefficient (k, i) is there, and its number. */
+#define HAS(k, i) (!diagonal || (k) == (i))
+#define ENTRY(k, i) (diagonal ? (i) : (k) * d1 + (i))
 
-/* What a row reads: entries, coefficients and their changes, and the rows of features. */
+/* What a path reads and writes: rows of nodes at its first number, its coefficients and weights. */
 typedef struct {
-    const int32_t *component;
     const REAL *m, *h, *x, *hx, *g, *w, *hw;
-    int width; /* channels, padded */
+    REAL *z;      /* rows that are added to, or, without them, */
+    REAL *direct; /* its block in the output, written at once */
+    REAL *gx, *gw;
+    vector *dot; /* one for each coefficient */
+    int by_component, want_x, adds;
 } Row;
 
-/* z = or += w * (m . x) */
-INLINE void forward_row(const Row *r, REAL *z, const int fresh, const int weighted, const int n) {
-    const REAL *x[MOST];
-    REAL m[MOST];
-    for (int e = 0; e < n; e++) x[e] = r->x + r->component[e], m[e] = r->m[e];
-    const REAL *w = r->w;
-    for (int c = 0; c < r->width; c += LANES) {
-        vector sum = m[0] * READ(x[0] + c);
-        for (int e = 1; e < n; e++) sum += m[e] * READ(x[e] + c);
-        if (weighted) sum *= loaded(w + c);
-        WRITE(z + c) = fresh ? sum : WRITE(z + c) + sum;
+/* The components of a vector of channels, to the rows or to the output. */
+INLINE void put(const Path *p, const Row *r, int c, const vector *sum, const int d3) {
+    if (r->z) {
+        ALL for (int k = 0; k < d3; k++) WRITE(r->z + k * p->padded + c) += sum[k];
+    } else if (r->by_component || d3 == 1) {
+        ALL for (int k = 0; k < d3; k++) stored(sum[k], r->direct + k * p->mul + c);
+    } else {
+        store_mixed((const REAL *)sum, r->direct + c * d3, d3, LANES, LANES);
     }
 }
 
-/* The change of the same: z = or += w * (h . x + m . hx) + hw * (m . x). */
-INLINE void forward_change(const Row *r, REAL *z, const int fresh, const int weighted,
-                           const int n) {
-    for (int c = 0; c < r->width; c += LANES) {
-        vector sum = {0}, change = {0};
-        for (int e = 0; e < n; e++) {
-            const vector x = READ(r->x + r->component[e] + c);
-            sum += r->m[e] * x;
-            change += r->h[e] * x + r->m[e] * READ(r->hx + r->component[e] + c);
+/* w * (m . x) */
+INLINE void forward_path(const Path *p, const Row *r, const int d1, const int d3,
+                         const int diagonal) {
+    const REAL *m = r->m;
+    for (int c = 0; c < p->padded; c += LANES) {
+        vector x[MOST], sum[MOST];
+        const vector w = loaded(r->w + c);
+        ALL for (int i = 0; i < d1; i++) x[i] = READ(r->x + i * p->padded + c) * w;
+        ALL for (int k = 0; k < d3; k++) {
+            sum[k] = (vector){0};
+            ALL for (int i = 0; i < d1; i++)
+                if (HAS(k, i)) sum[k] += m[ENTRY(k, i)] * x[i];
         }
-        if (weighted) change = loaded(r->w + c) * change + loaded(r->hw + c) * sum;
-        WRITE(z + c) = fresh ? change : WRITE(z + c) + change;
+        put(p, r, c, sum, d3);
     }
 }
 
-static void forward_path(const Table *t, const Path *p, Row r, REAL *z, int fresh) {
-    const REAL *m = r.m, *h = r.h;
-    r.x += p->x, r.hx += r.hx ? p->x : 0, r.width = p->padded;
-    for (int k = 0; k < p->d3; k++) {
-        const int end = t->row[p->row + k + 1];
-        int e = t->row[p->row + k], first = fresh;
-        REAL *to = z + p->z + k * p->padded;
-        if (e == end && fresh) memset(to, 0, p->padded * sizeof(REAL));
-        for (; e < end; e += MOST, first = 0) {
-            const int n = end - e;
-            r.component = t->component + e, r.m = m + e;
-            if (r.hx) {
-                r.h = h + e;
-                if (r.w) BY_COUNT(forward_change, &r, to, first, 1)
-                else BY_COUNT(forward_change, &r, to, first, 0)
-            } else if (r.w) {
-                if (first) BY_COUNT(forward_row, &r, to, 1, 1)
-                else BY_COUNT(forward_row, &r, to, 0, 1)
-            } else {
-                if (first) BY_COUNT(forward_row, &r, to, 1, 0)
-                else BY_COUNT(forward_row, &r, to, 0, 0)
+/* The change of the same: w * (h . x + m . hx) + hw * (m . x). */
+INLINE void forward_change(const Path *p, const Row *r, const int d1, const int d3,
+                           const int diagonal) {
+    const REAL *m = r->m, *h = r->h;
+    for (int c = 0; c < p->padded; c += LANES) {
+        vector x[MOST], hx[MOST], sum[MOST];
+        const vector w = loaded(r->w + c), hw = loaded(r->hw + c);
+        ALL for (int i = 0; i < d1; i++) {
+            const vector own = READ(r->x + i * p->padded + c);
+            hx[i] = READ(r->hx + i * p->padded + c) * w + own * hw;
+            x[i] = own * w;
+        }
+        ALL for (int k = 0; k < d3; k++) {
+            sum[k] = (vector){0};
+            ALL for (int i = 0; i < d1; i++)
+                if (HAS(k, i)) sum[k] += h[ENTRY(k, i)] * x[i] + m[ENTRY(k, i)] * hx[i];
+        }
+        put(p, r, c, sum, d3);
+    }
+}
+
+/* Gradients. By x: t = m^T . g, weighted; by the weights: x . t; by coefficients: w * x * g. */
+INLINE void backward_path(const Path *p, const Row *r, const int d1, const int d3,
+                          const int diagonal) {
+    const REAL *m = r->m;
+    const int entries = diagonal ? d1 : d1 * d3;
+    vector dot[MOST * MOST];
+    ALL for (int e = 0; e < entries; e++) dot[e] = (vector){0};
+    for (int c = 0; c < p->padded; c += LANES) {
+        vector g[MOST], of_weight = {0};
+        const vector w = loaded(r->w + c);
+        ALL for (int k = 0; k < d3; k++) g[k] = READ(r->g + k * p->padded + c);
+        ALL for (int i = 0; i < d1; i++) {
+            const vector x = READ(r->x + i * p->padded + c), wx = w * x;
+            vector t = {0};
+            ALL for (int k = 0; k < d3; k++) {
+                if (!HAS(k, i)) continue;
+                t += m[ENTRY(k, i)] * g[k];
+                dot[ENTRY(k, i)] += wx * g[k];
             }
+            of_weight += x * t;
+            if (r->want_x) WRITE(r->gx + i * p->padded + c) += w * t;
         }
+        stored(r->adds ? loaded(r->gw + c) + of_weight : of_weight, r->gw + c);
     }
-}
-
-/* Gradients of one row; `dot` has a vector for each entry. */
-INLINE void backward_row(const Row *r, REAL *gx, REAL *gw, vector *dot, const int fresh,
-                         const int weighted, const int want_x, const int n) {
-    const REAL *x[MOST];
-    REAL *to[MOST], m[MOST];
-    vector d[MOST];
-    for (int e = 0; e < n; e++) {
-        x[e] = r->x + r->component[e], to[e] = gx + r->component[e], m[e] = r->m[e];
-        d[e] = (vector){0};
-    }
-    const REAL *g = r->g, *w = r->w;
-    for (int c = 0; c < r->width; c += LANES) {
-        const vector gv = READ(g + c), wg = weighted ? loaded(w + c) * gv : gv;
-        vector sum = {0};
-        for (int e = 0; e < n; e++) {
-            const vector xv = READ(x[e] + c);
-            d[e] += wg * xv;
-            if (weighted) sum += m[e] * xv;
-            if (want_x) WRITE(to[e] + c) += m[e] * wg;
-        }
-        if (weighted) stored(fresh ? gv * sum : loaded(gw + c) + gv * sum, gw + c);
-    }
-    for (int e = 0; e < n; e++) dot[e] += d[e];
+    ALL for (int e = 0; e < entries; e++) r->dot[e] = dot[e];
 }
 
 /* The change of the same. */
-INLINE void backward_change(const Row *r, REAL *gx, REAL *gw, vector *dot, const int fresh,
-                            const int weighted, const int want_x, const int n) {
-    vector d[MOST];
-    for (int e = 0; e < n; e++) d[e] = (vector){0};
-    for (int c = 0; c < r->width; c += LANES) {
-        const vector gv = READ(r->g + c);
-        const vector wg = weighted ? loaded(r->w + c) * gv : gv;
-        const vector hg = weighted ? loaded(r->hw + c) * gv : (vector){0};
-        vector sum = {0};
-        for (int e = 0; e < n; e++) {
-            const int at = r->component[e] + c;
-            const vector xv = READ(r->x + at), hv = READ(r->hx + at);
-            d[e] += wg * hv;
-            if (weighted) d[e] += hg * xv, sum += r->h[e] * xv + r->m[e] * hv;
-            if (want_x) {
-                vector more = r->h[e] * wg;
-                if (weighted) more += r->m[e] * hg;
-                WRITE(gx + at) += more;
+INLINE void backward_change(const Path *p, const Row *r, const int d1, const int d3,
+                            const int diagonal) {
+    const REAL *m = r->m, *h = r->h;
+    const int entries = diagonal ? d1 : d1 * d3;
+    vector dot[MOST * MOST];
+    ALL for (int e = 0; e < entries; e++) dot[e] = (vector){0};
+    for (int c = 0; c < p->padded; c += LANES) {
+        vector g[MOST], of_weight = {0};
+        const vector w = loaded(r->w + c), hw = loaded(r->hw + c);
+        ALL for (int k = 0; k < d3; k++) g[k] = READ(r->g + k * p->padded + c);
+        ALL for (int i = 0; i < d1; i++) {
+            const vector x = READ(r->x + i * p->padded + c), hx = READ(r->hx + i * p->padded + c);
+            const vector change = w * hx + hw * x;
+            vector t = {0}, ht = {0};
+            ALL for (int k = 0; k < d3; k++) {
+                if (!HAS(k, i)) continue;
+                t += m[ENTRY(k, i)] * g[k];
+                ht += h[ENTRY(k, i)] * g[k];
+                dot[ENTRY(k, i)] += change * g[k];
             }
+            of_weight += hx * t + x * ht;
+            if (r->want_x) WRITE(r->gx + i * p->padded + c) += w * ht + hw * t;
         }
-        if (weighted) stored(fresh ? gv * sum : loaded(gw + c) + gv * sum, gw + c);
+        stored(r->adds ? loaded(r->gw + c) + of_weight : of_weight, r->gw + c);
     }
-    for (int e = 0; e < n; e++) dot[e] += d[e];
+    ALL for (int e = 0; e < entries; e++) r->dot[e] = dot[e];
 }
-
-INLINE void backward_path(const Table *t, const Path *p, Row r, REAL *gx, REAL *gw, vector *dot,
-                          const int want_x) {
-    const REAL *m = r.m, *h = r.h, *g = r.g + p->z;
-    r.x += p->x, r.hx += r.hx ? p->x : 0, r.width = p->padded;
-    int fresh = 1;
-    for (int k = 0; k < p->d3; k++) {
-        const int end = t->row[p->row + k + 1];
-        r.g = g + k * p->padded;
-        for (int e = t->row[p->row + k]; e < end; e += MOST, fresh = 0) {
-            const int n = end - e;
-            r.component = t->component + e, r.m = m + e;
-            if (r.hx) {
-                r.h = h + e;
-                if (r.w) BY_COUNT(backward_change, &r, gx + p->x, gw, dot + e, fresh, 1, want_x)
-                else BY_COUNT(backward_change, &r, gx + p->x, gw, dot + e, fresh, 0, want_x)
-            } else {
-                if (r.w) BY_COUNT(backward_row, &r, gx + p->x, gw, dot + e, fresh, 1, want_x)
-                else BY_COUNT(backward_row, &r, gx + p->x, gw, dot + e, fresh, 0, want_x)
-            }
-        }
-    }
-    if (fresh && r.w) memset(gw, 0, p->padded * sizeof(REAL));
-}
-
-/* Weights of a path; where its channels do not fill their vectors, a copy that does. */
-INLINE const REAL *weights(const Path *p, const REAL *w, REAL *copy) {
-    if (!w || p->w < 0) return NULL;
+/* Weights of a path, ones where it has none; where its channels do not fill their vectors, a copy
+ * that does. */
+INLINE const REAL *weights(const Path *p, const REAL *w, const REAL *none, REAL *copy) {
+    if (!w || p->w < 0) return none;
     if (p->mul == p->padded) return w + p->w;
     memcpy(copy, w + p->w, p->mul * sizeof(REAL));
     return copy;
@@ -259,7 +260,7 @@ typedef struct {
 /* Memory of one piece: rows and small tables, all aligned and zero where padding is read. */
 typedef struct {
     void *all;
-    REAL *x, *hx, *g, *result, *m, *h, *w, *hw, *gw;
+    REAL *x, *hx, *g, *result, *m, *h, *of_m, *w, *hw, *gw, *one, *zero;
     vector *dot;
 } Scratch;
 
@@ -272,7 +273,7 @@ static int take(const Table *t, Scratch *s) {
     const int64_t in = aligned(t->in_size), out = aligned(t->out_size);
     const int64_t entries = aligned(t->entries), wide = aligned(t->widest);
     const int64_t larger = in > out ? in : out;
-    const int64_t total = 2 * in + out + larger + 2 * entries + 3 * wide + t->entries * LANES;
+    const int64_t total = 2 * in + out + larger + 3 * entries + 5 * wide + t->entries * LANES;
     if (posix_memalign(&s->all, ALIGNMENT, total * sizeof(REAL))) return 1;
     memset(s->all, 0, total * sizeof(REAL));
     REAL *at = s->all;
@@ -282,9 +283,13 @@ static int take(const Table *t, Scratch *s) {
     s->result = at, at += larger;
     s->m = at, at += entries;
     s->h = at, at += entries;
+    s->of_m = at, at += entries;
     s->w = at, at += wide;
     s->hw = at, at += wide;
     s->gw = at, at += wide;
+    s->zero = at, at += wide;
+    s->one = at, at += wide;
+    for (int u = 0; u < t->widest; u++) s->one[u] = 1;
     s->dot = (vector *)at;
     return 0;
 }
@@ -322,22 +327,37 @@ static const REAL *out_rows_of(const Table *t, const REAL *made, const void *giv
     return scratch;
 }
 
-/* Add what an edge gives to the result, or, where `fresh`, write it. */
-static void forward_edge(const Walk *walk, Scratch *s, int64_t e, int fresh) {
+/* Whether an edge's output is written path by path, from registers: paths are blocks of their own
+ * there, of whole vectors. */
+static int written_at_once(const Walk *walk) {
+    const Table *t = &walk->table;
+    int whole = !walk->call->starts && t->n_out == t->n_paths;
+    for (const Path *p = t->paths; p < t->paths + t->n_paths; p++) whole &= p->mul == p->padded;
+    return whole;
+}
+
+/* Add what an edge gives to the result, or write it to the output. */
+static void forward_edge(const Walk *walk, Scratch *s, int64_t e, REAL *output) {
     const EdgeCall *call = walk->call;
     const Table *t = &walk->table;
     const int64_t row = call->senders ? call->senders[e] : e;
     const REAL *w = call->w ? (const REAL *)call->w + e * call->w_stride : NULL;
     const REAL *hw = call->hw ? (const REAL *)call->hw + e * call->w_stride : NULL;
-    Row r = {.m = s->m, .h = s->h, .x = rows_of(t, walk->x, call->x, row, s->x)};
+    const REAL *x = rows_of(t, walk->x, call->x, row, s->x), *hx = NULL;
     mix_y(t, (const REAL *)call->y + e * t->dim2, s->m);
     if (call->hx) {
-        r.hx = rows_of(t, walk->hx, call->hx, row, s->hx);
+        hx = rows_of(t, walk->hx, call->hx, row, s->hx);
         mix_y(t, (const REAL *)call->hy + e * t->dim2, s->h);
     }
     for (const Path *p = t->paths; p < t->paths + t->n_paths; p++) {
-        r.w = weights(p, w, s->w), r.hw = weights(p, hw, s->hw);
-        forward_path(t, p, r, s->result, fresh);
+        const Row r = {.m = s->m + p->first, .h = s->h + p->first, .x = x + p->x,
+                       .hx = hx ? hx + p->x : NULL, .w = weights(p, w, s->one, s->w),
+                       .hw = weights(p, hw, s->zero, s->hw),
+                       .z = output ? NULL : s->result + p->z,
+                       .direct = output ? output + p->start : NULL,
+                       .by_component = t->by_component};
+        if (hx) BY_SIZE(forward_change, p, &r)
+        else BY_SIZE(forward_path, p, &r)
     }
 }
 
@@ -351,47 +371,41 @@ static void forward_piece(void *context, int64_t piece) {
         return;
     }
     const int64_t end = first_group(walk, piece + 1);
+    const int at_once = written_at_once(walk);
     for (int64_t n = first_group(walk, piece); n < end; n++) {
+        REAL *z = (REAL *)c->z + n * t->dim3;
+        if (at_once) {
+            forward_edge(walk, &s, n, z);
+            continue;
+        }
         const int64_t first = c->starts ? c->starts[n] : n;
         const int64_t last = c->starts ? c->starts[n + 1] : n + 1;
-        /* Paths with outputs of their own need not be added up. */
-        const int own = !c->starts && t->n_out == t->n_paths;
-        if (!own) memset(s.result, 0, t->out_size * sizeof(REAL));
+        memset(s.result, 0, t->out_size * sizeof(REAL));
         for (int64_t place = first; place < last; place++)
-            forward_edge(walk, &s, edge_of(c, place), own);
-        store_row(t->out, t->n_out, t->by_component, s.result, (REAL *)c->z + n * t->dim3);
+            forward_edge(walk, &s, edge_of(c, place), NULL);
+        store_row(t->out, t->n_out, t->by_component, s.result, z);
     }
     free(s.all);
 }
 
-/* gy[j] = sum over the channels of the dot products that number j of y goes into. */
-static void gather_y(const Table *t, const vector *dot, REAL *gy) {
-    for (int j = 0; j < t->dim2; j++) {
-        vector sum = {0};
-        for (int n = t->of_y[j]; n < t->of_y[j + 1]; n++)
-            sum += t->value_of_y[n] * dot[t->entry[n]];
-        for (int half = LANES / 2; half; half /= 2)
-            for (int v = 0; v < half; v++) sum[v] += sum[v + half];
-        gy[j] = sum[0];
-    }
+/* Sums over the lanes of four vectors. */
+INLINE void sum_lanes(const vector *from, REAL *to) {
+    vector v[4] = {from[0], from[1], from[2], from[3]};
+    transpose(v);
+    const vector s = (v[0] + v[1]) + (v[2] + v[3]);
+    quad sum = {0};
+#define ADD_QUAD(g) sum += __builtin_shufflevector(s, s, QUAD(g));
+    QUADS(ADD_QUAD)
+    *(quad *)to = sum;
 }
 
-INLINE void backward_paths(const Walk *walk, Scratch *s, int64_t e, Row r, REAL *gw, int adds,
-                           const int want_x) {
-    const EdgeCall *call = walk->call;
-    const Table *t = &walk->table;
-    const REAL *w = call->w ? (const REAL *)call->w + e * call->w_stride : NULL;
-    const REAL *hw = call->hw ? (const REAL *)call->hw + e * call->w_stride : NULL;
-    for (const Path *p = t->paths; p < t->paths + t->n_paths; p++) {
-        r.w = weights(p, w, s->w), r.hw = weights(p, hw, s->hw);
-        const int direct = r.w && !adds && p->mul == p->padded;
-        REAL *gp = direct ? gw + p->w : s->gw;
-        backward_path(t, p, r, s->result, gp, s->dot, want_x);
-        if (!r.w || direct) continue;
-        for (int u = 0; u < p->mul; u++) {
-            if (adds) gw[p->w + u] += gp[u];
-            else gw[p->w + u] = gp[u];
-        }
+/* gy[j] = sum over the channels of the dot products that number j of y goes into. */
+static void gather_y(const Table *t, const vector *dot, REAL *of_m, REAL *gy) {
+    for (int e = 0; e < t->entries; e += 4) sum_lanes(dot + e, of_m + e);
+    for (int j = 0; j < t->dim2; j++) {
+        REAL sum = 0;
+        for (int n = t->of_y[j]; n < t->of_y[j + 1]; n++) sum += t->value_of_y[n] * of_m[t->entry[n]];
+        gy[j] = sum;
     }
 }
 
@@ -401,14 +415,29 @@ static void backward_edge(const Walk *walk, Scratch *s, int64_t e, const REAL *x
     const Table *t = &walk->table;
     const int64_t row = c->receivers ? c->receivers[e] : e;
     const REAL *g = out_rows_of(t, walk->g, c->g, row, s->g);
+    const REAL *w = c->w ? (const REAL *)c->w + e * c->w_stride : NULL;
+    const REAL *hw = c->hw ? (const REAL *)c->hw + e * c->w_stride : NULL;
     REAL *gw = shared ? shared : c->gw ? (REAL *)c->gw + e * c->w_stride : s->gw;
     mix_y(t, (const REAL *)c->y + e * t->dim2, s->m);
     if (hx) mix_y(t, (const REAL *)c->hy + e * t->dim2, s->h);
-    memset(s->dot, 0, t->entries * sizeof(vector));
-    const Row r = {.m = s->m, .h = s->h, .x = x, .hx = hx, .g = g};
-    if (c->want_x) backward_paths(walk, s, e, r, gw, shared != NULL, 1);
-    else backward_paths(walk, s, e, r, gw, shared != NULL, 0);
-    gather_y(t, s->dot, (REAL *)c->gy + e * t->dim2);
+    for (const Path *p = t->paths; p < t->paths + t->n_paths; p++) {
+        const int weighted = w && p->w >= 0;
+        const int direct = weighted && !shared && p->mul == p->padded;
+        const Row r = {.m = s->m + p->first, .h = s->h + p->first, .x = x + p->x,
+                       .hx = hx ? hx + p->x : NULL, .g = g + p->z,
+                       .w = weights(p, w, s->one, s->w), .hw = weights(p, hw, s->zero, s->hw),
+                       .gx = s->result + p->x, .gw = direct ? gw + p->w : s->gw,
+                       .dot = s->dot + p->first, .want_x = c->want_x,
+                       .adds = direct && p->adds};
+        if (hx) BY_SIZE(backward_change, p, &r)
+        else BY_SIZE(backward_path, p, &r)
+        if (!weighted || direct) continue;
+        for (int u = 0; u < p->mul; u++) {
+            if (shared || p->adds) gw[p->w + u] += s->gw[u];
+            else gw[p->w + u] = s->gw[u];
+        }
+    }
+    gather_y(t, s->dot, s->of_m, (REAL *)c->gy + e * t->dim2);
 }
 
 static void backward_piece(void *context, int64_t piece) {

@@ -14,6 +14,7 @@ namespace {
 
 constexpr int kPaths = 0, kDim1 = 5, kDim2 = 6, kDim3 = 7, kNumel = 8;
 constexpr int kMacs = 13, kEveryIn = 14, kEveryOut = 15;
+constexpr int kHeader = 16, kPath = 11, kPathWeight = 2, kPathMul = 3, kPathAdds = 9; /* numbers */
 
 Tensor rows(const char *name, const Tensor &given, int64_t width, const Tensor &like) {
     STD_TORCH_CHECK(given.dim() == 2 && given.size(1) == width &&
@@ -97,9 +98,10 @@ struct Inputs {
 
     /* Whether each weight is some path's: then a gradient by weights of edges is written whole. */
     bool every_weight() const {
-        const int32_t *path = program + 16;
+        const int32_t *path = program + kHeader;
         int64_t taken = 0;
-        for (int k = 0; k < program[kPaths]; k++, path += 7) taken += path[2] < 0 ? 0 : path[3];
+        for (int k = 0; k < program[kPaths]; k++, path += kPath)
+            taken += path[kPathWeight] < 0 || path[kPathAdds] ? 0 : path[kPathMul];
         return taken >= program[kNumel];
     }
 
