@@ -24,7 +24,7 @@ from etp.kernels.tables import TableModule
 from etp.maths.layout import terms
 from etp.problem import Weights
 from etp.product.convolution import check_below
-from etp.product.inputs import promoted
+from etp.product.inputs import has_shape, promoted
 from etp.product.path import Cost
 
 
@@ -248,7 +248,7 @@ class Power(TableModule):
             )
         numel, shape = self.weight_numel, tuple(weights.shape)
         if elements is None:
-            if shape not in ((numel,), (a.shape[0], numel)):
+            if not has_shape(weights, (numel,), (a.shape[0], numel)):
                 raise ValueError(
                     f"weights must have shape ({numel},) or ({a.shape[0]}, {numel}) where no "
                     f"elements are given, got {shape}"

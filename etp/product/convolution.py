@@ -10,7 +10,7 @@ from etp.kernels.modes import autocasting, plain_only, traced
 from etp.kernels.tables import Unscripted
 from etp.problem import Weights
 from etp.product.base import Cost, TensorProduct
-from etp.product.inputs import promoted
+from etp.product.inputs import has_shape, promoted
 
 
 class Convolution(Unscripted):
@@ -121,7 +121,7 @@ class Convolution(Unscripted):
                 f"y must have shape ({edges}, {wide[1]}), a row for each sender, got "
                 f"{tuple(y.shape)}"
             )
-        if weights is not None and weights.shape not in ((wide[2],), (edges, wide[2])):
+        if weights is not None and not has_shape(weights, (wide[2],), (edges, wide[2])):
             raise ValueError(
                 f"weights must have shape ({wide[2]},) or ({edges}, {wide[2]}), got "
                 f"{tuple(weights.shape)}"

@@ -95,6 +95,19 @@ def check_inputs(
         raise ValueError(f"x1 and x2 must have the same dtype, got {x1.dtype} and {x2.dtype}")
 
 
+def has_shape(x: Tensor, *shapes: tuple[int, ...]) -> bool:
+    """Whether a tensor has one of these shapes.
+
+    The number of axes is asked first: a comparison of sizes is a condition on a graph that leaves
+    them open, and (N, 8) would be compared with (8,).
+
+    Args:
+        x: The tensor.
+        shapes: What it may have.
+    """
+    return any(x.ndim == len(shape) and tuple(x.shape) == shape for shape in shapes)
+
+
 def batch_shape(x1: Tensor, x2: Tensor, weights: Tensor | None) -> torch.Size:
     """Leading axes of the output.
 
