@@ -15,10 +15,12 @@ if TYPE_CHECKING:
     from etp.interop import from_e3nn as from_e3nn
     from etp.interop import replace_in as replace_in
     from etp.product.convolution import Convolution as Convolution
+    from etp.products.so2_convolution import SO2Convolution as SO2Convolution
 
 __version__ = "0.1.0"
 __all__ = [
     "Convolution",
+    "SO2Convolution",
     "__version__",
     "from_e3nn",
     "measure",
@@ -26,6 +28,11 @@ __all__ = [
     "products",
     "replace_in",
 ]
+
+_HOME = {
+    "Convolution": "etp.product.convolution",
+    "SO2Convolution": "etp.products.so2_convolution",
+}
 
 
 def __getattr__(name: str) -> Any:
@@ -35,6 +42,6 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module 'etp' has no attribute {name!r}")
     if name in ("powers", "products"):
         return importlib.import_module(f"etp.{name}")
-    if name == "Convolution":
-        return importlib.import_module("etp.product.convolution").Convolution
+    if name in _HOME:
+        return getattr(importlib.import_module(_HOME[name]), name)
     return getattr(importlib.import_module("etp.interop"), name)

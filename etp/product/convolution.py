@@ -109,34 +109,11 @@ class Convolution(Unscripted):
         receivers: Tensor,
         num_nodes: int,
     ) -> None:
-        given = {"x": x, "y": y, "weights": weights, "senders": senders, "receivers": receivers}
-        for name, tensor in given.items():
-            if tensor is not None and not isinstance(tensor, Tensor):
-                raise ValueError(f"{name} must be a torch.Tensor, got {type(tensor).__name__}")
-        edges, wide = senders.numel(), self._widths
-        if x.ndim != 2 or x.shape[1] != wide[0]:
-            raise ValueError(f"x must have shape (nodes, {wide[0]}), got {tuple(x.shape)}")
-        if y.shape != (edges, wide[1]):
-            raise ValueError(
-                f"y must have shape ({edges}, {wide[1]}), a row for each sender, got "
-                f"{tuple(y.shape)}"
-            )
-        if weights is not None and not has_shape(weights, (wide[2],), (edges, wide[2])):
-            raise ValueError(
-                f"weights must have shape ({wide[2]},) or ({edges}, {wide[2]}), got "
-                f"{tuple(weights.shape)}"
-            )
-        for name, tensor in (("y", y), ("weights", weights)):
-            if tensor is not None and (tensor.dtype != x.dtype or tensor.device != x.device):
-                raise ValueError(
-                    f"{name} must have dtype {x.dtype} and be on {x.device} as x is, got "
-                    f"{tensor.dtype} on {tensor.device}"
-                )
-        for name, index, nodes in (
-            ("senders", senders, x.shape[0]),
-            ("receivers", receivers, num_nodes),
-        ):
-            _check_index(name, index, edges, nodes, x.device)
+        wide = self._widths
+        edges = check_graph(x, wide[0], senders, receivers, (x.shape[0], num_nodes))
+        check_like(x, "y", y, (edges, wide[1]))
+        if weights is not None:
+            check_like(x, "weights", weights, (wide[2],), (edges, wide[2]))
 
     def cost(self, nodes: int, edges: int, itemsize: int, weights: Weights = "none") -> Cost:
         """Multiply-adds, and minimal bytes: nodes are read and written once, not once an edge.
@@ -156,6 +133,65 @@ class Convolution(Unscripted):
             numbers += product.weight_numel * (edges if weights == "per-sample" else 1)
         # Senders and receivers, 8 bytes each.
         return Cost(macs, numbers * itemsize + 16 * edges)
+
+
+def check_graph(
+    x: Tensor, width: int, senders: Tensor, receivers: Tensor, nodes: tuple[int, int]
+) -> int:
+    """Refuse features of nodes and edges that do not fit together.
+
+    Args:
+        x: Features of the nodes.
+        width: How many each node must have.
+        senders: Node that each edge reads.
+        receivers: Node that each edge is added to.
+        nodes: How many nodes senders and receivers can be.
+
+    Returns:
+        Number of edges.
+
+    Raises:
+        ValueError: Saying what must hold.
+    """
+    for name, tensor in (("x", x), ("senders", senders), ("receivers", receivers)):
+        _check_tensor(name, tensor)
+    if x.ndim != 2 or x.shape[1] != width:
+        raise ValueError(f"x must have shape (nodes, {width}), got {tuple(x.shape)}")
+    edges = senders.numel()
+    for name, index, count in zip(
+        ("senders", "receivers"), (senders, receivers), nodes, strict=True
+    ):
+        _check_index(name, index, edges, count, x.device)
+    return edges
+
+
+def check_like(x: Tensor, name: str, tensor: Tensor, *shapes: tuple[int, ...]) -> None:
+    """Refuse what has none of the shapes, or not the dtype and device of the features.
+
+    Args:
+        x: Features.
+        name: What is called so in the error.
+        tensor: What goes with them.
+        *shapes: Shapes that it may have.
+
+    Raises:
+        ValueError: Saying what must hold.
+    """
+    _check_tensor(name, tensor)
+    if not has_shape(tensor, *shapes):
+        raise ValueError(
+            f"{name} must have shape {' or '.join(map(str, shapes))}, got {tuple(tensor.shape)}"
+        )
+    if tensor.dtype != x.dtype or tensor.device != x.device:
+        raise ValueError(
+            f"{name} must have dtype {x.dtype} and be on {x.device} as x is, got "
+            f"{tensor.dtype} on {tensor.device}"
+        )
+
+
+def _check_tensor(name: str, tensor: object) -> None:
+    if not isinstance(tensor, Tensor):
+        raise ValueError(f"{name} must be a torch.Tensor, got {type(tensor).__name__}")
 
 
 def _check_index(name: str, index: Tensor, edges: int, nodes: int, device: torch.device) -> None:

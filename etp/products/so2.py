@@ -21,14 +21,7 @@ from etp.maths.layout import slices
 from etp.product.base import TensorProduct
 from etp.product.registry import register
 from etp.product.weighting import Per, Split, met
-
-Angle = tuple[Tensor, Tensor]
-"""Cosine and sine."""
-
-_AXES = [[0.0, 1.0, 0.0], [0.0, 0.0, 1.0], [1.0, 0.0, 0.0]]
-"""Rotation Q with Q y = x, Q z = y, Q x = z: turns about y become turns about x."""
-_NEAR_POLE = 0.8
-"""Cosine from which derivatives are taken in turned axes: the azimuth has none at the pole."""
+from etp.products._frames import Angle, Frame, along, times_i, turned_axes
 
 
 class _Features:
@@ -46,8 +39,7 @@ class _Features:
         self.irreps, self.width = len(irs), 2 * lmax + 1
         top = lmax if mmax is None else min(lmax, mmax)
         self.kept = 2 * top + 1
-        axes = torch.tensor(_AXES, dtype=torch.float64)[None]
-        degrees = [d[0] for d in so3.wigner_d(lmax, axes)]
+        degrees = turned_axes(lmax)
         turn = torch.zeros(len(irs), self.width, self.width, dtype=torch.float64)
         source = torch.zeros(len(irs), self.width, dtype=torch.int64)
         places = []
@@ -61,8 +53,7 @@ class _Features:
         mixed = turn.clone()
         for row, ir in enumerate(irs):
             if ir.p != (-1) ** ir.l:
-                mixed[row] = turn[row].flip(0)
-                mixed[row, lmax + 1 :] *= -1.0
+                mixed[row] = times_i(turn[row])
         owner.register_table(f"{name}_turn", turn)
         owner.register_table(f"{name}_mixed", mixed[:, lmax - top : lmax + top + 1])
         owner.register_buffer(f"{name}_source", source.flatten(), persistent=False)
@@ -106,17 +97,6 @@ class _Features:
         unit = torch.eye(width, dtype=frame.alpha[0].dtype, device=frame.alpha[0].device)
         rows = unit[:, None].expand(edges, width, self.irreps, width).flatten(0, 1)
         return turn(rows, frame).unflatten(0, (edges, width)).transpose(1, 2)
-
-
-class Frame(NamedTuple):
-    """Directions as turns: multiples of both angles for each order, (E, 2 top + 1).
-
-    ``near`` says which directions are near the pole and given in turned axes, None for none.
-    """
-
-    alpha: Angle
-    beta: Angle
-    near: Tensor | None
 
 
 @register
@@ -201,16 +181,9 @@ class SO2(TensorProduct):
 
     def _convolve(self, x1: Tensor, x2: Tensor, strengths: Tensor) -> Tensor:
         """``strengths``: (G, pairs, width), row n of input 1 uses row n mod G."""
-        given = x2[:, self._direction]
-        size, unit = _polar(given.to(torch.promote_types(x2.dtype, torch.float32)))
-        x = self._in.spread(met(x1, size.to(x1.dtype)))
-        turned = x2.requires_grad and torch.is_grad_enabled()
-        near = unit[:, 1:2].abs() > _NEAR_POLE if turned else None
-        if near is not None:
-            unit = torch.where(near, unit.roll(1, dims=1), unit)
         top = max(self._in.width, self._out.width) // 2
-        alpha, beta = (_multiples(angle, top, x1.dtype) for angle in _angles(unit))
-        frame = Frame(alpha, beta, near)
+        size, frame = along(x2[:, self._direction], top, x1.dtype)
+        x = self._in.spread(met(x1, size.to(x1.dtype)))
         if x1.shape[0] // x2.shape[0] <= max(self._in.width, self._out.width):
             z = self._mix(self._in.inwards(x, frame), strengths)
             return self._out.collect(self._out.outwards(z, frame))
@@ -361,40 +334,6 @@ def _strengths(l1: int, l2: int, l3: int) -> Tensor:
     coupling = so3.clebsch_gordan(l1, l2, l3)[:, l2] * sqrt((2 * l2 + 1) / 4 / pi)
     orders = torch.arange(min(l1, l3) + 1)
     return coupling[l1 + (-orders if odd else orders), l3 + orders]
-
-
-def _polar(given: Tensor) -> tuple[Tensor, Tensor]:
-    """Size s and direction of s Y_1(d), (N, 1) and (N, 3); zero has the direction of the pole."""
-    square = given.square().sum(dim=1, keepdim=True)
-    there = square > 0
-    length = torch.where(there, square, 1.0).sqrt()
-    pole = given.new_tensor([0.0, 1.0, 0.0])
-    unit = torch.where(there, given / length, pole)
-    return torch.where(there, length, 0.0) / sqrt(3 / (4 * pi)), unit
-
-
-def _angles(unit: Tensor) -> tuple[Angle, Angle]:
-    """Azimuth and colatitude of directions (N, 3); at a pole the azimuth is 0."""
-    x, y, z = unit.unbind(1)
-    square = x * x + z * z
-    away = square > torch.finfo(unit.dtype).eps ** 2
-    sine = torch.where(away, square, 1.0).sqrt()
-    azimuth = torch.where(away, z / sine, 1.0), torch.where(away, x / sine, 0.0)
-    return azimuth, (y, torch.where(away, sine, 0.0))
-
-
-def _multiples(angle: Angle, top: int, dtype: torch.dtype) -> Angle:
-    """Cosine and sine of m times an angle for m = -top..top, each (N, 2 top + 1)."""
-    cosine, sine = angle
-    cosines, sines = [torch.ones_like(cosine)], [torch.zeros_like(sine)]
-    for _ in range(top):
-        c, s = cosines[-1], sines[-1]
-        cosines.append(cosine * c - sine * s)
-        sines.append(sine * c + cosine * s)
-    return (
-        torch.stack(cosines[:0:-1] + cosines, dim=1).to(dtype),
-        torch.stack([-s for s in sines[:0:-1]] + sines, dim=1).to(dtype),
-    )
 
 
 def _turn(x: Tensor, angle: Angle, sign: int) -> Tensor:

@@ -45,6 +45,26 @@ def test_a_convolution_takes_any_number_of_nodes_and_edges(name):
         torch.testing.assert_close(graph(*given), layer(*given), rtol=1e-12, atol=1e-12)
 
 
+def test_an_so2_convolution_takes_any_number_of_nodes_and_edges():
+    layer, size = etp.SO2Convolution("3x0e+2x1o", "2x0e+2x1o+1x1e", both_ends=True), sized("ne")
+
+    def draw(nodes: int, edges: int) -> tuple[Tensor, ...]:
+        shapes = (nodes, layer.irreps_in.dim), (edges, 3), (layer.weight_numel,)
+        x, directions, weights = (torch.randn(*shape, dtype=torch.float64) for shape in shapes)
+        return x, directions, weights, *torch.randint(nodes, (2, edges)).unbind(0)
+
+    class Whole(torch.nn.Module):
+        def forward(self, x: Tensor, d: Tensor, w: Tensor, senders: Tensor, receivers: Tensor):
+            return layer(x, d, w, senders, receivers, x.shape[0])
+
+    edges = {0: size["e"]}
+    graph = torch.export.export(
+        Whole(), draw(5, 11), dynamic_shapes=({0: size["n"]}, edges, None, edges, edges)
+    ).module()
+    for given in (draw(4, layer.weight_numel), draw(9, 3)):
+        torch.testing.assert_close(graph(*given), Whole()(*given), rtol=1e-12, atol=1e-12)
+
+
 @pytest.mark.parametrize("name", ["cg", "gaunt-grid", "matrix"])
 def test_a_power_with_weights_of_each_node_takes_any_number_of_nodes(name):
     power, size = powers.get(name)("2x0e+2x1o", order=2, irreps_out="2x0e+2x1o"), sized("n")
