@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from itertools import combinations_with_replacement, pairwise
+from collections.abc import Iterable, Sequence
+from itertools import combinations, combinations_with_replacement, pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -63,10 +63,12 @@ class PowerProgram(NamedTuple):
 
     def arrays(self) -> dict[str, Ints]:
         """The parts of ``ints``."""
-        _, out, numel, monomials, pairs, terms = map(int, self.ints[:6])
+        _, out, numel, monomials, pairs, terms, shorts, runs = map(int, self.ints[:_HEADER])
         sizes = {
             "parent": monomials, "factor": monomials, "row": out + 1, "monomial": pairs,
             "term": pairs + 1, "weight": terms, "of_weight": numel + 1, "entry": terms,
+            "short_parent": shorts, "short_factor": shorts, "runs": out + 1, "left": runs,
+            "run": runs + 1, "right": pairs,
         }  # fmt: skip
         ends = np.cumsum([_HEADER, *sizes.values()])
         parts = (self.ints[a:b] for a, b in pairwise(ends))
@@ -160,6 +162,36 @@ def _levels(parent: Ints, dim: int, monomials: int) -> list[tuple[int, int]]:
 Monomial = tuple[int, ...]
 
 
+def _halves(monomials: Iterable[Monomial]) -> dict[Monomial, tuple[Monomial, Monomial]]:
+    """Each monomial as two shorter ones, the second at least as long; of few different ones."""
+    splits = {m: _splits(m) for m in monomials}
+    ends: dict[Monomial, set[Monomial]] = {}
+    for monomial, own in splits.items():
+        for second in own:
+            ends.setdefault(second, set()).add(monomial)
+    halves: dict[Monomial, tuple[Monomial, Monomial]] = {}
+    while ends:
+        # Components are there already; of the others, what serves most monomials is formed first.
+        second = max(ends, key=lambda own: (len(own) < 2, len(ends[own]) + (own in splits)))
+        for monomial in ends.pop(second):
+            halves[monomial] = splits[monomial][second], second
+            for other in splits[monomial].keys() & ends.keys():
+                ends[other].discard(monomial)
+    formed = {half for both in halves.values() for half in both}
+    return halves | {monomial: ((), monomial) for monomial in halves.keys() & formed}
+
+
+def _splits(monomial: Monomial) -> dict[Monomial, Monomial]:
+    """What a monomial can end in, and what is left."""
+    out = {}
+    for second in combinations(monomial, (len(monomial) + 1) // 2):
+        first = list(monomial)
+        for i in second:
+            first.remove(i)
+        out[second] = tuple(first)
+    return out
+
+
 def _compiled(dims: tuple[int, int], segments: Sequence[Segment]) -> PowerProgram:
     dim, out = dims
     terms: dict[tuple[int, Monomial], list[tuple[int, float]]] = {}
@@ -173,19 +205,30 @@ def _compiled(dims: tuple[int, int], segments: Sequence[Segment]) -> PowerProgra
         numel += len(values)
     made = _with_parents(dim, {m for _, m in terms})
     number = {monomial: n for n, monomial in enumerate(made)}
-    pairs = sorted((k, number[m], t) for (k, m), t in terms.items())
-    flat = [(pair, p, v) for pair, (_, _, own) in enumerate(pairs) for p, v in own]
+    halves = _halves(sorted({m for _, m in terms}))
+    shorts = _with_parents(dim, {half for both in halves.values() for half in both if half})
+    place = {monomial: n for n, monomial in enumerate(shorts)} | {(): len(shorts)}
+    pairs = sorted(terms, key=lambda pair: (pair[0], *(place[half] for half in halves[pair[1]])))
+    of_run = [(k, place[halves[m][0]]) for k, m in pairs]
+    runs = list(dict.fromkeys(of_run))
+    flat = [(n, p, v) for n, pair in enumerate(pairs) for p, v in terms[pair]]
     by_weight = sorted(flat, key=lambda item: item[1])
     ints = (
-        [dim, out, numel, len(made), len(pairs), len(flat), 0, 0],
+        [dim, out, numel, len(made), len(pairs), len(flat), len(shorts) + 1, len(runs)],
         [number[parent] for parent, _ in made.values()],
         [factor for _, factor in made.values()],
-        np.searchsorted([k for k, _, _ in pairs], np.arange(out + 1)),
-        [m for _, m, _ in pairs],
+        np.searchsorted([k for k, _ in pairs], np.arange(out + 1)),
+        [number[m] for _, m in pairs],
         np.searchsorted([pair for pair, _, _ in flat], np.arange(len(pairs) + 1)),
         [p for _, p, _ in flat],
         np.searchsorted([p for _, p, _ in by_weight], np.arange(numel + 1)),
         [pair for pair, _, _ in by_weight],
+        [*(place[parent] for parent, _ in shorts.values()), 0],
+        [*(factor for _, factor in shorts.values()), 0],
+        np.searchsorted([k for k, _ in runs], np.arange(out + 1)),
+        [left for _, left in runs],
+        [*map(of_run.index, runs), len(pairs)],
+        [place[halves[m][1]] for _, m in pairs],
     )
     numbers = np.array([v for *_, v in flat] + [v for *_, v in by_weight], dtype=np.float64)
     return PowerProgram(

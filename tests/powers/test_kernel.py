@@ -78,6 +78,18 @@ def test_values_and_derivatives_are_those_of_the_plain_form(channels, layout, ki
 
 
 @needs_kernel
+@pytest.mark.parametrize("order", [1, 2, 4, 5])
+def test_products_of_any_number_of_factors(order):
+    torch.manual_seed(0)
+    power = ClebschGordan("3x0e+3x1o", order=order, irreps_out="3x1o+3x0e")
+    a, w, elements = draw(power, "elements")
+    worst = orders(
+        lambda a, w: power(a, w, elements), lambda a, w: plain(power, a, w, elements), [a, w]
+    )
+    assert worst < 1e-12
+
+
+@needs_kernel
 @pytest.mark.parametrize("kind", ["elements", "shared", "per-node"])
 def test_derivatives_are_those_of_finite_differences(kind):
     torch.manual_seed(0)

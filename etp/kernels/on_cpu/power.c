@@ -3,12 +3,19 @@
  *     z[n, k, u] = sum over pairs (k, m) of c[k, m, u] * monomial m of x[n, ., u]
  *     c[k, m, u] = sum over p of value[k, m, p] * w[element of n, p, u]
  *
+ * Each monomial is a product of two shorter ones, of which there are few (power_table.py). These are
+ * formed, and an output is a sparse bilinear form of them:
+ *
+ *     z[k] = sum over a of short[a] * (sum over b of c[k, a b] * short[b])
+ *
+ * a multiply-add for each pair, in long runs. Gradients of the short products take the same runs, and
+ * are brought to the components in the end. With changes hx and hw of the inputs the same walk
+ * carries the change of each number beside it: all of the second derivative, from inputs that are
+ * read once.
+ *
  * A piece of work is some vectors of channels of some nodes that share their weights, which are
  * contracted to c once: as many vectors as c leaves in the cache, so that features are read in long
- * runs. Monomials are formed each from an earlier one and a component, for several nodes at a time,
- * and stay in the first cache level. Gradients walk the same products back. With
- * changes hx and hw of the inputs that walk computes the change of its result instead, and that of
- * the forward walk: all of the second derivative, from inputs that are read once.
+ * runs. Several nodes are walked at a time, whose products stay in the first cache level.
  *
  * Compiled once per precision: -DREAL=float -DNAME(x)=x##_float, or the same for double.
  */
@@ -26,32 +33,37 @@
 #define KEPT_BYTES 32768 /* of coefficients of a piece */
 
 typedef struct {
-    int32_t dim, out, numel, monomials, pairs, terms;
-    const int32_t *parent, *factor;    /* of each monomial; the first are the components */
-    const int32_t *row, *monomial;     /* pairs by output */
+    int32_t dim, out, numel, pairs, terms, shorts;
     const int32_t *term, *weight;      /* terms of each pair */
     const int32_t *of_weight, *entry;  /* the same by weight */
+    const int32_t *parent, *factor;    /* of each short product: first the components, last a 1 */
+    const int32_t *row, *left, *run;   /* runs of each output, and their products; pairs of a run */
+    const int32_t *right;              /* the other product of each pair */
     const REAL *value, *value_of_weight;
 } Table;
 
 static Table read_table(const int32_t *p, const void *values) {
-    Table t;
-    memcpy(&t, p, 6 * sizeof(int32_t));
-    p += 8;
-    t.parent = p, p += t.monomials;
-    t.factor = p, p += t.monomials;
-    t.row = p, p += t.out + 1;
-    t.monomial = p, p += t.pairs;
+    Table t = {p[0], p[1], p[2], .pairs = p[4], .terms = p[5], .shorts = p[6]};
+    const int32_t monomials = p[3], runs = p[7];
+    p += 8 + 2 * monomials + t.out + 1 + t.pairs; /* what other forms read */
     t.term = p, p += t.pairs + 1;
     t.weight = p, p += t.terms;
     t.of_weight = p, p += t.numel + 1;
-    t.entry = p;
+    t.entry = p, p += t.terms;
+    t.parent = p, p += t.shorts;
+    t.factor = p, p += t.shorts;
+    t.row = p, p += t.out + 1;
+    t.left = p, p += runs;
+    t.run = p, p += runs + 1;
+    t.right = p;
     t.value = values;
     t.value_of_weight = t.value + t.terms;
     return t;
 }
 
-/* Arrays over components, monomials and outputs hold NODES nodes side by side. */
+/* Arrays over short products and outputs hold NODES nodes side by side. */
+#define EACH_NODE for (int v = 0; v < NODES; v++)
+#define NUMBER(array, k) ((array) + (int64_t)(k) * NODES)
 
 /* All of l = 0 to 3 of a channel together, as MACE has them, too. */
 #define TURN(f, ...) \
@@ -112,92 +124,140 @@ static void contract_back(const Table *t, const vector *gc, vector *gw) {
     }
 }
 
+/* Short products of the components, and a 1. */
 INLINE void form(const Table *t, vector *m) {
-    for (int k = t->dim; k < t->monomials; k++) {
-        const vector *p = m + t->parent[k] * NODES, *f = m + t->factor[k] * NODES;
-        for (int v = 0; v < NODES; v++) m[k * NODES + v] = p[v] * f[v];
+    const int last = t->shorts - 1;
+    for (int k = t->dim; k < last; k++) {
+        const vector *p = NUMBER(m, t->parent[k]), *f = NUMBER(m, t->factor[k]);
+        vector *to = NUMBER(m, k);
+        EACH_NODE to[v] = p[v] * f[v];
     }
+    EACH_NODE NUMBER(m, last)[v] = (vector){0} + 1;
 }
 
 INLINE void form_change(const Table *t, const vector *m, vector *h) {
-    for (int k = t->dim; k < t->monomials; k++) {
-        const int p = t->parent[k] * NODES, f = t->factor[k] * NODES;
-        vector *to = h + k * NODES;
-        for (int v = 0; v < NODES; v++) to[v] = h[p + v] * m[f + v] + m[p + v] * h[f + v];
+    const int last = t->shorts - 1;
+    for (int k = t->dim; k < last; k++) {
+        const vector *mp = NUMBER(m, t->parent[k]), *mf = NUMBER(m, t->factor[k]);
+        const vector *hp = NUMBER(h, t->parent[k]), *hf = NUMBER(h, t->factor[k]);
+        vector *to = NUMBER(h, k);
+        EACH_NODE to[v] = hp[v] * mf[v] + mp[v] * hf[v];
+    }
+    EACH_NODE NUMBER(h, last)[v] = (vector){0};
+}
+
+/* Gradients of short products to those of components. Read before anything is written, which could
+ * be the same for all that the compiler knows. */
+INLINE void form_back(const Table *t, const vector *m, vector *gm) {
+    for (int k = t->shorts - 2; k >= t->dim; k--) {
+        const vector *mp = NUMBER(m, t->parent[k]), *mf = NUMBER(m, t->factor[k]);
+        vector *gp = NUMBER(gm, t->parent[k]), *gf = NUMBER(gm, t->factor[k]), own[NODES];
+        EACH_NODE own[v] = NUMBER(gm, k)[v];
+        EACH_NODE gp[v] += own[v] * mf[v];
+        EACH_NODE gf[v] += own[v] * mp[v];
+    }
+}
+
+/* The same for gradients gm of products m and gh of their changes h. */
+INLINE void form_change_back(const Table *t, const vector *m, const vector *h, vector *gm,
+                             vector *gh) {
+    for (int k = t->shorts - 2; k >= t->dim; k--) {
+        const vector *mp = NUMBER(m, t->parent[k]), *mf = NUMBER(m, t->factor[k]);
+        const vector *hp = NUMBER(h, t->parent[k]), *hf = NUMBER(h, t->factor[k]);
+        vector *gmp = NUMBER(gm, t->parent[k]), *gmf = NUMBER(gm, t->factor[k]), g[NODES];
+        vector *ghp = NUMBER(gh, t->parent[k]), *ghf = NUMBER(gh, t->factor[k]), o[NODES];
+        EACH_NODE g[v] = NUMBER(gm, k)[v], o[v] = NUMBER(gh, k)[v];
+        EACH_NODE gmp[v] += g[v] * mf[v] + o[v] * hf[v];
+        EACH_NODE gmf[v] += g[v] * mp[v] + o[v] * hp[v];
+        EACH_NODE ghp[v] += o[v] * mf[v];
+        EACH_NODE ghf[v] += o[v] * mp[v];
     }
 }
 
 INLINE void forward(const Table *t, const vector *c, const vector *m, vector *z) {
     for (int k = 0; k < t->out; k++) {
         vector sum[NODES];
-        for (int v = 0; v < NODES; v++) sum[v] = (vector){0};
-        for (int e = t->row[k]; e < t->row[k + 1]; e++) {
-            const vector *from = m + t->monomial[e] * NODES, own = c[e];
-            for (int v = 0; v < NODES; v++) sum[v] += own * from[v];
+        EACH_NODE sum[v] = (vector){0};
+        for (int r = t->row[k]; r < t->row[k + 1]; r++) {
+            const vector *left = NUMBER(m, t->left[r]);
+            vector own[NODES];
+            EACH_NODE own[v] = (vector){0};
+            for (int e = t->run[r]; e < t->run[r + 1]; e++) {
+                const vector *right = NUMBER(m, t->right[e]), ce = c[e];
+                EACH_NODE own[v] += ce * right[v];
+            }
+            EACH_NODE sum[v] += left[v] * own[v];
         }
-        for (int v = 0; v < NODES; v++) z[k * NODES + v] = sum[v];
+        EACH_NODE NUMBER(z, k)[v] = sum[v];
     }
 }
 
-/* The same plus the change of its coefficients. */
-INLINE void forward_change(const Table *t, const vector *c, const vector *hc, const vector *m,
-                           const vector *h, vector *z) {
+INLINE vector over_nodes(const vector *of) {
+    vector even = of[0], odd = of[1];
+    for (int v = 2; v < NODES; v += 2) even += of[v], odd += of[v + 1];
+    return even + odd;
+}
+
+/* Gradients of short products and coefficients, added to gm and gc, from those of outputs. */
+INLINE void backward(const Table *t, const vector *c, const vector *m, const vector *g, vector *gm,
+                     vector *gc, const int want_x, const int want_w) {
     for (int k = 0; k < t->out; k++) {
-        vector sum[NODES];
-        for (int v = 0; v < NODES; v++) sum[v] = (vector){0};
-        for (int e = t->row[k]; e < t->row[k + 1]; e++) {
-            const int from = t->monomial[e] * NODES;
-            const vector own = c[e], change = hc[e];
-            for (int v = 0; v < NODES; v++) sum[v] += own * h[from + v] + change * m[from + v];
+        const vector *gk = NUMBER(g, k);
+        for (int r = t->row[k]; r < t->row[k + 1]; r++) {
+            const vector *left = NUMBER(m, t->left[r]);
+            vector own[NODES], down[NODES], product[NODES];
+            EACH_NODE own[v] = (vector){0}, down[v] = gk[v] * left[v];
+            for (int e = t->run[r]; e < t->run[r + 1]; e++) {
+                const vector *right = NUMBER(m, t->right[e]), ce = c[e];
+                vector *to = NUMBER(gm, t->right[e]);
+                if (want_w) {
+                    EACH_NODE product[v] = down[v] * right[v];
+                    gc[e] += over_nodes(product);
+                }
+                if (want_x) EACH_NODE own[v] += ce * right[v];
+                if (want_x) EACH_NODE to[v] += ce * down[v];
+            }
+            if (want_x) EACH_NODE NUMBER(gm, t->left[r])[v] += gk[v] * own[v];
         }
-        for (int v = 0; v < NODES; v++) z[k * NODES + v] = sum[v];
     }
 }
 
-/* gm += c * g, and gc += g . m: gradients of monomials and coefficients from those of outputs. */
-INLINE void spread(const Table *t, const vector *c, const vector *m, const vector *g, vector *gm,
-                   vector *gc, const int want_x, const int want_w) {
+/* Changes of outputs and of all these gradients, along changes h of the products and, unless it is
+ * NULL, hc of the coefficients. */
+INLINE void second(const Table *t, const vector *c, const vector *hc, const vector *m,
+                   const vector *h, vector *gz, vector *gm, vector *gh, vector *gc,
+                   const int want_x, const int want_w) {
     for (int k = 0; k < t->out; k++) {
-        vector own[NODES];
-        for (int v = 0; v < NODES; v++) own[v] = g[k * NODES + v];
-        for (int e = t->row[k]; e < t->row[k + 1]; e++) {
-            const int at = t->monomial[e] * NODES;
-            if (want_x)
-                for (int v = 0; v < NODES; v++) gm[at + v] += c[e] * own[v];
-            if (!want_w) continue;
-            vector even = gc[e], odd = own[1] * m[at + 1];
-            for (int v = 0; v < NODES; v += 2) even += own[v] * m[at + v];
-            for (int v = 3; v < NODES; v += 2) odd += own[v] * m[at + v];
-            gc[e] = even + odd;
+        vector *gk = NUMBER(gz, k), sum[NODES];
+        EACH_NODE sum[v] = (vector){0};
+        for (int r = t->row[k]; r < t->row[k + 1]; r++) {
+            const vector *left = NUMBER(m, t->left[r]), *moved = NUMBER(h, t->left[r]);
+            vector own[NODES], change[NODES], down[NODES], turn[NODES], product[NODES];
+            EACH_NODE own[v] = change[v] = (vector){0};
+            EACH_NODE down[v] = gk[v] * left[v], turn[v] = gk[v] * moved[v];
+            for (int e = t->run[r]; e < t->run[r + 1]; e++) {
+                const vector *right = NUMBER(m, t->right[e]), *rh = NUMBER(h, t->right[e]);
+                vector *to = NUMBER(gm, t->right[e]), *along = NUMBER(gh, t->right[e]);
+                const vector ce = c[e];
+                EACH_NODE own[v] += ce * right[v];
+                EACH_NODE change[v] += ce * rh[v];
+                if (want_w) {
+                    EACH_NODE product[v] = turn[v] * right[v] + down[v] * rh[v];
+                    gc[e] += over_nodes(product);
+                }
+                if (want_x) EACH_NODE along[v] += ce * down[v];
+                if (want_x) EACH_NODE to[v] += ce * turn[v];
+                if (!hc) continue;
+                const vector hce = hc[e];
+                EACH_NODE change[v] += hce * right[v];
+                if (want_x) EACH_NODE to[v] += hce * down[v];
+            }
+            EACH_NODE sum[v] += moved[v] * own[v] + left[v] * change[v];
+            if (!want_x) continue;
+            EACH_NODE NUMBER(gh, t->left[r])[v] += gk[v] * own[v];
+            EACH_NODE NUMBER(gm, t->left[r])[v] += gk[v] * change[v];
         }
-    }
-}
-
-/* Gradients of monomials to those of components. Read before anything is written, which could be
- * the same for all that the compiler knows. */
-INLINE void form_back(const Table *t, const vector *m, vector *gm) {
-    for (int k = t->monomials - 1; k >= t->dim; k--) {
-        const int p = t->parent[k] * NODES, f = t->factor[k] * NODES;
-        vector own[NODES], mp[NODES], mf[NODES];
-        for (int v = 0; v < NODES; v++) own[v] = gm[k * NODES + v], mp[v] = m[p + v], mf[v] = m[f + v];
-        for (int v = 0; v < NODES; v++) gm[p + v] += own[v] * mf[v];
-        for (int v = 0; v < NODES; v++) gm[f + v] += own[v] * mp[v];
-    }
-}
-
-/* The same for gradients gm of monomials m and gh of their changes h. */
-INLINE void form_change_back(const Table *t, const vector *m, const vector *h, vector *gm,
-                             vector *gh) {
-    for (int k = t->monomials - 1; k >= t->dim; k--) {
-        const int at = k * NODES, p = t->parent[k] * NODES, f = t->factor[k] * NODES;
-        for (int v = 0; v < NODES; v++) {
-            const vector g = gm[at + v], o = gh[at + v];
-            const vector mp = m[p + v], mf = m[f + v], hp = h[p + v], hf = h[f + v];
-            gm[p + v] += g * mf + o * hf;
-            gm[f + v] += g * mp + o * hp;
-            gh[p + v] += o * mf;
-            gh[f + v] += o * mp;
-        }
+        EACH_NODE gk[v] = sum[v];
     }
 }
 
@@ -209,7 +269,7 @@ typedef struct {
 static int space_of_thread(const Table *t, int parts, Space *s) {
     static __thread vector *start;
     static __thread int64_t held;
-    const int64_t blocks = (int64_t)t->monomials * NODES, pairs = (int64_t)t->pairs * parts;
+    const int64_t blocks = (int64_t)t->shorts * NODES, pairs = (int64_t)t->pairs * parts;
     const int64_t needed = t->numel + 3 * pairs + 4 * blocks + t->out * NODES;
     if (held < needed) {
         free(start);
@@ -313,7 +373,7 @@ INLINE void store_nodes(const Part *p, void *features, const int32_t *places, in
     }
 }
 
-INLINE void forward_nodes(const Part *p, int at) {
+static void forward_nodes(const Part *p, int at) {
     const PowerCall *call = p->call;
     const Table *t = p->t;
     load_nodes(p, call->x, call->places, t->dim, at, p->s.m);
@@ -322,37 +382,43 @@ INLINE void forward_nodes(const Part *p, int at) {
     store_nodes(p, call->z, call->places + 2 * t->dim, t->out, at, p->s.z);
 }
 
-INLINE void backward_nodes(const Part *p, int at) {
+static void backward_nodes(const Part *p, int at) {
     const PowerCall *call = p->call;
     const Table *t = p->t;
     const Space *s = &p->s;
     load_nodes(p, call->x, call->places, t->dim, at, s->m);
     form(t, s->m);
-    if (call->hx) {
-        load_nodes(p, call->hx, call->places, t->dim, at, s->h);
-        form_change(t, s->m, s->h);
-    }
-    if (call->z) {
-        if (call->hw) forward_change(t, s->c, s->hc, s->m, s->h, s->z);
-        else forward(t, s->c, s->h, s->z);
-        store_nodes(p, call->z, call->places + 2 * t->dim, t->out, at, s->z);
-    }
-    if (!call->want_x && !call->want_w) return;
     load_nodes(p, call->g, call->places + 2 * t->dim, t->out, at, s->z);
-    const vector *m = call->hx ? s->h : s->m, *c = call->hx ? s->hc : s->c;
-    const int along = call->want_x && (!call->hx || call->hw);
-    if (call->want_x) memset(s->gm, 0, t->monomials * NODES * sizeof(vector));
-    if (along && call->want_w) spread(t, c, m, s->z, s->gm, s->gc, 1, 1);
-    else if (along) spread(t, c, m, s->z, s->gm, s->gc, 1, 0);
-    else if (call->want_w) spread(t, c, m, s->z, s->gm, s->gc, 0, 1);
-    if (!call->want_x) return;
-    if (call->hx) {
-        memset(s->gh, 0, t->monomials * NODES * sizeof(vector));
-        spread(t, s->c, m, s->z, s->gh, s->gc, 1, 0);
-        form_change_back(t, s->m, s->h, s->gm, s->gh);
-    } else {
-        form_back(t, s->m, s->gm);
+    if (!call->want_x) {
+        backward(t, s->c, s->m, s->z, s->gm, s->gc, 0, 1);
+        return;
     }
+    memset(s->gm, 0, t->shorts * NODES * sizeof(vector));
+    if (call->want_w) backward(t, s->c, s->m, s->z, s->gm, s->gc, 1, 1);
+    else backward(t, s->c, s->m, s->z, s->gm, s->gc, 1, 0);
+    form_back(t, s->m, s->gm);
+    store_nodes(p, call->gx, call->places, t->dim, at, s->gm);
+}
+
+/* With changes of the inputs. */
+static void second_nodes(const Part *p, int at) {
+    const PowerCall *call = p->call;
+    const Table *t = p->t;
+    const Space *s = &p->s;
+    const vector *hc = call->hw ? s->hc : NULL;
+    load_nodes(p, call->x, call->places, t->dim, at, s->m);
+    form(t, s->m);
+    load_nodes(p, call->hx, call->places, t->dim, at, s->h);
+    form_change(t, s->m, s->h);
+    load_nodes(p, call->g, call->places + 2 * t->dim, t->out, at, s->z);
+    if (call->want_x) {
+        memset(s->gm, 0, t->shorts * NODES * sizeof(vector));
+        memset(s->gh, 0, t->shorts * NODES * sizeof(vector));
+    }
+    second(t, s->c, hc, s->m, s->h, s->z, s->gm, s->gh, s->gc, call->want_x, call->want_w);
+    if (call->z) store_nodes(p, call->z, call->places + 2 * t->dim, t->out, at, s->z);
+    if (!call->want_x) return;
+    form_change_back(t, s->m, s->h, s->gm, s->gh);
     store_nodes(p, call->gx, call->places, t->dim, at, s->gm);
 }
 
@@ -376,7 +442,9 @@ static void backward_piece(void *walk, int64_t piece) {
         if (p->call->want_w) memset(p->s.gc, 0, p->t->pairs * sizeof(vector));
     }
     for (int at = parts->chunk->first; at < parts->chunk->last; at += NODES)
-        for (const Part *p = parts; p < parts + count; p++) backward_nodes(p, at);
+        for (const Part *p = parts; p < parts + count; p++)
+            if (p->call->hx) second_nodes(p, at);
+            else backward_nodes(p, at);
     for (const Part *p = parts; p < parts + count; p++)
         if (p->call->want_w) weigh_back(p);
 }
@@ -389,7 +457,8 @@ static int parts_of_piece(const PowerCall *call, int vectors, int threads) {
     int64_t parts = kept < shared ? kept : shared;
     if (parts > MOST_PARTS) parts = MOST_PARTS;
     if (parts < FEWEST_PARTS) parts = FEWEST_PARTS;
-    return parts < vectors ? (int)parts : vectors;
+    const int64_t pieces = (vectors + parts - 1) / parts;
+    return (int)((vectors + pieces - 1) / pieces);
 }
 
 static int run(const PowerCall *call, int threads, void (*piece)(void *walk, int64_t piece)) {

@@ -13,7 +13,7 @@
 namespace {
 
 constexpr int32_t kChunk = 256; /* nodes whose features stay in the second cache level */
-constexpr int kDim = 0, kOut = 1, kNumel = 2, kMonomials = 3, kPairs = 4;
+constexpr int kDim = 0, kOut = 1, kNumel = 2, kPairs = 4, kShorts = 6;
 
 Tensor fitting(const char *name, const Tensor &given, int64_t rows, int64_t width,
                const Tensor &like) {
@@ -108,9 +108,12 @@ struct Inputs {
 
     bool single() const { return x.scalar_type() == ScalarType::Float; }
 
+    /* A number that is read or written costs a few multiply-adds, the way back a few walks. */
     int threads() const {
-        const int64_t macs = program[kMonomials] + program[kPairs];
-        return threads_for(x.size(0) * call.channels * macs / 16);
+        const int64_t steps = program[kShorts] + program[kPairs];
+        const int64_t moved = program[kDim] + program[kOut];
+        const int64_t walks = call.hx ? 6 : call.g ? 3 : 1;
+        return threads_for(x.size(0) * call.channels * (steps + 4 * moved) * walks / 4);
     }
 
    private:

@@ -8,7 +8,10 @@
 
 #include <algorithm>
 #include <cstdint>
+#include <cstring>
 #include <vector>
+
+#include "pool.h"
 
 namespace {
 
@@ -40,6 +43,27 @@ inline void by_large_pages(const Tensor &tensor) {
 #endif
 }
 
+struct Bytes {
+    char *first;
+    int64_t count;
+};
+constexpr int64_t kBytesBlock = 1 << 18;
+
+inline void zero_block(void *bytes, int64_t block) {
+    const auto *all = static_cast<const Bytes *>(bytes);
+    const int64_t at = block * kBytesBlock, left = all->count - at;
+    std::memset(all->first + at, 0, left < kBytesBlock ? left : kBytesBlock);
+}
+
+/* By the threads of the pool: those of PyTorch, once woken, look for more work for a while, on the
+ * cores that the kernel is about to use. */
+inline void set_zero(const Tensor &tensor) {
+    Bytes bytes = {static_cast<char *>(tensor.data_ptr()),
+                   tensor.numel() * (tensor.scalar_type() == ScalarType::Double ? 8 : 4)};
+    const int64_t blocks = (bytes.count + kBytesBlock - 1) / kBytesBlock;
+    etp_parallel(blocks, blocks > 1 ? torch::stable::get_num_threads() : 1, zero_block, &bytes);
+}
+
 /* A vector or matrix on the CPU in the dtype of another tensor. */
 inline Tensor made(const Tensor &like, std::vector<int64_t> sizes, bool zero) {
     int64_t strides[2] = {sizes.size() == 2 ? sizes[1] : 1, 1};
@@ -51,7 +75,8 @@ inline Tensor made(const Tensor &like, std::vector<int64_t> sizes, bool zero) {
         aoti_torch_device_type_cpu(), 0, &handle));
     Tensor tensor(handle);
     by_large_pages(tensor);
-    return zero ? torch::stable::zero_(tensor) : tensor;
+    if (zero) set_zero(tensor);
+    return tensor;
 }
 
 /* Numbers from 0 to count - 1, int32 or int64. */
