@@ -20,18 +20,25 @@ from torch import Tensor
 
 from etp.kernels.modes import plain_only, real_tensors
 from etp.kernels.operators import KERNEL_DTYPES, Grads, keep, serves, vjp
+from etp.kernels.power_steps import PowerSteps, by_steps
 from etp.kernels.power_table import PowerTable, plain, restored
 
+Table = PowerTable | PowerSteps
 _FRAGMENT = torch.library.Library("etp", "FRAGMENT")
 
 
 def power(
-    table: PowerTable, x: Tensor, w: Tensor, elements: Tensor | None, lie: Tensor, channels: int
+    table: PowerTable | PowerSteps,
+    x: Tensor,
+    w: Tensor,
+    elements: Tensor | None,
+    lie: Tensor,
+    channels: int,
 ) -> Tensor:
     """Raise features; differentiable any number of times.
 
     Args:
-        table: What is computed of one channel.
+        table: What is computed of one channel, polynomials or steps.
         x: Shape (N, dim * channels).
         w: Shape (numel * channels,), or a row for each node, or, with elements, for each element.
         elements: Row of ``w`` of each node, (N,), int32 or int64.
@@ -139,7 +146,9 @@ def _restored(tables: Sequence[Tensor]) -> Callable[[Tensor, Tensor], Tensor]:
     """What ``power_forward`` computes, as a function of x and w, from its tables alone."""
     elements, program, lie, values = tables
     with real_tensors():
-        table = restored(program, values)
+        table: PowerTable | PowerSteps = (
+            PowerSteps.restored(program, values) if by_steps(program) else restored(program, values)
+        )
     table = table.to(values.device)
     own = elements if elements.ndim == 1 else None
     return lambda x, w: plain(table, x, w, own, lie)

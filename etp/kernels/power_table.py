@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from itertools import combinations, combinations_with_replacement, pairwise
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -258,7 +258,22 @@ def restored(program: Tensor, values: Tensor) -> PowerTable:
     return PowerTable(PowerProgram(program.cpu().numpy(), values.cpu().double().numpy()))
 
 
-def plain(table: PowerTable, x: Tensor, w: Tensor, elements: Tensor | None, lie: Tensor) -> Tensor:
+class Raising(Protocol):
+    """What a power computes of one channel, in PyTorch."""
+
+    @property
+    def dim(self) -> int:
+        """Components of the input."""
+
+    @property
+    def numel(self) -> int:
+        """Weights of a channel."""
+
+    def plain(self, x: Tensor, w: Tensor, elements: Tensor | None) -> Tensor:
+        """As :meth:`PowerTable.plain`."""
+
+
+def plain(table: Raising, x: Tensor, w: Tensor, elements: Tensor | None, lie: Tensor) -> Tensor:
     """The power in PyTorch, of features as they lie."""
     channels = w.shape[-1] // table.numel
     rows = w.reshape(-1, table.numel, channels)

@@ -11,6 +11,10 @@ from typing_extensions import override
 
 from etp.e3 import o3
 from etp.irreps import Layout
+from etp.kernels.on_cpu.polynomial import Polynomial
+from etp.kernels.operators import serves
+from etp.kernels.power import power as run
+from etp.kernels.power_steps import PowerSteps
 from etp.maths.layout import slices
 from etp.powers.base import Power
 
@@ -19,7 +23,11 @@ _ZERO = 1e-9
 
 
 class DegreewisePower(Power):
-    """Sums over degrees of the nu-th power of one object, each scaled irrep by irrep."""
+    """Sums over degrees of the nu-th power of one object, each scaled irrep by irrep.
+
+    Attributes:
+        fused: The same for a compiled kernel; None where there are no steps of it.
+    """
 
     def __init__(
         self,
@@ -51,6 +59,12 @@ class DegreewisePower(Power):
                 at = parts[self.irs_out.index(block.ir)][1]
                 spread[block.degree - 1, block.start, at] = 1.0
         self.register_table("spread", spread)
+        steps = self.steps()
+        self.fused = None if steps is None else PowerSteps.of(steps)
+
+    def steps(self) -> Polynomial | None:
+        """What is computed as steps on rows; None if that is PyTorch's alone."""
+        return None
 
     @abstractmethod
     def build(self) -> None:
@@ -81,6 +95,12 @@ class DegreewisePower(Power):
 
     @override
     def evaluate(self, a: Tensor, weights: Tensor, elements: Tensor | None) -> Tensor:
+        if self.fused is None or not serves(a, weights, codable=self.fused.codable):
+            return self.plain(a, weights, elements)
+        return run(self.fused, a.flatten(1), weights, elements, self.lies(a), self.channels)
+
+    def plain(self, a: Tensor, weights: Tensor, elements: Tensor | None) -> Tensor:
+        """The same by PyTorch's operators alone, for any device and transform."""
         spread = self.table("spread", a.dtype)
         out = spread.shape[2]
         if not a.shape[0]:

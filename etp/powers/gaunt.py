@@ -17,9 +17,12 @@ from typing_extensions import override
 
 from etp.e3 import o3
 from etp.irreps import MAX_DEGREE
-from etp.maths import so3
+from etp.kernels.on_cpu.polynomial import Polynomial
+from etp.kernels.power_steps import PowerSteps
+from etp.maths import so3, sphere
 from etp.maths.layout import slices
 from etp.powers._degreewise import DegreewisePower
+from etp.powers._steps import of_signals
 from etp.powers.registry import register
 from etp.products._signals import SpectralProduct
 from etp.products._transforms import multiply_sectors
@@ -117,6 +120,17 @@ class GauntGridPower(_GauntPower):
     """Values on the smallest grid that is exact for all factors."""
 
     name, title, of = "gaunt-grid", "Gaunt (S2 grid)", GauntGrid
+    fused: PowerSteps
+    signals: GauntGrid
+
+    @override
+    def steps(self) -> Polynomial:
+        return of_signals(self, sphere.grid(*self.signals.resolution))
+
+    @property
+    @override
+    def macs(self) -> int:
+        return self.fused.macs
 
 
 @register

@@ -10,11 +10,14 @@ import pytest
 import torch
 from torch import Tensor
 
+from etp import powers
 from etp.irreps import Layout
 from etp.kernels import power as kernel
 from etp.kernels import power_table
 from etp.kernels.on_cpu import build
 from etp.kernels.operators import serves
+from etp.powers import Power, _degreewise
+from etp.powers._degreewise import DegreewisePower
 from etp.powers.clebsch_gordan import ClebschGordan
 from etp.powers.table import TablePower
 
@@ -22,14 +25,18 @@ pytestmark = pytest.mark.filterwarnings("ignore")  # of the compiler, about itse
 needs_kernel = pytest.mark.skipif(build.missing() is not None, reason=str(build.missing()))
 
 
-def made(channels: int, layout: Layout = "mul_ir") -> TablePower:
-    irreps = f"{channels}x0e+{channels}x1o+{channels}x2e"
+KERNELS = ("cg", "gaunt-grid", "matrix")
+
+
+def made(channels: int, layout: Layout = "mul_ir", name: str = "cg", also: str = "") -> Power:
+    """To irreps that some degree does not reach; ``also`` are irreps that go in."""
+    irreps = f"{channels}x0e+{channels}x1o+{channels}x2e" + f"+{channels}x{also}" * bool(also)
     out = f"{channels}x1o+{channels}x0e"
-    return ClebschGordan(irreps, order=3, irreps_out=out, layout=layout)
+    return powers.get(name)(irreps, order=3, irreps_out=out, layout=layout)
 
 
 def draw(
-    power: TablePower, kind: str, nodes: int = 13, dtype: torch.dtype = torch.float64
+    power: Power, kind: str, nodes: int = 13, dtype: torch.dtype = torch.float64
 ) -> tuple[Tensor, Tensor, Tensor | None]:
     shape = {"elements": (4,), "shared": (), "per-node": (nodes,)}[kind]
     a = torch.randn(nodes, power.irreps_in.dim, dtype=dtype, requires_grad=True)
@@ -37,7 +44,10 @@ def draw(
     return a, w, torch.randint(0, 4, (nodes,)) if kind == "elements" else None
 
 
-def plain(power: TablePower, a: Tensor, w: Tensor, elements: Tensor | None) -> Tensor:
+def plain(power: Power, a: Tensor, w: Tensor, elements: Tensor | None) -> Tensor:
+    if isinstance(power, DegreewisePower):
+        return power.plain(a, w, elements)
+    assert isinstance(power, TablePower)
     return power_table.plain(power.polynomials, a, w, elements, power.index("lie"))
 
 
@@ -67,8 +77,21 @@ def orders(
 @pytest.mark.parametrize("kind", ["elements", "shared", "per-node"])
 @pytest.mark.parametrize(("dtype", "gate"), [(torch.float64, 1e-12), (torch.float32, 1e-5)])
 def test_values_and_derivatives_are_those_of_the_plain_form(channels, layout, kind, dtype, gate):
+    compare(made(channels, layout), kind, dtype, gate)
+
+
+@needs_kernel
+@pytest.mark.parametrize("name", ["gaunt-grid", "matrix"])
+@pytest.mark.parametrize("also", ["", "1e"], ids=["natural", "both"])
+@pytest.mark.parametrize(("channels", "layout"), [(5, "ir_mul"), (18, "mul_ir")])
+@pytest.mark.parametrize("kind", ["elements", "shared", "per-node"])
+@pytest.mark.parametrize(("dtype", "gate"), [(torch.float64, 1e-12), (torch.float32, 1e-5)])
+def test_so_are_those_of_steps(name, also, channels, layout, kind, dtype, gate):
+    compare(made(channels, layout, name, also), kind, dtype, gate)
+
+
+def compare(power: Power, kind: str, dtype: torch.dtype, gate: float) -> None:
     torch.manual_seed(0)
-    power = made(channels, layout)
     a, w, elements = draw(power, kind, dtype=dtype)
     assert serves(a, w)
     worst = orders(
@@ -107,11 +130,12 @@ def test_derivatives_are_those_of_finite_differences(kind):
 
 
 @needs_kernel
+@pytest.mark.parametrize("name", KERNELS)
 @pytest.mark.parametrize("kind", ["elements", "shared", "per-node"])
-def test_forces_ask_nothing_of_gradients_by_weights(kind):
+def test_forces_ask_nothing_of_gradients_by_weights(name, kind):
     """Then there is no change of the weights: the same numbers, also by further derivatives."""
     torch.manual_seed(0)
-    power = made(5)
+    power = made(5, name=name)
     a, w, elements = draw(power, kind)
     results = []
     for call in (power, lambda *given: plain(power, *given)):
@@ -127,10 +151,11 @@ def test_forces_ask_nothing_of_gradients_by_weights(kind):
 
 
 @needs_kernel
-def test_many_nodes_of_one_element_and_elements_without_nodes():
+@pytest.mark.parametrize("name", KERNELS)
+def test_many_nodes_of_one_element_and_elements_without_nodes(name):
     """More than a chunk of nodes: gradients of the weights are added up from several."""
     torch.manual_seed(0)
-    power = made(3)
+    power = made(3, name=name)
     a, w, _ = draw(power, "elements", nodes=1111)
     elements = torch.where(torch.rand(1111) < 0.9, 2, 0)
     worst = orders(
@@ -143,9 +168,10 @@ def test_many_nodes_of_one_element_and_elements_without_nodes():
 
 
 @needs_kernel
-def test_results_are_bitwise_the_same_for_all_threads():
+@pytest.mark.parametrize("name", KERNELS)
+def test_results_are_bitwise_the_same_for_all_threads(name):
     torch.manual_seed(0)
-    power = made(40)
+    power = made(40, name=name)
     a, w, elements = draw(power, "elements", nodes=1500, dtype=torch.float32)
     results = []
     before = torch.get_num_threads()
@@ -162,9 +188,10 @@ def test_results_are_bitwise_the_same_for_all_threads():
 
 
 @needs_kernel
+@pytest.mark.parametrize("name", KERNELS)
 @pytest.mark.parametrize("kind", ["elements", "shared", "per-node"])
-def test_no_nodes_and_views(kind):
-    power = made(4)
+def test_no_nodes_and_views(name, kind):
+    power = made(4, name=name)
     a, w, elements = draw(power, kind, nodes=0)
     z = power(a, w, elements)
     ga, gw = torch.autograd.grad(z.sum(), [a, w])
@@ -211,8 +238,9 @@ def test_wrong_elements_are_named():
 
 
 @needs_kernel
-def test_half_precision_is_computed_in_float32():
-    power = made(4)
+@pytest.mark.parametrize("name", KERNELS)
+def test_half_precision_is_computed_in_float32(name):
+    power = made(4, name=name)
     wide_a, wide_w, elements = draw(power, "elements", dtype=torch.float32)
     a, w = wide_a.detach().bfloat16(), wide_w.detach().bfloat16()
     z = power(a, w, elements)
@@ -243,8 +271,9 @@ def test_rows_with_one_one_and_no_others(built, dtype, monkeypatch):
         assert kernel.one_hot_places(wrong) is None
 
 
-def test_powers_survive_casts_copies_and_pickles():
-    power = made(4)
+@pytest.mark.parametrize("name", KERNELS)
+def test_powers_survive_casts_copies_and_pickles(name):
+    power = made(4, name=name)
     a, w, elements = draw(power, "elements")
     z = power(a, w, elements)
     for other in (
@@ -256,9 +285,10 @@ def test_powers_survive_casts_copies_and_pickles():
     assert power.state_dict() == {}
 
 
-def test_transforms_of_functions_take_the_plain_form():
+@pytest.mark.parametrize("name", KERNELS)
+def test_transforms_of_functions_take_the_plain_form(name):
     torch.manual_seed(0)
-    power = made(2)
+    power = made(2, name=name)
     a, w, elements = draw(power, "elements", nodes=5)
     a, w = a.detach(), w.detach()
     t = torch.randn_like(a)
@@ -276,22 +306,24 @@ def test_transforms_of_functions_take_the_plain_form():
 
 
 class _Layer(torch.nn.Module):
-    def __init__(self) -> None:
+    def __init__(self, name: str) -> None:
         super().__init__()
-        self.power = made(4)
+        self.power = made(4, name=name)
 
     def forward(self, a: Tensor, w: Tensor, elements: Tensor) -> Tensor:
         return self.power(a, w, elements)
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("name", KERNELS)
 @pytest.mark.parametrize("built", [True, False], ids=["kernel", "plain"])
-def test_compiled_and_exported_whole_with_any_number_of_nodes(built, monkeypatch):
+def test_compiled_and_exported_whole_with_any_number_of_nodes(name, built, monkeypatch):
     if built and build.missing() is not None:
         pytest.skip(str(build.missing()))
     if not built:
-        monkeypatch.setattr(kernel, "serves", lambda *tensors, codable: False)
-    layer = _Layer()
+        for place in (kernel, _degreewise):
+            monkeypatch.setattr(place, "serves", lambda *tensors, codable: False)
+    layer = _Layer(name)
     count = torch.export.Dim("nodes", min=2)
     moving = {"a": {0: count}, "w": None, "elements": {0: count}}
 
@@ -312,11 +344,12 @@ def test_compiled_and_exported_whole_with_any_number_of_nodes(built, monkeypatch
 
 
 @needs_kernel
-def test_graphs_of_forces_keep_the_operators():
+@pytest.mark.parametrize("name", KERNELS)
+def test_graphs_of_forces_keep_the_operators(name):
     from torch.fx.experimental.proxy_tensor import make_fx
 
     torch.manual_seed(0)
-    power = made(4)
+    power = made(4, name=name)
     elements = torch.randint(0, 4, (13,))
 
     def forces(a: Tensor, w: Tensor) -> tuple[Tensor, ...]:

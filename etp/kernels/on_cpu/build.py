@@ -62,6 +62,8 @@ PARTS = {
     "edge-double": Part("edge.c", (*C, "-DREAL=double", "-DNAME(x)=x##_double")),
     "power-float": Part("power.c", (*C, "-DREAL=float", "-DSINGLE", "-DNAME(x)=x##_float")),
     "power-double": Part("power.c", (*C, "-DREAL=double", "-DNAME(x)=x##_double")),
+    "steps-float": Part("power_steps.c", (*C, "-DREAL=float", "-DSINGLE", "-DNAME(x)=x##_float")),
+    "steps-double": Part("power_steps.c", (*C, "-DREAL=double", "-DNAME(x)=x##_double")),
     "operator": Part("operator.cpp", CPP),
     "edge-operator": Part("edge_operator.cpp", CPP),
     "power-operator": Part("power_operator.cpp", CPP),

@@ -12,7 +12,7 @@
 namespace {
 
 constexpr int64_t kHead = 19;   /* numbers in front of a program's steps */
-constexpr int32_t kVersion = 1; /* as in kernels/on_cpu/program.py */
+constexpr int32_t kVersion = 2; /* as in kernels/on_cpu/program.py */
 
 /* Program number `which` of those in `code`, one behind the other, with coefficients `table`. */
 Program read(const Tensor &code, const Tensor &table, int which, bool single) {

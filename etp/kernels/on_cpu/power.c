@@ -24,11 +24,12 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "blocks.h"
+#include "lanes.h"
 #include "pool.h"
 
-#define NODES 4                        /* at a time */
-#define FEWEST_PARTS (64 / VECTOR_BYTES) /* vectors of channels of a piece: whole lines */
+#define NODES 4 /* at a time */
+#include "nodes.h"
+
 #define MOST_PARTS 32
 #define KEPT_BYTES 32768 /* of coefficients of a piece */
 
@@ -64,46 +65,6 @@ static Table read_table(const int32_t *p, const void *values) {
 /* Arrays over short products and outputs hold NODES nodes side by side. */
 #define EACH_NODE for (int v = 0; v < NODES; v++)
 #define NUMBER(array, k) ((array) + (int64_t)(k) * NODES)
-
-/* All of l = 0 to 3 of a channel together, as MACE has them, too. */
-#define TURN(f, ...) \
-    if (b->dim == 16) f(__VA_ARGS__, 16, b->padded, whole); \
-    else BY_DIM(f, __VA_ARGS__)
-
-/* A vector of channels of one node, from its features. Where the channels of a component are not
- * side by side, components come in blocks, as many as the numbers from one channel to the next. */
-static void load_lanes(const REAL *from, const int32_t *places, int dim, int first, int lanes,
-                       vector *to) {
-    for (int i = 0; i < dim;) {
-        const int stride = places[2 * i + 1];
-        const REAL *x = from + places[2 * i] + (int64_t)first * stride;
-        REAL *rows = (REAL *)(to + i * NODES);
-        const Block block = {.dim = stride, .padded = NODES * LANES}, *b = &block;
-        int whole = lanes == LANES ? LANES : 0;
-        if (whole && stride == 1) *(vector *)rows = *(const loose *)x;
-        else if (whole) { TURN(load_mixed, x, rows) }
-        for (int k = 0; k < stride && whole == 0; k++)
-            for (int u = 0; u < LANES; u++)
-                rows[k * b->padded + u] = u < lanes ? x[u * stride + k] : 0;
-        i += stride;
-    }
-}
-
-static void store_lanes(const vector *from, const int32_t *places, int dim, int first, int lanes,
-                        REAL *to) {
-    for (int i = 0; i < dim;) {
-        const int stride = places[2 * i + 1];
-        REAL *z = to + places[2 * i] + (int64_t)first * stride;
-        const REAL *rows = (const REAL *)(from + i * NODES);
-        const Block block = {.dim = stride, .padded = NODES * LANES}, *b = &block;
-        int whole = lanes == LANES ? LANES : 0;
-        if (whole && stride == 1) *(loose *)z = *(const vector *)rows;
-        else if (whole) { TURN(store_mixed, rows, z) }
-        for (int k = 0; k < stride && whole == 0; k++)
-            for (int u = 0; u < lanes; u++) z[u * stride + k] = rows[k * b->padded + u];
-        i += stride;
-    }
-}
 
 /* Weights to coefficients of pairs. */
 static void contract(const Table *t, const vector *w, vector *c) {
@@ -298,12 +259,10 @@ typedef struct {
     int failed;
 } Walk;
 
-/* Some nodes, a vector of channels. */
+/* What a piece does at a time, and works with. */
 typedef struct {
-    const PowerCall *call;
+    Span span;
     const Table *t;
-    const PowerChunk *chunk;
-    int first, lanes; /* channels */
     Space s;
 } Part;
 
@@ -318,8 +277,7 @@ static int open_parts(Walk *walk, int64_t piece, Part *parts) {
     const int64_t channels = walk->call->channels;
     int first = (int)(piece % walk->pieces) * walk->parts * LANES, count = 0;
     for (; count < walk->parts && first < channels; count++, first += LANES) {
-        const int lanes = channels - first < LANES ? (int)(channels - first) : LANES;
-        parts[count] = (Part){walk->call, t, walk->call->chunks + piece / walk->pieces, first, lanes, s};
+        parts[count] = (Part){span_of(walk->call, piece / walk->pieces, first), t, s};
         s.c += t->pairs, s.hc += t->pairs, s.gc += t->pairs;
     }
     return count;
@@ -327,68 +285,31 @@ static int open_parts(Walk *walk, int64_t piece, Part *parts) {
 
 /* Weights to coefficients. */
 static void weigh(const Part *p, const void *weights, vector *c) {
-    const int64_t channels = p->call->channels;
-    const REAL *from = (const REAL *)weights + p->chunk->row * p->t->numel * channels + p->first;
-    for (int k = 0; k < p->t->numel; k++, from += channels) {
-        if (p->lanes == LANES) {
-            p->s.w[k] = *(const loose *)from;
-            continue;
-        }
-        p->s.w[k] = (vector){0};
-        memcpy(p->s.w + k, from, p->lanes * sizeof(REAL));
-    }
+    read_weights(&p->span, weights, p->span.chunk->row, p->t->numel, 1, p->s.w);
     contract(p->t, p->s.w, c);
 }
 
 static void weigh_back(const Part *p) {
-    const PowerCall *call = p->call;
-    const int64_t size = p->t->numel * call->channels;
-    REAL *to = p->chunk->spare < 0 ? (REAL *)call->gw + p->chunk->row * size
-                                   : (REAL *)call->gw_spare + p->chunk->spare * size;
     contract_back(p->t, p->s.gc, p->s.w);
-    for (int k = 0; k < p->t->numel; k++)
-        memcpy(to + k * call->channels + p->first, p->s.w + k, p->lanes * sizeof(REAL));
-}
-
-/* Features of the nodes from number `at`; those past the last are zero. */
-INLINE void load_nodes(const Part *p, const void *features, const int32_t *places, int dim, int at,
-                       vector *to) {
-    const int64_t width = dim * p->call->channels;
-    for (int v = 0; v < NODES; v++) {
-        if (at + v >= p->chunk->last) {
-            for (int i = 0; i < dim; i++) to[i * NODES + v] = (vector){0};
-            continue;
-        }
-        const int64_t node = p->call->order ? p->call->order[at + v] : at + v;
-        load_lanes((const REAL *)features + node * width, places, dim, p->first, p->lanes, to + v);
-    }
-}
-
-INLINE void store_nodes(const Part *p, void *features, const int32_t *places, int dim, int at,
-                        const vector *from) {
-    const int64_t width = dim * p->call->channels;
-    for (int v = 0; v < NODES && at + v < p->chunk->last; v++) {
-        const int64_t node = p->call->order ? p->call->order[at + v] : at + v;
-        store_lanes(from + v, places, dim, p->first, p->lanes, (REAL *)features + node * width);
-    }
+    give_weights(&p->span, p->t->numel, p->s.w);
 }
 
 static void forward_nodes(const Part *p, int at) {
-    const PowerCall *call = p->call;
+    const PowerCall *call = p->span.call;
     const Table *t = p->t;
-    load_nodes(p, call->x, call->places, t->dim, at, p->s.m);
+    load_nodes(&p->span, call->x, call->places, t->dim, at, p->s.m);
     form(t, p->s.m);
     forward(t, p->s.c, p->s.m, p->s.z);
-    store_nodes(p, call->z, call->places + 2 * t->dim, t->out, at, p->s.z);
+    store_nodes(&p->span, call->z, call->places + 2 * t->dim, t->out, at, p->s.z);
 }
 
 static void backward_nodes(const Part *p, int at) {
-    const PowerCall *call = p->call;
+    const PowerCall *call = p->span.call;
     const Table *t = p->t;
     const Space *s = &p->s;
-    load_nodes(p, call->x, call->places, t->dim, at, s->m);
+    load_nodes(&p->span, call->x, call->places, t->dim, at, s->m);
     form(t, s->m);
-    load_nodes(p, call->g, call->places + 2 * t->dim, t->out, at, s->z);
+    load_nodes(&p->span, call->g, call->places + 2 * t->dim, t->out, at, s->z);
     if (!call->want_x) {
         backward(t, s->c, s->m, s->z, s->gm, s->gc, 0, 1);
         return;
@@ -397,37 +318,37 @@ static void backward_nodes(const Part *p, int at) {
     if (call->want_w) backward(t, s->c, s->m, s->z, s->gm, s->gc, 1, 1);
     else backward(t, s->c, s->m, s->z, s->gm, s->gc, 1, 0);
     form_back(t, s->m, s->gm);
-    store_nodes(p, call->gx, call->places, t->dim, at, s->gm);
+    store_nodes(&p->span, call->gx, call->places, t->dim, at, s->gm);
 }
 
 /* With changes of the inputs. */
 static void second_nodes(const Part *p, int at) {
-    const PowerCall *call = p->call;
+    const PowerCall *call = p->span.call;
     const Table *t = p->t;
     const Space *s = &p->s;
     const vector *hc = call->hw ? s->hc : NULL;
-    load_nodes(p, call->x, call->places, t->dim, at, s->m);
+    load_nodes(&p->span, call->x, call->places, t->dim, at, s->m);
     form(t, s->m);
-    load_nodes(p, call->hx, call->places, t->dim, at, s->h);
+    load_nodes(&p->span, call->hx, call->places, t->dim, at, s->h);
     form_change(t, s->m, s->h);
-    load_nodes(p, call->g, call->places + 2 * t->dim, t->out, at, s->z);
+    load_nodes(&p->span, call->g, call->places + 2 * t->dim, t->out, at, s->z);
     if (call->want_x) {
         memset(s->gm, 0, t->shorts * NODES * sizeof(vector));
         memset(s->gh, 0, t->shorts * NODES * sizeof(vector));
     }
     second(t, s->c, hc, s->m, s->h, s->z, s->gm, s->gh, s->gc, call->want_x, call->want_w);
-    if (call->z) store_nodes(p, call->z, call->places + 2 * t->dim, t->out, at, s->z);
+    if (call->z) store_nodes(&p->span, call->z, call->places + 2 * t->dim, t->out, at, s->z);
     if (!call->want_x) return;
     form_change_back(t, s->m, s->h, s->gm, s->gh);
-    store_nodes(p, call->gx, call->places, t->dim, at, s->gm);
+    store_nodes(&p->span, call->gx, call->places, t->dim, at, s->gm);
 }
 
 static void forward_piece(void *walk, int64_t piece) {
     Part parts[MOST_PARTS];
     const int count = open_parts(walk, piece, parts);
     if (!count) return;
-    for (const Part *p = parts; p < parts + count; p++) weigh(p, p->call->w, p->s.c);
-    for (int at = parts->chunk->first; at < parts->chunk->last; at += NODES)
+    for (const Part *p = parts; p < parts + count; p++) weigh(p, p->span.call->w, p->s.c);
+    for (int at = parts->span.chunk->first; at < parts->span.chunk->last; at += NODES)
         for (const Part *p = parts; p < parts + count; p++) forward_nodes(p, at);
 }
 
@@ -436,17 +357,17 @@ static void backward_piece(void *walk, int64_t piece) {
     const int count = open_parts(walk, piece, parts);
     if (!count) return;
     for (const Part *p = parts; p < parts + count; p++) {
-        const int weighed = p->call->want_x || p->call->z;
-        if (weighed) weigh(p, p->call->w, p->s.c);
-        if (weighed && p->call->hw) weigh(p, p->call->hw, p->s.hc);
-        if (p->call->want_w) memset(p->s.gc, 0, p->t->pairs * sizeof(vector));
+        const int weighed = p->span.call->want_x || p->span.call->z;
+        if (weighed) weigh(p, p->span.call->w, p->s.c);
+        if (weighed && p->span.call->hw) weigh(p, p->span.call->hw, p->s.hc);
+        if (p->span.call->want_w) memset(p->s.gc, 0, p->t->pairs * sizeof(vector));
     }
-    for (int at = parts->chunk->first; at < parts->chunk->last; at += NODES)
+    for (int at = parts->span.chunk->first; at < parts->span.chunk->last; at += NODES)
         for (const Part *p = parts; p < parts + count; p++)
-            if (p->call->hx) second_nodes(p, at);
+            if (p->span.call->hx) second_nodes(p, at);
             else backward_nodes(p, at);
     for (const Part *p = parts; p < parts + count; p++)
-        if (p->call->want_w) weigh_back(p);
+        if (p->span.call->want_w) weigh_back(p);
 }
 
 /* Vectors of channels of a piece: what the cache holds of coefficients, and pieces enough. */
@@ -476,13 +397,7 @@ int NAME(etp_power_forward)(const PowerCall *call, int threads) {
 
 int NAME(etp_power_backward)(const PowerCall *call, int threads) {
     if (run(call, threads, backward_piece)) return 1;
-    const int64_t size = call->program[2] * call->channels;
-    for (const PowerChunk *c = call->chunks; c < call->chunks + call->n_chunks; c++) {
-        if (!call->want_w || c->spare < 0) continue;
-        REAL *to = (REAL *)call->gw + c->row * size;
-        const REAL *from = (const REAL *)call->gw_spare + c->spare * size;
-        for (int64_t k = 0; k < size; k++) to[k] += from[k];
-    }
+    if (call->want_w) add_spare(call, call->program[2]);
     return 0;
 }
 

@@ -13,7 +13,7 @@
 namespace {
 
 constexpr int32_t kChunk = 256; /* nodes whose features stay in the second cache level */
-constexpr int kDim = 0, kOut = 1, kNumel = 2, kPairs = 4, kShorts = 6;
+constexpr int kDim = 0, kOut = 1, kNumel = 2, kMonomials = 3, kPairs = 4, kShorts = 6;
 
 Tensor fitting(const char *name, const Tensor &given, int64_t rows, int64_t width,
                const Tensor &like) {
@@ -36,11 +36,15 @@ struct Groups {
     std::vector<PowerChunk> chunks;
     int32_t spare = 0;
 
-    Groups(const Tensor &elements, const Tensor &w, int64_t nodes) {
+    /* With `apart`, nodes with weights of their own are taken together. */
+    Groups(const Tensor &elements, const Tensor &w, int64_t nodes, bool apart) {
         if (elements.dim() == 1) {
             by_element(elements, w, nodes);
         } else if (w.dim() == 1) {
             add(0, 0, static_cast<int32_t>(nodes));
+        } else if (apart) {
+            for (int32_t n = 0; n < nodes; n += kChunk)
+                chunks.push_back({EACH_ITS_OWN, n, std::min<int32_t>(n + kChunk, nodes), -1});
         } else {
             for (int32_t n = 0; n < nodes; n++) add(n, n, n + 1);
         }
@@ -68,6 +72,11 @@ struct Groups {
     }
 };
 
+/* Whether a program is one of steps; it has no monomials, and its multiply-adds in place of pairs. */
+bool by_steps(const int32_t *program) { return program[kMonomials] == 0; }
+
+using Run = int (*)(const PowerCall *call, int threads);
+
 /* What every operator is given; holds what the call points to. */
 struct Inputs {
     const int32_t *program;
@@ -85,7 +94,7 @@ struct Inputs {
           table(program_),
           values(values_),
           places(places_),
-          groups(elements, w, x.size(0)) {
+          groups(elements, w, x.size(0), by_steps(program)) {
         const auto type = x.scalar_type();
         STD_TORCH_CHECK(type == ScalarType::Float || type == ScalarType::Double,
                         "a power computes in float32 or float64");
@@ -106,8 +115,15 @@ struct Inputs {
         call.channels = channels(w);
     }
 
-    bool single() const { return x.scalar_type() == ScalarType::Float; }
+    /* The walk over monomials, in the precision of x, or the steps. */
+    void run(Run single, Run twice) const {
+        const bool narrow = x.scalar_type() == ScalarType::Float;
+        Run walk = narrow ? single : twice;
+        if (by_steps(program)) walk = narrow ? etp_power_steps_float : etp_power_steps_double;
+        STD_TORCH_CHECK(!walk(&call, threads()), "no memory for what a power is made of");
+    }
 
+   private:
     /* A number that is read or written costs a few multiply-adds, the way back a few walks. */
     int threads() const {
         const int64_t steps = program[kShorts] + program[kPairs];
@@ -116,7 +132,6 @@ struct Inputs {
         return threads_for(x.size(0) * call.channels * (steps + 4 * moved) * walks / 4);
     }
 
-   private:
     int64_t channels(const Tensor &weights) const {
         const int64_t numel = program[kNumel], width = weights.size(weights.dim() - 1);
         STD_TORCH_CHECK((weights.dim() == 1 || weights.dim() == 2) && width % numel == 0,
@@ -129,8 +144,7 @@ Tensor forward(Inputs &in) {
     PowerCall &call = in.call;
     Tensor z = made(in.x, {in.x.size(0), in.program[kOut] * call.channels}, false);
     call.z = z.data_ptr();
-    const auto run = in.single() ? etp_power_forward_float : etp_power_forward_double;
-    STD_TORCH_CHECK(!run(&call, in.threads()), "no memory for the monomials of a power");
+    in.run(etp_power_forward_float, etp_power_forward_double);
     return z;
 }
 
@@ -149,8 +163,7 @@ Two backward(Inputs &in, const Tensor &grad, bool want_x, bool want_w) {
                                   : made(in.x, {size}, true);
     const Tensor spare = made(in.x, {want_w ? in.groups.spare : 0, size}, false);
     call.gx = gx.data_ptr(), call.gw = gw.data_ptr(), call.gw_spare = spare.data_ptr();
-    const auto run = in.single() ? etp_power_backward_float : etp_power_backward_double;
-    STD_TORCH_CHECK(!run(&call, in.threads()), "no memory for the monomials of a power");
+    in.run(etp_power_backward_float, etp_power_backward_double);
     return {gx, gw};
 }
 

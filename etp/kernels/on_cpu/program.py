@@ -17,10 +17,12 @@ from numpy.typing import ArrayLike, NDArray
 DENSE, SPARSE, OUTER, SPREAD, MULTIPLY, MATRIX, ZERO = range(7)
 """Codes of the steps, as in ``tile.c``."""
 _ONTO = {0: 0, 1: 1, -1: 2}
-_VERSION = 1
+_VERSION = 2
 """Of the layout of :meth:`Program.code`: a graph kept on disk may be older than the library."""
 
 Rows = NDArray[np.int32]
+Sizes = tuple[int, int, int]
+"""Of a matrix product: rows, inner, columns."""
 NEGLIGIBLE = 1e-14
 """Entries below this are rounding errors of zero; coefficients have sizes near 1."""
 
@@ -88,12 +90,57 @@ def _joined(blocks: Sequence[DensePart]) -> DensePart:
     )
 
 
+class MatrixView(NamedTuple):
+    """A matrix in rows: element (i, k) is row ``start + i * step + k * inner``."""
+
+    start: int
+    step: int
+    inner: int
+
+    @property
+    def transposed(self) -> MatrixView:
+        """Rows and columns exchanged."""
+        return MatrixView(self.start, self.inner, self.step)
+
+    def moved(self, by: int) -> MatrixView:
+        """The same some rows behind."""
+        return self._replace(start=self.start + by)
+
+    def rows(self, height: int, width: int) -> Rows:
+        """Where the elements of a matrix of this size are, row by row."""
+        i, k = np.indices((height, width), dtype=np.int32)
+        return (self.start + i * self.step + k * self.inner).ravel()
+
+
+class Coefficients:
+    """Numbers that steps share: what was kept before is not kept again."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._parts: list[NDArray[np.float64]] = []
+        self._starts: dict[bytes, int] = {}
+
+    def keep(self, values: NDArray[np.float64]) -> int:
+        """First place of these values."""
+        key = values.tobytes()
+        if key not in self._starts:
+            self._starts[key] = self.count
+            self._parts.append(values)
+            self.count += len(values)
+        return self._starts[key]
+
+    def table(self) -> NDArray[np.float64]:
+        """All of them."""
+        return np.concatenate([np.zeros(0), *self._parts])
+
+
 class Program:
     """Steps with their indices and coefficients.
 
     Args:
         inputs: Components of each input, at most three.
         outputs: Components of each output, at most two.
+        coefficients: Shared with other programs; None for its own.
 
     Attributes:
         in_rows: First row of each input.
@@ -101,14 +148,19 @@ class Program:
         macs: Multiply-adds for one sample.
     """
 
-    def __init__(self, inputs: Sequence[int], outputs: Sequence[int]) -> None:
+    def __init__(
+        self,
+        inputs: Sequence[int],
+        outputs: Sequence[int],
+        coefficients: Coefficients | None = None,
+    ) -> None:
         self.inputs, self.outputs = tuple(inputs), tuple(outputs)
         self.rows = 0
         self.macs = 0
         self.steps: list[tuple[int, ...]] = []
         self._index: list[Rows] = []
-        self._table: list[NDArray[np.float64]] = []
-        self._used = [0, 0]
+        self._indices = 0
+        self._coefficients = Coefficients() if coefficients is None else coefficients
         self.in_rows = tuple(self.take(n) for n in inputs)
         self.out_rows = tuple(self.take(n) for n in outputs)
 
@@ -123,12 +175,16 @@ class Program:
         at = [source, *middle, target]
         for stage, start, end in zip(chain.stages, at, at[1:], strict=False):
             for block in stage:
-                self.macs += block.matrix.size
-                index = self._keep_index(block.source + start, block.target + end)
-                table = self._keep_table(block.matrix.ravel())
-                inner, outer = block.matrix.shape
-                self._step(DENSE, outer, first=inner, index=index, table=table)
+                self.dense(DensePart(block.source + start, block.target + end, block.matrix))
         return self
+
+    def dense(self, block: DensePart, *, add: bool = False) -> Self:
+        """Apply a matrix to any rows, which gives any others."""
+        self.macs += block.matrix.size
+        index = self._keep_index(block.source, block.target)
+        table = self._coefficients.keep(block.matrix.ravel())
+        inner, outer = block.matrix.shape
+        return self._step(DENSE, outer, first=inner, index=index, table=table, other=int(add))
 
     def sparse(
         self, rows: Rows, target: Rows, source: Rows, values: ArrayLike, *, add: bool = False
@@ -137,18 +193,23 @@ class Program:
         weights = np.asarray(values, dtype=np.float64)
         self.macs += len(weights)
         index = self._keep_index(rows, target, source)
-        table = self._keep_table(weights)
+        table = self._coefficients.keep(weights)
         return self._step(SPARSE, len(target), index=index, table=table, other=int(add))
 
     def sparse_matrix(
         self, source: int, target: int, matrix: ArrayLike, *, add: bool = False
     ) -> Self:
         """Apply a matrix, inputs by outputs, by its non-zeros."""
-        values = np.asarray(matrix, dtype=np.float64).T
+        values = np.asarray(matrix, dtype=np.float64)
+        inner, outer = (np.arange(size, dtype=np.int32) for size in values.shape)
+        return self.sparse_block(DensePart(inner + source, outer + target, values), add=add)
+
+    def sparse_block(self, block: DensePart, *, add: bool = False) -> Self:
+        """Apply a matrix by its non-zeros to any rows, which gives any others."""
+        values = block.matrix.T
         out, inner = (np.abs(values) > NEGLIGIBLE).nonzero()
         rows = np.searchsorted(out, np.arange(len(values) + 1)).astype(np.int32)
-        to = np.arange(target, target + len(values), dtype=np.int32)
-        return self.sparse(rows, to, (inner + source).astype(np.int32), values[out, inner], add=add)
+        return self.sparse(rows, block.target, block.source[inner], values[out, inner], add=add)
 
     def outer(self, pairs: Rows, target: int) -> Self:
         """Products of pairs of rows, ``pairs`` of shape (n, 2)."""
@@ -168,8 +229,30 @@ class Program:
 
     def matrix(self, target: int, first: int, second: int, side: int, turned: int = 0) -> Self:
         """Product of square matrices; ``turned`` 1 transposes the first, 2 the second."""
-        self.macs += side**3
-        return self._step(MATRIX, side, target, first, second, other=turned)
+        a, b = MatrixView(first, side, 1), MatrixView(second, side, 1)
+        return self.product(
+            MatrixView(target, side, 1),
+            a.transposed if turned == 1 else a,
+            b.transposed if turned == 2 else b,
+            (side, side, side),
+        )
+
+    def product(
+        self,
+        target: MatrixView,
+        first: MatrixView,
+        second: MatrixView,
+        sizes: Sizes,
+        *,
+        add: bool = False,
+    ) -> Self:
+        """Product of two matrices of (rows, inner) and (inner, columns)."""
+        rows, inner, columns = sizes
+        self.macs += rows * inner * columns
+        apart = [n for view in (target, first, second) for n in view[1:]]
+        index = self._keep_index(np.array([*sizes, *apart], dtype=np.int32))
+        starts = target.start, first.start, second.start
+        return self._step(MATRIX, 0, *starts, index=index, other=int(add))
 
     def zero(self, target: int, count: int) -> Self:
         """Clear rows."""
@@ -179,15 +262,19 @@ class Program:
         """Shape, steps and indices in one array, as ``operator.cpp`` reads it."""
         three = [*self.in_rows, 0, 0][:3], [*self.inputs, 0, 0][:3]
         two = [*self.out_rows, 0][:2], [*self.outputs, 0][:2]
-        counts = len(self.steps), self._used[0], self._used[1], self.rows
+        counts = len(self.steps), self._indices, self._coefficients.count, self.rows
         sides = len(self.inputs), len(self.outputs), *chain(*three, *two)
         head = (_VERSION, *counts, *divmod(self.macs, 1 << 31), *sides)
+        return np.concatenate([np.asarray(head, dtype=np.int32), self.body()])
+
+    def body(self) -> Rows:
+        """Steps and then their indices."""
         steps = np.asarray(self.steps, dtype=np.int32).ravel()
-        return np.concatenate([np.asarray(head, dtype=np.int32), steps, *self._index])
+        return np.concatenate([steps, *self._index])
 
     def table(self) -> NDArray[np.float64]:
         """All coefficients."""
-        return np.concatenate([np.zeros(0), *self._table])
+        return self._coefficients.table()
 
     def _step(
         self,
@@ -204,16 +291,9 @@ class Program:
         return self
 
     def _keep_index(self, *parts: Rows) -> int:
+        start = self._indices
         self._index += [np.asarray(part, dtype=np.int32) for part in parts]
-        return self._advance(0, sum(len(part) for part in parts))
-
-    def _keep_table(self, values: NDArray[np.float64]) -> int:
-        self._table.append(values)
-        return self._advance(1, len(values))
-
-    def _advance(self, which: int, count: int) -> int:
-        start = self._used[which]
-        self._used[which] += count
+        self._indices += sum(len(part) for part in parts)
         return start
 
 

@@ -15,12 +15,12 @@
 
 enum Code { DENSE, SPARSE, OUTER, SPREAD, MULTIPLY, MATRIX, ZERO };
 
-/* to[m] = sum over k of table[k][m] * from[k] for `count` consecutive m. */
+/* to[m] (+)= sum over k of table[k][m] * from[k] for `count` consecutive m. */
 INLINE void dense_strip(REAL *rows, const REAL *table, const int32_t *from, int inner, int stride,
-                        const int32_t *to, const int count) {
+                        const int32_t *to, int add, const int count) {
     vector sum[STRIP][WIDTH];
     for (int m = 0; m < count; m++)
-        for (int w = 0; w < WIDTH; w++) sum[m][w] = (vector){0};
+        for (int w = 0; w < WIDTH; w++) sum[m][w] = add ? ROW(to[m])[w] : (vector){0};
     for (int k = 0; k < inner; k++, table += stride) {
         const vector *x = ROW(from[k]);
         for (int m = 0; m < count; m++)
@@ -35,10 +35,10 @@ static void dense(REAL *rows, const Step *s, const int32_t *index, const REAL *t
     const int32_t *from = index + s->index, *to = from + inner;
     int m = 0;
     for (; m + STRIP <= outer; m += STRIP)
-        dense_strip(rows, table + s->table + m, from, inner, outer, to + m, STRIP);
+        dense_strip(rows, table + s->table + m, from, inner, outer, to + m, s->other, STRIP);
 #define REST(n) \
     case n: \
-        dense_strip(rows, table + s->table + m, from, inner, outer, to + m, n); \
+        dense_strip(rows, table + s->table + m, from, inner, outer, to + m, s->other, n); \
         break;
     switch (outer - m) {
         REST(1) REST(2)
@@ -107,39 +107,49 @@ typedef struct {
     int row, step, inner; /* element (i, k) is row + i * step + k * inner */
 } View;
 
-INLINE void matrix_block(REAL *rows, View a, View b, int to, int side, const int height,
-                         const int width) {
-    for (int v = 0; v < WIDTH; v++) {
-        vector sum[BLOCK][BLOCK];
+/* `height` rows and `width` columns of a product, `wide` vectors of each at once. */
+INLINE void matrix_block(REAL *rows, View a, View b, View to, int inner, int add, const int height,
+                         const int width, const int wide) {
+    for (int first = 0; first < WIDTH; first += wide) {
+        vector sum[BLOCK][BLOCK][WIDTH];
         for (int i = 0; i < height; i++)
-            for (int j = 0; j < width; j++) sum[i][j] = (vector){0};
-        for (int k = 0; k < side; k++) {
-            vector x[BLOCK], y[BLOCK];
-            for (int i = 0; i < height; i++) x[i] = ROW(a.row + i * a.step + k * a.inner)[v];
-            for (int j = 0; j < width; j++) y[j] = ROW(b.row + j * b.step + k * b.inner)[v];
-            for (int i = 0; i < height; i++)
-                for (int j = 0; j < width; j++) sum[i][j] += x[i] * y[j];
+            for (int j = 0; j < width; j++)
+                for (int v = 0; v < wide; v++)
+                    sum[i][j][v] =
+                        add ? ROW(to.row + i * to.step + j * to.inner)[first + v] : (vector){0};
+        for (int k = 0; k < inner; k++) {
+            for (int v = 0; v < wide; v++) {
+                vector x[BLOCK], y[BLOCK];
+                for (int i = 0; i < height; i++)
+                    x[i] = ROW(a.row + i * a.step + k * a.inner)[first + v];
+                for (int j = 0; j < width; j++)
+                    y[j] = ROW(b.row + j * b.step + k * b.inner)[first + v];
+                for (int i = 0; i < height; i++)
+                    for (int j = 0; j < width; j++) sum[i][j][v] += x[i] * y[j];
+            }
         }
         for (int i = 0; i < height; i++)
-            for (int j = 0; j < width; j++) ROW(to + i * side + j)[v] = sum[i][j];
+            for (int j = 0; j < width; j++)
+                for (int v = 0; v < wide; v++)
+                    ROW(to.row + i * to.step + j * to.inner)[first + v] = sum[i][j][v];
     }
 }
 
-/* Product of two side x side matrices, either transposed: 1 the first, 2 the second. */
-static void matrix(REAL *rows, const Step *s) {
-    const int side = s->size;
-    const View first = s->other & 1 ? (View){s->first, 1, side} : (View){s->first, side, 1};
-    const View second = s->other & 2 ? (View){s->second, side, 1} : (View){s->second, 1, side};
-    for (int i = 0; i < side; i += BLOCK) {
-        for (int j = 0; j < side; j += BLOCK) {
-            const int height = side - i < BLOCK ? side - i : BLOCK;
-            const int width = side - j < BLOCK ? side - j : BLOCK;
-            const View a = {first.row + i * first.step, first.step, first.inner};
-            const View b = {second.row + j * second.step, second.step, second.inner};
-            const int to = s->to + i * side + j;
+/* Product of two matrices whose elements lie in rows as three views say; added with `other`. */
+static void matrix(REAL *rows, const Step *s, const int32_t *index) {
+    const int32_t *n = index + s->index; /* rows, inner, columns, then how far apart elements are */
+    const int inner = n[1];
+    for (int i = 0; i < n[0]; i += BLOCK) {
+        for (int j = 0; j < n[2]; j += BLOCK) {
+            const int height = n[0] - i < BLOCK ? n[0] - i : BLOCK;
+            const int width = n[2] - j < BLOCK ? n[2] - j : BLOCK;
+            const View to = {s->to + i * n[3] + j * n[4], n[3], n[4]};
+            const View a = {s->first + i * n[5], n[5], n[6]};
+            const View b = {s->second + j * n[8], n[8], n[7]};
+            /* Few sums are summed in all vectors of a row, or each would wait for the last. */
 #define SHAPE(h, w) \
     case h * 8 + w: \
-        matrix_block(rows, a, b, to, side, h, w); \
+        matrix_block(rows, a, b, to, inner, s->other, h, w, (h) * (w) <= BLOCK ? WIDTH : 1); \
         break;
 #define SHAPES(h) SHAPE(h, 1) SHAPE(h, 2) SHAPE(h, 3) SHAPE(h, 4)
             switch (height * 8 + width) { SHAPES(1) SHAPES(2) SHAPES(3) SHAPES(4) }
@@ -155,7 +165,7 @@ static void run_tile(REAL *rows, const Program *p) {
             case OUTER: outer(rows, s, p->index); break;
             case SPREAD: spread(rows, s, p->index); break;
             case MULTIPLY: multiply(rows, s); break;
-            case MATRIX: matrix(rows, s); break;
+            case MATRIX: matrix(rows, s, p->index); break;
             case ZERO: memset(ROW(s->to), 0, sizeof(REAL) * TILE * s->size); break;
         }
 }
