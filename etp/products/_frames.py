@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 from math import pi, sqrt
 from typing import NamedTuple
 
@@ -48,10 +49,11 @@ def along(given: Tensor, top: int, dtype: torch.dtype) -> tuple[Tensor, Frame]:
     return size, Frame(alpha, beta, near)
 
 
-def turned_axes(lmax: int) -> list[Tensor]:
-    """Wigner matrices of the rotation :data:`AXES`, (2 l + 1, 2 l + 1) for each degree."""
+@cache
+def turned_axes(lmax: int) -> tuple[Tensor, ...]:
+    """Wigner matrices of :data:`AXES`, (2 l + 1, 2 l + 1) for each degree. Cached: read-only."""
     axes = torch.tensor(AXES, dtype=torch.float64)[None]
-    return [matrices[0] for matrices in so3.wigner_d(lmax, axes)]
+    return tuple(matrices[0] for matrices in so3.wigner_d(lmax, axes))
 
 
 def times_i(matrix: Tensor) -> Tensor:

@@ -18,15 +18,20 @@ from etp import irreps as irreps_module
 from etp.e3 import o3
 from etp.irreps import LAYOUTS, Layout
 from etp.kernels.modes import autocasting, plain_only, traced
+from etp.kernels.operators import serves
 from etp.kernels.tables import TableModule
 from etp.product.convolution import check_graph, check_like
 from etp.product.inputs import promoted
 from etp.product.path import Cost
 from etp.product.walk import Access, Edges, Nodes, Walk, Whole
 from etp.products._frames import Rows, WignerRows, along
+from etp.products._so2_nodes import AtNodes, is_pseudo
 
 CHUNK_BYTES = 4 << 20
 """Memory of the features of a chunk of edges, small enough for a cache."""
+
+NODE_BYTES = 1 << 30
+"""Most memory of what nodes keep apart where their channels are mixed after the sum."""
 
 
 class OrderMap(NamedTuple):
@@ -80,6 +85,10 @@ class SO2Convolution(TableModule):
     Clebsch-Gordan product (e3nn's ``uvw``) with shared weights and *all* spherical harmonics
     :math:`Y_l(d)`, l up to the sum of both largest degrees, can compute. A smaller ``mmax`` takes
     maps and cost away.
+
+    Maps that all edges share commute with turning back and adding up. On a CPU, where an edge takes
+    fewer multiply-adds so, edges only keep apart what the maps mix, and the matrices run once for
+    each node; else they run once for each edge, some edges at a time.
 
     Every weight is one independent map. Two irreps of degrees l1 and l3 are joined by
     ``mul_in * mul_out * (n + 1)`` maps, n = min(l1, l3, mmax), if both or none have the parity
@@ -153,6 +162,16 @@ class SO2Convolution(TableModule):
         self._read = self._blocks(self.irreps_read, [p.reads for p in self.maps], matrices)
         self._written = self._blocks(self.irreps_out, [p.writes for p in self.maps], matrices)
         self._turns = WignerRows(self, list(matrices))
+        self._plain_nodes, self._scaled_nodes = (
+            AtNodes(
+                self.maps, self.irreps_in, self.irreps_out, 1 + both_ends,
+                parity=parity, layout=layout, scaled=scaled,
+            )
+            for scaled in (False, True)
+        )  # fmt: skip
+        turning = sum(b.mul * b.dim * sum(b.sizes) for b in (*self._read, *self._written))
+        mixing = sum(part.macs for part in self.maps)
+        self._edge_macs = self._turns.macs + turning + mixing + self.irreps_out.dim
         # Plain numbers: the compiler cannot guard e3nn's irreps.
         self._widths = self.irreps_in.dim, self.irreps_read.dim, self.irreps_out.dim
         self._sizes = [mul * ir.dim for mul, ir in self.irreps_read]
@@ -169,7 +188,7 @@ class SO2Convolution(TableModule):
                     tuple(
                         number
                         for number, (_, ir) in enumerate(irreps)
-                        if ir.l >= order and pseudo in (None, _is_pseudo(ir))
+                        if ir.l >= order and pseudo in (None, is_pseudo(ir))
                     )
                     for irreps in (self.irreps_read, self.irreps_out)
                 )
@@ -200,7 +219,7 @@ class SO2Convolution(TableModule):
                 continue
             orders = [_both(self.maps[n].order) for n in maps]
             rows = Rows(ir.l, tuple(m for both in orders for m in both),
-                        self.parity and _is_pseudo(ir))  # fmt: skip
+                        self.parity and is_pseudo(ir))  # fmt: skip
             matrix = matrices.setdefault(rows, len(matrices))
             blocks.append(
                 _OnEdges(number, mul, ir.dim, maps, [len(both) for both in orders], matrix)
@@ -260,11 +279,22 @@ class SO2Convolution(TableModule):
         self._check(x, directions, weights, scale, edges)
         ends = [senders, receivers] if self.both_ends else [senders]
         given = [directions] if scale is None else [directions, scale]
+        at_nodes = self._plain_nodes if scale is None else self._scaled_nodes
+        if edges and self._fewer(at_nodes, x, num_nodes, edges):
+            return at_nodes(x, directions, weights, ends, receivers, num_nodes, scale)
         if edges == 0 or traced() or plain_only():
             read = torch.cat([x.index_select(0, end) for end in ends], dim=1)
             z = self._messages(read, self.matrices(weights), *given)
             return z.new_zeros(num_nodes, z.shape[1]).index_add(0, receivers, z)
         return self._walk(x, ends, self.matrices(weights), given, Nodes(receivers, num_nodes))
+
+    def _fewer(self, at_nodes: AtNodes, x: Tensor, nodes: int, edges: int) -> bool:
+        """Whether it is less work to mix channels after the sum than before, and fits."""
+        if not (x.is_cpu and serves(x)):
+            return False
+        fits = nodes * at_nodes.width * x.element_size() <= NODE_BYTES
+        mixed = edges * at_nodes.edge_macs + nodes * at_nodes.node_macs
+        return fits and mixed < edges * self._edge_macs
 
     def _walk(
         self,
@@ -391,15 +421,13 @@ class SO2Convolution(TableModule):
             itemsize: Bytes of a number.
             scaled: Whether edges have factors.
         """
-        turning = sum(
-            block.mul * block.dim * sum(block.sizes) for block in (*self._read, *self._written)
-        )
-        macs = self._turns.macs + turning + sum(part.macs for part in self.maps)
-        macs += self.irreps_out.dim + (self.scale_numel if scaled else 0)
+        at_nodes = self._scaled_nodes if scaled else self._plain_nodes
+        mixed = edges * at_nodes.edge_macs + nodes * at_nodes.node_macs
+        macs = min(edges * self._edge_macs, mixed) + edges * (self.scale_numel if scaled else 0)
         numbers = nodes * (self.irreps_in.dim + self.irreps_out.dim) + self.weight_numel
         numbers += edges * (3 + (self.scale_numel if scaled else 0))
         # Senders and receivers, 8 bytes each.
-        return Cost(macs * edges, numbers * itemsize + 16 * edges)
+        return Cost(macs, numbers * itemsize + 16 * edges)
 
     def extra_repr(self) -> str:
         """Shown by ``print``."""
@@ -431,7 +459,3 @@ def _mixed(rows: Tensor, matrix: Tensor) -> Tensor:
 
 def _both(order: int) -> tuple[int, ...]:
     return (-order, order) if order else (0,)
-
-
-def _is_pseudo(ir: o3.Irrep) -> bool:
-    return bool(ir.p != (-1) ** ir.l)

@@ -15,7 +15,7 @@ import etp
 from etp.e3 import o3
 from etp.maths import so3, sphere
 from etp.measure import oracle
-from etp.products import so2_convolution
+from etp.products import _so2_nodes, so2_convolution
 
 NODES, EDGES = 5, 9
 
@@ -43,6 +43,13 @@ CASES = {
 @pytest.fixture(params=CASES)
 def case(request) -> Case:
     return CASES[request.param]
+
+
+@pytest.fixture(params=["at edges", "at nodes"])
+def both_ways(request, monkeypatch) -> None:
+    """Channels are mixed at the edges, then at the nodes, whichever is less work."""
+    at_nodes = request.param == "at nodes"
+    monkeypatch.setattr(etp.SO2Convolution, "_fewer", lambda *given: at_nodes)
 
 
 def build(case: Case, **more: Any) -> etp.SO2Convolution:
@@ -162,10 +169,13 @@ def close(a: Tensor, b: Tensor, tolerance: float = 1e-12) -> None:
     torch.testing.assert_close(a, b, rtol=0, atol=tolerance * size)
 
 
+@pytest.mark.usefixtures("both_ways")
 def test_it_is_what_is_written_out(case):
     convolution = build(case)
     given = draw(convolution)
     close(convolution(*given), written_out(convolution, given))
+    plain = given._replace(scale=torch.ones_like(given.scale))
+    close(convolution(*given[:-1]), written_out(convolution, plain))
 
 
 def test_it_turns_with_its_inputs_and_is_mirrored_with_them_where_parity_is_kept(case):
@@ -279,6 +289,7 @@ def with_floating(
     return given._replace(x=x, directions=directions, weights=weights, scale=scale)
 
 
+@pytest.mark.usefixtures("both_ways")
 def test_first_and_second_derivatives_are_those_of_differences(case):
     convolution = build(case)
     given = draw(convolution)
@@ -290,16 +301,24 @@ def test_first_and_second_derivatives_are_those_of_differences(case):
     assert torch.autograd.gradcheck(call, wanted, fast_mode=True)
     assert torch.autograd.gradgradcheck(call, wanted, fast_mode=True)
 
+    def without_factors(x: Tensor, directions: Tensor, weights: Tensor) -> Tensor:
+        return convolution(*with_floating(given, x, directions, weights, given.scale)[:-1])
+
+    assert torch.autograd.gradcheck(without_factors, wanted[:-1], fast_mode=True)
+    assert torch.autograd.gradgradcheck(without_factors, wanted[:-1], fast_mode=True)
+
 
 def test_chunks_change_nothing(case, monkeypatch):
     convolution = build(case)
     given = draw(convolution)
     whole = differentiated(convolution, given)
     monkeypatch.setattr(so2_convolution, "CHUNK_BYTES", 1)
+    monkeypatch.setattr(so2_convolution, "NODE_BYTES", 0)
     for one, other in zip(differentiated(convolution, given), whole, strict=True):
         close(one, other)
 
 
+@pytest.mark.usefixtures("both_ways")
 def test_layouts_hold_the_same_numbers(case):
     plain, turned = build(case), build(case, layout="ir_mul")
     given = draw(plain)
@@ -308,6 +327,7 @@ def test_layouts_hold_the_same_numbers(case):
     close(oracle.joined(z), plain(*given))
 
 
+@pytest.mark.usefixtures("both_ways")
 def test_messages_are_what_is_added_up(case):
     convolution = build(case)
     given = draw(convolution)
@@ -316,8 +336,6 @@ def test_messages_are_what_is_added_up(case):
     messages = convolution.messages(read, given.directions, given.weights, given.scale)
     z = torch.zeros(NODES, convolution.irreps_out.dim, dtype=torch.float64)
     close(convolution(*given), z.index_add(0, given.receivers, messages))
-    ones = torch.ones_like(given.scale)
-    close(convolution(*given[:-1]), convolution(*given._replace(scale=ones)))
 
 
 def test_transforms_meet_the_same_numbers(case):
@@ -334,6 +352,7 @@ def test_transforms_meet_the_same_numbers(case):
         close(one, other)
 
 
+@pytest.mark.usefixtures("both_ways")
 def test_an_edge_without_a_direction_adds_nothing():
     convolution = build(CASES["both parities"])
     given = draw(convolution)
@@ -349,6 +368,7 @@ def test_an_edge_without_a_direction_adds_nothing():
         assert gradient.isfinite().all()
 
 
+@pytest.mark.usefixtures("both_ways")
 def test_lengths_of_directions_and_the_order_of_edges_do_not_matter(case):
     convolution = build(case)
     given = draw(convolution)
@@ -372,6 +392,7 @@ def test_without_edges_there_is_nothing_and_it_has_gradients(case):
     assert not any(t.any() for t in (z, *gradients))
 
 
+@pytest.mark.usefixtures("both_ways")
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.bfloat16, 5e-2)])
 def test_other_number_types(case, dtype, tolerance):
     convolution = build(case)
@@ -394,10 +415,11 @@ def test_autocast_takes_no_digits():
 
 
 @pytest.mark.filterwarnings("ignore")  # the compiler's own
-def test_a_compiled_convolution_computes_the_same():
+def test_a_compiled_convolution_computes_the_same(monkeypatch):
+    monkeypatch.setattr(etp.SO2Convolution, "_fewer", lambda *given: True)
     convolution = build(CASES["both parities"])
     given = draw(convolution)
-    compiled = torch.compile(convolution, fullgraph=True, dynamic=True, backend="aot_eager")
+    compiled = torch.compile(convolution, fullgraph=True, backend="aot_eager")
     for one, other in zip(
         differentiable(compiled, given), differentiable(convolution, given), strict=True
     ):
@@ -446,6 +468,22 @@ def test_what_does_not_fit_is_refused(changes, told):
         convolution(*given._replace(**changes))
 
 
+@pytest.mark.parametrize(("edges", "at_nodes"), [(1000, True), (50, False)])
+def test_matrices_run_where_they_run_less_often(edges, at_nodes, monkeypatch):
+    convolution = etp.SO2Convolution("64x0e+64x1o+64x2e", "64x0e+64x1o+64x2e", mmax=1)
+    ran = []
+
+    def forward(self: torch.nn.Module, x: Tensor, *rest: Any) -> Tensor:
+        ran.append(self)
+        return torch.zeros_like(x)
+
+    monkeypatch.setattr(_so2_nodes.AtNodes, "forward", forward)
+    x, directions = torch.randn(50, 576), torch.randn(edges, 3)
+    weights = torch.randn(convolution.weight_numel)
+    convolution(x, directions, weights, *torch.randint(50, (2, edges)), 50)
+    assert bool(ran) == at_nodes
+
+
 def test_it_is_copied_and_saved_with_a_model():
     convolution = build(CASES["both ends"])
     given = draw(convolution)
@@ -458,6 +496,8 @@ def test_cost_counts_the_maps():
     convolution = etp.SO2Convolution("128x0e+128x1o+128x2e", "128x0e+128x1o+128x2e", mmax=2)
     maps = 128**2 * (9 + 2 * 4 + 2 * 1)
     assert sum(part.macs for part in convolution.maps) == maps
-    assert 1.0 < convolution.cost(50, 1000, 4).macs / (1000 * maps) < 1.1
+    assert 1.0 < convolution.cost(1000, 1000, 4).macs / (1000 * maps) < 1.1
+    # With neighbours to add up first, the matrices run at the nodes.
+    assert convolution.cost(50, 1000, 4).macs < 0.25 * 1000 * maps
     ignoring = etp.SO2Convolution("128x0e+128x1o+128x2e", "128x0e+128x1o+128x2e", parity=False)
     assert sum(part.macs for part in ignoring.maps) == 128**2 * (9 + 4 * 4 + 4 * 1)
