@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from etp.interop import from_e3nn as from_e3nn
     from etp.interop import replace_in as replace_in
+    from etp.kernels.on_cpu.memory import release_memory as release_memory
     from etp.product.convolution import Convolution as Convolution
     from etp.products.so2_convolution import SO2Convolution as SO2Convolution
 
@@ -26,12 +27,14 @@ __all__ = [
     "measure",
     "powers",
     "products",
+    "release_memory",
     "replace_in",
 ]
 
 _HOME = {
     "Convolution": "etp.product.convolution",
     "SO2Convolution": "etp.products.so2_convolution",
+    "release_memory": "etp.kernels.on_cpu.memory",
 }
 
 

@@ -55,6 +55,7 @@ class Part(NamedTuple):
 
 PARTS = {
     "pool": Part("pool.c", C),
+    "memory": Part("memory.c", C),
     "choice": Part("choice.c", C),
     "tile-float": Part("tile.c", (*C, "-DREAL=float", "-DSINGLE", "-DRUN=etp_tile_float")),
     "tile-double": Part("tile.c", (*C, "-DREAL=double", "-DRUN=etp_tile_double")),

@@ -23,6 +23,7 @@
 #define ALIGNMENT 64
 #define PIECE_EDGES 64
 #define MOST_PIECES 512
+#define CACHED_BYTES (8 << 20) /* of a result, for a reader to find it in a cache */
 
 typedef struct {
     int32_t x, z, w, mul, padded; /* x, z: first number in the rows of a node */
@@ -132,17 +133,24 @@ typedef struct {
     REAL *direct; /* its block in the output, written at once */
     REAL *gx, *gw;
     vector *dot; /* one for each coefficient */
-    int by_component, want_x, adds;
+    int by_component, want_x, adds, streams;
 } Row;
 
 /* The components of a vector of channels, to the rows or to the output. */
 INLINE void put(const Path *p, const Row *r, int c, const vector *sum, const int d3) {
     if (r->z) {
         ALL for (int k = 0; k < d3; k++) WRITE(r->z + k * p->padded + c) += sum[k];
-    } else if (r->by_component || d3 == 1) {
-        ALL for (int k = 0; k < d3; k++) stored(sum[k], r->direct + k * p->mul + c);
-    } else {
-        store_mixed((const REAL *)sum, r->direct + c * d3, d3, LANES, LANES);
+        return;
+    }
+    vector mixed[MOST];
+    const int mixes = d3 > 1 && !r->by_component;
+    if (mixes) store_mixed((const REAL *)sum, (REAL *)mixed, d3, LANES, LANES);
+    REAL *to = r->direct + (mixes ? c * d3 : c);
+    const int64_t step = mixes ? LANES : p->mul;
+    ALL for (int k = 0; k < d3; k++) {
+        const vector v = mixes ? mixed[k] : sum[k];
+        if (r->streams) streamed(v, to + k * step);
+        else stored(v, to + k * step);
     }
 }
 
@@ -184,6 +192,12 @@ INLINE void forward_change(const Path *p, const Row *r, const int d1, const int 
     }
 }
 
+INLINE void put_weight(const Row *r, int c, vector v) {
+    if (r->adds) stored(loaded(r->gw + c) + v, r->gw + c);
+    else if (r->streams) streamed(v, r->gw + c);
+    else stored(v, r->gw + c);
+}
+
 /* Gradients. By x: t = m^T . g, weighted; by the weights: x . t; by coefficients: w * x * g. */
 INLINE void backward_path(const Path *p, const Row *r, const int d1, const int d3,
                           const int diagonal) {
@@ -206,7 +220,7 @@ INLINE void backward_path(const Path *p, const Row *r, const int d1, const int d
             of_weight += x * t;
             if (r->want_x) WRITE(r->gx + i * p->padded + c) += w * t;
         }
-        stored(r->adds ? loaded(r->gw + c) + of_weight : of_weight, r->gw + c);
+        put_weight(r, c, of_weight);
     }
     ALL for (int e = 0; e < entries; e++) r->dot[e] = dot[e];
 }
@@ -235,7 +249,7 @@ INLINE void backward_change(const Path *p, const Row *r, const int d1, const int
             of_weight += hx * t + x * ht;
             if (r->want_x) WRITE(r->gx + i * p->padded + c) += w * ht + hw * t;
         }
-        stored(r->adds ? loaded(r->gw + c) + of_weight : of_weight, r->gw + c);
+        put_weight(r, c, of_weight);
     }
     ALL for (int e = 0; e < entries; e++) r->dot[e] = dot[e];
 }
@@ -254,6 +268,7 @@ typedef struct {
     int64_t groups, pieces;
     const REAL *x, *hx, *g; /* rows of nodes; NULL where they are made edge by edge */
     REAL *shared;           /* gradients of shared weights, one set a piece */
+    int streams;            /* whether what is written once goes past the caches */
     int failed;
 } Walk;
 
@@ -327,6 +342,13 @@ static const REAL *out_rows_of(const Table *t, const REAL *made, const void *giv
     return scratch;
 }
 
+/* Whether rows of so many numbers, each written once, go past the caches. */
+static int streams_rows(const void *start, int64_t rows, int64_t numbers) {
+    const int64_t bytes = numbers * (int64_t)sizeof(REAL);
+    return (uintptr_t)start % VECTOR_BYTES == 0 && bytes % VECTOR_BYTES == 0 &&
+           rows * bytes > CACHED_BYTES;
+}
+
 /* Whether an edge's output is written path by path, from registers: paths are blocks of their own
  * there, of whole vectors. */
 static int written_at_once(const Walk *walk) {
@@ -355,7 +377,7 @@ static void forward_edge(const Walk *walk, Scratch *s, int64_t e, REAL *output) 
                        .hw = weights(p, hw, s->zero, s->hw),
                        .z = output ? NULL : s->result + p->z,
                        .direct = output ? output + p->start : NULL,
-                       .by_component = t->by_component};
+                       .by_component = t->by_component, .streams = walk->streams};
         if (hx) BY_SIZE(forward_change, p, &r)
         else BY_SIZE(forward_path, p, &r)
     }
@@ -385,6 +407,7 @@ static void forward_piece(void *context, int64_t piece) {
             forward_edge(walk, &s, edge_of(c, place), NULL);
         store_row(t->out, t->n_out, t->by_component, s.result, z);
     }
+    if (walk->streams) settle();
     free(s.all);
 }
 
@@ -428,7 +451,7 @@ static void backward_edge(const Walk *walk, Scratch *s, int64_t e, const REAL *x
                        .w = weights(p, w, s->one, s->w), .hw = weights(p, hw, s->zero, s->hw),
                        .gx = s->result + p->x, .gw = direct ? gw + p->w : s->gw,
                        .dot = s->dot + p->first, .want_x = c->want_x,
-                       .adds = direct && p->adds};
+                       .adds = direct && p->adds, .streams = direct && walk->streams};
         if (hx) BY_SIZE(backward_change, p, &r)
         else BY_SIZE(backward_path, p, &r)
         if (!weighted || direct) continue;
@@ -462,6 +485,7 @@ static void backward_piece(void *context, int64_t piece) {
         if (c->want_x)
             store_row(t->in, t->n_in, t->by_component, s.result, (REAL *)c->gx + n * t->dim1);
     }
+    if (walk->streams) settle();
     free(s.all);
 }
 
@@ -512,6 +536,7 @@ int NAME(etp_edge_forward)(const EdgeCall *call, int threads) {
         if (call->hx) walk.hx = hx = laid(&walk.table, call->hx, call->in_rows, 0, threads);
         walk.failed = !x || (call->hx && !hx);
     }
+    walk.streams = streams_rows(call->z, call->out_rows, walk.table.dim3);
     if (!walk.failed) etp_parallel(walk.pieces, threads, forward_piece, &walk);
     free(x);
     free(hx);
@@ -531,6 +556,7 @@ int NAME(etp_edge_backward)(const EdgeCall *call, int threads) {
         walk.shared = calloc(walk.pieces * t->numel, sizeof(REAL));
         walk.failed |= !walk.shared;
     }
+    walk.streams = call->gw && !shares && streams_rows(call->gw, call->edges, t->numel);
     if (!walk.failed) etp_parallel(walk.pieces, threads, backward_piece, &walk);
     if (shares && !walk.failed) {
         REAL *gw = call->gw;

@@ -2,6 +2,9 @@
 #ifndef ETP_LANES_H
 #define ETP_LANES_H
 #include <stdint.h>
+#ifdef __AVX__
+#include <immintrin.h>
+#endif
 
 #if defined(__AVX512F__)
 #define VECTOR_BYTES 64
@@ -17,6 +20,23 @@ typedef REAL vector __attribute__((vector_size(VECTOR_BYTES), aligned(VECTOR_BYT
 typedef REAL loose __attribute__((vector_size(VECTOR_BYTES), aligned(sizeof(REAL)), may_alias));
 typedef REAL quad __attribute__((vector_size(4 * sizeof(REAL)), aligned(sizeof(REAL)), may_alias));
 typedef REAL octet __attribute__((vector_size(8 * sizeof(REAL)), aligned(sizeof(REAL))));
+
+/* Past the caches, to an aligned place; `settle` after the last, before another thread reads. */
+INLINE void streamed(vector v, REAL *p) {
+#if defined(__AVX512F__)
+    _mm512_stream_si512((void *)p, (__m512i)v);
+#elif defined(__AVX__)
+    _mm256_stream_si256((void *)p, (__m256i)v);
+#else
+    *(vector *)p = v;
+#endif
+}
+
+INLINE void settle(void) {
+#ifdef __AVX__
+    _mm_sfence();
+#endif
+}
 
 #define ROW(r) ((vector *)(rows + (int64_t)(r) * TILE))
 #endif

@@ -1,7 +1,6 @@
 /* What operators of PyTorch share: tensors made and read against its stable interface. */
 #ifndef ETP_TENSORS_H
 #define ETP_TENSORS_H
-#include <sys/mman.h>
 #include <torch/csrc/stable/library.h>
 #include <torch/csrc/stable/ops.h>
 #include <torch/csrc/stable/tensor.h>
@@ -11,7 +10,16 @@
 #include <cstring>
 #include <vector>
 
+#include "memory.h"
 #include "pool.h"
+
+/* Of PyTorch's own interface, which the stable one lacks: where it is not there, nobody is told. */
+namespace c10 {
+struct Device {
+    int8_t type, index;
+};
+__attribute__((weak)) void reportMemoryUsageToProfiler(void *, int64_t, size_t, size_t, Device);
+}  // namespace c10
 
 namespace {
 
@@ -30,51 +38,68 @@ inline Tensor dense(const Tensor &given) {
     return given.is_contiguous() ? given : torch::stable::contiguous(given);
 }
 
-/* Large memory is new to the process at every call, and the system gives it page by page as it is
- * written: of the small ones, that takes longer than most products. Linux has larger ones for whoever
- * asks. */
-inline void by_large_pages(const Tensor &tensor) {
-#ifdef MADV_HUGEPAGE
-    constexpr uintptr_t kPage = 1 << 21;
-    const int64_t bytes = tensor.numel() * (tensor.scalar_type() == ScalarType::Double ? 8 : 4);
-    const auto start = reinterpret_cast<uintptr_t>(tensor.data_ptr());
-    const uintptr_t first = (start + kPage - 1) / kPage * kPage, last = (start + bytes) / kPage * kPage;
-    if (last > first + kPage) madvise(reinterpret_cast<void *>(first), last - first, MADV_HUGEPAGE);
-#endif
+constexpr size_t kKept = ETP_LARGE_PAGE / 4; /* bytes for which a large page is not too much */
+
+/* What PyTorch's profiler is told of memory, where the library has it. */
+inline void tell_profiler(void *start, int64_t change) {
+    if (c10::reportMemoryUsageToProfiler)
+        c10::reportMemoryUsageToProfiler(start, change, 0, 0, c10::Device{0, -1});
 }
 
-struct Bytes {
+struct Numbers {
     char *first;
-    int64_t count;
+    int64_t bytes;
 };
 constexpr int64_t kBytesBlock = 1 << 18;
 
-inline void zero_block(void *bytes, int64_t block) {
-    const auto *all = static_cast<const Bytes *>(bytes);
-    const int64_t at = block * kBytesBlock, left = all->count - at;
+inline void zero_block(void *numbers, int64_t block) {
+    const auto *all = static_cast<const Numbers *>(numbers);
+    const int64_t at = block * kBytesBlock, left = all->bytes - at;
     std::memset(all->first + at, 0, left < kBytesBlock ? left : kBytesBlock);
 }
 
 /* By the threads of the pool: those of PyTorch, once woken, look for more work for a while, on the
  * cores that the kernel is about to use. */
 inline void set_zero(const Tensor &tensor) {
-    Bytes bytes = {static_cast<char *>(tensor.data_ptr()),
+    Numbers all = {static_cast<char *>(tensor.data_ptr()),
                    tensor.numel() * (tensor.scalar_type() == ScalarType::Double ? 8 : 4)};
-    const int64_t blocks = (bytes.count + kBytesBlock - 1) / kBytesBlock;
-    etp_parallel(blocks, blocks > 1 ? torch::stable::get_num_threads() : 1, zero_block, &bytes);
+    const int64_t blocks = (all.bytes + kBytesBlock - 1) / kBytesBlock;
+    etp_parallel(blocks, blocks > 1 ? torch::stable::get_num_threads() : 1, zero_block, &all);
 }
 
-/* A vector or matrix on the CPU in the dtype of another tensor. */
+/* Bytes of a kept block, and of the tensor in it. */
+struct Bytes {
+    size_t block, asked;
+};
+
+inline void give_back(void *start, void *bytes) {
+    const auto *own = static_cast<const Bytes *>(bytes);
+    tell_profiler(start, -static_cast<int64_t>(own->asked));
+    etp_memory_give(start, own->block);
+    delete own;
+}
+
+/* A vector or matrix on the CPU in the dtype of another tensor; large ones in memory that was kept. */
 inline Tensor made(const Tensor &like, std::vector<int64_t> sizes, bool zero) {
-    int64_t strides[2] = {sizes.size() == 2 ? sizes[1] : 1, 1};
+    const auto dims = static_cast<int64_t>(sizes.size());
+    int64_t strides[2] = {dims == 2 ? sizes[1] : 1, 1};
+    size_t bytes = like.scalar_type() == ScalarType::Double ? 8 : 4;
+    for (const int64_t size : sizes) bytes *= size;
     int32_t dtype;
     STABLE_TORCH_ERROR_CODE_CHECK(aoti_torch_get_dtype(like.get(), &dtype));
     AtenTensorHandle handle;
-    STABLE_TORCH_ERROR_CODE_CHECK(aoti_torch_empty_strided(
-        static_cast<int64_t>(sizes.size()), sizes.data(), strides, dtype,
-        aoti_torch_device_type_cpu(), 0, &handle));
+    Bytes own{bytes, bytes};
+    void *start = bytes >= kKept ? etp_memory_take(&own.block) : nullptr;
+    if (start) {
+        STABLE_TORCH_ERROR_CODE_CHECK(torch_from_blob(
+            start, dims, sizes.data(), strides, 0, dtype, aoti_torch_device_type_cpu(), -1, &handle,
+            aoti_torch_layout_strided(), nullptr, 0, give_back, new Bytes(own)));
+        tell_profiler(start, static_cast<int64_t>(bytes));
+    } else {
+        STABLE_TORCH_ERROR_CODE_CHECK(aoti_torch_empty_strided(
+            dims, sizes.data(), strides, dtype, aoti_torch_device_type_cpu(), 0, &handle));
+    }
     Tensor tensor(handle);
-    by_large_pages(tensor);
     if (zero) set_zero(tensor);
     return tensor;
 }
