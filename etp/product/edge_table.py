@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
+from etp.e3 import o3
 from etp.kernels.edge import convolution, edge
 from etp.kernels.edge_table import EdgePath, EdgeTable
 from etp.kernels.operators import serves
@@ -39,8 +40,9 @@ class TableEdge(EdgeProduct):
             return
         self.groups = []
         kept = [path for path in paths if path is not None]
-        (wide1, wide2, wide3) = self._widths
-        self.edge_table = EdgeTable(kept, (wide1, wide2, wide3), self.weight_numel, self.layout)
+        wide1, _, wide3 = self._widths
+        dims = wide1, self.second_numel, wide3
+        self.edge_table = EdgeTable(kept, dims, self.weight_numel, self.layout)
         # Input 2 meets each coefficient once an edge, each channel what comes of it.
         self._macs = sum(
             int((path.values != 0).sum()) + path.mul * int((path.values != 0).any(1).sum())
@@ -50,17 +52,13 @@ class TableEdge(EdgeProduct):
     def _table_paths(self) -> Iterator[EdgePath | None]:
         """Pieces of the paths, each of whole parts of blocks; None for one that is no such part."""
         cuts = self._cuts()
-        starts2 = dict(zip(self.irs_in2, slices(self.irs_in2), strict=True))
         blocks = self._blocks()
         outputs = [part.start for part in self.irreps_out.slices()]
         weights = torch.tensor([0, *self.weight_counts]).cumsum(0).tolist()
-        for number, path in enumerate(self.paths):
-            slot = number if self.keeps_paths else self.irs_out.index(path.ir_out)
-            copies, dim = self.slots[slot][1], path.ir_out.dim
-            couplings = so3.clebsch_gordan(path.ir_in1.l, path.ir_in2.l, path.ir_out.l)
-            values = torch.where(couplings.abs() > so3.ZERO, path.coefficient * couplings, 0.0)
+        for number, own in enumerate(self.couplings()):
+            copies, dim = self.slots[own.slot][1], own.values.shape[2]
             for block in blocks:
-                if block.ir != path.ir_in1:
+                if block.ir != own.ir_in1:
                     continue
                 inside = [cut for cut in cuts if block.first < cut < block.first + block.mul]
                 for low, high in pairwise([block.first, *inside, block.first + block.mul]):
@@ -69,13 +67,31 @@ class TableEdge(EdgeProduct):
                         yield None
                         continue
                     yield EdgePath(
-                        x=block.start + (low - block.first) * path.ir_in1.dim,
-                        y=starts2[path.ir_in2].start,
-                        z=outputs[slot] + low * dim,
+                        x=block.start + (low - block.first) * own.values.shape[0],
+                        y=own.y,
+                        z=outputs[own.slot] + low * dim,
                         w=weights[number] + low,
                         mul=high - low,
-                        values=values,
+                        values=own.values,
                     )
+
+    @property
+    def second_numel(self) -> int:
+        """Numbers of an edge that the table reads."""
+        return self._widths[1]
+
+    def second(self, x2: Tensor) -> Tensor:
+        """What the table reads of input 2, (E, second_numel)."""
+        return x2
+
+    def couplings(self) -> Iterator[Scaled]:
+        """What each weight of a channel scales, in their order."""
+        starts2 = dict(zip(self.irs_in2, slices(self.irs_in2), strict=True))
+        for number, path in enumerate(self.paths):
+            slot = number if self.keeps_paths else self.irs_out.index(path.ir_out)
+            couplings = so3.clebsch_gordan(path.ir_in1.l, path.ir_in2.l, path.ir_out.l)
+            values = torch.where(couplings.abs() > so3.ZERO, path.coefficient * couplings, 0.0)
+            yield Scaled(path.ir_in1, slot, starts2[path.ir_in2].start, values)
 
     def _cuts(self) -> list[int]:
         """Channels at which every block is cut, so that pieces are the same or apart."""
@@ -95,7 +111,7 @@ class TableEdge(EdgeProduct):
     def multiply_channels(self, x1: Tensor, x2: Tensor, weights: Tensor | None = None) -> Tensor:
         if not self.edges:
             return super().multiply_channels(x1, x2, weights)
-        return edge(self.edge_table, x1, x2, self._own(weights))
+        return edge(self.edge_table, x1, self.second(x2), self._own(weights))
 
     @override
     def convolve(
@@ -110,7 +126,7 @@ class TableEdge(EdgeProduct):
         own = self._own(weights)
         if not self.edges or not serves(x, y, own, codable=self.edge_table.codable):
             return super().convolve(x, y, weights, senders, receivers, num_nodes)
-        return convolution(self.edge_table, x, y, own, senders, receivers, num_nodes)
+        return convolution(self.edge_table, x, self.second(y), own, senders, receivers, num_nodes)
 
     def _own(self, weights: Tensor | None) -> Tensor | None:
         """Weights of all edges as one row."""
@@ -131,6 +147,22 @@ class TableEdge(EdgeProduct):
         if not self.edges:
             return super().table_bytes
         return self.edge_table.table_bytes
+
+
+class Scaled(NamedTuple):
+    """Coefficients that one weight of a channel scales.
+
+    Attributes:
+        ir_in1: Irrep of input 1 that is read.
+        slot: Number of the block of the output.
+        y: First number that is read of :meth:`TableEdge.second`.
+        values: Shape (components of input 1, numbers of the edge, components of the output).
+    """
+
+    ir_in1: o3.Irrep
+    slot: int
+    y: int
+    values: Tensor
 
 
 class _Block(NamedTuple):

@@ -284,11 +284,11 @@ def _by_degree(join: _Join) -> Paths:
 
 def _by_order(join: _Join) -> Paths:
     """A path for each term, with factors of its own."""
-    couplings, start = _couplings(join.l1, join.l3), (join.l1 - join.l3) ** 2
+    start = (join.l1 - join.l3) ** 2
     paths = []
     for factor, shares in zip(join.factors, join.shares.T, strict=True):
-        whole = [values * share for values, share in zip(couplings, shares, strict=True)]
-        paths.append(EdgePath(join.x, start, 0, factor, join.mul, torch.cat(whole, dim=1)))
+        values = _coupled(join.l1, join.l3, shares)
+        paths.append(EdgePath(join.x, start, 0, factor, join.mul, values))
     return paths, torch.eye(len(paths), dtype=torch.float64)
 
 
@@ -307,6 +307,24 @@ def _couplings(l1: int, l3: int) -> tuple[Tensor, ...]:
     low, high = sorted((l1, l3))
     pairs = (w if l1 == low else w.transpose(0, 1) for w in so3.couplings(low, high))
     return tuple(torch.where(w.abs() > so3.ZERO, w, 0.0).transpose(1, 2) for w in pairs)
+
+
+def _coupled(l1: int, l3: int, shares: Tensor) -> Tensor:
+    """Couplings to harmonics of every degree, a share of each: (2 l1 + 1, harmonics, 2 l3 + 1)."""
+    couplings = _couplings(l1, l3)
+    return torch.cat([w * share for w, share in zip(couplings, shares, strict=True)], dim=1)
+
+
+def along_direction(order: int, l1: int, l3: int, quarters: int) -> Tensor:
+    """A map along a direction as couplings to its harmonics, (2 l1 + 1, harmonics, 2 l3 + 1).
+
+    Args:
+        order: As of :func:`_shares`, and so are the others.
+        l1: Degree that is read.
+        l3: Degree that is written.
+        quarters: Times i that often.
+    """
+    return _coupled(l1, l3, _shares(order, l1, l3, quarters))
 
 
 def _shares(order: int, l1: int, l3: int, quarters: int) -> Tensor:

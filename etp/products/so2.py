@@ -19,9 +19,11 @@ from etp.e3 import o3
 from etp.maths import so3
 from etp.maths.layout import slices
 from etp.product.base import TensorProduct
+from etp.product.edge_table import Scaled, TableEdge
 from etp.product.registry import register
 from etp.product.weighting import Per, Split, met
-from etp.products._frames import Angle, Frame, along, times_i, turned_axes
+from etp.products._frames import Angle, Frame, Rows, WignerRows, along, times_i, turned_axes
+from etp.products._so2_nodes import along_direction, is_pseudo
 
 
 class _Features:
@@ -99,6 +101,47 @@ class _Features:
         return turn(rows, frame).unflatten(0, (edges, width)).transpose(1, 2)
 
 
+class SO2Edge(TableEdge):
+    """Edge product of the family: what each weight scales, as couplings with harmonics.
+
+    Many channels look along one direction, so that what turns them is made once: not of turns, but
+    of harmonics of every degree of the direction.
+    """
+
+    whole: SO2
+
+    @override
+    def build(self) -> None:
+        self._vector = slices(self.irs_in2)[self.irs_in2.index(o3.Irrep(1, -1))]
+        top = self.lmax_in1 + self.lmax_out
+        self._harmonics = WignerRows(self, [Rows(l, (0,), False) for l in range(top + 1)])
+        super().build()
+
+    @property
+    @override
+    def second_numel(self) -> int:
+        return (self._harmonics.top + 1) ** 2
+
+    @override
+    def second(self, x2: Tensor) -> Tensor:
+        size, frame = along(x2[:, self._vector], self._harmonics.top, x2.dtype)
+        rows = self._harmonics(size, frame)
+        return torch.cat(rows, dim=2).flatten(1) * size.to(x2.dtype)
+
+    @override
+    def couplings(self) -> Iterator[Scaled]:
+        for ir_in1, ir_out, strengths in self.whole.parts():
+            quarters = is_pseudo(ir_in1) - is_pseudo(ir_out)
+            orders = strengths[len(strengths) // 2 :]
+            values = [
+                strength * along_direction(m, ir_in1.l, ir_out.l, quarters)
+                for m, strength in enumerate(orders.tolist())
+                if strength
+            ]
+            start = (ir_in1.l - ir_out.l) ** 2
+            yield Scaled(ir_in1, self.irs_out.index(ir_out), start, torch.stack(values).sum(0))
+
+
 @register
 class SO2(TensorProduct):
     r"""Clebsch-Gordan product with :math:`s Y(d)`, s > 0: every path weighted, then added up.
@@ -144,6 +187,11 @@ class SO2(TensorProduct):
         spread[torch.arange(len(parts)), pairs] = blocks
         self.register_table("spread", spread.flatten(1))
         self.register_table("whole", spread.sum(0))
+
+    @classmethod
+    @override
+    def edge_class(cls) -> type[TensorProduct]:
+        return SO2Edge
 
     @property
     def top(self) -> int | None:

@@ -74,13 +74,34 @@ def test_so2_carries_the_size_of_its_second_input():
     assert not tp(x1, torch.zeros_like(x2)).any()
 
 
+@pytest.mark.parametrize("name", ["so2", "so2-linear", "so2-linear-2"])
+def test_an_edge_product_of_so2_is_each_channel_turned(name):
+    """As a table of couplings with harmonics; one channel is turned along the direction instead."""
+    cls: Any = products.get(name)
+    irreps = "0e+1o+1e+2e+3o"
+    whole, single = cls("2x0e+2x1o+2x1e+2x2e+2x3o", "0e+1o"), cls(irreps, "0e+1o")
+    x1, x2 = random_inputs(whole, 5, torch.Generator().manual_seed(0))
+    weights = torch.randn(whole.weight_numel, dtype=torch.float64)
+    z = by_channel(whole(x1, 1.5 * x2, weights), whole.irreps_out)
+    for u, row in enumerate(by_channel(x1, whole.irreps_in1).unbind(1)):
+        own = weights.reshape(-1, 2)[:, u]
+        assert relative(z[:, u], single(row, 1.5 * x2, own)) < 1e-12
+
+
+def by_channel(x: torch.Tensor, irreps: o3.Irreps) -> torch.Tensor:
+    """Features of equal multiplicities, (N, channels, components)."""
+    parts = zip(irreps, irreps.slices(), strict=True)
+    return torch.cat([x[:, part].reshape(len(x), mul, -1) for (mul, _), part in parts], dim=2)
+
+
 @pytest.mark.parametrize(
     "direction",
     [(0.0, 1.0, 0.0), (0.0, -1.0, 0.0), (1e-9, 1.0, 0.0), (0.3, 0.9, -0.2), (1.0, 0.0, 0.0)],
     ids=str,
 )
-def test_so2_has_the_derivatives_of_the_product_by_direction_also_at_the_poles(direction):
-    tp, summed = mimo("so2", 2), mimo("cg-summed", 2)
+@pytest.mark.parametrize("irreps", ["0e+1o+2e", "3x0e+2x1o+2x2e"], ids=["pair", "edge"])
+def test_so2_has_the_derivatives_of_the_product_by_direction_also_at_the_poles(direction, irreps):
+    tp, summed = (products.get(name)(irreps, "0e+1o+2e") for name in ("so2", "cg-summed"))
     x1, _ = random_inputs(tp, 1, torch.Generator().manual_seed(0))
     grads = []
     for product in (tp, summed):
