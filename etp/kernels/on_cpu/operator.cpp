@@ -68,7 +68,7 @@ void run(const Tensor &code, const Tensor &table, int which, Tensor (&inputs)[In
                             x.scalar_type() == dtype,
                         "input ", k, " of a tile program must be (", samples, ", ", p.in_dim[k],
                         ") in the precision of the program");
-        if (!x.is_contiguous()) x = torch::stable::contiguous(x);
+        x = dense(x);
         in[k] = x.data_ptr();
     }
     for (size_t k = 0; k < Out; k++) {

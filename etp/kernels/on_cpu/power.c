@@ -114,6 +114,10 @@ INLINE void form_back(const Table *t, const vector *m, vector *gm) {
         const vector *mp = NUMBER(m, t->parent[k]), *mf = NUMBER(m, t->factor[k]);
         vector *gp = NUMBER(gm, t->parent[k]), *gf = NUMBER(gm, t->factor[k]), own[NODES];
         EACH_NODE own[v] = NUMBER(gm, k)[v];
+        if (gp == gf) {
+            EACH_NODE gp[v] += (own[v] + own[v]) * mp[v];
+            continue;
+        }
         EACH_NODE gp[v] += own[v] * mf[v];
         EACH_NODE gf[v] += own[v] * mp[v];
     }

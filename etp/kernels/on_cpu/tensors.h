@@ -34,10 +34,6 @@ inline int threads_for(int64_t macs) {
     return worth == 1 ? 1 : std::min<int64_t>(worth, torch::stable::get_num_threads());
 }
 
-inline Tensor dense(const Tensor &given) {
-    return given.is_contiguous() ? given : torch::stable::contiguous(given);
-}
-
 constexpr size_t kKept = ETP_LARGE_PAGE / 4; /* bytes for which a large page is not too much */
 
 /* What PyTorch's profiler is told of memory, where the library has it. */
@@ -46,25 +42,37 @@ inline void tell_profiler(void *start, int64_t change) {
         c10::reportMemoryUsageToProfiler(start, change, 0, 0, c10::Device{0, -1});
 }
 
-struct Numbers {
-    char *first;
-    int64_t bytes;
-};
-constexpr int64_t kBytesBlock = 1 << 18;
+constexpr int64_t kFillBlock = 1 << 16; /* numbers */
 
-inline void zero_block(void *numbers, int64_t block) {
-    const auto *all = static_cast<const Numbers *>(numbers);
-    const int64_t at = block * kBytesBlock, left = all->bytes - at;
-    std::memset(all->first + at, 0, left < kBytesBlock ? left : kBytesBlock);
+template <typename T>
+struct Filling {
+    T *first;
+    int64_t count;
+    T value;
+};
+
+template <typename T>
+void fill_block(void *filling, int64_t block) {
+    const auto *all = static_cast<const Filling<T> *>(filling);
+    const int64_t at = block * kFillBlock, count = std::min(all->count - at, int64_t{kFillBlock});
+    if (all->value == 0) std::memset(all->first + at, 0, count * sizeof(T));
+    else std::fill_n(all->first + at, count, all->value);
 }
 
-/* By the threads of the pool: those of PyTorch, once woken, look for more work for a while, on the
- * cores that the kernel is about to use. */
-inline void set_zero(const Tensor &tensor) {
-    Numbers all = {static_cast<char *>(tensor.data_ptr()),
-                   tensor.numel() * (tensor.scalar_type() == ScalarType::Double ? 8 : 4)};
-    const int64_t blocks = (all.bytes + kBytesBlock - 1) / kBytesBlock;
-    etp_parallel(blocks, blocks > 1 ? torch::stable::get_num_threads() : 1, zero_block, &all);
+template <typename T>
+void fill_with(const Tensor &tensor, T value) {
+    Filling<T> filling = {static_cast<T *>(tensor.data_ptr()), tensor.numel(), value};
+    const int64_t blocks = (filling.count + kFillBlock - 1) / kFillBlock;
+    etp_parallel(blocks, blocks > 1 ? torch::stable::get_num_threads() : 1, fill_block<T>, &filling);
+}
+
+/* With one number everywhere, by the threads of the pool: those of PyTorch, once woken, look for more
+ * work for a while, on the cores that the kernel is about to use. */
+inline void fill(const Tensor &tensor, const void *number) {
+    if (tensor.scalar_type() == ScalarType::Double)
+        fill_with(tensor, *static_cast<const double *>(number));
+    else
+        fill_with(tensor, *static_cast<const float *>(number));
 }
 
 /* Bytes of a kept block, and of the tensor in it. */
@@ -100,8 +108,21 @@ inline Tensor made(const Tensor &like, std::vector<int64_t> sizes, bool zero) {
             dims, sizes.data(), strides, dtype, aoti_torch_device_type_cpu(), 0, &handle));
     }
     Tensor tensor(handle);
-    if (zero) set_zero(tensor);
+    constexpr double nothing = 0; /* of no bits, as that of a float */
+    if (zero) fill(tensor, &nothing);
     return tensor;
+}
+
+inline Tensor dense(const Tensor &given) {
+    if (given.is_contiguous()) return given;
+    const auto type = given.scalar_type();
+    const bool real = type == ScalarType::Float || type == ScalarType::Double;
+    const bool repeated = real && given.dim() == 2 && given.numel() && given.stride(0) == 0 &&
+                          given.stride(1) == 0; /* as the gradient of a sum is */
+    if (!repeated) return torch::stable::contiguous(given);
+    Tensor out = made(given, {given.size(0), given.size(1)}, false);
+    fill(out, given.data_ptr());
+    return out;
 }
 
 /* Numbers from 0 to count - 1, int32 or int64. */
