@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from typing_extensions import override
 
-from etp.interop.replace import fusion_for, replacement_for
+from etp.interop.replace import check_heir, fusion_for, replacement_for
 from etp.interop.tensor_product import ConvertedProduct
 from etp.kernels.modes import real_tensors
 from etp.kernels.power import one_hot_places, power
@@ -62,8 +62,12 @@ class SymmetricContraction(nn.Module):
         )
 
 
-@replacement_for("mace.modules.symmetric_contraction.SymmetricContraction")
+MACE_CONTRACTION = "mace.modules.symmetric_contraction.SymmetricContraction"
+
+
+@replacement_for(MACE_CONTRACTION)
 def _contraction(module: nn.Module) -> nn.Module:
+    check_heir(module, MACE_CONTRACTION)
     return SymmetricContraction(module)
 
 

@@ -9,9 +9,6 @@ from torch import nn
 from torch.jit import ScriptModule
 from typing_extensions import override
 
-from etp.e3 import o3
-from etp.interop.tensor_product import from_e3nn
-
 Became = Literal["replaced", "fused", "left"]
 Change = Callable[[nn.Module], nn.Module]
 
@@ -64,6 +61,10 @@ _LEFT = {
 }
 
 
+_COMPILED = "torch._dynamo.eval_frame.OptimizedModule"
+"""What ``torch.compile`` makes of a module; to import it takes a second."""
+
+
 def replacement_for(name: str) -> Callable[[Change], Change]:
     """Register what makes the replacement of a class and of what inherits from it.
 
@@ -90,9 +91,28 @@ def _registering(registry: dict[str, Change], name: str) -> Callable[[Change], C
     return add
 
 
-@replacement_for(f"{o3.TensorProduct.__module__}.{o3.TensorProduct.__qualname__}")
-def _tensor_product(module: nn.Module) -> nn.Module:
-    return from_e3nn(module)
+def check_heir(module: nn.Module, name: str) -> None:
+    """Refuse a module that can do more than the class whose replacement it would get.
+
+    How it is made may differ: what counts is what its class adds to that class, and a ``forward``
+    that it was given itself.
+
+    Args:
+        module: A module of this class or of one that inherits from it.
+        name: The class with its module.
+
+    Raises:
+        ValueError: Naming what would be lost.
+    """
+    added = {"forward"} & vars(module).keys()
+    for cls, own in zip(type(module).__mro__, _names(module), strict=True):
+        if own == name:
+            break
+        added |= {member for member, value in vars(cls).items() if hasattr(value, "__get__")}
+    if lost := sorted(added - {"__init__"}):
+        raise ValueError(
+            f"{type(module).__name__} has {', '.join(lost)} of its own, which would be lost"
+        )
 
 
 def replace_in(model: nn.Module, *, fuse: bool = True) -> Report:
@@ -113,62 +133,69 @@ def replace_in(model: nn.Module, *, fuse: bool = True) -> Report:
     """
     if not isinstance(model, nn.Module):
         raise TypeError(f"replace_in: model must be a torch.nn.Module, got {type(model).__name__}")
-    rows: list[ModuleOutcome] = []
     if _of(_REPLACEMENTS, model) is not None:
         reason = "the model itself: take what etp.from_e3nn gives"
         return Report([ModuleOutcome("", _title(model), "left", reason)])
-    _walk(model, "", fuse, {}, rows)
-    return Report(rows)
+    walk = _Walk(fuse)
+    walk.through(model, "")
+    return Report(walk.rows)
 
 
-def _walk(
-    parent: nn.Module,
-    prefix: str,
-    fuse: bool,
-    done: dict[nn.Module, nn.Module],
-    rows: list[ModuleOutcome],
-) -> None:
-    for name, child in list(parent._modules.items()):
-        if child is None:
-            continue
-        path = f"{prefix}{name}"
-        if child not in done:
-            done[child] = _changed(child, path, fuse, done, rows)
-        if done[child] is not child:
-            setattr(parent, name, done[child])
+class _Walk:
+    """The way through a model, each module once.
 
+    Args:
+        fuse: Whether convolutions are fused.
 
-def _changed(
-    module: nn.Module,
-    path: str,
-    fuse: bool,
-    done: dict[nn.Module, nn.Module],
-    rows: list[ModuleOutcome],
-) -> nn.Module:
-    change = _of(_REPLACEMENTS, module)
-    if change is not None:
-        return _tried(change, module, path, "replaced", rows)
-    if (reason := _left(module)) is not None:
-        rows.append(ModuleOutcome(path, _title(module), "left", reason))
-        return module
-    _walk(module, f"{path}.", fuse, done, rows)
-    fusion = _of(_FUSIONS, module) if fuse else None
-    return module if fusion is None else _tried(fusion, module, path, "fused", rows)
+    Attributes:
+        rows: What became of the modules so far.
+    """
 
+    def __init__(self, fuse: bool) -> None:
+        self.rows: list[ModuleOutcome] = []
+        self._fuse = fuse
+        self._done: dict[nn.Module, nn.Module] = {}
 
-def _tried(
-    change: Change, module: nn.Module, path: str, became: Became, rows: list[ModuleOutcome]
-) -> nn.Module:
-    what = _title(module)
-    try:
-        if _hooked(module):
-            raise ValueError("it has hooks, which would be lost")
-        made = change(module)
-    except ValueError as reason:
-        rows.append(ModuleOutcome(path, what, "left", str(reason)))
-        return module
-    rows.append(ModuleOutcome(path, what, became))
-    return made
+    def through(self, parent: nn.Module, prefix: str) -> None:
+        """Change what is in a module.
+
+        Args:
+            parent: The module.
+            prefix: Its path in the model, with a dot behind.
+        """
+        self._done[parent] = parent  # it may hold itself
+        for name, child in list(parent._modules.items()):
+            if child is None:
+                continue
+            if child not in self._done:
+                self._done[child] = self._changed(child, f"{prefix}{name}", parent)
+            if self._done[child] is not child:
+                setattr(parent, name, self._done[child])
+
+    def _changed(self, module: nn.Module, path: str, parent: nn.Module) -> nn.Module:
+        change = _of(_REPLACEMENTS, module)
+        if change is not None:
+            return self._tried(change, module, path, parent, "replaced")
+        if (reason := _left(module)) is not None:
+            self.rows.append(ModuleOutcome(path, _title(module), "left", reason))
+            return module
+        self.through(module, f"{path}.")
+        fusion = _of(_FUSIONS, module) if self._fuse else None
+        return module if fusion is None else self._tried(fusion, module, path, parent, "fused")
+
+    def _tried(
+        self, change: Change, module: nn.Module, path: str, parent: nn.Module, became: Became
+    ) -> nn.Module:
+        what = _title(module)
+        try:
+            made = change(module)
+            if made is not module and (reason := _bound(module, parent)) is not None:
+                raise ValueError(reason)
+        except ValueError as error:
+            self.rows.append(ModuleOutcome(path, what, "left", str(error)))
+            return module
+        self.rows.append(ModuleOutcome(path, what, became))
+        return made
 
 
 def _of(registry: dict[str, Change], module: nn.Module) -> Change | None:
@@ -192,6 +219,13 @@ def _title(module: nn.Module) -> str:
     return f"{type(module).__module__.split('.')[0]} {type(module).__name__}"
 
 
-def _hooked(module: nn.Module) -> bool:
-    kinds = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
-    return any(getattr(module, kind) for kind in kinds)
+def _bound(module: nn.Module, parent: nn.Module) -> str | None:
+    """Why no other module can take the place of this one."""
+    kinds = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks",
+             "_state_dict_hooks", "_state_dict_pre_hooks", "_load_state_dict_pre_hooks",
+             "_load_state_dict_post_hooks")  # fmt: skip
+    if any(getattr(module, kind) for kind in kinds):
+        return "it has hooks, which would be lost"
+    if _COMPILED in _names(parent):
+        return "torch.compile holds it: replace before compiling"
+    return None

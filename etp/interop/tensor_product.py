@@ -10,7 +10,11 @@ from typing_extensions import override
 
 from etp.e3 import o3
 from etp.interop._parts import Channelwise, RowSizes, parts_of, steps_of
+from etp.interop.replace import check_heir, replacement_for
 from etp.kernels.modes import real_tensors
+
+E3NN_PRODUCT = f"{o3.TensorProduct.__module__}.{o3.TensorProduct.__qualname__}"
+"""Class of e3nn's products, with its module."""
 
 
 class ConvertedProduct(o3.TensorProduct):  # type: ignore[misc]
@@ -63,12 +67,14 @@ class ConvertedProduct(o3.TensorProduct):  # type: ignore[misc]
             Shape (..., irreps_out.dim).
 
         Raises:
-            ValueError: If a last axis does not fit.
+            ValueError: If an input is no tensor, or its last axis does not fit.
         """
         if edge_index is not None:
             return self.convolve(x, y, weight, edge_index[0], edge_index[1])
         for name, given, dim in (("x", x, self._in1_dim), ("y", y, self._in2_dim)):
-            if given.shape[-1] != dim:
+            if not isinstance(given, Tensor):
+                raise ValueError(f"{name} must be a torch.Tensor, got {type(given).__name__}")
+            if given.ndim == 0 or given.shape[-1] != dim:
                 raise ValueError(f"{name} must have shape (..., {dim}), got {tuple(given.shape)}")
         w = self._get_weights(weight) if self.weight_numel else None
         own = () if w is None else w.shape[:-1]
@@ -168,7 +174,8 @@ def from_e3nn(tensor_product: Any) -> ConvertedProduct:
 
     Raises:
         TypeError: If it is no ``e3nn.o3.TensorProduct``.
-        ValueError: If an instruction has another mode; the message names it.
+        ValueError: If an instruction has another mode, or its class methods that e3nn's has not;
+            the message names them.
     """
     if isinstance(tensor_product, ConvertedProduct):
         return tensor_product
@@ -177,10 +184,13 @@ def from_e3nn(tensor_product: Any) -> ConvertedProduct:
             "from_e3nn: tensor_product must be an e3nn.o3.TensorProduct, got "
             f"{type(tensor_product).__name__}"
         )
-    own = "forward" in tensor_product.__dict__
-    if own or type(tensor_product).forward is not o3.TensorProduct.forward:
-        raise ValueError(
-            "from_e3nn: the forward of this tensor_product was replaced by another function; "
-            "give one whose forward is e3nn's"
-        )
+    try:
+        check_heir(tensor_product, E3NN_PRODUCT)
+    except ValueError as error:
+        raise ValueError(f"from_e3nn: {error}") from None
     return ConvertedProduct(tensor_product)
+
+
+@replacement_for(E3NN_PRODUCT)
+def _product(module: nn.Module) -> nn.Module:
+    return from_e3nn(module)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from e3nn import o3
 from torch import nn
+from torch.nn.utils import parametrize
 
 import etp
 from etp.interop import ConvertedProduct, fusion_for, replace, replacement_for
@@ -62,6 +65,65 @@ def test_what_would_be_lost_is_left():
         etp.replace_in("model")  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize(
+    "hook",
+    ["_register_state_dict_hook", "register_state_dict_pre_hook",
+     "register_load_state_dict_pre_hook", "register_load_state_dict_post_hook"],
+)  # fmt: skip
+def test_hooks_of_states_are_not_lost_either(hook):
+    model = nn.ModuleList([o3.FullTensorProduct("1o", "1o")])
+    getattr(model[0], hook)(lambda *given: None)
+    assert "hooks" in etp.replace_in(model)[0].reason
+
+
+class Plain(o3.FullyConnectedTensorProduct):  # type: ignore[misc]
+    def __init__(self) -> None:
+        super().__init__("2x1o", "1o", "2x0e")
+
+
+class Extended(Plain):
+    @property
+    def strength(self) -> torch.Tensor:
+        return self.weight.norm()
+
+
+class Doubled(Plain):
+    def forward(self, x, y, weight=None):
+        return 2 * super().forward(x, y, weight)
+
+
+class Halved(nn.Module):
+    def forward(self, weight: torch.Tensor) -> torch.Tensor:
+        return weight / 2
+
+
+def test_an_heir_is_taken_over_where_only_the_way_it_is_made_differs():
+    model = nn.ModuleList([Plain(), Extended(), Doubled(), Plain()])
+    parametrize.register_parametrization(model[3], "weight", Halved())
+    x, y = torch.randn(5, 6), torch.randn(5, 3)
+    before, names = [tp(x, y) for tp in model], list(model.state_dict())
+    report = etp.replace_in(model)
+    assert report.of("replaced") == ["0"]
+    for row, lost in zip(report[1:], ("strength", "forward", "weight"), strict=True):
+        assert f"{lost} of its own" in row.reason
+    for tp, z in zip(model, before, strict=True):
+        torch.testing.assert_close(tp(x, y), z)
+    assert list(model.state_dict()) == names
+
+
+def test_a_product_that_was_compiled_by_itself_is_left_and_a_model_around_it_is_not():
+    alone = nn.ModuleList([torch.compile(Plain(), backend="eager")])  # type: ignore[list-item]
+    assert "torch.compile" in etp.replace_in(alone)[0].reason
+    whole: Any = torch.compile(nn.ModuleList([Plain()]), backend="eager")
+    assert etp.replace_in(whole).of("replaced") == ["_orig_mod.0"]
+
+
+def test_a_module_that_holds_itself_is_walked_once():
+    model = Around(Plain())
+    model.again = model
+    assert etp.replace_in(model).of("replaced") == ["inside"]
+
+
 class Own(nn.Module):
     """A class of a package that etp need not import."""
 
@@ -94,4 +156,9 @@ def test_classes_are_registered_by_name_and_serve_what_inherits(monkeypatch):
         ("1", "left", "its inside was not replaced"),
     ]
     assert isinstance(model[0], nn.Identity)
+    kept = nn.ModuleList([Around(Own())])
+    kept[0].register_forward_hook(lambda *given: None)
+    assert "hooks" in etp.replace_in(kept)[1].reason
+    fusion_for(f"{__name__}.Around")(lambda module: module)
+    assert etp.replace_in(kept).of("fused") == ["0"]
     assert not etp.replace_in(nn.ModuleList([Around(nn.ReLU())]), fuse=False)

@@ -296,9 +296,11 @@ def test_what_cannot_be_converted_is_named():
     with pytest.raises(TypeError, match=r"must be an e3nn.o3.TensorProduct, got Linear"):
         etp.from_e3nn(o3.Linear("0e", "0e"))
     theirs.forward = lambda x, y: x
-    with pytest.raises(ValueError, match="forward of this tensor_product was replaced"):
+    with pytest.raises(ValueError, match="has forward of its own, which would be lost"):
         etp.from_e3nn(theirs)
     ours = etp.from_e3nn(o3.FullTensorProduct("1o", "1o"))
     with pytest.raises(ValueError, match=r"y must have shape \(..., 3\), got \(2, 4\)"):
         ours(torch.randn(2, 3), torch.randn(2, 4))
+    with pytest.raises(ValueError, match=r"x must be a torch.Tensor, got ndarray"):
+        ours(torch.randn(2, 3).numpy(), torch.randn(2, 3))
     assert etp.from_e3nn(ours) is ours
