@@ -10,6 +10,8 @@
 #include "power.h"
 
 #define FEWEST_PARTS (64 / VECTOR_BYTES) /* vectors of channels of a piece: whole lines */
+#define MOST_PARTS 32
+#define KEPT_BYTES 32768 /* of what a piece holds from node to node */
 
 /* Nodes that share their weights, a vector of channels. */
 typedef struct {
@@ -17,6 +19,24 @@ typedef struct {
     const PowerChunk *chunk;
     int first, lanes; /* channels */
 } Span;
+
+static int vectors_of(const PowerCall *call) { return (int)((call->channels + LANES - 1) / LANES); }
+
+static int pieces_of_chunk(const PowerCall *call, int parts) {
+    return (vectors_of(call) + parts - 1) / parts;
+}
+
+/* Vectors of channels of a piece, so that features are read in long runs: as many as the cache holds
+ * what each has of its own, `kept` vectors, and leave pieces enough. */
+static int parts_of_piece(const PowerCall *call, int64_t kept, int threads) {
+    const int64_t held = KEPT_BYTES / (kept * (int64_t)sizeof(vector));
+    const int64_t shared = vectors_of(call) * call->n_chunks / (2 * threads);
+    int64_t parts = held < shared ? held : shared;
+    if (parts > MOST_PARTS) parts = MOST_PARTS;
+    if (parts < FEWEST_PARTS) parts = FEWEST_PARTS;
+    const int pieces = pieces_of_chunk(call, (int)parts);
+    return (vectors_of(call) + pieces - 1) / pieces;
+}
 
 static Span span_of(const PowerCall *call, int64_t chunk, int first) {
     const int left = (int)call->channels - first;

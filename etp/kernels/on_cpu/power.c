@@ -30,8 +30,6 @@
 #define NODES 4 /* at a time */
 #include "nodes.h"
 
-#define MOST_PARTS 32
-#define KEPT_BYTES 32768 /* of coefficients of a piece */
 
 typedef struct {
     int32_t dim, out, numel, pairs, terms, shorts;
@@ -374,23 +372,11 @@ static void backward_piece(void *walk, int64_t piece) {
         if (p->span.call->want_w) weigh_back(p);
 }
 
-/* Vectors of channels of a piece: what the cache holds of coefficients, and pieces enough. */
-static int parts_of_piece(const PowerCall *call, int vectors, int threads) {
-    const int arrays = call->g ? (call->hw ? 3 : 2) : 1;
-    const int64_t kept = KEPT_BYTES / ((int64_t)call->program[4] * sizeof(vector) * arrays);
-    const int64_t shared = vectors * call->n_chunks / (2 * threads);
-    int64_t parts = kept < shared ? kept : shared;
-    if (parts > MOST_PARTS) parts = MOST_PARTS;
-    if (parts < FEWEST_PARTS) parts = FEWEST_PARTS;
-    const int64_t pieces = (vectors + parts - 1) / parts;
-    return (int)((vectors + pieces - 1) / pieces);
-}
-
 static int run(const PowerCall *call, int threads, void (*piece)(void *walk, int64_t piece)) {
-    const int vectors = (int)((call->channels + LANES - 1) / LANES);
-    const int parts = parts_of_piece(call, vectors, threads);
-    Walk walk = {call, read_table(call->program, call->values), parts,
-                 (vectors + parts - 1) / parts, 0};
+    const int arrays = call->g ? (call->hw ? 3 : 2) : 1;
+    const Table table = read_table(call->program, call->values);
+    const int parts = parts_of_piece(call, (int64_t)table.pairs * arrays, threads);
+    Walk walk = {call, table, parts, pieces_of_chunk(call, parts), 0};
     etp_parallel(call->n_chunks * walk.pieces, threads, piece, &walk);
     return walk.failed;
 }

@@ -29,6 +29,7 @@ typedef struct {
     const PowerCall *call;
     Head head;
     Program program;
+    int parts;  /* of a piece */
     int pieces; /* of a chunk */
     int failed;
 } Walk;
@@ -37,7 +38,8 @@ typedef struct {
 static vector *space_of_thread(const Walk *walk) {
     static __thread vector *start;
     static __thread int64_t held;
-    const int64_t needed = (int64_t)walk->head.rows * WIDTH + walk->call->program[NUMEL];
+    const int64_t sums = (int64_t)walk->parts * walk->call->program[NUMEL];
+    const int64_t needed = (int64_t)walk->head.rows * WIDTH + sums;
     if (held < needed) {
         free(start);
         start = aligned_alloc(4096, ((size_t)needed * sizeof(vector) + 4095) & ~(size_t)4095);
@@ -95,15 +97,22 @@ static void one_piece(void *context, int64_t piece) {
         __atomic_store_n(&walk->failed, 1, __ATOMIC_RELAXED);
         return;
     }
-    vector *sum = start + (int64_t)walk->head.rows * WIDTH;
-    const int numel = call->program[NUMEL];
-    int first = (int)(piece % walk->pieces) * FEWEST_PARTS * LANES;
-    for (int k = 0; k < FEWEST_PARTS && first < call->channels; k++, first += LANES) {
-        const Span span = span_of(call, piece / walk->pieces, first);
-        memset(sum, 0, numel * sizeof(vector));
-        for (int at = span.chunk->first; at < span.chunk->last; at += NODES)
-            some_nodes(walk, &span, at, start, sum);
-        if (walk->head.gw >= 0 && span.chunk->row != EACH_ITS_OWN) give_weights(&span, numel, sum);
+    const int numel = call->program[NUMEL], from = (int)(piece % walk->pieces) * walk->parts;
+    int parts = vectors_of(call) - from;
+    if (parts > walk->parts) parts = walk->parts;
+    vector *sums = start + (int64_t)walk->head.rows * WIDTH;
+    memset(sums, 0, (size_t)parts * numel * sizeof(vector));
+    const PowerChunk *chunk = call->chunks + piece / walk->pieces;
+    for (int at = chunk->first; at < chunk->last; at += NODES) {
+        for (int k = 0; k < parts; k++) {
+            const Span span = span_of(call, piece / walk->pieces, (from + k) * LANES);
+            some_nodes(walk, &span, at, start, sums + k * numel);
+        }
+    }
+    if (walk->head.gw < 0 || chunk->row == EACH_ITS_OWN) return;
+    for (int k = 0; k < parts; k++) {
+        const Span span = span_of(call, piece / walk->pieces, (from + k) * LANES);
+        give_weights(&span, numel, sums + k * numel);
     }
 }
 
@@ -121,8 +130,8 @@ int NAME(etp_power_steps)(const PowerCall *call, int threads) {
     walk.program.n_steps = walk.head.n_steps;
     walk.program.index = (const int32_t *)(walk.program.steps + walk.head.n_steps);
     walk.program.table = call->values;
-    const int64_t lanes = FEWEST_PARTS * LANES;
-    walk.pieces = (int)((call->channels + lanes - 1) / lanes);
+    walk.parts = parts_of_piece(call, call->program[NUMEL], threads);
+    walk.pieces = pieces_of_chunk(call, walk.parts);
     etp_parallel(call->n_chunks * walk.pieces, threads, one_piece, &walk);
     if (!walk.failed && walk.head.gw >= 0) add_spare(call, call->program[NUMEL]);
     return walk.failed;
