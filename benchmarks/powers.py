@@ -12,6 +12,7 @@ time for the bytes of inputs, weights and outputs at the speed of a copy in this
 from __future__ import annotations
 
 import argparse
+import copy
 import math
 import random
 import time
@@ -25,18 +26,13 @@ import torch
 from torch import Tensor, nn
 
 import etp
+from benchmarks.paired import ERROR, ratio
+from benchmarks.peers import processor
 from etp.measure import roofline
 from etp.powers._library import LibraryPower
+from etp.powers.mace import MacePower
 
 warnings.filterwarnings("ignore")
-
-from mace.modules.symmetric_contraction import SymmetricContraction  # noqa: E402
-
-# isort: split
-from e3nn import o3  # noqa: E402
-
-from benchmarks.paired import ERROR, ratio  # noqa: E402
-from benchmarks.peers import processor  # noqa: E402
 
 NODES, ELEMENTS, ORDER = 500, 10, 3
 DEGREES = ("0e", "1o", "2e", "3o")
@@ -51,15 +47,18 @@ class Shape:
     """One contraction: its irreps, its inputs, and everybody who computes it."""
 
     def __init__(self, lmax_in: int, lmax_out: int, channels: int) -> None:
-        self.inputs = o3.Irreps([(channels, ir) for ir in DEGREES[: lmax_in + 1]])
-        self.outputs = o3.Irreps([(channels, ir) for ir in DEGREES[: lmax_out + 1]])
+        self.inputs, self.outputs = (
+            "+".join(f"{channels}x{ir}" for ir in DEGREES[: lmax + 1])
+            for lmax in (lmax_in, lmax_out)
+        )
         torch.manual_seed(0)
-        theirs = SymmetricContraction(self.inputs, self.outputs, ORDER, num_elements=ELEMENTS)
-        holder = nn.ModuleList([SymmetricContraction(self.inputs, self.outputs, ORDER,
-                                                     num_elements=ELEMENTS)])  # fmt: skip
-        holder.load_state_dict({f"0.{k}": v for k, v in theirs.state_dict().items()})
+        peer = etp.powers.get("mace")(self.inputs, order=ORDER, irreps_out=self.outputs)
+        assert isinstance(peer, MacePower)
+        theirs = peer.library_module(ELEMENTS, torch.float32)
+        holder = nn.ModuleList([copy.deepcopy(theirs)])
         etp.replace_in(holder)
-        width = sum(ir.dim for _, ir in self.inputs)
+        width = peer.irreps_in.dim // channels
+        self.dims = peer.irreps_in.dim, peer.irreps_out.dim
         self.x = torch.randn(NODES, channels, width)
         self.elements = torch.randint(ELEMENTS, (NODES,))
         self.one_hot = torch.nn.functional.one_hot(self.elements, ELEMENTS).float()
@@ -82,7 +81,7 @@ class Shape:
         made = etp.powers.get("cuequivariance")
         if made.unavailable() is not None:
             return
-        power = made(str(self.inputs), order=ORDER, irreps_out=str(self.outputs))
+        power = made(self.inputs, order=ORDER, irreps_out=self.outputs)
         assert isinstance(power, LibraryPower)
         drawn = torch.randn(ELEMENTS, power.weight_numel)
         elements, (_, *own) = power.to_library(self.x, drawn, self.elements)
@@ -94,18 +93,15 @@ class Shape:
 
     def _add_others(self) -> None:
         for name in OTHERS:
-            power = etp.powers.get(name)(
-                str(self.inputs), order=ORDER, irreps_out=str(self.outputs)
-            )
+            power = etp.powers.get(name)(self.inputs, order=ORDER, irreps_out=self.outputs)
             weights = torch.randn(ELEMENTS, power.weight_numel, requires_grad=True)
-            features = torch.randn(NODES, self.inputs.dim)
+            features = torch.randn(NODES, self.dims[0])
             self.calls[name] = _other(power, weights, features, self.elements)
 
     def bytes(self, direction: str) -> int:
         """Of inputs, weights and outputs, once; with gradients, theirs too."""
         weights = sum(w.numel() for w in self.calls["etp"](self.x)[1])
-        read = NODES * self.inputs.dim + weights
-        numbers = read + NODES * self.outputs.dim
+        numbers = NODES * sum(self.dims) + weights
         return 4 * (numbers if direction == "forward" else 2 * numbers)
 
     def timed(self, name: str, direction: str) -> Call:

@@ -40,7 +40,7 @@ class MacePower(LibraryPower):
     @override
     def own_tables(self) -> list[list[Tensor]]:
         self._modules_by_sets: dict[tuple[int, torch.dtype, torch.device], nn.Module] = {}
-        contractions: Any = self._module(1, torch.float64).contractions
+        contractions: Any = self.library_module(1, torch.float64).contractions
         dim = sum(ir.dim for ir in self.irs_in)
         lie = torch.tensor(places([ir.dim for ir in self.irs_out], self.channels, False))
         self.register_buffer("own_lie", lie, persistent=False)
@@ -52,8 +52,13 @@ class MacePower(LibraryPower):
     def _degrees(self) -> range:
         return range(1, self.order + 1)
 
-    def _module(self, sets: int, dtype: torch.dtype) -> nn.Module:
-        """The library's module for a number of elements: it plans its contractions for it."""
+    def library_module(self, sets: int, dtype: torch.dtype) -> nn.Module:
+        """The library's module for a number of elements, which it plans its contractions for.
+
+        Args:
+            sets: Elements.
+            dtype: Of its tables and weights, which are as the library draws them.
+        """
         key = sets, dtype, self._device
         if key not in self._modules_by_sets:
             from mace.modules.symmetric_contraction import SymmetricContraction
@@ -88,7 +93,7 @@ class MacePower(LibraryPower):
 
     @override
     def call_library(self, elements: Tensor, a: Tensor, *weights: Tensor) -> Tensor:
-        module = self._module(elements.shape[1], a.dtype)
+        module = self.library_module(elements.shape[1], a.dtype)
         names = ["weights_max", *(f"weights.{n}" for n in range(self.order - 1))]
         own = [f"contractions.{c}.{name}" for c in range(len(self.irs_out)) for name in names]
         given = dict(zip(own, weights, strict=True))
