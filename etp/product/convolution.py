@@ -27,7 +27,7 @@ class Convolution(Unscripted):
         product: The edge product.
 
     Raises:
-        ValueError: If the product pairs channels.
+        ValueError: If the product pairs channels, or is none of etp's.
 
     Examples:
         >>> import torch
@@ -41,6 +41,11 @@ class Convolution(Unscripted):
 
     def __init__(self, product: TensorProduct) -> None:
         super().__init__()
+        if not isinstance(product, torch.nn.Module) or not hasattr(product, "kind"):
+            raise ValueError(
+                "product must be a product of etp, as products.get('cg-sparse')('8x0e', '0e') is, "
+                f"got {product!r}"
+            )
         if product.kind != "edge" and product.channels > 1:
             raise ValueError(
                 f"product must be an edge product, got pairs of {product.channels} channels "
@@ -110,6 +115,8 @@ class Convolution(Unscripted):
         num_nodes: int,
     ) -> None:
         wide = self._widths
+        if num_nodes is None or isinstance(num_nodes, float):
+            raise ValueError(f"num_nodes must be a whole number, got {num_nodes}: x.shape[0]?")
         edges = check_graph(x, wide[0], senders, receivers, (x.shape[0], num_nodes))
         check_like(x, "y", y, (edges, wide[1]))
         if weights is not None:
@@ -157,6 +164,8 @@ def check_graph(
         _check_tensor(name, tensor)
     if x.ndim != 2 or x.shape[1] != width:
         raise ValueError(f"x must have shape (nodes, {width}), got {tuple(x.shape)}")
+    if not x.dtype.is_floating_point:
+        raise ValueError(f"x must have a floating point dtype, got {x.dtype}")
     edges = senders.numel()
     for name, index, count in zip(
         ("senders", "receivers"), (senders, receivers), nodes, strict=True

@@ -149,7 +149,23 @@ def promoted(
 
 
 def as_filter(filter_ir_out: str | o3.Irreps | Iterable[o3.Irrep]) -> set[o3.Irrep]:
-    """Irreps to keep, checked."""
+    """Irreps to keep, checked.
+
+    Args:
+        filter_ir_out: As typed, or one by one.
+
+    Raises:
+        IrrepsError: If they are none, or something else.
+    """
     if isinstance(filter_ir_out, (str, o3.Irreps)):
         return {ir for _, ir in irreps_module.parse(filter_ir_out, "filter_ir_out")}
-    return {o3.Irrep(ir) for ir in filter_ir_out}
+    try:
+        keep = {o3.Irrep(ir) for ir in filter_ir_out}
+    except (TypeError, ValueError):
+        keep = set()
+    if not keep:
+        raise irreps_module.IrrepsError(
+            "filter_ir_out",
+            f"must name the irreps to keep, as '0e + 1o' or ['0e', '1o'], got {filter_ir_out!r}.",
+        )
+    return keep

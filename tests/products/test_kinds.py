@@ -199,6 +199,10 @@ def test_wrong_graphs_are_refused(name):
         conv(x, y, weights[:, 1:], index, index, 3)
     with pytest.raises(ValueError, match="senders must hold 3 whole numbers"):
         conv(x, y, weights, index.double(), index, 3)
+    with pytest.raises(ValueError, match=r"x must have a floating point dtype, got torch\.int64"):
+        conv(x.long(), y.long(), weights.long(), index, index, 3)
+    with pytest.raises(ValueError, match=r"num_nodes must be a whole number, got None"):
+        conv(x, y, weights, index, index, None)
     with pytest.raises(ValueError, match=r"x must be a torch\.Tensor, got ndarray"):
         conv(x.numpy(), y, weights, index, index, 3)
     with pytest.raises(ValueError, match=r"senders must be a torch\.Tensor, got list"):
@@ -232,6 +236,12 @@ def test_multiplicities_that_do_not_meet_name_the_mode_and_the_mend():
         products.get("cg-sparse")("0e+1o", "4x0e+4x1o")
     with pytest.raises(ValueError, match="product must be an edge product"):
         etp.Convolution(products.get("cg-sparse")("4x0e", "4x0e"))
+    for other in ("cg-sparse", products.get("cg-sparse"), torch.nn.Linear(1, 1)):
+        with pytest.raises(ValueError, match="product must be a product of etp"):
+            etp.Convolution(other)  # type: ignore[arg-type]
+    for keep in ([], ["x"], [3], 3):
+        with pytest.raises(ValueError, match="filter_ir_out: must name the irreps to keep"):
+            products.get("cg-sparse")("4x0e", "0e", filter_ir_out=keep)
     with pytest.raises(ValueError, match="layout must be one of"):
         products.get("cg-sparse")("4x0e", "0e", layout="mul")  # type: ignore[call-arg]
 
