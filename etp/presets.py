@@ -4,7 +4,10 @@ Shapes are those of the models' published configurations, as the benchmark probl
 OpenEquivariance (Bharadwaj et al. 2025, arXiv:2501.13986) collect them. One differs from what the
 model's own code builds: ``mace-medium`` there keeps 0e+1o+2e, mace-torch 0.3 keeps every degree up
 to ``max_ell`` in each interaction, which is ``mace-medium-3o`` here (10 paths, not 8) and what
-:data:`MODELS` and :func:`read` use. Imports neither torch nor e3nn.
+:data:`MODELS` and :func:`read` use. Those of UMA and eSCN are of fairchem's configurations
+``configs/uma/training_release/backbone/K4L2.yaml`` and ``K10L4.yaml``, and
+``configs/oc20/s2ef/2M/escn/eSCN-L6-M2-Lay12.yml``: all have mmax 2 and know no parity. Imports
+neither torch nor e3nn.
 """
 
 from __future__ import annotations
@@ -19,7 +22,7 @@ from typing import Any, Literal, TypeVar
 from etp.irreps import multiplicities, parse_terms
 from etp.problem import Direction, Kind, Problem
 
-Mode = Literal["uvu", "uvw", "power"]
+Mode = Literal["uvu", "uvw", "so2", "power"]
 T = TypeVar("T")
 
 
@@ -45,7 +48,10 @@ class Layer:
     order: int = 1
 
     def problem(self, kind: Kind = "convolution", **options: Any) -> Problem:
-        """The layer as a problem, with weights for each edge; of ``uvw`` its edge products.
+        """The layer as a problem, with weights for each edge.
+
+        Where channels are mixed, ``uvw`` and ``so2``, what it does channel by channel: what mixes
+        them and is shared by all edges can follow at the nodes, whatever the product.
 
         Args:
             kind: ``convolution`` or ``edge``; a power is one whatever is asked.
@@ -61,6 +67,10 @@ class Layer:
 
 def _every(count: int, *irreps: str) -> str:
     return "+".join(f"{count}x{ir}" for ir in irreps)
+
+
+def _natural(lmax: int) -> list[str]:
+    return [f"{l}{'eo'[l % 2]}" for l in range(lmax + 1)]
 
 
 _ODD_AND_EVEN_2 = ("0o", "0e", "1o", "1e", "2o", "2e")
@@ -90,6 +100,12 @@ LAYERS = {
         Layer("diffdock-l1", _DIFFDOCK, "0e+1o", "0e+0o+1o+1e", "uvw"),
         Layer("diffdock-l2", _DIFFDOCK, "0e+1o+2e", "0e+0o+1o+1e", "uvw"),
         Layer("e3tools", "64x0e+16x1o", "0e+1o", "0e+1o", "uvw"),
+        Layer("uma-s", _every(128, *_natural(2)), "+".join(_natural(2)), "+".join(_natural(2)),
+              "so2"),
+        Layer("uma-m", _every(128, *_natural(4)), "+".join(_natural(4)), "+".join(_natural(4)),
+              "so2"),
+        Layer("escn-l6-m2", _every(128, *_natural(6)), "+".join(_natural(6)),
+              "+".join(_natural(6)), "so2"),
         Layer("mace-medium-power", _every(128, *_AROUND), "", "0e+1o", "power", 3),
         Layer("mace-large-power", _every(128, *_AROUND), "", "0e+1o+2e", "power", 3),
         Layer("mace-last-power", _every(128, *_AROUND), "", "0e", "power", 3),
@@ -196,9 +212,21 @@ ADVISED_POWERS = ("cg", "gaunt-grid", "gaunt-fourier-fft", "matrix", "mace", "cu
 people have."""
 
 
-def advised(kind: Kind) -> tuple[str, ...]:
-    """Products, or powers, to choose from for a layer of a kind."""
-    return ADVISED_POWERS if kind == "power" else ADVISED
+SO2_LAYERS = ("so2-linear", "so2-linear-2")
+"""What layers of eSCN and UMA run, beside them: with all orders, and with those up to 2."""
+
+
+def advised(kind: Kind, name: str | None = None) -> tuple[str, ...]:
+    """Products, or powers, to choose from for a layer of a kind.
+
+    Args:
+        kind: Of the problem.
+        name: Of the layer, where it is a published one.
+    """
+    if kind == "power":
+        return ADVISED_POWERS
+    known = LAYERS.get(name or "")
+    return (*ADVISED, *SO2_LAYERS) if known is not None and known.mode == "so2" else ADVISED
 
 
 _REPR = re.compile(r"\w*TensorProduct\((?P<nodes>.+?) x (?P<edges>.+?) -> (?P<out>.+?)(?:\s*\||\))")
@@ -290,10 +318,6 @@ def _nequip(values: dict[str, Any]) -> list[Layer]:
         first,
         *(Layer(f"layer {n + 2}", nodes, "+".join(around), "+".join(kept)) for n in range(later)),
     ]
-
-
-def _natural(lmax: int) -> list[str]:
-    return [f"{l}{'eo'[l % 2]}" for l in range(lmax + 1)]
 
 
 def _whole(values: dict[str, Any], name: str, usual: int, most: int, least: int = 1) -> int:

@@ -65,6 +65,14 @@ def convolutions(name):
     return [outputs(layer) for layer, _ in presets.model(name).layers]
 
 
+def test_what_layers_of_escn_and_uma_run_stands_beside_what_is_advised_for_any():
+    usual = presets.advised("convolution", "mace-medium")
+    assert presets.advised("convolution") == presets.advised("convolution", "no layer") == usual
+    for name, lmax in (("uma-s", 2), ("uma-m", 4), ("escn-l6-m2", 6)):
+        assert presets.advised("edge", name) == (*usual, "so2-linear", "so2-linear-2")
+        assert presets.layer(name).problem().lmax == lmax
+
+
 def test_an_unknown_layer_is_refused_with_those_there_are():
     with pytest.raises(ValueError, match=r"layer must be one of mace-medium, .* got 'mace'"):
         presets.layer("mace")

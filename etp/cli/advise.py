@@ -29,6 +29,12 @@ from etp.run.devices import free_bytes
 from etp.text import bytes_text, count_text, ratio_text, time_text
 
 ROUNDS, BUDGET_S = 30, 12.0
+NOTES = {
+    "uvw": "Timed are the edge products of this layer, not the linear maps behind them.",
+    "so2": "Timed is what this layer does channel by channel. Its matrices mix channels too: all "
+    "edges share them, so that they can run at the nodes, as etp.SO2Convolution does.",
+}
+"""What to know of the layers of a mode."""
 
 
 def add(commands: Any) -> None:
@@ -76,8 +82,8 @@ def _advise(options: argparse.Namespace) -> None:
     (problem,), names = question(
         options,
         lambda: [None],
-        lambda kind: (
-            product_names(given, kind) if given else available(presets.advised(kind), kind)
+        lambda kind, layer: (
+            product_names(given, kind) if given else available(presets.advised(kind, layer), kind)
         ),
     )
     comparison, rows = compared(problem, names, options.budget)
@@ -96,7 +102,8 @@ def _advise(options: argparse.Namespace) -> None:
             )
         )
         return
-    layer = None if options.layer is None else presets.layer(options.layer)
+    name = presets.named(problem)
+    layer = None if name is None else presets.layer(name)
     power = problem.kind == "power"
     for line in (*said.sentences, *([] if power else _notes(layer, said.products[0]))):
         print(line)
@@ -224,6 +231,6 @@ def _notes(layer: Layer | None, same: str | None) -> list[str]:
     notes = []
     if same is not None:
         notes.append("In a model of e3nn's products: report = etp.replace_in(model)")
-    if layer is not None and layer.mode == "uvw":
-        notes.append("Timed are the edge products of this layer, not the linear maps behind them.")
+    if layer is not None and layer.mode in NOTES:
+        notes.append(NOTES[layer.mode])
     return notes

@@ -218,7 +218,7 @@ def _measure(options: argparse.Namespace) -> None:
         return read
 
     (problem,), (name,) = question(
-        options, degrees, lambda kind: (product_name("--product", options.product, kind),)
+        options, degrees, lambda kind, _: (product_name("--product", options.product, kind),)
     )
     with watched(f"measuring {options.measure} of {name}"):
         row = sweep.measure_one(problem, name, options.measure)
@@ -244,7 +244,7 @@ def _sweep(options: argparse.Namespace) -> None:
     if options.setting is not None and options.lmax is None:
         options.lmax = "1:4"
 
-    def usual(kind: Kind) -> tuple[str, ...]:
+    def usual(kind: Kind, layer: str | None) -> tuple[str, ...]:
         own = USUAL_POWERS if kind == "power" else USUAL
         return product_names(options.products or ",".join(own), kind)
 

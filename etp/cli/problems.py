@@ -170,14 +170,15 @@ def degrees_of(text: str | None) -> Sequence[int | None]:
 def question(
     options: argparse.Namespace,
     degrees: Callable[[], Iterable[int | None]],
-    names: Callable[[Kind], tuple[str, ...]],
+    names: Callable[[Kind, str | None], tuple[str, ...]],
 ) -> tuple[list[Problem], tuple[str, ...]]:
     """Problems, and products on a device of this machine.
 
     Args:
         options: What was typed.
         degrees: Reads the degrees.
-        names: Reads the products, which depend on the kind of problem.
+        names: Reads the products, which depend on the kind of problem, and on the layer where it
+            is a published one.
 
     Raises:
         ValueError: Saying all that is wrong, not the first of it alone.
@@ -189,7 +190,8 @@ def question(
     chosen: tuple[str, ...] | None = ()
     # Which names there are depends on the kind, which a layer says where none is typed.
     if asked or options.layer is None:
-        chosen = faults.tried(lambda: names(asked[0].kind if asked else options.kind))
+        kind, layer = (asked[0].kind, presets.named(asked[0])) if asked else (options.kind, None)
+        chosen = faults.tried(lambda: names(kind, layer))
     faults.tried(lambda: check_device(options.device))
     faults.tell()
     return asked, chosen or ()

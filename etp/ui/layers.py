@@ -28,6 +28,13 @@ from etp.ui.session import bound, choose, settings
 from etp.ui.settings import CUSTOM, LAYER_KINDS, LAYER_WEIGHTS, Settings
 from etp.ui.visitors import base_path
 
+MIXING_WORDS = {
+    "uvw": "A linear map over channels follows in the model; it is not timed here.",
+    "so2": "In the model features are turned along the edge, where a matrix over degrees and "
+    "channels mixes each order up to 2. Timed here is what is done channel by channel: all edges "
+    "share the matrices, so that they can mix channels at the nodes, whatever the product.",
+}
+"""What is said of layers that mix channels."""
 WEIGHT_WORDS = {"per-sample": "for each edge", "shared": "shared"}
 KIND_WORDS = {"convolution": "convolution", "edge": "edge products alone"}
 
@@ -91,8 +98,8 @@ def _layer(chosen: Settings) -> None:
     else:
         layer = PRESETS[chosen.layer]
         st.caption(" | ".join(filter(None, (layer.nodes, layer.edges, f"kept: {layer.outputs}"))))
-        if layer.mode == "uvw":
-            st.caption("A linear map over channels follows in the model; it is not timed here.")
+        if layer.mode in MIXING_WORDS:
+            st.caption(MIXING_WORDS[layer.mode])
     text = st.text_area(
         "Or paste a layer or a configuration",
         key="pasted_layer",
@@ -188,7 +195,7 @@ def unmeasured(chosen: Settings) -> None:
         known = presets.akin(layer_problem(chosen))
     except ValueError:
         return  # the bar says what is wrong with the irreps
-    for layer in known:
+    for layer in (layer for layer in known if layer.name != chosen.layer):
         st.button(
             f"Show {layer.name}: the same irreps, of which it keeps {layer.outputs}",
             key=f"show_{layer.name}", on_click=choose, kwargs={"layer": layer.name},
@@ -231,10 +238,21 @@ def use(problem: Problem, said: Advice) -> None:
         return
     keep = f", filter_ir_out={problem.filter_out!r}" if problem.filter_out else ""
     name = next((product for product in said.products if product is not None), "cg-sparse")
+    known = PRESETS.get(presets.named(problem) or "")
+    whole = known is not None and known.mode == "so2"
     with st.expander("Use it", icon=":material/content_copy:", expanded=True):
-        st.caption("In a model made of e3nn's products: same numbers, same state_dict")
-        st.code("import etp\n\nprint(etp.replace_in(model))", language="python")
-        st.caption("By itself")
+        if whole:
+            st.caption("The layer as eSCN and UMA have it, channels mixed")
+            st.code(
+                f"import etp\n\nirreps = {problem.irreps1!r}\n"
+                "layer = etp.SO2Convolution(irreps, irreps, mmax=2, parity=False)\n"
+                "out = layer(x, directions, weights, senders, receivers, num_nodes)",
+                language="python",
+            )
+        else:
+            st.caption("In a model made of e3nn's products: same numbers, same state_dict")
+            st.code("import etp\n\nprint(etp.replace_in(model))", language="python")
+        st.caption("Channel by channel" if whole else "By itself")
         st.code(
             "import etp\nfrom etp import products\n\n"
             f"tp = products.get({name!r})(\n    {problem.irreps1!r},\n    {problem.irreps2!r}"

@@ -406,7 +406,7 @@ def layer_problem(settings: Settings) -> Problem:
 
 def _layers(settings: Settings) -> Cases:
     problem = layer_problem(settings)
-    there = effort.available(presets.advised(problem.kind))
+    there = effort.available(presets.advised(problem.kind, presets.named(problem)))
     efforts, limit = effort.efforts(problem.device), jobs.runner().limits.case_seconds
     return [_case(problem, there, there[0], efforts, limit, roofs=False)]
 

@@ -316,6 +316,18 @@ def test_where_a_layer_of_a_model_was_not_measured_the_command_that_does_is_show
     assert any("etp advise --model mace-medium" in code.value for code in page.code)
 
 
+def test_a_layer_of_uma_says_what_of_it_is_timed_and_runs_so2_beside_the_others():
+    from etp.ui.plans import LAYERS
+    from etp.ui.settings import Settings
+
+    page = open_page("layers", layer="uma-s")
+    assert "Nothing was measured on this layer yet" in text_of(page)
+    assert "Timed here is what is done channel by channel" in text_of(page)
+    assert not [button for button in page.button if button.label.startswith("Show uma-s")]
+    (case,) = LAYERS.cases(Settings(layer="uma-s"))
+    assert {"cg-sparse", "so2-linear", "so2-linear-2"} <= set(case["products"])
+
+
 def test_neighbours_and_weights_of_a_layer_are_asked_and_said():
     from etp.ui.plans import layer_problem
     from etp.ui.settings import Settings
