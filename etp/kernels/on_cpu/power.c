@@ -60,8 +60,9 @@ static Table read_table(const int32_t *p, const void *values) {
     return t;
 }
 
-/* Arrays over short products and outputs hold NODES nodes side by side. */
-#define EACH_NODE for (int v = 0; v < NODES; v++)
+/* Arrays over short products and outputs hold NODES nodes side by side, of which n are walked: all,
+ * or one alone, which would otherwise take as long. */
+#define EACH_NODE for (int v = 0; v < n; v++)
 #define NUMBER(array, k) ((array) + (int64_t)(k) * NODES)
 
 /* Weights to coefficients of pairs. */
@@ -84,7 +85,7 @@ static void contract_back(const Table *t, const vector *gc, vector *gw) {
 }
 
 /* Short products of the components, and a 1. */
-INLINE void form(const Table *t, vector *m) {
+INLINE void form(const Table *t, vector *m, const int n) {
     const int last = t->shorts - 1;
     for (int k = t->dim; k < last; k++) {
         const vector *p = NUMBER(m, t->parent[k]), *f = NUMBER(m, t->factor[k]);
@@ -94,7 +95,7 @@ INLINE void form(const Table *t, vector *m) {
     EACH_NODE NUMBER(m, last)[v] = (vector){0} + 1;
 }
 
-INLINE void form_change(const Table *t, const vector *m, vector *h) {
+INLINE void form_change(const Table *t, const vector *m, vector *h, const int n) {
     const int last = t->shorts - 1;
     for (int k = t->dim; k < last; k++) {
         const vector *mp = NUMBER(m, t->parent[k]), *mf = NUMBER(m, t->factor[k]);
@@ -107,7 +108,7 @@ INLINE void form_change(const Table *t, const vector *m, vector *h) {
 
 /* Gradients of short products to those of components. Read before anything is written, which could
  * be the same for all that the compiler knows. */
-INLINE void form_back(const Table *t, const vector *m, vector *gm) {
+INLINE void form_back(const Table *t, const vector *m, vector *gm, const int n) {
     for (int k = t->shorts - 2; k >= t->dim; k--) {
         const vector *mp = NUMBER(m, t->parent[k]), *mf = NUMBER(m, t->factor[k]);
         vector *gp = NUMBER(gm, t->parent[k]), *gf = NUMBER(gm, t->factor[k]), own[NODES];
@@ -123,7 +124,7 @@ INLINE void form_back(const Table *t, const vector *m, vector *gm) {
 
 /* The same for gradients gm of products m and gh of their changes h. */
 INLINE void form_change_back(const Table *t, const vector *m, const vector *h, vector *gm,
-                             vector *gh) {
+                             vector *gh, const int n) {
     for (int k = t->shorts - 2; k >= t->dim; k--) {
         const vector *mp = NUMBER(m, t->parent[k]), *mf = NUMBER(m, t->factor[k]);
         const vector *hp = NUMBER(h, t->parent[k]), *hf = NUMBER(h, t->factor[k]);
@@ -137,7 +138,7 @@ INLINE void form_change_back(const Table *t, const vector *m, const vector *h, v
     }
 }
 
-INLINE void forward(const Table *t, const vector *c, const vector *m, vector *z) {
+INLINE void forward(const Table *t, const vector *c, const vector *m, vector *z, const int n) {
     for (int k = 0; k < t->out; k++) {
         vector sum[NODES];
         EACH_NODE sum[v] = (vector){0};
@@ -155,15 +156,16 @@ INLINE void forward(const Table *t, const vector *c, const vector *m, vector *z)
     }
 }
 
-INLINE vector over_nodes(const vector *of) {
+INLINE vector over_nodes(const vector *of, const int n) {
+    if (n == 1) return of[0];
     vector even = of[0], odd = of[1];
-    for (int v = 2; v < NODES; v += 2) even += of[v], odd += of[v + 1];
+    for (int v = 2; v < n; v += 2) even += of[v], odd += of[v + 1];
     return even + odd;
 }
 
 /* Gradients of short products and coefficients, added to gm and gc, from those of outputs. */
 INLINE void backward(const Table *t, const vector *c, const vector *m, const vector *g, vector *gm,
-                     vector *gc, const int want_x, const int want_w) {
+                     vector *gc, const int want_x, const int want_w, const int n) {
     for (int k = 0; k < t->out; k++) {
         const vector *gk = NUMBER(g, k);
         for (int r = t->row[k]; r < t->row[k + 1]; r++) {
@@ -175,7 +177,7 @@ INLINE void backward(const Table *t, const vector *c, const vector *m, const vec
                 vector *to = NUMBER(gm, t->right[e]);
                 if (want_w) {
                     EACH_NODE product[v] = down[v] * right[v];
-                    gc[e] += over_nodes(product);
+                    gc[e] += over_nodes(product, n);
                 }
                 if (want_x) EACH_NODE own[v] += ce * right[v];
                 if (want_x) EACH_NODE to[v] += ce * down[v];
@@ -189,7 +191,7 @@ INLINE void backward(const Table *t, const vector *c, const vector *m, const vec
  * NULL, hc of the coefficients. */
 INLINE void second(const Table *t, const vector *c, const vector *hc, const vector *m,
                    const vector *h, vector *gz, vector *gm, vector *gh, vector *gc,
-                   const int want_x, const int want_w) {
+                   const int want_x, const int want_w, const int n) {
     for (int k = 0; k < t->out; k++) {
         vector *gk = NUMBER(gz, k), sum[NODES];
         EACH_NODE sum[v] = (vector){0};
@@ -206,7 +208,7 @@ INLINE void second(const Table *t, const vector *c, const vector *hc, const vect
                 EACH_NODE change[v] += ce * rh[v];
                 if (want_w) {
                     EACH_NODE product[v] = turn[v] * right[v] + down[v] * rh[v];
-                    gc[e] += over_nodes(product);
+                    gc[e] += over_nodes(product, n);
                 }
                 if (want_x) EACH_NODE along[v] += ce * down[v];
                 if (want_x) EACH_NODE to[v] += ce * turn[v];
@@ -222,6 +224,10 @@ INLINE void second(const Table *t, const vector *c, const vector *hc, const vect
         }
         EACH_NODE gk[v] = sum[v];
     }
+}
+
+INLINE void clear(const Table *t, vector *gm, const int n) {
+    for (int k = 0; k < t->shorts; k++) EACH_NODE NUMBER(gm, k)[v] = (vector){0};
 }
 
 /* What a thread works in, and keeps for the next call. */
@@ -296,54 +302,61 @@ static void weigh_back(const Part *p) {
     give_weights(&p->span, p->t->numel, p->s.w);
 }
 
-static void forward_nodes(const Part *p, int at) {
+INLINE void forward_nodes(const Part *p, int at, const int n) {
     const PowerCall *call = p->span.call;
     const Table *t = p->t;
     load_nodes(&p->span, call->x, call->places, t->dim, at, p->s.m);
-    form(t, p->s.m);
-    forward(t, p->s.c, p->s.m, p->s.z);
+    form(t, p->s.m, n);
+    forward(t, p->s.c, p->s.m, p->s.z, n);
     store_nodes(&p->span, call->z, call->places + 2 * t->dim, t->out, at, p->s.z);
 }
 
-static void backward_nodes(const Part *p, int at) {
+INLINE void backward_nodes(const Part *p, int at, const int n) {
     const PowerCall *call = p->span.call;
     const Table *t = p->t;
     const Space *s = &p->s;
     load_nodes(&p->span, call->x, call->places, t->dim, at, s->m);
-    form(t, s->m);
+    form(t, s->m, n);
     load_nodes(&p->span, call->g, call->places + 2 * t->dim, t->out, at, s->z);
     if (!call->want_x) {
-        backward(t, s->c, s->m, s->z, s->gm, s->gc, 0, 1);
+        backward(t, s->c, s->m, s->z, s->gm, s->gc, 0, 1, n);
         return;
     }
-    memset(s->gm, 0, t->shorts * NODES * sizeof(vector));
-    if (call->want_w) backward(t, s->c, s->m, s->z, s->gm, s->gc, 1, 1);
-    else backward(t, s->c, s->m, s->z, s->gm, s->gc, 1, 0);
-    form_back(t, s->m, s->gm);
+    clear(t, s->gm, n);
+    if (call->want_w) backward(t, s->c, s->m, s->z, s->gm, s->gc, 1, 1, n);
+    else backward(t, s->c, s->m, s->z, s->gm, s->gc, 1, 0, n);
+    form_back(t, s->m, s->gm, n);
     store_nodes(&p->span, call->gx, call->places, t->dim, at, s->gm);
 }
 
 /* With changes of the inputs. */
-static void second_nodes(const Part *p, int at) {
+INLINE void second_nodes(const Part *p, int at, const int n) {
     const PowerCall *call = p->span.call;
     const Table *t = p->t;
     const Space *s = &p->s;
     const vector *hc = call->hw ? s->hc : NULL;
     load_nodes(&p->span, call->x, call->places, t->dim, at, s->m);
-    form(t, s->m);
+    form(t, s->m, n);
     load_nodes(&p->span, call->hx, call->places, t->dim, at, s->h);
-    form_change(t, s->m, s->h);
+    form_change(t, s->m, s->h, n);
     load_nodes(&p->span, call->g, call->places + 2 * t->dim, t->out, at, s->z);
     if (call->want_x) {
-        memset(s->gm, 0, t->shorts * NODES * sizeof(vector));
-        memset(s->gh, 0, t->shorts * NODES * sizeof(vector));
+        clear(t, s->gm, n);
+        clear(t, s->gh, n);
     }
-    second(t, s->c, hc, s->m, s->h, s->z, s->gm, s->gh, s->gc, call->want_x, call->want_w);
+    second(t, s->c, hc, s->m, s->h, s->z, s->gm, s->gh, s->gc, call->want_x, call->want_w, n);
     if (call->z) store_nodes(&p->span, call->z, call->places + 2 * t->dim, t->out, at, s->z);
     if (!call->want_x) return;
-    form_change_back(t, s->m, s->h, s->gm, s->gh);
+    form_change_back(t, s->m, s->h, s->gm, s->gh, n);
     store_nodes(&p->span, call->gx, call->places, t->dim, at, s->gm);
 }
+
+/* The nodes from number `at`, up to NODES of them. */
+#define WALK(nodes, p, at) \
+    do { \
+        if ((p)->span.chunk->last - (at) == 1) nodes(p, at, 1); \
+        else nodes(p, at, NODES); \
+    } while (0)
 
 static void forward_piece(void *walk, int64_t piece) {
     Part parts[MOST_PARTS];
@@ -351,7 +364,7 @@ static void forward_piece(void *walk, int64_t piece) {
     if (!count) return;
     for (const Part *p = parts; p < parts + count; p++) weigh(p, p->span.call->w, p->s.c);
     for (int at = parts->span.chunk->first; at < parts->span.chunk->last; at += NODES)
-        for (const Part *p = parts; p < parts + count; p++) forward_nodes(p, at);
+        for (const Part *p = parts; p < parts + count; p++) WALK(forward_nodes, p, at);
 }
 
 static void backward_piece(void *walk, int64_t piece) {
@@ -366,8 +379,8 @@ static void backward_piece(void *walk, int64_t piece) {
     }
     for (int at = parts->span.chunk->first; at < parts->span.chunk->last; at += NODES)
         for (const Part *p = parts; p < parts + count; p++)
-            if (p->span.call->hx) second_nodes(p, at);
-            else backward_nodes(p, at);
+            if (p->span.call->hx) WALK(second_nodes, p, at);
+            else WALK(backward_nodes, p, at);
     for (const Part *p = parts; p < parts + count; p++)
         if (p->span.call->want_w) weigh_back(p);
 }
