@@ -9,8 +9,6 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
-from etp.e3 import o3
-from etp.irreps import Layout
 from etp.kernels.on_cpu.polynomial import Polynomial
 from etp.kernels.operators import serves
 from etp.kernels.power import power as run
@@ -29,20 +27,13 @@ class DegreewisePower(Power):
         fused: The same for a compiled kernel; None where there are no steps of it.
     """
 
-    def __init__(
-        self,
-        irreps_in: str | o3.Irreps,
-        *,
-        order: int,
-        irreps_out: str | o3.Irreps,
-        layout: Layout = "mul_ir",
-    ) -> None:
-        super().__init__(irreps_in, order=order, irreps_out=irreps_out, layout=layout)
+    @override
+    def build(self) -> None:
         # Numbers of its own: compilers cannot look into irreps.
         self._dims_in, self._dims_out = (
             [ir.dim for ir in irs] for irs in (self.irs_in, self.irs_out)
         )
-        self.build()
+        self.represent()
         rows = torch.randn(8, sum(ir.dim for ir in self.irs_in), dtype=torch.float64,
                            generator=torch.Generator().manual_seed(0))  # fmt: skip
         sizes = [z.abs().amax(0) for z in self.degrees(rows)]
@@ -53,7 +44,9 @@ class DegreewisePower(Power):
         ])  # fmt: skip
         self._refuse_unreached(block.ir for block in self.blocks if block.size)
         # Which weight scales each component of each degree.
-        spread = torch.zeros(order, self.weights_per_channel, len(sizes[0]), dtype=torch.float64)
+        spread = torch.zeros(
+            self.order, self.weights_per_channel, len(sizes[0]), dtype=torch.float64
+        )
         for block in self.blocks:
             if block.size:
                 at = parts[self.irs_out.index(block.ir)][1]
@@ -67,7 +60,7 @@ class DegreewisePower(Power):
         return None
 
     @abstractmethod
-    def build(self) -> None:
+    def represent(self) -> None:
         """Register the tables."""
 
     @abstractmethod

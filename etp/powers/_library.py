@@ -15,7 +15,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from etp.e3 import o3
-from etp.irreps import Ir, Layout, allowed_polynomials
+from etp.irreps import Ir, allowed_polynomials
 from etp.kernels.power_table import apart, together
 from etp.powers.base import Power
 
@@ -25,18 +25,11 @@ class LibraryPower(Power):
 
     keeps_couplings = True
 
-    def __init__(
-        self,
-        irreps_in: str | o3.Irreps,
-        *,
-        order: int,
-        irreps_out: str | o3.Irreps,
-        layout: Layout = "mul_ir",
-    ) -> None:
-        super().__init__(irreps_in, order=order, irreps_out=irreps_out, layout=layout)
+    @override
+    def build(self) -> None:
         irs = [Ir(ir.l, ir.p) for ir in self.irs_in]
         self._refuse_unreached(
-            ir for ir in self.irs_out if allowed_polynomials(irs, order, [Ir(ir.l, ir.p)])
+            ir for ir in self.irs_out if allowed_polynomials(irs, self.order, [Ir(ir.l, ir.p)])
         )
         self._stated = self.own_tables()
         self._count([

@@ -62,7 +62,8 @@ class Power(TableModule):
         weights_per_channel: Weights of one channel of an element.
 
     Raises:
-        IrrepsError: If irreps are not valid, or not C channels of irreps that are named once.
+        IrrepsError: If irreps are not valid, or not C channels of irreps that are named once, or
+            cannot be reached.
         ValueError: If ``order`` is below 1, or the layout is unknown.
     """
 
@@ -110,6 +111,15 @@ class Power(TableModule):
         self.weights_per_channel = 0
         # Numbers of its own: compilers cannot look into irreps.
         self._dim = self.channels * sum(first)
+        self.build()
+
+    @abstractmethod
+    def build(self) -> None:
+        """Number the weights and keep what is computed with, once the irreps are known.
+
+        Raises:
+            IrrepsError: If no product of the input leads to an irrep of the output.
+        """
 
     def _count(self, counts: Sequence[tuple[o3.Irrep, int, int]]) -> None:
         """Number the weights: (output irrep, degree, weights of a channel) in order."""

@@ -49,13 +49,16 @@ class ClebschGordan(TablePower):
         layout: Layout = "mul_ir",
         basis: Basis = "paths",
     ) -> None:
-        super().__init__(irreps_in, order=order, irreps_out=irreps_out, layout=layout)
         if basis not in get_args(Basis):
             raise ValueError(f"basis must be one of {', '.join(get_args(Basis))}, got {basis!r}")
         self.basis = basis
-        degrees = couplings(self.irs_in, order, self.irs_out)
+        super().__init__(irreps_in, order=order, irreps_out=irreps_out, layout=layout)
+
+    @override
+    def build(self) -> None:
+        degrees = couplings(self.irs_in, self.order, self.irs_out)
         self._refuse_unreached(ir for own in degrees for ir, v in own.items() if np.any(v))
-        if basis == "independent":
+        if self.basis == "independent":
             degrees = [{ir: independent(v) for ir, v in own.items()} for own in degrees]
         self._tabulate(degrees)
 

@@ -44,7 +44,7 @@ class _GauntPower(DegreewisePower):
     reference = "Luo et al. 2024, arXiv:2401.10216, sec. 3"
 
     @override
-    def build(self) -> None:
+    def represent(self) -> None:
         lmax = max(ir.l for ir in self.irs_in)
         rest = max((self.order - 1) * lmax, 1)
         if rest > MAX_DEGREE:

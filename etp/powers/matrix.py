@@ -38,7 +38,7 @@ class MatrixPower(DegreewisePower):
     fused: PowerSteps
 
     @override
-    def build(self) -> None:
+    def represent(self) -> None:
         j = ceil(max(ir.l for ir in (*self.irs_in, *self.irs_out)) / 2)
         self.side = 2 * j + 1
         made, read = (_basis(irs, j) for irs in (self.irs_in, self.irs_out))

@@ -70,7 +70,13 @@ class _Given(TablePower):
         layout: Layout,
     ) -> None:
         order = max((len(own) for own in tables), default=0)
+        self._given = tables  # until they are polynomials
         super().__init__(irreps_in, order=order, irreps_out=irreps_out, layout=layout)
+
+    @override
+    def build(self) -> None:
+        tables, order = self._given, self.order
+        del self._given
         if [len(own) for own in tables] != [order] * len(self.irs_out):
             raise ValueError(
                 f"tables must hold a list for each of {len(self.irs_out)} irreps of irreps_out, "
