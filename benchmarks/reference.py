@@ -85,7 +85,7 @@ def _layers(budget: float, path: Path) -> None:
     for layer in presets.LAYERS.values():
         for direction in LAYER_DIRECTIONS:
             problem = layer.problem(batch=LAYER_EDGES, direction=direction)
-            usual = presets.advised(problem.kind)
+            usual = presets.advised(problem.kind, layer.name)
             asked = tuple(name for name in usual if name not in LAYER_LEFT_OUT)
             names = available(asked, problem.kind)
             case = sweep.Case(problem, names, names[0], budget_s=budget)
