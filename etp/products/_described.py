@@ -11,9 +11,11 @@ from typing_extensions import override
 
 from etp.e3 import o3
 from etp.kernels.multilinear import WEIGHTED, Form
+from etp.kernels.on_cpu import tile
 from etp.kernels.on_cpu.program import Bilinear
 from etp.kernels.on_gpu.lying import Lying
 from etp.maths import sphere
+from etp.maths.layout import slices
 from etp.product.base import TensorProduct
 from etp.product.weighting import Side, of_second, scaled
 from etp.products import _forms as forms
@@ -36,7 +38,8 @@ class Described(TensorProduct):
     Attributes:
         plain: Runs the description anywhere.
         tiles: Runs it on a CPU.
-        fused: Runs it on features as they lie, on a GPU.
+        across: Runs it on features of several channels as they lie, on a CPU.
+        fused: The same on a GPU.
         executors: What runs it on rows of one channel, in order of preference.
         slotted: The same for the description on slots; empty where each component has one weight.
     """
@@ -53,6 +56,8 @@ class Described(TensorProduct):
         self._slots = ONE_SLOT if apart is None else apart.slots
         self.plain = in_pytorch(whole, self)
         self.tiles = Tiles(self._programs if has_programs(whole) else None)
+        fills = has_programs(whole) and self._fills()
+        self.across = Tiles(self._programs_across if fills else None)
         self.fused = Triton(self._form)
         self.fused_weighted = Triton(self._weighted_form, WEIGHTED)
         walks = []
@@ -67,6 +72,11 @@ class Described(TensorProduct):
             self._plain_slotted = in_pytorch(apart, self, self.plain)
             tiles, fused = Tiles(self._slot_programs), Triton(self._slot_form)
             self.slotted = (tiles, fused, self._plain_slotted)
+        # Weights of paths that are added up scale none of the three sides.
+        scales = self.keeps_paths or self.weights_per == "degree"
+        self._scales = scales and fills and not self.slotted
+        if self._scales:
+            self._register_weights_across()
 
     @abstractmethod
     def describe(self) -> Description:
@@ -82,12 +92,34 @@ class Described(TensorProduct):
 
     @override
     def multiply_channels(self, x1: Tensor, x2: Tensor, weights: Tensor | None = None) -> Tensor:
-        if weights is None and self.fused.serves(x1, x2):
-            return self.fused.multiply(x1, x2)
+        if weights is None:
+            for executor in (self.fused, self.across):
+                if executor.serves(x1, x2):
+                    return executor.multiply(x1, x2)
         if weights is not None and self.fused_weighted.serves(x1, x2):
             each = weights.reshape(-1, self.weight_numel).expand(x1.shape[0], -1)
             return self.fused_weighted.multiply(x1, x2, each)
+        if weights is not None and self._scales and self.across.serves(x1, x2):
+            return self._weighted_across(x1, x2, weights.reshape(-1, self.weight_numel))
         return super().multiply_channels(x1, x2, weights)
+
+    def _weighted_across(self, x1: Tensor, x2: Tensor, weights: Tensor) -> Tensor:
+        """Features as they lie, times weights (1 or N, weight_numel)."""
+        if self.weights_per == "degree":
+            x1 = x1 * weights.index_select(1, self.index("weight_in1"))
+            x2 = x2 * weights.index_select(1, self.index("weight_in2"))
+        z = self.across.multiply(x1, x2)
+        return z * weights.index_select(1, self.index("weight_out"))
+
+    def _register_weights_across(self) -> None:
+        """Which weight each number of the features is scaled by."""
+        channels = torch.arange(self.channels)[:, None]
+        sides = SIDES if self.weights_per == "degree" else ("out",)
+        for side, irs in zip(SIDES, (self.irs_in1, self.irs_in2, self.irs_out), strict=True):
+            if side in sides:
+                factor = self.index(f"weights_{side}_0") * self.channels
+                own = [(factor[part] + channels).flatten() for part in slices(irs)]
+                self.register_buffer(f"weight_{side}", torch.cat(own), persistent=False)
 
     @override
     def multiply_weighted(self, x1: Tensor, x2: Tensor, weights: Tensor) -> Tensor:
@@ -130,6 +162,17 @@ class Described(TensorProduct):
 
     def _programs(self) -> Bilinear:
         return programs(self.describe())
+
+    def _fills(self) -> bool:
+        """Whether the channels of a sample fill tiles, and each irrep is one block of them."""
+        irreps = self.irreps_in1 + self.irreps_in2
+        return tile.fills(self.channels) and [tuple(block) for block in irreps] == [
+            (self.channels, ir) for ir in (*self.irs_in1, *self.irs_in2)
+        ]
+
+    def _programs_across(self) -> Bilinear:
+        widths = [[ir.dim for ir in irs] for irs in (self.irs_in1, self.irs_in2, self.irs_out)]
+        return self.tiles.programs.across(self.channels, widths)
 
     def _slot_programs(self) -> Bilinear:
         return programs(self._apart())

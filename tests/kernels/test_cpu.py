@@ -138,6 +138,60 @@ def test_compiled_and_plain_agree_up_to_second_derivatives(name, case, plain):
 
 
 @needs_compiler
+@pytest.mark.parametrize("dtype", TOLERANCE, ids=str)
+@pytest.mark.parametrize("channels", [16, 33, 8])
+@pytest.mark.parametrize("name", PRODUCTS)
+def test_channels_are_read_and_written_as_they_lie(name, channels, dtype):
+    irreps = f"{channels}x0e + {channels}x1o + {channels}x2e"
+    tp = products.get(name)(irreps, irreps)
+    x, y = draw(tp, 3, dtype)
+    assert isinstance(tp, Described)
+    assert tp.across.serves(x, y) == (channels != 8)
+    z = tp(x, y)
+    assert z.dtype == dtype
+    assert relative(z, evaluate(tp, x, y)) < TOLERANCE[dtype]
+
+
+@needs_compiler
+@pytest.mark.parametrize("shared", [True, False])
+@pytest.mark.parametrize("name", PRODUCTS)
+def test_channels_with_weights_and_derivatives_agree_with_rows_of_one_channel(
+    name, shared, monkeypatch
+):
+    tp = products.get(name)("32x0e+32x1o+32x2e", "32x0e+32x1o")
+    x, y = draw(tp, 5)
+    w = random_weights(tp, "shared" if shared else "per-sample", 5, torch.Generator(), x.dtype)
+    assert w is not None
+    given = [t.requires_grad_() for t in (x, y, w)]
+
+    def orders() -> list[torch.Tensor]:
+        z = tp(*given)
+        first = torch.autograd.grad(z.square().sum(), given, create_graph=True)
+        total = torch.stack([g.square().sum() for g in first]).sum()
+        second = torch.autograd.grad(total, given)
+        return [t.detach() for t in (z, *first, *second)]
+
+    own = orders()
+    assert isinstance(tp, Described)
+    assert relative(own[0], evaluate(tp, x.detach(), y.detach(), w.detach())) < 1e-12
+    monkeypatch.setattr(tp.across, "serves", lambda *_: False)
+    for found, wanted in zip(own, orders(), strict=True):
+        assert relative(found, wanted) < 1e-13
+
+
+@needs_compiler
+def test_large_features_of_several_channels_go_past_the_caches_whole():
+    tp = products.get("cg-sparse")("32x0e+32x1o+32x2e+32x8e", "32x0e+32x1o")
+    x, y = draw(tp, 1400, torch.float32)
+    z = tp(x, y)
+    assert z.nbytes > 2**24  # twice what is taken to be cached
+    for rows in (slice(0, 2), slice(1398, 1400)):
+        assert relative(z[rows], evaluate(tp, x[rows], y[rows])) < 2e-6
+    few = torch.arange(0, 1400, 100)
+    assert torch.equal(z[few], tp(x[few], y[few]))
+
+
+@needs_compiler
 def test_only_what_is_asked_for_gets_a_gradient():
     tp = make("matrix", "natural")
     x, y = draw(tp, 5)
@@ -462,10 +516,10 @@ def test_the_operator_refuses_what_does_not_fit_its_program():
 @pytest.mark.filterwarnings("ignore")  # torch's own
 def test_the_operators_follow_the_rules_of_torch_library():
     """Schemas, fakes, derivatives and what compilers do with them, by PyTorch's own checks."""
-    tp = make("matrix", "natural")
+    tp = products.get("matrix")("16x0e+16x1o", "16x0e+16x1o")
     x, y = (t.requires_grad_() for t in draw(tp, 3))
     assert isinstance(tp, Described)
-    code, table, dim = tile.kept(tp.tiles.programs, torch.float64)
+    code, table, dim = tile.kept(tp.across.programs, torch.float64)
     torch.library.opcheck(torch.ops.etp.tile.default, (x, y, code, table, dim))
     grad = torch.randn(3, dim, dtype=torch.float64).requires_grad_()
     torch.library.opcheck(torch.ops.etp.tile_gradients.default, (grad, x, y, code, table, dim))

@@ -23,7 +23,6 @@
 #define ALIGNMENT 64
 #define PIECE_EDGES 64
 #define MOST_PIECES 512
-#define CACHED_BYTES (8 << 20) /* of a result, for a reader to find it in a cache */
 
 typedef struct {
     int32_t x, z, w, mul, padded; /* x, z: first number in the rows of a node */

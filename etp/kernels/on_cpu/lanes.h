@@ -21,6 +21,8 @@ typedef REAL loose __attribute__((vector_size(VECTOR_BYTES), aligned(sizeof(REAL
 typedef REAL quad __attribute__((vector_size(4 * sizeof(REAL)), aligned(sizeof(REAL)), may_alias));
 typedef REAL octet __attribute__((vector_size(8 * sizeof(REAL)), aligned(sizeof(REAL))));
 
+#define CACHED_BYTES (8 << 20) /* of a result, for its reader to find it in a cache */
+
 /* Past the caches, to an aligned place; `settle` after the last, before another thread reads. */
 INLINE void streamed(vector v, REAL *p) {
 #if defined(__AVX512F__)

@@ -11,11 +11,16 @@
 
 namespace {
 
-constexpr int64_t kHead = 19;   /* numbers in front of a program's steps */
-constexpr int32_t kVersion = 2; /* as in kernels/on_cpu/program.py */
+constexpr int64_t kHead = 21;   /* numbers in front of a program's steps */
+constexpr int32_t kVersion = 3; /* as in kernels/on_cpu/program.py */
+
+struct Channels {
+    Program program;
+    int64_t count;
+};
 
 /* Program number `which` of those in `code`, one behind the other, with coefficients `table`. */
-Program read(const Tensor &code, const Tensor &table, int which, bool single) {
+Channels read(const Tensor &code, const Tensor &table, int which, bool single) {
     STD_TORCH_CHECK(code.scalar_type() == ScalarType::Int &&
                         code.is_contiguous() && table.is_contiguous() && code.is_cpu() &&
                         table.is_cpu() && code.dim() == 1 && table.dim() == 1,
@@ -27,10 +32,10 @@ Program read(const Tensor &code, const Tensor &table, int which, bool single) {
         STD_TORCH_CHECK(left >= kHead && at[0] == kVersion,
                         "the code of a tile program is not of this version of the library; "
                         "make the graph again");
-        const int64_t n_steps = at[1], n_index = at[2], n_table = at[3];
-        const int64_t length = kHead + 8 * n_steps + n_index;
-        STD_TORCH_CHECK(n_steps >= 0 && n_index >= 0 && n_table >= 0 && length <= left &&
-                            n_table <= numbers,
+        const int64_t n_steps = at[1], n_index = at[2], n_table = at[3], n_widths = at[20];
+        const int64_t length = kHead + 8 * n_steps + n_index + n_widths;
+        STD_TORCH_CHECK(n_steps >= 0 && n_index >= 0 && n_table >= 0 && n_widths >= 0 &&
+                            at[19] > 0 && length <= left && n_table <= numbers,
                         "the code or table of a tile program is cut short");
         if (which == 0) {
             Program p = {};
@@ -43,7 +48,8 @@ Program read(const Tensor &code, const Tensor &table, int which, bool single) {
             p.n_in = at[7], p.n_out = at[8];
             std::copy_n(at + 9, 3, p.in_row), std::copy_n(at + 12, 3, p.in_dim);
             std::copy_n(at + 15, 2, p.out_row), std::copy_n(at + 17, 2, p.out_dim);
-            return p;
+            if (n_widths) p.widths = p.index + n_index;
+            return {p, at[19]};
         }
         at += length, left -= length;
         numbers -= n_table, values += n_table * (single ? sizeof(float) : sizeof(double));
@@ -58,26 +64,26 @@ void run(const Tensor &code, const Tensor &table, int which, Tensor (&inputs)[In
     const bool single = dtype == ScalarType::Float;
     STD_TORCH_CHECK(single || dtype == ScalarType::Double,
                     "the table of a tile program must be float32 or float64");
-    const Program p = read(code, table, which, single);
+    const auto [p, channels] = read(code, table, which, single);
     const int64_t samples = inputs[0].dim() > 0 ? inputs[0].size(0) : 0;
     const void *in[In];
     void *out[Out];
     for (size_t k = 0; k < In; k++) {
         Tensor &x = inputs[k];
-        STD_TORCH_CHECK(x.dim() == 2 && x.size(0) == samples && x.size(1) == p.in_dim[k] &&
-                            x.scalar_type() == dtype,
-                        "input ", k, " of a tile program must be (", samples, ", ", p.in_dim[k],
-                        ") in the precision of the program");
+        STD_TORCH_CHECK(x.dim() == 2 && x.size(0) == samples &&
+                            x.size(1) == p.in_dim[k] * channels && x.scalar_type() == dtype,
+                        "input ", k, " of a tile program must be (", samples, ", ",
+                        p.in_dim[k] * channels, ") in the precision of the program");
         x = dense(x);
         in[k] = x.data_ptr();
     }
     for (size_t k = 0; k < Out; k++) {
-        outputs[k] = made(inputs[0], {samples, p.out_dim[k]}, false);
+        outputs[k] = made(inputs[0], {samples, p.out_dim[k] * channels}, false);
         out[k] = outputs[k].data_ptr();
     }
-    const int threads = threads_for(samples * p.macs);
+    const int threads = threads_for(samples * channels * p.macs);
     const auto call = single ? etp_tile_float : etp_tile_double;
-    STD_TORCH_CHECK(call(&p, in, out, samples, threads) == 0, "no memory for a tile of samples");
+    STD_TORCH_CHECK(call(&p, in, out, samples, channels, threads) == 0, "no memory for a tile of samples");
 }
 
 Tensor tile(Tensor x, Tensor y, Tensor code, Tensor table, int64_t) {

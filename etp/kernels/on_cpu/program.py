@@ -17,7 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 DENSE, SPARSE, OUTER, SPREAD, MULTIPLY, MATRIX, ZERO = range(7)
 """Codes of the steps, as in ``tile.c``."""
 _ONTO = {0: 0, 1: 1, -1: 2}
-_VERSION = 2
+_VERSION = 3
 """Of the layout of :meth:`Program.code`: a graph kept on disk may be older than the library."""
 
 Rows = NDArray[np.int32]
@@ -258,14 +258,20 @@ class Program:
         """Clear rows."""
         return self._step(ZERO, count, target)
 
-    def code(self) -> Rows:
-        """Shape, steps and indices in one array, as ``operator.cpp`` reads it."""
+    def code(self, channels: int = 1, widths: Sequence[int] = ()) -> Rows:
+        """Shape, steps, indices and widths in one array, as ``operator.cpp`` reads it.
+
+        Args:
+            channels: Of each block of features.
+            widths: Of the blocks of all inputs and then outputs; empty where each is one.
+        """
         three = [*self.in_rows, 0, 0][:3], [*self.inputs, 0, 0][:3]
         two = [*self.out_rows, 0][:2], [*self.outputs, 0][:2]
         counts = len(self.steps), self._indices, self._coefficients.count, self.rows
         sides = len(self.inputs), len(self.outputs), *chain(*three, *two)
-        head = (_VERSION, *counts, *divmod(self.macs, 1 << 31), *sides)
-        return np.concatenate([np.asarray(head, dtype=np.int32), self.body()])
+        head = (_VERSION, *counts, *divmod(self.macs, 1 << 31), *sides, channels, len(widths))
+        first, last = (np.asarray(part, dtype=np.int32) for part in (head, widths))
+        return np.concatenate([first, self.body(), last])
 
     def body(self) -> Rows:
         """Steps and then their indices."""
@@ -297,27 +303,59 @@ class Program:
         return start
 
 
+class Lie(NamedTuple):
+    """How features of several channels lie: blocks of (channels, width), one for each irrep.
+
+    Attributes:
+        channels: Of every block.
+        widths: Of the blocks of both inputs and of the output.
+    """
+
+    channels: int
+    widths: tuple[Sequence[int], Sequence[int], Sequence[int]]
+
+
+ONE_CHANNEL = Lie(1, ((), (), ()))
+
+
 class Bilinear:
     """A bilinear map and its derivative.
 
     Attributes:
         forward: (x, y) to z.
         gradient: (gradient of z, x, y) to the gradients of x and y.
+        lie: How features lie.
         kept: What :mod:`etp.kernels.on_cpu.tile` made of it, by dtype; stays behind in a
             copy.
     """
 
-    def __init__(self, forward: Program, gradient: Program) -> None:
-        self.forward, self.gradient = forward, gradient
+    def __init__(self, forward: Program, gradient: Program, lie: Lie = ONE_CHANNEL) -> None:
+        self.forward, self.gradient, self.lie = forward, gradient, lie
         self.kept: dict[Any, Any] = {}
 
     def __iter__(self) -> Iterator[Program]:
         """Both programs."""
         yield from (self.forward, self.gradient)
 
-    def __reduce__(self) -> tuple[type[Self], tuple[Program, Program]]:
+    def __reduce__(self) -> tuple[type[Self], tuple[Program, Program, Lie]]:
         """Copies and pickles, without what was kept."""
-        return type(self), (self.forward, self.gradient)
+        return type(self), (self.forward, self.gradient, self.lie)
+
+    def across(self, channels: int, widths: Sequence[Sequence[int]]) -> Self:
+        """The same map on features of several channels.
+
+        Args:
+            channels: Of every block.
+            widths: Of the blocks of both inputs and of the output.
+        """
+        first, second, out = widths
+        return type(self)(self.forward, self.gradient, Lie(channels, (first, second, out)))
+
+    def codes(self) -> Iterator[Rows]:
+        """Code of both programs."""
+        channels, (x, y, z) = self.lie
+        yield self.forward.code(channels, (*x, *y, *z))
+        yield self.gradient.code(channels, (*z, *x, *y, *x, *y))
 
     @classmethod
     def of_dims(cls, dims: tuple[int, int, int]) -> Self:
@@ -328,5 +366,5 @@ class Bilinear:
 
 def packed(both: Bilinear, dtype: np.dtype[np.floating]) -> tuple[Rows, NDArray[np.floating]]:
     """Code and coefficients of both programs, one behind the other."""
-    codes, tables = ([program.code() for program in both], [program.table() for program in both])
-    return np.concatenate(codes), np.concatenate(tables).astype(dtype)
+    tables = [program.table() for program in both]
+    return np.concatenate(list(both.codes())), np.concatenate(tables).astype(dtype)

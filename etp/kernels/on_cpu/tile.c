@@ -1,4 +1,5 @@
-/* Tile programs: a bilinear map of two features, evaluated TILE samples at a time.
+/* Tile programs: a bilinear map of two features, evaluated TILE samples, or channels of one sample,
+ * at a time.
  *
  * A tile is transposed, so that a row holds one component of TILE samples and every step is a
  * vector operation over samples. Rows stay in the first two cache levels from the first step to
@@ -12,9 +13,6 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
-#ifdef __linux__
-#include <sys/mman.h>
-#endif
 
 #include "choice.h"
 #include "pool.h"
@@ -22,17 +20,7 @@
 #include "store.h"
 
 #define PIECE_MACS (1 << 15) /* some microseconds: what may be waited for, and outweighs a claim */
-#define HUGE_PAGE (1 << 21)
 #define LEAST_TRIED (1 << 20) /* bytes of outputs that are large enough to try */
-
-/* Fresh memory comes page by page, which costs more than filling it: ask for large pages. */
-static void advise(void *start, int64_t bytes) {
-#ifdef MADV_HUGEPAGE
-    uintptr_t low = ((uintptr_t)start + HUGE_PAGE - 1) & ~(uintptr_t)(HUGE_PAGE - 1);
-    uintptr_t high = ((uintptr_t)start + bytes) & ~(uintptr_t)(HUGE_PAGE - 1);
-    if (high > low) madvise((void *)low, high - low, MADV_HUGEPAGE);
-#endif
-}
 
 static int widest(const Program *p) {
     int dim = 0;
@@ -63,44 +51,83 @@ static Space space_of_thread(const Program *p, enum Way way) {
     return (Space){first, first + rows, first + rows + spare};
 }
 
-static void give(const Space *space, const REAL *rows, int dim, REAL *z, enum Way way) {
-    if (way <= MOVED || dim < LEAST_BUFFERED) store(rows, dim, z);
-    else if (way == BUFFERED) store_buffered(rows, dim, z, space->buffer, 0);
-    else store_buffered(rows, dim, z, space->buffer, 1);
+/* A block of a tile to its place. Of narrow blocks all samples are copied out at once. */
+static void give(const Space *space, const REAL *rows, int width, REAL *z, enum Way way) {
+    if (way == STREAMED && width < LEAST_BUFFERED) {
+        store(rows, width, space->spare);
+        stream_sample(space->spare, TILE * width, z);
+    } else if (way <= MOVED || width < LEAST_BUFFERED) {
+        store(rows, width, z);
+    } else {
+        store_buffered(rows, width, z, space->buffer, way == STREAMED);
+    }
 }
 
-/* A call, in pieces of `size` tiles. */
+/* A call, in pieces of `size` tiles. A tile is some channels of a row. */
 typedef struct {
     const Program *p;
     const void *const *in;
     void *const *out;
-    int64_t n, tiles, size;
+    int64_t channels, tiles, size;
     enum Way way;
     atomic_int failed;
 } Call;
 
-/* Tile number `tile` of n samples. The last one is read and written through the spare one. */
-static void one_tile(const Space *space, const Call *call, int64_t tile) {
-    const Program *p = call->p;
-    const int64_t low = tile * TILE, left = call->n - low;
-    const int count = left > TILE ? TILE : (int)left;
-    REAL *rows = space->rows, *spare = left > TILE ? NULL : space->spare;
-    for (int k = 0; k < p->n_in; k++) {
-        const int dim = p->in_dim[k];
-        const REAL *x = (const REAL *)call->in[k] + low * dim;
-        if (spare) {
-            memset(spare, 0, sizeof(REAL) * (TILE * dim + 4));
-            x = memcpy(spare, x, sizeof(REAL) * count * dim);
+typedef struct {
+    int64_t row, first; /* channel */
+    int count, last;
+} Tile;
+
+static Tile tile_of(const Call *call, int64_t number) {
+    const int64_t each = (call->channels + TILE - 1) / TILE, first = number % each * TILE;
+    const int64_t left = call->channels - first;
+    return (Tile){number / each, first, left > TILE ? TILE : (int)left, number == call->tiles - 1};
+}
+
+/* Where the tile begins in a block. */
+static int64_t place(const Call *call, const Tile *t, int dim, int start, int width) {
+    return (t->row * dim + start) * call->channels + t->first * width;
+}
+
+/* What is not whole, or the last there is, is read and written through spare samples. */
+static void read_side(const Space *space, const Call *call, const Tile *t, int k,
+                      const int32_t **widths) {
+    const int dim = call->p->in_dim[k];
+    for (int start = 0, width; start < dim; start += width) {
+        width = *widths ? *(*widths)++ : dim;
+        const REAL *x = (const REAL *)call->in[k] + place(call, t, dim, start, width);
+        if (t->count < TILE || t->last) {
+            memset(space->spare, 0, sizeof(REAL) * (TILE * width + 4));
+            x = memcpy(space->spare, x, sizeof(REAL) * t->count * width);
         }
-        load(x, dim, (REAL *)ROW(p->in_row[k]));
+        REAL *rows = space->rows;
+        load(x, width, (REAL *)ROW(call->p->in_row[k] + start));
     }
-    run_tile(rows, p);
-    for (int k = 0; k < p->n_out; k++) {
-        const int dim = p->out_dim[k];
-        REAL *z = (REAL *)call->out[k] + low * dim;
-        give(space, (REAL *)ROW(p->out_row[k]), dim, spare ? spare : z, call->way);
-        if (spare) memcpy(z, spare, sizeof(REAL) * count * dim);
+}
+
+static void write_side(const Space *space, const Call *call, const Tile *t, int k,
+                       const int32_t **widths) {
+    const int dim = call->p->out_dim[k];
+    for (int start = 0, width; start < dim; start += width) {
+        width = *widths ? *(*widths)++ : dim;
+        REAL *z = (REAL *)call->out[k] + place(call, t, dim, start, width), *rows = space->rows;
+        const REAL *own = (const REAL *)ROW(call->p->out_row[k] + start);
+        if (t->count < TILE) {
+            store(own, width, space->spare);
+            memcpy(z, space->spare, sizeof(REAL) * t->count * width);
+        } else {
+            give(space, own, width, z, call->way);
+        }
     }
+}
+
+static void one_tile(const Space *space, const Call *call, int64_t number) {
+    const Tile t = tile_of(call, number);
+    const Program *p = call->p;
+    const int32_t *widths = p->widths;
+    for (int k = 0; k < p->n_in; k++) read_side(space, call, &t, k, &widths);
+    run_tile(space->rows, p);
+    for (int k = 0; k < p->n_out; k++) write_side(space, call, &t, k, &widths);
 }
 
 static void one_piece(void *context, int64_t index) {
@@ -127,6 +154,7 @@ static Trial way_of(const Program *p, int64_t n, int threads) {
         dim = p->out_dim[k] > dim ? p->out_dim[k] : dim;
         bytes += (int64_t)sizeof(REAL) * n * p->out_dim[k];
     }
+    if (p->widths) return (Trial){-1, STREAMS && bytes > CACHED_BYTES ? STREAMED : STRAIGHT, 0};
     if (dim < LEAST_BUFFERED || bytes < LEAST_TRIED) return (Trial){-1, STRAIGHT, 0};
     const int large = bytes > etp_last_cache(), size = 64 - __builtin_clzll((uint64_t)bytes);
     const uint32_t key = (uint32_t)dim << 9 | (uint32_t)size << 3 | (uint32_t)large << 2 |
@@ -134,12 +162,15 @@ static Trial way_of(const Program *p, int64_t n, int threads) {
     return etp_try(key, STREAMS && large ? STREAMED + 1 : BUFFERED + 1);
 }
 
-int RUN(const Program *p, const void *const *in, void *const *out, int64_t n, int threads) {
-    const int64_t tiles = (n + TILE - 1) / TILE, size = 1 + PIECE_MACS / (TILE * (p->macs + 1));
-    const Trial trial = way_of(p, n, threads);
-    Call call = {p, in, out, n, tiles, size, (enum Way)trial.way, 0};
-    for (int k = 0; k < p->n_out; k++) advise(out[k], sizeof(REAL) * n * p->out_dim[k]);
+int RUN(const Program *p, const void *const *in, void *const *out, int64_t n, int64_t channels,
+        int threads) {
+    /* Rows of one channel are the channels of one row. */
+    if (channels == 1) channels = n, n = n > 0;
+    const int64_t tiles = n * ((channels + TILE - 1) / TILE);
+    const int64_t size = 1 + PIECE_MACS / (TILE * (p->macs + 1));
+    const Trial trial = way_of(p, n * channels, threads);
+    Call call = {p, in, out, channels, tiles, size, (enum Way)trial.way, 0};
     etp_parallel((tiles + size - 1) / size, threads, one_piece, &call);
-    etp_tried(trial, (double)n);
+    etp_tried(trial, (double)(n * channels));
     return atomic_load(&call.failed);
 }

@@ -27,13 +27,22 @@ _NUMPY: dict[torch.dtype, np.dtype[np.floating]] = {
 }
 
 
+_TILE = 32
+"""Samples, or channels of one sample, that are worked on at once in float32."""
+
+
+def fills(channels: int) -> bool:
+    """Whether tiles of the channels of one sample are half full at least."""
+    return channels > 1 and 2 * channels >= _TILE * -(-channels // _TILE)
+
+
 class Packed(NamedTuple):
     """A bilinear map and its derivative, cast to one precision, as the operators read them.
 
     Attributes:
         code: int32, steps and indices of both programs.
         table: float32 or float64, their coefficients.
-        dim: Components of the output.
+        dim: Numbers of a row of the output.
     """
 
     code: Tensor
@@ -50,13 +59,13 @@ def kept(both: Bilinear, dtype: torch.dtype) -> Packed:
         wide = dtype if dtype in _NUMPY else torch.float32
         with real_tensors():
             code, table = map(torch.from_numpy, packed(both, _NUMPY[wide]))
-            known = Packed(code, table, both.forward.outputs[0])
+            known = Packed(code, table, both.forward.outputs[0] * both.lie.channels)
         both.kept[dtype] = known
     return known
 
 
 def bilinear(x: Tensor, y: Tensor, of: Packed) -> Tensor:
-    """Apply a bilinear map to (N, dim1) and (N, dim2); differentiable any number of times.
+    """Apply a bilinear map to rows of features; differentiable any number of times.
 
     Half precision is computed in float32.
     """
