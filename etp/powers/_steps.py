@@ -107,12 +107,15 @@ class _Raised:
         self._irreps, self._order = len(irs_out), power.order
         self.steps = Polynomial((_dim(irs_in), power.weights_per_channel, _dim(irs_out)))
         # Weights as a matrix of output irreps by degrees, zero where there are none.
-        self._weights = self.steps.take(len(irs_out) * power.order)
         places = np.zeros((power.weights_per_channel, len(irs_out), power.order))
         for block in (block for block in power.blocks if block.size):
             scale = power.first(block.ir) if block.degree == 1 else 1.0
             places[block.start, irs_out.index(block.ir), block.degree - 1] = scale
-        self.steps.linear(self.steps.w, self._weights, _block(places.reshape(len(places), -1)))
+        matrix = places.reshape(len(places), -1)
+        self._weights = self.steps.w
+        if not np.array_equal(matrix, np.eye(*matrix.shape)):
+            self._weights = self.steps.take(matrix.shape[1])
+            self.steps.linear(self.steps.w, self._weights, _block(matrix))
         own = dict(zip(irs_in, slices(irs_in), strict=True))
         for number, (ir, at) in enumerate(zip(irs_out, slices(irs_out), strict=True)):
             if ir in own:

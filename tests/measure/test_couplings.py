@@ -153,7 +153,12 @@ def test_counted_multiply_adds_of_the_matrix_and_the_exact_power():
     assert cg.macs == 4 + 5  # monomials 00, 11, 22, 33; with 0 they make five terms
     matrix = powers.get("matrix")("0e+1o", order=2, irreps_out="0e")
     side = 3
-    assert matrix.macs == 4 * 2 * side**2 + 2 * (2 * side**2) * 1 + 2 * side**3
+    # One matrix of a diagonal and of six entries beside it, squared; its trace; two weights.
+    assert matrix.macs == (side + 6) + side**3 + side + 2
+    grid = powers.get("gaunt-grid")("0e+1o", order=2, irreps_out="0e")
+    points = (2 // 2 + 1) * (2 + 1)
+    # To the grid, squared, weighed and summed up; the first degree weighed.
+    assert grid.macs == 4 * points + 3 * points + 1
     assert cg.cost(10, 8, "per-sample").bytes == 10 * 8 * (4 + 1 + cg.weight_numel)
 
 
