@@ -56,8 +56,13 @@ def _built(later: str, first: str, numbers: tuple[int, ...]) -> torch.nn.Module:
     return model
 
 
-def batch(positions: np.ndarray, numbers: tuple[int, ...] = (1, 8)) -> dict[str, Tensor]:
-    atoms = Atoms("H4O4", positions=positions, cell=[6, 6, 6], pbc=True)
+def batch(
+    positions: np.ndarray,
+    numbers: tuple[int, ...] = (1, 8),
+    formula: str = "H4O4",
+    pbc: bool = True,
+) -> dict[str, Tensor]:
+    atoms = Atoms(formula, positions=positions, cell=[6, 6, 6], pbc=pbc)
     table = tools.AtomicNumberTable(list(numbers))
     graph = data.AtomicData.from_config(data.config_from_atoms(atoms), z_table=table, cutoff=CUTOFF)
     loader = torch_geometric.dataloader.DataLoader(dataset=[graph], batch_size=1)
@@ -135,6 +140,18 @@ def test_forces_are_those_of_finite_differences():
             energies.append(float(ours(batch(moved))["energy"].detach()))
         slope = (energies[0] - energies[1]) / (2 * step)
         assert abs(slope + float(forces[atom, axis])) < 1e-6 * float(forces.abs().max())
+
+
+def test_an_atom_alone_has_no_edges_and_no_forces():
+    theirs = mace()
+    ours = copy.deepcopy(theirs)
+    etp.replace_in(ours)
+    graph = batch(np.zeros((1, 3)), formula="O", pbc=False)
+    assert graph["edge_index"].shape == (2, 0)
+    made, wanted = (model(dict(graph), training=True) for model in (ours, theirs))
+    torch.testing.assert_close(made["energy"], wanted["energy"], rtol=0, atol=1e-12)
+    assert not made["forces"].any()
+    made["forces"].sum().backward()
 
 
 def losses(model: torch.nn.Module, steps: int = 3) -> list[float]:

@@ -272,6 +272,22 @@ def test_graphs_keep_the_operators_and_have_right_gradients():
         torch.testing.assert_close(a, b, atol=1e-12, rtol=1e-12)
 
 
+@pytest.mark.parametrize("each", [True, False], ids=["per edge", "shared"])
+def test_derivatives_over_no_edges_are_zero_and_have_the_shapes_of_the_inputs(each):
+    made = table(*IRREPS[0])
+    own = (0, made.weight_numel) if each else (made.weight_numel,)
+    x, y, w = ins = [torch.randn(*shape, dtype=torch.float64, requires_grad=True)
+                     for shape in ((3, made.dims[0]), (0, made.dims[1]), own)]  # fmt: skip
+    none = torch.zeros(0, dtype=torch.int64)
+    z = convolution(made, x, y, w, none, none, 3)
+    first = torch.autograd.grad(z.sum(), ins, create_graph=True)
+    second = torch.autograd.grad(torch.cat([g.flatten() for g in first]).sum(), ins)
+    for given, *grads in zip(ins, first, second, strict=True):
+        assert all(grad.shape == given.shape and not grad.any() for grad in grads)
+    (of_rows,) = torch.autograd.grad(edge(made, x[:0], y, w).sum(), w)
+    assert of_rows.shape == own
+
+
 @needs_kernel
 @pytest.mark.slow
 def test_compiled_and_exported_whole_with_any_number_of_edges():

@@ -147,12 +147,10 @@ Three backward(Inputs &in, const Tensor &grad, bool want_x) {
     call.want_x = want_x;
     Tensor gx = made(in.x, {want_x ? call.in_rows : 0, in.program[kDim1]}, !in.program[kEveryIn]);
     Tensor gy = made(in.x, {call.edges, in.program[kDim2]}, false);
-    Tensor gw = in.w;
-    if (in.w.numel())
-        gw = in.w.dim() == 2 ? made(in.x, {call.edges, in.program[kNumel]}, !in.every_weight())
-                             : made(in.x, {in.program[kNumel]}, true);
-    else
-        gw = made(in.x, {0}, false);
+    // By their number of axes: those of no edge at all have no numbers either.
+    Tensor gw = in.w.dim() == 2
+                    ? made(in.x, {call.edges, in.program[kNumel]}, !in.every_weight())
+                    : made(in.x, {in.w.numel() ? in.program[kNumel] : 0}, true);
     call.gx = gx.data_ptr(), call.gy = gy.data_ptr();
     call.gw = in.w.numel() ? gw.data_ptr() : nullptr;
     const auto run = in.single() ? etp_edge_backward_float : etp_edge_backward_double;
