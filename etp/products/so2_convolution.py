@@ -107,6 +107,7 @@ class SO2Convolution(TableModule):
 
     Attributes:
         maps: The linear maps, in the order of their weights.
+        irreps_read: What an edge reads: ``irreps_in``, twice with both ends.
         weight_numel: Weights of all maps.
         scale_numel: Factors of an edge: one for each row of each map.
 
@@ -118,6 +119,8 @@ class SO2Convolution(TableModule):
         >>> import torch
         >>> import etp
         >>> convolution = etp.SO2Convolution("8x0e+8x1o+8x2e", "8x0e+8x1o+8x2e", mmax=1)
+        >>> convolution
+        SO2Convolution(8x0e+8x1o+8x2e -> 8x0e+8x1o+8x2e, mmax 1)
         >>> [(part.order, part.shape) for part in convolution.maps]
         [(0, (24, 24)), (1, (16, 16))]
         >>> senders, receivers = torch.tensor([0, 1, 2]), torch.tensor([1, 2, 2])
@@ -429,11 +432,12 @@ class SO2Convolution(TableModule):
         # Senders and receivers, 8 bytes each.
         return Cost(macs, numbers * itemsize + 16 * edges)
 
-    def extra_repr(self) -> str:
-        """Shown by ``print``."""
+    @override
+    def __repr__(self) -> str:
         ends = ", both ends" if self.both_ends else ""
         group = "" if self.parity else ", no parity"
-        return f"{self.irreps_in} -> {self.irreps_out}, mmax {self.mmax}{ends}{group}"
+        shown = f"{self.irreps_in} -> {self.irreps_out}, mmax {self.mmax}{ends}{group}"
+        return f"{type(self).__name__}({shown})"
 
 
 class _OnEdges(NamedTuple):
