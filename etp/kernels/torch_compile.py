@@ -36,7 +36,11 @@ def why_not(direction: Direction) -> str | None:
     """Why a compiled product cannot be called in a direction; None if it can."""
     if direction != "double-backward":
         return None
-    return "torch.compile has no second derivatives: choose forward or forward + backward"
+    # PyTorch's aot_autograd compiles one backward pass and raises where that is differentiated.
+    return (
+        "torch.compile has no second derivatives: choose forward or forward + backward, or leave "
+        f"{SUFFIX} out"
+    )
 
 
 def apply(tp: M) -> M:
