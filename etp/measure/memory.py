@@ -71,7 +71,9 @@ def peak_memory(
         call.run()
         call.sync()
         return Memory(torch.cuda.max_memory_allocated(device) - before, tp.table_bytes)
-    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as recorded:
+    with profile(
+        activities=[ProfilerActivity.CPU], profile_memory=True, acc_events=True
+    ) as recorded:
         result: Any = call.run()
         del result
     return Memory(_peak(recorded), tp.table_bytes)

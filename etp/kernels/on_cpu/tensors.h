@@ -13,6 +13,10 @@
 #include "memory.h"
 #include "pool.h"
 
+#ifndef STABLE_TORCH_ERROR_CODE_CHECK /* PyTorch 2.11 and 2.12 */
+#define STABLE_TORCH_ERROR_CODE_CHECK TORCH_ERROR_CODE_CHECK
+#endif
+
 /* Of PyTorch's own interface, which the stable one lacks: where it is not there, nobody is told. */
 namespace c10 {
 struct Device {
