@@ -135,10 +135,38 @@ INLINE void matrix_block(REAL *rows, View a, View b, View to, int inner, int add
     }
 }
 
+/* The same of a whole product of few terms, whose rows lie side by side: a row of the first matrix
+ * stays in registers. */
+INLINE void matrix_rows(REAL *rows, View a, View b, View to, int height, int width, int add,
+                        const int inner) {
+    for (int i = 0; i < height; i++) {
+        vector x[BLOCK][WIDTH], *z = ROW(to.row + i * to.step);
+        const vector *y[BLOCK];
+        for (int k = 0; k < inner; k++) {
+            y[k] = ROW(b.row + k * b.step);
+            for (int v = 0; v < WIDTH; v++) x[k][v] = ROW(a.row + i * a.step + k * a.inner)[v];
+        }
+        for (int j = 0; j < width * WIDTH; j += WIDTH)
+            for (int v = 0; v < WIDTH; v++) {
+                vector sum = add ? z[j + v] : (vector){0};
+                for (int k = 0; k < inner; k++) sum += x[k][v] * y[k][j + v];
+                z[j + v] = sum;
+            }
+    }
+}
+
 /* Product of two matrices whose elements lie in rows as three views say; added with `other`. */
 static void matrix(REAL *rows, const Step *s, const int32_t *index) {
     const int32_t *n = index + s->index; /* rows, inner, columns, then how far apart elements are */
     const int inner = n[1];
+    if (inner <= BLOCK && n[4] == 1 && n[8] == 1) {
+        const View to = {s->to, n[3], 1}, a = {s->first, n[5], n[6]}, b = {s->second, n[7], 1};
+#define TERMS(k) \
+    case k: \
+        matrix_rows(rows, a, b, to, n[0], n[2], s->other, k); \
+        return;
+        switch (inner) { TERMS(1) TERMS(2) TERMS(3) TERMS(4) }
+    }
     for (int i = 0; i < n[0]; i += BLOCK) {
         for (int j = 0; j < n[2]; j += BLOCK) {
             const int height = n[0] - i < BLOCK ? n[0] - i : BLOCK;
