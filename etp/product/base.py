@@ -30,6 +30,7 @@ from etp.product.inputs import (
     batch_shape,
     check_inputs,
     common_channels,
+    nothing,
     promoted,
 )
 from etp.product.path import Cost as Cost
@@ -318,9 +319,8 @@ class TensorProduct(TableModule, metaclass=kinds.Kinds):
         self, x1: Tensor, x2: Tensor, weights: Tensor | None, batch: torch.Size
     ) -> Tensor:
         if 0 in batch:
-            # Transforms refuse empty batches; the sums keep the result differentiable.
-            empty = x1.new_zeros(*batch, self._widths[2]) + x1.sum() + x2.sum()
-            return empty if weights is None else empty + weights.sum()
+            # Transforms refuse empty batches.
+            return x1.new_zeros(*batch, self._widths[2]) + nothing(x1, x2, weights)
         x1, x2 = _as_rows(x1, batch), _as_rows(x2, batch)
         if weights is not None and weights.numel() > self.weight_numel:
             weights = _as_rows(weights, batch)

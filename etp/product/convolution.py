@@ -10,7 +10,7 @@ from etp.kernels.modes import autocasting, plain_only, traced
 from etp.kernels.tables import Unscripted
 from etp.problem import Weights
 from etp.product.base import Cost, TensorProduct
-from etp.product.inputs import has_shape, promoted
+from etp.product.inputs import has_shape, nothing, promoted
 
 
 class Convolution(Unscripted):
@@ -100,9 +100,8 @@ class Convolution(Unscripted):
     ) -> Tensor:
         self._check(x, y, weights, senders, receivers, num_nodes)
         if senders.shape[0] == 0:
-            # Nothing, but differentiable: every sum is over no row.
-            rest = x[:0].sum() + y.sum() + (0.0 if weights is None else weights.sum())
-            return x.new_zeros(num_nodes, self.product.irreps_out.dim) + rest
+            none = x.new_zeros(num_nodes, self.product.irreps_out.dim)
+            return none + nothing(x, y, weights)
         return self.product.convolve(x, y, weights, senders, receivers, num_nodes)
 
     def _check(

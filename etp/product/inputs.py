@@ -130,6 +130,15 @@ def batch_shape(x1: Tensor, x2: Tensor, weights: Tensor | None) -> torch.Size:
         raise ValueError(f"{names} must have leading axes that broadcast, got {got}") from None
 
 
+def nothing(*given: Tensor | None) -> Tensor:
+    """Zero that depends on tensors: what a product of no rows adds, with derivatives of any order.
+
+    Args:
+        *given: Factors of the product.
+    """
+    return reduce(torch.mul, [x[:0].sum() for x in given if x is not None])
+
+
 def promoted(
     x1: Tensor, x2: Tensor, weights: Tensor | None
 ) -> tuple[Tensor, Tensor, Tensor | None]:

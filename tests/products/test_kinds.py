@@ -215,9 +215,24 @@ def test_nodes_without_edges_are_zero(name):
     index = torch.arange(3)
     z = etp.Convolution(tp)(x, y[:0], weights[:0], index[:0], index[:0], 3)
     torch.testing.assert_close(z, torch.zeros(3, tp.irreps_out.dim, dtype=torch.float64))
+    shared = etp.Convolution(tp)(x, y[:0], weights[0], index[:0], index[:0], 3)
+    torch.testing.assert_close(shared, z)
     some = etp.Convolution(tp)(x, y[:1], weights[:1], index[:1], index[:1], 3)
     assert not some[1:].any()
     assert some[0].any()
+
+
+def test_no_edges_have_derivatives_of_every_order(name):
+    tp = build(name, SMALL)
+    index = torch.arange(0)
+    for weights in (torch.randn(0, tp.weight_numel), torch.randn(tp.weight_numel)):
+        x, y, w = ins = [part.double().requires_grad_() for part in
+                         (torch.randn(3, tp.irreps_in1.dim), draw(tp)[1][:0], weights)]  # fmt: skip
+        for z in (etp.Convolution(tp)(x, y, w, index, index, 3), tp(x[:0], y, w)):
+            first = torch.autograd.grad(z.sum(), ins, create_graph=True)
+            second = torch.autograd.grad(torch.cat([g.flatten() for g in first]).sum(), ins)
+            for given, *grads in zip(ins, first, second, strict=True):
+                assert all(grad.shape == given.shape and not grad.any() for grad in grads)
 
 
 def test_one_channel_is_an_edge_product_too(name):
