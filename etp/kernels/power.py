@@ -6,8 +6,9 @@ r"""Powers given by polynomials: each channel of a node is raised to sums of pro
 
 over the sorted monomials m = (i_1 <= ... <= i_nu) that occur. On a CPU this runs as
 ``on_cpu/power.c``: weights are contracted once for each element, and derivatives of first and
-second order take the same walk. On a GPU ``on_gpu/triton_power.py`` does so. Elsewhere, and for
-what the kernels do not serve, it runs in plain PyTorch.
+second order take the same walk. On a GPU ``on_gpu/triton_power.py`` does so. Powers by steps
+(:class:`PowerSteps`) are the same operators, and run as ``on_cpu/power_steps.c``. Elsewhere, and
+for what the kernels do not serve, all run in plain PyTorch.
 """
 
 from __future__ import annotations

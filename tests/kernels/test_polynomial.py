@@ -88,6 +88,15 @@ def test_derivatives_up_to_the_third_are_those_of_the_map(own_weights):
         inputs = [*inputs, *along]
 
 
+@needs_kernel
+def test_programs_of_another_version_are_refused():
+    table = PowerSteps.of(drawn())
+    table.get_buffer("code")[5] += 1
+    lie = torch.tensor(places([5], 1, True) + places([7], 1, True)).int()
+    with pytest.raises(RuntimeError, match="not of this version of the library; make the graph"):
+        power(table, torch.randn(2, 5), torch.randn(3), None, lie, 1)
+
+
 def test_a_question_takes_no_steps_that_its_answer_does_not_need():
     steps = drawn()
     coefficients = Coefficients()

@@ -32,6 +32,8 @@ from etp.kernels.on_cpu.program import (
 
 Z, GX, GW, ALONG_X, ALONG_W = (1 << n for n in range(5))
 """What may be asked, and along what it may be changed, as in ``power_steps.c``."""
+_VERSION = 1
+"""Of the layout of :func:`packed`: a graph kept on disk may be older than the library."""
 DIRECTORY = 8
 """Numbers in front of the places of the programs."""
 HEAD = 10
@@ -279,7 +281,7 @@ def packed(of: Polynomial) -> tuple[Rows, NDArray[np.float64]]:
         directory[asked] = end
         end += len(parts[-1])
     dim, numel, out = of.dims
-    head = np.array([dim, out, numel, 0, macs, 0, 0, 0], dtype=np.int32)
+    head = np.array([dim, out, numel, 0, macs, _VERSION, 0, 0], dtype=np.int32)
     return np.concatenate([head, directory, *parts]), coefficients.table()
 
 

@@ -13,7 +13,8 @@
 namespace {
 
 constexpr int32_t kChunk = 256; /* nodes whose features stay in the second cache level */
-constexpr int kDim = 0, kOut = 1, kNumel = 2, kMonomials = 3, kPairs = 4, kShorts = 6;
+constexpr int kDim = 0, kOut = 1, kNumel = 2, kMonomials = 3, kPairs = 4, kVersion = 5, kShorts = 6;
+constexpr int32_t kStepsVersion = 1; /* as in kernels/on_cpu/polynomial.py */
 
 Tensor fitting(const char *name, const Tensor &given, int64_t rows, int64_t width,
                const Tensor &like) {
@@ -98,6 +99,9 @@ struct Inputs {
         const auto type = x.scalar_type();
         STD_TORCH_CHECK(type == ScalarType::Float || type == ScalarType::Double,
                         "a power computes in float32 or float64");
+        STD_TORCH_CHECK(!by_steps(program) || program[kVersion] == kStepsVersion,
+                        "the program of a power is not of this version of the library; make the "
+                        "graph again");
         STD_TORCH_CHECK(w.scalar_type() == type, "weights of a power must be in the dtype of x");
         STD_TORCH_CHECK(elements.dim() == 1 || w.dim() == 1 || w.size(0) == x.size(0),
                         "weights of a power must be a row for each of ", x.size(0), " nodes");
