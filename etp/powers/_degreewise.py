@@ -15,6 +15,7 @@ from etp.kernels.power import power as run
 from etp.kernels.power_steps import PowerSteps
 from etp.maths.layout import slices
 from etp.powers.base import Power
+from etp.product.inputs import nothing
 
 _ZERO = 1e-9
 """What is smaller than this for random input vanishes for every input."""
@@ -97,8 +98,8 @@ class DegreewisePower(Power):
         spread = self.table("spread", a.dtype)
         out = spread.shape[2]
         if not a.shape[0]:
-            # Transforms refuse empty batches; the sums keep the result differentiable.
-            return a.new_zeros(0, out * self.channels) + a.sum() + weights.sum()
+            # Transforms refuse empty batches.
+            return a.new_zeros(0, out * self.channels) + nothing(a, weights)
         rows = self._apart(a)
         w = weights.reshape(-1, self.weights_per_channel, self.channels).transpose(1, 2)
         z = rows.new_zeros(())

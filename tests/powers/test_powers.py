@@ -249,6 +249,19 @@ def test_what_is_not_valid_is_named(change, message):
 
 
 @pytest.mark.parametrize("name", powers.own())
+def test_no_nodes_have_derivatives_of_every_order(name):
+    power = powers.get(name)("2x0e+2x1o", order=3, irreps_out="2x0e+2x1o")
+    for sets in ((), (0,), (3,)):
+        elements = torch.zeros(0, dtype=torch.int64) if sets == (3,) else None
+        a, w = ins = [torch.randn(*shape, dtype=torch.float64, requires_grad=True)
+                      for shape in ((0, 8), (*sets, power.weight_numel))]  # fmt: skip
+        first = torch.autograd.grad(power(a, w, elements).sum(), ins, create_graph=True)
+        second = torch.autograd.grad(torch.cat([g.flatten() for g in first]).sum(), ins)
+        for own, *grads in zip(ins, first, second, strict=True):
+            assert all(grad.shape == own.shape and not grad.any() for grad in grads)
+
+
+@pytest.mark.parametrize("name", powers.own())
 @pytest.mark.parametrize("wrong", [2, -1])
 def test_an_element_without_weights_is_named(name, wrong):
     power = powers.get(name)("4x0e+4x2e", order=2, irreps_out="4x0e")
