@@ -204,6 +204,12 @@ Refusals:
 - **e3nn's edge product without weights** is built at its first call: move the product with
   `.to(device, dtype)`, or call it once, before it is compiled.
 - **Fork**: the children have threads of their own. Start them before CUDA is used, as always.
+- **Memory of large results** on a CPU (from half a megabyte, Linux) is kept when they are freed,
+  for the next ones: memory from the system is zeroed page by page first, which took a third to a
+  half of the time of large edge products. The system takes it back as soon as anybody runs short
+  of memory; until then it counts as the process's (`LazyFree` in `/proc/self/smaps_rollup`), an
+  eighth of the machine's at most. `etp.release_memory()` gives it back at once. Such results
+  cannot be resized in place (`Tensor.resize_`).
 """
 
 
