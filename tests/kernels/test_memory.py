@@ -140,3 +140,26 @@ def test_results_are_tensors_like_others(tp):
     assert torch.equal(shared, z.share_memory_())
     assert z.numpy().base is not None
     assert torch.equal(torch.utils.dlpack.from_dlpack(z), shared)
+
+
+@pytest.mark.parametrize("gap", [0, 3])
+def test_large_results_of_blocks_that_no_vector_begins_at(gap):
+    """Weights of a block lie anywhere, and so may its output: streaming stores need more."""
+    c = torch.ones(1, 1, 1, dtype=torch.float64)
+    paths = [
+        EdgePath(start, 0, start + gap, start, mul, c) for start, mul in ((0, 1), (1, 16), (17, 15))
+    ]
+    alone = [EdgePath(0, 0, gap, 0, 16, c)]
+    for table in (
+        EdgeTable(paths, (32, 1, 32 + 16 * (gap > 0)), 32),
+        EdgeTable(alone, (16, 1, 16 + 16 * (gap > 0)), 16),
+    ):
+        size = 150_000
+        x, y, w = (torch.randn(size, n) for n in (table.dims[0], 1, table.weight_numel))
+        w.requires_grad_()
+        z = edge(table, x, y, w)
+        assert (z - table.plain(x, y, w)).abs().max() < 1e-5
+        grad = torch.randn_like(z)
+        (own,) = torch.autograd.grad(z, w, grad)
+        (wanted,) = torch.autograd.grad(table.plain(x, y, w), w, grad)
+        assert (own - wanted).abs().max() < 1e-5

@@ -268,6 +268,7 @@ typedef struct {
     const REAL *x, *hx, *g; /* rows of nodes; NULL where they are made edge by edge */
     REAL *shared;           /* gradients of shared weights, one set a piece */
     int streams;            /* whether what is written once goes past the caches */
+    int at_once;            /* whether an edge's output is written from registers */
     int failed;
 } Walk;
 
@@ -341,18 +342,17 @@ static const REAL *out_rows_of(const Table *t, const REAL *made, const void *giv
     return scratch;
 }
 
-/* Whether rows of so many numbers, each written once, go past the caches. */
-static int streams_rows(const void *start, int64_t rows, int64_t numbers) {
-    const int64_t bytes = numbers * (int64_t)sizeof(REAL);
-    return (uintptr_t)start % VECTOR_BYTES == 0 && bytes % VECTOR_BYTES == 0 &&
-           rows * bytes > CACHED_BYTES;
+/* Whether a result whose numbers are written once goes past the caches. */
+static int beyond_caches(int64_t rows, int64_t numbers) {
+    return rows * numbers * (int64_t)sizeof(REAL) > CACHED_BYTES;
 }
+
+static int aligned_at(const REAL *p) { return (uintptr_t)p % VECTOR_BYTES == 0; }
 
 /* Whether an edge's output is written path by path, from registers: paths are blocks of their own
  * there, of whole vectors. */
-static int written_at_once(const Walk *walk) {
-    const Table *t = &walk->table;
-    int whole = !walk->call->starts && t->n_out == t->n_paths;
+static int written_at_once(const EdgeCall *call, const Table *t) {
+    int whole = !call->starts && t->n_out == t->n_paths;
     for (const Path *p = t->paths; p < t->paths + t->n_paths; p++) whole &= p->mul == p->padded;
     return whole;
 }
@@ -376,7 +376,8 @@ static void forward_edge(const Walk *walk, Scratch *s, int64_t e, REAL *output) 
                        .hw = weights(p, hw, s->zero, s->hw),
                        .z = output ? NULL : s->result + p->z,
                        .direct = output ? output + p->start : NULL,
-                       .by_component = t->by_component, .streams = walk->streams};
+                       .by_component = t->by_component,
+                       .streams = output && walk->streams && aligned_at(output + p->start)};
         if (hx) BY_SIZE(forward_change, p, &r)
         else BY_SIZE(forward_path, p, &r)
     }
@@ -392,10 +393,9 @@ static void forward_piece(void *context, int64_t piece) {
         return;
     }
     const int64_t end = first_group(walk, piece + 1);
-    const int at_once = written_at_once(walk);
     for (int64_t n = first_group(walk, piece); n < end; n++) {
         REAL *z = (REAL *)c->z + n * t->dim3;
-        if (at_once) {
+        if (walk->at_once) {
             forward_edge(walk, &s, n, z);
             continue;
         }
@@ -450,7 +450,8 @@ static void backward_edge(const Walk *walk, Scratch *s, int64_t e, const REAL *x
                        .w = weights(p, w, s->one, s->w), .hw = weights(p, hw, s->zero, s->hw),
                        .gx = s->result + p->x, .gw = direct ? gw + p->w : s->gw,
                        .dot = s->dot + p->first, .want_x = c->want_x,
-                       .adds = direct && p->adds, .streams = direct && walk->streams};
+                       .adds = direct && p->adds,
+                       .streams = direct && walk->streams && aligned_at(gw + p->w)};
         if (hx) BY_SIZE(backward_change, p, &r)
         else BY_SIZE(backward_path, p, &r)
         if (!weighted || direct) continue;
@@ -535,7 +536,8 @@ int NAME(etp_edge_forward)(const EdgeCall *call, int threads) {
         if (call->hx) walk.hx = hx = laid(&walk.table, call->hx, call->in_rows, 0, threads);
         walk.failed = !x || (call->hx && !hx);
     }
-    walk.streams = streams_rows(call->z, call->out_rows, walk.table.dim3);
+    walk.streams = beyond_caches(call->out_rows, walk.table.dim3);
+    walk.at_once = written_at_once(call, &walk.table);
     if (!walk.failed) etp_parallel(walk.pieces, threads, forward_piece, &walk);
     free(x);
     free(hx);
@@ -555,7 +557,7 @@ int NAME(etp_edge_backward)(const EdgeCall *call, int threads) {
         walk.shared = calloc(walk.pieces * t->numel, sizeof(REAL));
         walk.failed |= !walk.shared;
     }
-    walk.streams = call->gw && !shares && streams_rows(call->gw, call->edges, t->numel);
+    walk.streams = call->gw && !shares && beyond_caches(call->edges, t->numel);
     if (!walk.failed) etp_parallel(walk.pieces, threads, backward_piece, &walk);
     if (shares && !walk.failed) {
         REAL *gw = call->gw;
