@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from benchmarks.gpu.correct import called, derivatives
+from benchmarks.marked import Marks
 from benchmarks.predicted import PAGE
 from etp import powers, products
 from etp.kernels import sparse
@@ -27,8 +28,9 @@ from etp.measure.oracle import evaluate, relative
 from etp.problem import DType, Kind, Problem
 from etp.run import case as cases
 
-BEGIN = "<!-- interpreted: python -m benchmarks.interpreted -->"
-END = "<!-- end of interpreted -->"
+MARKS = Marks(
+    "<!-- interpreted: python -m benchmarks.interpreted -->", "<!-- end of interpreted -->"
+)
 SHAPES: dict[Kind, tuple[str, str | None]] = {
     "pair": ("2x0e+2x1o", "2x0e+2x1o"),
     "edge": ("2x0e+2x1o", "0e+1o"),
@@ -134,7 +136,7 @@ def line(cell: Cell) -> str | None:
 
 def table(text: str) -> list[str]:
     """Rows of the table on a page."""
-    return text.partition(BEGIN)[2].partition(END)[0].strip().splitlines()[2:]
+    return MARKS.rows(text)
 
 
 def main() -> int:
@@ -145,9 +147,7 @@ def main() -> int:
         if row is not None:
             lines.append(row)
         print(row or f"{cell}: plain", flush=True)
-    before, _, rest = PAGE.read_text().partition(BEGIN)
-    after = rest.partition(END)[2]
-    PAGE.write_text(before + BEGIN + "\n" + "\n".join(lines) + "\n" + END + after)
+    MARKS.put(PAGE, lines)
     return 0
 
 

@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 
 import torch
 
+from benchmarks.marked import Marks
 from etp import powers, presets, products
 from etp.kernels.edge_table import EdgeTable
 from etp.kernels.multilinear import PRODUCT, WEIGHTED, Evaluation
@@ -35,8 +36,7 @@ from etp.kernels.on_gpu.triton_source import Source, compiled, compiled_text
 from etp.kernels.power_table import places
 
 PAGE = Path(__file__).parents[1] / "docs" / "kernels.md"
-BEGIN = "<!-- predicted: python -m benchmarks.predicted -->"
-END = "<!-- end of predicted -->"
+MARKS = Marks("<!-- predicted: python -m benchmarks.predicted -->", "<!-- end of predicted -->")
 SIZES = ((2, 64), (2, 128))
 """Largest degrees and channels. At lmax 3 the compiler takes minutes for a kernel."""
 NEIGHBOURS = 20
@@ -374,28 +374,21 @@ def line(kernel: Kernel, cards: tuple[Card, ...] = CARDS) -> str:
     return f"| {kernel.name} | {' | '.join(cells)} |"
 
 
-def _page() -> tuple[str, list[str], str]:
-    """What stands before the table, its rows, and what stands behind."""
-    before, _, rest = PAGE.read_text().partition(BEGIN)
-    table, _, after = rest.partition(END)
-    return before, table.strip().splitlines()[2:], after
-
-
 def main() -> int:
     """Write the tables; the fraction that is compiled can be cut down."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--short", action="store_true", help="few kernels, printed only")
     parser.add_argument("--missing", action="store_true", help="only those not on the page yet")
     options = parser.parse_args()
-    before, table, after = _page()
-    known = {row.split("|")[1].strip(): row for row in table} if options.missing else {}
+    rows = MARKS.rows(PAGE.read_text()) if options.missing else []
+    known = {row.split("|")[1].strip(): row for row in rows}
     head = f"| kernel | {' | '.join(card.name for card in CARDS)} |"
     lines = [head, "|" + "---|" * (len(CARDS) + 1)]
     for kernel in kernels(whole=not options.short):
         lines.append(known.get(kernel.name) or line(kernel))
         print(lines[-1], flush=True)
     if not options.short:
-        PAGE.write_text(before + BEGIN + "\n" + "\n".join(lines) + "\n" + END + after)
+        MARKS.put(PAGE, lines)
     return 0
 
 

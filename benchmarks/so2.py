@@ -23,9 +23,10 @@ from e3nn import o3
 from torch import Tensor
 
 import etp
+from benchmarks.marked import Marks
 
 PAGE = Path(__file__).resolve().parents[1] / "docs" / "products.md"
-BEGIN, END = "<!-- so2: python -m benchmarks.so2 -->", "<!-- end of so2 -->"
+MARKS = Marks("<!-- so2: python -m benchmarks.so2 -->", "<!-- end of so2 -->")
 EDGES, NODES = 1000, 50
 SHAPES = ((128, 2), (64, 4), (64, 6))
 UVW_LMAX = 4
@@ -120,9 +121,7 @@ def main() -> int:
     for channels, lmax in SHAPES:
         lines.append(row(channels, lmax, options.rounds))
         print(lines[-1], flush=True)
-    before, _, rest = PAGE.read_text().partition(BEGIN)
-    after = rest.partition(END)[2]
-    PAGE.write_text(before + BEGIN + "\n" + "\n".join(lines) + "\n" + END + after)
+    MARKS.put(PAGE, lines)
     return 0
 
 

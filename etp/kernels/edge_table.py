@@ -72,16 +72,15 @@ class EdgeTable(TableModule):
         self.dims, self.weight_numel, self.layout = dims, weight_numel, layout
         self._places = [(*path[:5], tuple(path.values.shape)) for path in paths]
         values = [path.values.detach().to("cpu", torch.float64) for path in paths]
+        shared = _share_weights(self._places)
         program = _EdgeProgram(
-            self._places, [v.numpy() for v in values], dims, weight_numel, layout
+            self._places, [v.numpy() for v in values], shared, dims, weight_numel, layout
         )
         self.register_table("dense", torch.cat([v.flatten() for v in values]))
         self.register_table("numbers", torch.from_numpy(program.numbers))
         self.register_buffer("program", torch.from_numpy(program.ints), persistent=False)
         # As code it may not be too long, and each weight is of one path.
-        ranges = sorted((p[3], p[3] + p[4]) for p in self._places if p[3] >= 0)
-        apart = all(before[1] <= after[0] for before, after in pairwise(ranges))
-        self.codable = apart and len(program.numbers) <= 2 * MAX_CODED
+        self.codable = not any(shared) and len(program.numbers) <= 2 * MAX_CODED
 
     @property
     def places(self) -> list[tuple[Any, ...]]:
@@ -243,6 +242,7 @@ class _EdgeProgram:
         self,
         places: Sequence[tuple[Any, ...]],
         values: Sequence[np.ndarray[Any, np.dtype[np.float64]]],
+        shared: Sequence[bool],
         dims: tuple[int, int, int],
         weight_numel: int,
         layout: Layout,
@@ -251,8 +251,8 @@ class _EdgeProgram:
         last = _Rows([(p[2], p[4], p[5][2]) for p in places], dims[2], "the output")
         self._parts: list[_PathPart] = []
         self._entries: list[list[tuple[int, float]]] = []
-        for place, c in zip(places, values, strict=True):
-            self._add(place, c, first.row[place[0]], last.row[place[2]], _shared(place, places))
+        for place, c, adds in zip(places, values, shared, strict=True):
+            self._add(place, c, first.row[place[0]], last.row[place[2]], adds)
         # Sums of terms are made in whole vectors.
         entries = self._entries + [[]] * (-len(self._entries) % PADDING)
         terms = max(1, *map(len, entries))
@@ -306,11 +306,17 @@ class _EdgeProgram:
             ]
 
 
-def _shared(place: tuple[Any, ...], places: Sequence[tuple[Any, ...]]) -> bool:
-    """Whether some weight of a path is another's too."""
-    w, mul = place[3], place[4]
-    own = [p for p in places if p[3] >= 0 and w < p[3] + p[4] and p[3] < w + mul]
-    return w >= 0 and len(own) > 1
+def _share_weights(places: Sequence[tuple[Any, ...]]) -> list[bool]:
+    """Of each path whether some of its weights are another's too."""
+    shared = [False] * len(places)
+    ranges = sorted((p[3], p[3] + p[4], n) for n, p in enumerate(places) if p[3] >= 0)
+    reach, furthest = 0, -1
+    for start, end, number in ranges:
+        if start < reach:
+            shared[number] = shared[furthest] = True
+        if end > reach:
+            reach, furthest = end, number
+    return shared
 
 
 class _Rows:

@@ -113,12 +113,12 @@ class Described(TensorProduct):
 
     def _register_weights_across(self) -> None:
         """Which weight each number of the features is scaled by."""
-        channels = torch.arange(self.channels)[:, None]
+        places = self.weight_places()
         sides = SIDES if self.weights_per == "degree" else ("out",)
         for side, irs in zip(SIDES, (self.irs_in1, self.irs_in2, self.irs_out), strict=True):
             if side in sides:
-                factor = self.index(f"weights_{side}_0") * self.channels
-                own = [(factor[part] + channels).flatten() for part in slices(irs)]
+                factors = places[:, self.index(f"weights_{side}_0")]
+                own = [factors[:, part].flatten() for part in slices(irs)]
                 self.register_buffer(f"weight_{side}", torch.cat(own), persistent=False)
 
     @override

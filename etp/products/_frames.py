@@ -152,6 +152,27 @@ class WignerRows:
         ]
 
 
+class Harmonics(WignerRows):
+    """Rows of order 0 of every degree: spherical harmonics that are 1 along the pole.
+
+    Args:
+        owner: Keeps the tables.
+        top: Largest degree.
+
+    Attributes:
+        numel: Harmonics of all degrees.
+    """
+
+    def __init__(self, owner: TableModule, top: int) -> None:
+        super().__init__(owner, [Rows(l, (0,), False) for l in range(top + 1)])
+        self.numel = (top + 1) ** 2
+
+    def of(self, given: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+        """Sizes s, (E, 1), and harmonics, (E, numel), of vectors s Y_1(d), (E, 3)."""
+        size, frame = along(given, self.top, dtype)
+        return size, torch.cat(self(size, frame), dim=2).flatten(1)
+
+
 def _polar(given: Tensor) -> tuple[Tensor, Tensor]:
     """Size s and direction of s Y_1(d), (N, 1) and (N, 3); zero has the direction of the pole."""
     square = given.square().sum(dim=1, keepdim=True)

@@ -21,7 +21,7 @@ from etp.kernels.edge import convolution
 from etp.kernels.edge_table import EdgePath, EdgeTable
 from etp.kernels.tables import TableModule
 from etp.maths import so3
-from etp.products._frames import Rows, WignerRows, along
+from etp.products._frames import Harmonics
 
 MADE = 8
 """Multiply-adds of channels, in vectors, that take as long as one with harmonics before them."""
@@ -126,7 +126,7 @@ class AtNodes(TableModule):
         # Plain numbers: the compiler cannot guard e3nn's irreps.
         self._written = [(mul, ir.dim, irs_out.index(ir)) for mul, ir in irreps_out]
         top = irreps_in.lmax + irreps_out.lmax
-        self._harmonics = WignerRows(self, [Rows(l, (0,), False) for l in range(top + 1)])
+        self._harmonics = Harmonics(self, top)
         self.edge_macs = self._harmonics.macs
         self._pairs: list[list[_Pair]] = []
         tables = []
@@ -141,7 +141,7 @@ class AtNodes(TableModule):
                     for path in own:
                         paths.append(path._replace(z=start))
                         start += join.mul * ir.dim
-            dims = irreps_in.dim, (top + 1) ** 2, start
+            dims = irreps_in.dim, self._harmonics.numel, start
             tables.append(EdgeTable(paths, dims, maps[-1].scale.stop, layout))
             self._pairs.append(pairs)
             self.edge_macs += sum(map(_macs, paths))
@@ -152,6 +152,15 @@ class AtNodes(TableModule):
             for out in range(len(irs_out))
         ]
         self.node_macs = sum(mul * dim * self._rows[out] for mul, dim, out in self._written)
+
+    def macs(self, nodes: int, edges: int) -> int:
+        """Multiply-adds of one call.
+
+        Args:
+            nodes: Of the output.
+            edges: Of the graph.
+        """
+        return edges * self.edge_macs + nodes * self.node_macs
 
     def forward(
         self,
@@ -174,8 +183,7 @@ class AtNodes(TableModule):
             num_nodes: Nodes of the output.
             scale: Factors of edges, if these paths are for them.
         """
-        harmonics = self._harmonics(*along(directions, self._harmonics.top, x.dtype))
-        y = torch.cat(harmonics, dim=2).flatten(1)
+        _, y = self._harmonics.of(directions, x.dtype)
         sums: list[list[Tensor]] = [[] for _ in self._rows]
         for table, end, pairs in zip(self.tables, ends, self._pairs, strict=True):
             z = convolution(table, x, y, scale, end, receivers, num_nodes)  # type: ignore[arg-type]

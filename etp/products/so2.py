@@ -22,7 +22,7 @@ from etp.product.base import TensorProduct
 from etp.product.edge_table import Scaled, TableEdge
 from etp.product.registry import register
 from etp.product.weighting import Per, Split, met
-from etp.products._frames import Angle, Frame, Rows, WignerRows, along, times_i, turned_axes
+from etp.products._frames import Angle, Frame, Harmonics, along, times_i, turned_axes
 from etp.products._so2_nodes import along_direction, is_pseudo
 
 
@@ -113,20 +113,18 @@ class SO2Edge(TableEdge):
     @override
     def build(self) -> None:
         self._vector = slices(self.irs_in2)[self.irs_in2.index(o3.Irrep(1, -1))]
-        top = self.lmax_in1 + self.lmax_out
-        self._harmonics = WignerRows(self, [Rows(l, (0,), False) for l in range(top + 1)])
+        self._harmonics = Harmonics(self, self.lmax_in1 + self.lmax_out)
         super().build()
 
     @property
     @override
     def second_numel(self) -> int:
-        return (self._harmonics.top + 1) ** 2
+        return self._harmonics.numel
 
     @override
     def second(self, x2: Tensor) -> Tensor:
-        size, frame = along(x2[:, self._vector], self._harmonics.top, x2.dtype)
-        rows = self._harmonics(size, frame)
-        return torch.cat(rows, dim=2).flatten(1) * size.to(x2.dtype)
+        size, harmonics = self._harmonics.of(x2[:, self._vector], x2.dtype)
+        return harmonics * size.to(x2.dtype)
 
     @override
     def couplings(self) -> Iterator[Scaled]:

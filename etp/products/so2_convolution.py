@@ -296,8 +296,7 @@ class SO2Convolution(TableModule):
         if not (x.is_cpu and serves(x)):
             return False
         fits = nodes * at_nodes.width * x.element_size() <= NODE_BYTES
-        mixed = edges * at_nodes.edge_macs + nodes * at_nodes.node_macs
-        return fits and mixed < edges * self._edge_macs
+        return fits and at_nodes.macs(nodes, edges) < edges * self._edge_macs
 
     def _walk(
         self,
@@ -425,8 +424,8 @@ class SO2Convolution(TableModule):
             scaled: Whether edges have factors.
         """
         at_nodes = self._scaled_nodes if scaled else self._plain_nodes
-        mixed = edges * at_nodes.edge_macs + nodes * at_nodes.node_macs
-        macs = min(edges * self._edge_macs, mixed) + edges * (self.scale_numel if scaled else 0)
+        mixing = min(edges * self._edge_macs, at_nodes.macs(nodes, edges))
+        macs = mixing + edges * (self.scale_numel if scaled else 0)
         numbers = nodes * (self.irreps_in.dim + self.irreps_out.dim) + self.weight_numel
         numbers += edges * (3 + (self.scale_numel if scaled else 0))
         # Senders and receivers, 8 bytes each.

@@ -8,10 +8,9 @@ from pathlib import Path
 import pytest
 
 from benchmarks.predicted import (
-    BEGIN,
     CARDS,
-    END,
     GRIDS,
+    MARKS,
     PAGE,
     Kernel,
     compile_for,
@@ -48,9 +47,9 @@ def test_the_prediction_follows_from_the_compilers_figures():
 
 
 def test_every_figure_on_the_page_is_marked_and_covers_the_kernels():
-    table = PAGE.read_text().split(BEGIN)[1].split(END)[0].strip().splitlines()
-    assert [kernel.name for kernel in kernels()] == [row.split("|")[1].strip() for row in table[2:]]
-    for row in table[2:]:
+    rows = MARKS.rows(PAGE.read_text())
+    assert [kernel.name for kernel in kernels()] == [row.split("|")[1].strip() for row in rows]
+    for row in rows:
         cells = row.split("|")[2:-1]
         assert len(cells) == len(CARDS)
         assert all(cell.strip().endswith("predicted") for cell in cells)

@@ -2,9 +2,6 @@
 #ifndef ETP_STORE_H
 #define ETP_STORE_H
 #include <string.h>
-#ifdef __AVX__
-#include <immintrin.h>
-#endif
 
 #include "transpose.h"
 
@@ -30,17 +27,12 @@ INLINE void copy_sample(const REAL *from, int dim, REAL *to) {
 
 /* Whole lines go past the caches, what hangs over at both ends through them. */
 INLINE void stream_sample(const REAL *from, int dim, REAL *to) {
-#if STREAMS
     int front = (int)(-((uintptr_t)to / sizeof(REAL)) & (uintptr_t)(LINE - 1));
     if (front > dim) front = dim;
     const int whole = front + (dim - front) / LINE * LINE;
     copy_sample(from, front, to);
-    for (int k = front; k < whole; k += 32 / (int)sizeof(REAL))
-        _mm256_stream_si256((__m256i *)(to + k), _mm256_loadu_si256((const __m256i *)(from + k)));
+    for (int k = front; k < whole; k += LANES) streamed(*(const loose *)(from + k), to + k);
     copy_sample(from + whole, dim - whole, to + whole);
-#else
-    copy_sample(from, dim, to);
-#endif
 }
 
 /* LANES samples, components run on to the end of the last four or sixteen. */

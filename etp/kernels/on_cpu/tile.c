@@ -140,9 +140,7 @@ static void one_piece(void *context, int64_t index) {
     const int64_t first = index * call->size, end = first + call->size;
     for (int64_t tile = first; tile < end && tile < call->tiles; tile++)
         one_tile(&space, call, tile);
-#if STREAMS
-    if (call->way == STREAMED) _mm_sfence();
-#endif
+    if (call->way == STREAMED) settle();
 }
 
 /* Outputs that stay in the first two caches are written straight, and those that no cache holds may
