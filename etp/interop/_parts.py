@@ -22,6 +22,7 @@ from etp.kernels.modes import plain_only
 from etp.kernels.on_cpu import compose, program, tile
 from etp.kernels.tables import TableModule
 from etp.maths import so3
+from etp.maths.signs import sign_of_e3nn
 
 
 class Leg(NamedTuple):
@@ -88,18 +89,13 @@ def steps_of(product: o3.TensorProduct) -> list[PlacedInstruction]:
                     out=legs[2][ins.i_out],
                     weight=weight if ins.has_weight else -1,
                     numel=numel,
-                    values=ins.path_weight * _couplings(ir1.l, ir2.l, ir3.l),
+                    values=ins.path_weight
+                    * sign_of_e3nn(ir1.l, ir2.l, ir3.l)
+                    * so3.clebsch_gordan(ir1.l, ir2.l, ir3.l),
                 )
             )
         weight += numel if ins.has_weight else 0
     return made
-
-
-def _couplings(l1: int, l2: int, l3: int) -> Tensor:
-    """Coefficients with the sign of the e3nn at hand: 0.4.4 differs on some odd paths."""
-    ours = so3.clebsch_gordan(l1, l2, l3)
-    theirs = o3.wigner_3j(l1, l2, l3, dtype=torch.float64, device=ours.device)
-    return ours if float((ours * theirs).sum()) > 0 else -ours
 
 
 class ProductPart(TableModule):

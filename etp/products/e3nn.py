@@ -10,6 +10,7 @@ import torch
 from typing_extensions import override
 
 from etp.e3 import o3
+from etp.maths.signs import sign_of_e3nn
 from etp.product.base import TensorProduct
 from etp.product.registry import register
 from etp.products._library import (
@@ -25,7 +26,8 @@ from etp.products._library_edge import LibraryEdge
 class _E3nn(LibraryProduct):
     """Blocks (channel, component), one output block per path, coefficients of ``wigner_3j``.
 
-    ``irrep_normalization="none"`` makes every coefficient 1, so that nothing is left to scale.
+    ``irrep_normalization="none"`` makes every coefficient 1, so that nothing is left to scale, but
+    for the signs of releases before 0.6.
     """
 
     reference = "Geiger and Smidt 2022, arXiv:2207.09453"
@@ -34,6 +36,10 @@ class _E3nn(LibraryProduct):
     @override
     def edge_class(cls) -> type[TensorProduct]:
         return E3nnEdge
+
+    @override
+    def coefficient(self, ir_in1: o3.Irrep, ir_in2: o3.Irrep, ir_out: o3.Irrep) -> float:
+        return sign_of_e3nn(ir_in1.l, ir_in2.l, ir_out.l)
 
     @abstractmethod
     def module(self) -> o3.TensorProduct:

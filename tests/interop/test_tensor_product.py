@@ -304,3 +304,16 @@ def test_what_cannot_be_converted_is_named():
     with pytest.raises(ValueError, match=r"x must be a torch.Tensor, got ndarray"):
         ours(torch.randn(2, 3).numpy(), torch.randn(2, 3))
     assert etp.from_e3nn(ours) is ours
+
+
+@pytest.mark.parametrize("name", ["e3nn", "e3nn-uuu"])
+def test_products_of_e3nn_claim_the_signs_of_the_release_at_hand(name: str) -> None:
+    """Releases before 0.6 have other signs on some paths of 2 and 2."""
+    made = etp.products.get(name)
+    pair = made("2x1o+2x2e", "2x1o+2x2e")
+    if name == "e3nn-uuu":
+        assert etp.measure.agreement(pair, weights="per-sample").passed
+        return
+    edge = made("3x1o+2x2e", "1o+2e", filter_ir_out="0e+1o+1e+2o+2e")
+    assert etp.measure.agreement(pair).passed
+    assert etp.measure.agreement(edge, weights="per-sample").passed
