@@ -19,6 +19,7 @@ from torch import Tensor
 
 from etp.kernels.edge_table import EdgeTable, restored
 from etp.kernels.operators import KERNEL_DTYPES, Grads, keep, serves, vjp
+from etp.kernels.straight import derived
 
 _FRAGMENT = torch.library.Library("etp", "FRAGMENT")
 
@@ -38,7 +39,7 @@ def edge(table: EdgeTable, x: Tensor, y: Tensor, weights: Tensor | None) -> Tens
     if not serves(x, y, weights, codable=table.codable):
         return table.plain(x, y, weights)
     none = x.new_empty(0, 0)
-    return _run(table, x, y, weights, none, none, x.shape[0])
+    return run(table, x, y, weights, none, none, x.shape[0])
 
 
 def convolution(
@@ -67,10 +68,10 @@ def convolution(
     """
     if not serves(x, y, weights, codable=table.codable):
         return table.plain_convolution(x, y, weights, senders, receivers, num_nodes)
-    return _run(table, x, y, weights, senders, receivers, num_nodes)
+    return run(table, x, y, weights, senders, receivers, num_nodes)
 
 
-def _run(
+def run(
     table: EdgeTable,
     x: Tensor,
     y: Tensor,
@@ -79,19 +80,16 @@ def _run(
     receivers: Tensor,
     rows: int,
 ) -> Tensor:
-    wide = x.dtype if x.dtype in KERNEL_DTYPES else torch.float32
+    """A convolution by a kernel, which must serve; an edge product where the graph has two axes."""
     w = x.new_empty(0) if weights is None else weights
-    given = (t.to(wide) for t in (x, y, w))
-    z: Tensor = torch.ops.etp.edge_forward.default(
-        *given,
-        senders,
-        receivers,
-        table.index("program"),
-        table.table("numbers", wide),
-        rows,
+    if x.dtype not in KERNEL_DTYPES:
+        wide = run(table, x.float(), y.float(), w.float(), senders, receivers, rows)
+        return wide.to(x.dtype)
+    z: Tensor = _forward(
+        x, y, w, senders, receivers, table.index("program"), table.table("numbers", x.dtype), rows,
         table.dims[2],
-    )
-    return z.to(x.dtype)
+    )  # fmt: skip
+    return z
 
 
 # The operators. Shapes of what they give, and their derivatives.
@@ -130,7 +128,7 @@ for _name in ("edge_backward", "edge_backward_change"):
 
 def _forward_backward(ctx: Any, grad: Tensor) -> Grads:
     x, y, w, *graph = ctx.saved_tensors
-    gx, gy, gw = torch.ops.etp.edge_backward(grad, x, y, w, *graph, ctx.needs_input_grad[0])
+    gx, gy, gw = _backward(grad, x, y, w, *graph, ctx.needs_input_grad[0])
     return (gx if ctx.needs_input_grad[0] else None, gy, gw, *[None] * 6)
 
 
@@ -142,10 +140,10 @@ def _backward_backward(ctx: Any, hx: Tensor, hy: Tensor, hw: Tensor) -> Grads:
     given = (x, y, w, hx.contiguous(), hy.contiguous(), hw.contiguous(), *graph)
     out: list[Tensor | None] = [None] * 4
     if ctx.needs_input_grad[0]:
-        out[0] = torch.ops.etp.edge_forward_change(*given, grad.shape[0], grad.shape[1])
+        out[0] = _forward_change(*given, grad.shape[0], grad.shape[1])
     if any(ctx.needs_input_grad[1:4]):
         need_x = ctx.needs_input_grad[1]
-        gx, gy, gw = torch.ops.etp.edge_backward_change(grad, *given, need_x)
+        gx, gy, gw = _backward_change(grad, *given, need_x)
         out[1:] = [gx if need_x else None, gy, gw]
     return (*out, *[None] * 5)
 
@@ -199,10 +197,7 @@ def _backward_change_backward(ctx: Any, *grads: Tensor) -> Grads:
     return (*vjp(gradients, tensors, grads), *[None] * 5)
 
 
-for _name, _count, _backward in (
-    ("edge_forward", 3, _forward_backward),
-    ("edge_backward", 4, _backward_backward),
-    ("edge_forward_change", 6, _forward_change_backward),
-    ("edge_backward_change", 7, _backward_change_backward),
-):
-    torch.library.register_autograd(f"etp::{_name}", _backward, setup_context=keep(_count))
+_forward = derived("edge_forward", 3, keep(3), _forward_backward)
+_backward = derived("edge_backward", 4, keep(4), _backward_backward)
+_forward_change = derived("edge_forward_change", 6, keep(6), _forward_change_backward)
+_backward_change = derived("edge_backward_change", 7, keep(7), _backward_change_backward)

@@ -24,12 +24,13 @@ def serves(*tensors: Tensor | None, codable: bool = True) -> bool:
         *tensors: What it is given.
         codable: Whether a GPU's kernel may have the table in its code.
     """
-    devices = {t.device.type for t in tensors if t is not None}
-    if len(devices) != 1 or not devices <= {"cpu", "cuda"}:
+    devices = [t.device for t in tensors if t is not None]
+    kind = devices[0].type
+    if kind not in ("cpu", "cuda") or any(other.type != kind for other in devices[1:]):
         return False
     if plain_only():
         return False
-    return codable and _on_gpu() if _on_triton(*devices) else _ready()
+    return codable and _on_gpu() if _on_triton(kind) else _ready()
 
 
 @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]

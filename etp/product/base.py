@@ -302,8 +302,12 @@ class TensorProduct(TableModule, metaclass=kinds.Kinds):
         """
         if autocast := autocasting(self._device.type):
             x1, x2, weights = promoted(x1, x2, weights)
-        if weights is None and not autocast and are_rows(x1, x2, self._widths, self._device):
-            return self.multiply_channels(x1, x2)
+        if (
+            not autocast
+            and are_rows(x1, x2, self._widths, self._device)
+            and (weights is None or weighting.fit(weights, x1, self.weight_numel))
+        ):
+            return self.multiply_channels(x1, x2, weights)
         irreps = (self.irreps_in1, self.irreps_in2)
         check_inputs((x1, x2), irreps, self._widths, self._device)
         if weights is not None:

@@ -11,6 +11,7 @@ from etp.kernels.tables import Unscripted
 from etp.problem import Weights
 from etp.product.base import Cost, TensorProduct
 from etp.product.inputs import has_shape, nothing, promoted
+from etp.product.weighting import fit
 
 
 class Convolution(Unscripted):
@@ -98,11 +99,45 @@ class Convolution(Unscripted):
         receivers: Tensor,
         num_nodes: int,
     ) -> Tensor:
-        self._check(x, y, weights, senders, receivers, num_nodes)
+        if not self._fit(x, y, weights, senders, receivers, num_nodes):
+            self._check(x, y, weights, senders, receivers, num_nodes)
         if senders.shape[0] == 0:
             none = x.new_zeros(num_nodes, self.product.irreps_out.dim)
             return none + nothing(x, y, weights)
         return self.product.convolve(x, y, weights, senders, receivers, num_nodes)
+
+    def _fit(
+        self,
+        x: Tensor,
+        y: Tensor,
+        weights: Tensor | None,
+        senders: Tensor,
+        receivers: Tensor,
+        num_nodes: int,
+    ) -> bool:
+        """Whether all is as it should be, at a glance; else :meth:`_check` says what is not."""
+        if not (
+            all(isinstance(t, Tensor) for t in (x, y, senders, receivers))
+            and type(num_nodes) is int
+        ):
+            return False
+        edges, wide = senders.shape, self._widths
+        fits = (
+            x.ndim == y.ndim == 2
+            and len(edges) == 1
+            and x.shape[1] == wide[0]
+            and y.shape == (edges[0], wide[1])
+            and receivers.shape == edges
+            and x.dtype is y.dtype
+            and x.dtype.is_floating_point
+            and senders.dtype is receivers.dtype is torch.int64
+            and x.device == y.device == senders.device == receivers.device
+            and (weights is None or fit(weights, y, wide[2]))
+        )
+        if fits and _can_look(senders):
+            _refuse_beyond("senders", senders, x.shape[0])
+            _refuse_beyond("receivers", receivers, num_nodes)
+        return fits
 
     def _check(
         self,
@@ -226,9 +261,16 @@ def check_below(name: str, index: Tensor, count: int) -> None:
     Raises:
         ValueError: If one is not.
     """
-    if index.device.type == "cpu" and index.numel() and not (traced() or plain_only()):
-        low, high = (int(end) for end in index.aminmax())
-        if low < 0 or high >= count:
-            raise ValueError(
-                f"{name} must be from 0 to {count - 1}, got {low if low < 0 else high}"
-            )
+    if _can_look(index):
+        _refuse_beyond(name, index, count)
+
+
+def _can_look(index: Tensor) -> bool:
+    return index.is_cpu and bool(index.numel()) and not (traced() or plain_only())
+
+
+def _refuse_beyond(name: str, index: Tensor, count: int) -> None:
+    ends = index.aminmax()
+    low, high = int(ends[0]), int(ends[1])
+    if low < 0 or high >= count:
+        raise ValueError(f"{name} must be from 0 to {count - 1}, got {low if low < 0 else high}")

@@ -11,7 +11,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from etp.e3 import o3
-from etp.kernels.edge import convolution, edge
+from etp.kernels.edge import edge, run
 from etp.kernels.edge_table import EdgePath, EdgeTable
 from etp.kernels.operators import serves
 from etp.maths import so3
@@ -126,7 +126,7 @@ class TableEdge(EdgeProduct):
         own = self._own(weights)
         if not self.edges or not serves(x, y, own, codable=self.edge_table.codable):
             return super().convolve(x, y, weights, senders, receivers, num_nodes)
-        return convolution(self.edge_table, x, self.second(y), own, senders, receivers, num_nodes)
+        return run(self.edge_table, x, self.second(y), own, senders, receivers, num_nodes)
 
     def _own(self, weights: Tensor | None) -> Tensor | None:
         """Weights of all edges as one row."""

@@ -244,6 +244,27 @@ def scaled(x: Tensor, factors: Tensor) -> Tensor:
     return (x.unflatten(0, (-1, factors.shape[0])) * factors).flatten(0, 1)
 
 
+def fit(weights: Tensor, rows: Tensor, numel: int) -> bool:
+    """Whether weights are one row, or one for each row of an input: the usual call, at a glance.
+
+    What does not pass is looked at again by :func:`check`.
+
+    Args:
+        weights: As given.
+        rows: Input, (N, ...).
+        numel: Weights of all channels.
+    """
+    if not isinstance(weights, Tensor):
+        return False
+    shape = weights.shape
+    return (
+        (len(shape) == 1 or (len(shape) == 2 and shape[0] == rows.shape[0]))
+        and shape[-1] == numel
+        and weights.dtype is rows.dtype
+        and weights.device == rows.device
+    )
+
+
 def check(weights: Tensor, like: Tensor, numel: int) -> None:
     """Refuse weights that do not fit.
 

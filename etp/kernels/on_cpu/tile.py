@@ -20,6 +20,7 @@ from etp.kernels import compile_times as compiling
 from etp.kernels.modes import plain_only, real_tensors, seen, traced
 from etp.kernels.on_cpu import build
 from etp.kernels.on_cpu.program import Bilinear, packed
+from etp.kernels.straight import CPU, strange
 
 _NUMPY: dict[torch.dtype, np.dtype[np.floating]] = {
     torch.float32: np.dtype(np.float32),
@@ -71,23 +72,23 @@ def bilinear(x: Tensor, y: Tensor, of: Packed) -> Tensor:
     """
     if x.dtype not in _NUMPY:
         return bilinear(x.float(), y.float(), of).to(x.dtype)
-    if traced() or _strange(x, y):
+    if traced() or strange(x, y):
         return _tile(x, y, *(seen(of.code), seen(of.table), of.dim))
     if torch.is_grad_enabled() and (x.requires_grad or y.requires_grad):
         z: Tensor = _Product.apply(x, y, of)  # type: ignore[no-untyped-call]
         return z
     code, table, dim = of
-    return _run_tile(_CPU, x, y, code, table, dim)
+    return _run_tile(CPU, x, y, code, table, dim)
 
 
 def _gradients(grad: Tensor, x: Tensor, y: Tensor, of: Packed) -> tuple[Tensor, Tensor]:
     code, table, dim = of
-    if traced() or _strange(grad, x, y):
+    if traced() or strange(grad, x, y):
         return _tile_gradients(grad, x, y, seen(code), seen(table), dim)
     if torch.is_grad_enabled():
         made: tuple[Tensor, Tensor] = _Gradients.apply(grad, x, y, of)  # type: ignore[no-untyped-call]
         return made
-    return _run_gradients(_CPU, grad, x, y, code, table, dim)
+    return _run_gradients(CPU, grad, x, y, code, table, dim)
 
 
 def _gradients_back(
@@ -109,7 +110,7 @@ class _Product(torch.autograd.Function):
         ctx.save_for_backward(x, y)
         ctx.of = of
         code, table, dim = of
-        return _run_tile(_CPU, x, y, code, table, dim)
+        return _run_tile(CPU, x, y, code, table, dim)
 
     @staticmethod
     @override
@@ -124,7 +125,7 @@ class _Gradients(torch.autograd.Function):
         ctx.save_for_backward(grad, x, y)
         ctx.of = of
         code, table, dim = of
-        return _run_gradients(_CPU, grad, x, y, code, table, dim)
+        return _run_gradients(CPU, grad, x, y, code, table, dim)
 
     @staticmethod
     @override
@@ -142,16 +143,8 @@ _define(
 _tile = torch.ops.etp.tile.default
 _tile_gradients = torch.ops.etp.tile_gradients.default
 # Straight to what is compiled: where nothing traces, the way through Python costs as much again.
-_CPU = torch._C.DispatchKeySet(torch._C.DispatchKey.CPU)
 _run_tile = _tile._handle.redispatch_boxed
 _run_gradients = _tile_gradients._handle.redispatch_boxed
-_BARE = (Tensor, torch.nn.Parameter)
-_legacy = torch._C._functorch.is_legacy_batchedtensor
-
-
-def _strange(*tensors: Tensor) -> bool:
-    """Whether one is not simply numbers: of another class, or batched by autograd itself."""
-    return any(type(x) not in _BARE or _legacy(x) for x in tensors)
 
 
 @torch.library.register_fake("etp::tile")  # type: ignore[untyped-decorator]
