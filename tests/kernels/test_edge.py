@@ -22,6 +22,7 @@ IRREPS = [
     ("32x0e+32x1o+16x2e", "0e+1o+2e+3o"),
     ("17x1o+1x3e+48x0o", "1e+2e+4e"),
     ("16x3o+16x2e+2x4e+3x5o", "0e+4e"),
+    ("89x0e+32x0o", "0e+1o+2e+3o"),  # spread from scalars
 ]
 pytestmark = pytest.mark.filterwarnings("ignore")  # of the compiler, about itself
 needs_kernel = pytest.mark.skipif(build.missing() is not None, reason=str(build.missing()))

@@ -62,16 +62,15 @@ INLINE void mix(const vector *from, vector *out, const int dim) {
     UNROLL
     for (int m = 0; m < dim; m++) {
         vector sum = from[0];
-        lanes pick;
-        UNROLL
-        for (int n = 0; n < LANES; n++) pick[n] = (m * LANES + n) / dim;
-        sum = __builtin_shuffle(sum, pick);
         UNROLL
         for (int k = 1; k < dim; k++) {
             lanes either;
             UNROLL
-            for (int n = 0; n < LANES; n++)
-                either[n] = (m * LANES + n) % dim == k ? LANES + (m * LANES + n) / dim : n;
+            for (int n = 0; n < LANES; n++) {
+                const int channel = (m * LANES + n) / dim;
+                const int rest = k == 1 ? channel : n; /* of the first vector, or as they are */
+                either[n] = (m * LANES + n) % dim == k ? LANES + channel : rest;
+            }
             sum = __builtin_shuffle(sum, from[k], either);
         }
         out[m] = sum;
@@ -82,16 +81,15 @@ INLINE void unmix(const vector *from, vector *out, const int dim) {
     UNROLL
     for (int k = 0; k < dim; k++) {
         vector sum = from[0];
-        lanes pick;
-        UNROLL
-        for (int n = 0; n < LANES; n++) pick[n] = (n * dim + k) % LANES;
-        sum = __builtin_shuffle(sum, pick);
         UNROLL
         for (int m = 1; m < dim; m++) {
             lanes either;
             UNROLL
-            for (int n = 0; n < LANES; n++)
-                either[n] = (n * dim + k) / LANES == m ? LANES + (n * dim + k) % LANES : n;
+            for (int n = 0; n < LANES; n++) {
+                const int place = (n * dim + k) % LANES;
+                const int rest = m == 1 ? place : n; /* of the first vector, or as they are */
+                either[n] = (n * dim + k) / LANES == m ? LANES + place : rest;
+            }
             sum = __builtin_shuffle(sum, from[m], either);
         }
         out[k] = sum;

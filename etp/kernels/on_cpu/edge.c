@@ -129,11 +129,22 @@ INLINE void stored(vector v, REAL *p) { *(loose *)p = v; }
 typedef struct {
     const REAL *m, *h, *x, *hx, *g, *w, *hw;
     REAL *z;      /* rows that are added to, or, without them, */
-    REAL *direct; /* its block in the output, written at once */
+    REAL *direct; /* its block in the output, written at once, */
+    REAL *beyond; /* or here, what does not fill a vector */
     REAL *gx, *gw;
     vector *dot; /* one for each coefficient */
     int by_component, want_x, adds, streams;
 } Row;
+
+/* Vectors to the output, `step` apart, of the components of a vector of channels; where there are not
+ * so many channels, to memory of their own. */
+INLINE void give(const Path *p, const Row *r, int c, const vector *v, const int d3, int64_t step) {
+    REAL *to = (c + LANES > p->mul ? r->beyond : r->direct) + (r->by_component ? c : c * d3);
+    ALL for (int k = 0; k < d3; k++) {
+        if (r->streams) streamed(v[k], to + k * step);
+        else stored(v[k], to + k * step);
+    }
+}
 
 /* The components of a vector of channels, to the rows or to the output. */
 INLINE void put(const Path *p, const Row *r, int c, const vector *sum, const int d3) {
@@ -141,22 +152,71 @@ INLINE void put(const Path *p, const Row *r, int c, const vector *sum, const int
         ALL for (int k = 0; k < d3; k++) WRITE(r->z + k * p->padded + c) += sum[k];
         return;
     }
+    if (d3 == 1 || r->by_component) {
+        give(p, r, c, sum, d3, p->mul);
+        return;
+    }
     vector mixed[MOST];
-    const int mixes = d3 > 1 && !r->by_component;
-    if (mixes) store_mixed((const REAL *)sum, (REAL *)mixed, d3, LANES, LANES);
-    REAL *to = r->direct + (mixes ? c * d3 : c);
-    const int64_t step = mixes ? LANES : p->mul;
-    ALL for (int k = 0; k < d3; k++) {
-        const vector v = mixes ? mixed[k] : sum[k];
-        if (r->streams) streamed(v, to + k * step);
-        else stored(v, to + k * step);
+    store_mixed((const REAL *)sum, (REAL *)mixed, d3, LANES, LANES);
+    give(p, r, c, mixed, d3, LANES);
+}
+
+#ifdef MIXES
+/* Vector q of the components of LANES channels, of what each channel or each component has. */
+INLINE vector of_channels(vector v, int q, const int d3) {
+    lanes pick;
+    UNROLL
+    for (int n = 0; n < LANES; n++) pick[n] = (q * LANES + n) / d3;
+    return __builtin_shuffle(v, pick);
+}
+
+INLINE vector of_components(const REAL *m, int q, const int d3) {
+    lanes pick;
+    UNROLL
+    for (int n = 0; n < LANES; n++) pick[n] = (q * LANES + n) % d3;
+    return __builtin_shuffle(loaded(m), pick);
+}
+
+/* From scalars, in the order of the output: mixing components would take d3 times as many steps. */
+INLINE void spread_path(const Path *p, const Row *r, const int d3) {
+    vector m[MOST];
+    ALL for (int q = 0; q < d3; q++) m[q] = of_components(r->m, q, d3);
+    for (int c = 0; c < p->padded; c += LANES) {
+        vector z[MOST];
+        const vector x = READ(r->x + c) * loaded(r->w + c);
+        ALL for (int q = 0; q < d3; q++) z[q] = of_channels(x, q, d3) * m[q];
+        give(p, r, c, z, d3, LANES);
     }
 }
+
+INLINE void spread_change(const Path *p, const Row *r, const int d3) {
+    vector m[MOST], h[MOST];
+    ALL for (int q = 0; q < d3; q++)
+        m[q] = of_components(r->m, q, d3), h[q] = of_components(r->h, q, d3);
+    for (int c = 0; c < p->padded; c += LANES) {
+        vector z[MOST];
+        const vector own = READ(r->x + c), w = loaded(r->w + c), x = own * w;
+        const vector hx = READ(r->hx + c) * w + own * loaded(r->hw + c);
+        ALL for (int q = 0; q < d3; q++)
+            z[q] = of_channels(x, q, d3) * h[q] + of_channels(hx, q, d3) * m[q];
+        give(p, r, c, z, d3, LANES);
+    }
+}
+#define SPREADS(r, d1, d3) ((d1) == 1 && (d3) > 1 && !(r)->z && !(r)->by_component)
+#else
+#define SPREADS(r, d1, d3) 0
+#define spread_path(p, r, d3) (void)0
+#define spread_change(p, r, d3) (void)0
+#endif
 
 /* w * (m . x) */
 INLINE void forward_path(const Path *p, const Row *r, const int d1, const int d3,
                          const int diagonal) {
     const REAL *m = r->m;
+    if (SPREADS(r, d1, d3)) {
+        spread_path(p, r, d3);
+        return;
+    }
     for (int c = 0; c < p->padded; c += LANES) {
         vector x[MOST], sum[MOST];
         const vector w = loaded(r->w + c);
@@ -174,6 +234,10 @@ INLINE void forward_path(const Path *p, const Row *r, const int d1, const int d3
 INLINE void forward_change(const Path *p, const Row *r, const int d1, const int d3,
                            const int diagonal) {
     const REAL *m = r->m, *h = r->h;
+    if (SPREADS(r, d1, d3)) {
+        spread_change(p, r, d3);
+        return;
+    }
     for (int c = 0; c < p->padded; c += LANES) {
         vector x[MOST], hx[MOST], sum[MOST];
         const vector w = loaded(r->w + c), hw = loaded(r->hw + c);
@@ -350,10 +414,11 @@ static int beyond_caches(int64_t rows, int64_t numbers) {
 static int aligned_at(const REAL *p) { return (uintptr_t)p % VECTOR_BYTES == 0; }
 
 /* Whether an edge's output is written path by path, from registers: paths are blocks of their own
- * there, of whole vectors. */
+ * there, and components of one channel, or channels that fill their vectors, side by side. */
 static int written_at_once(const EdgeCall *call, const Table *t) {
     int whole = !call->starts && t->n_out == t->n_paths;
-    for (const Path *p = t->paths; p < t->paths + t->n_paths; p++) whole &= p->mul == p->padded;
+    for (const Path *p = t->paths; p < t->paths + t->n_paths; p++)
+        whole &= !t->by_component || p->mul == p->padded;
     return whole;
 }
 
@@ -375,11 +440,13 @@ static void forward_edge(const Walk *walk, Scratch *s, int64_t e, REAL *output) 
                        .hx = hx ? hx + p->x : NULL, .w = weights(p, w, s->one, s->w),
                        .hw = weights(p, hw, s->zero, s->hw),
                        .z = output ? NULL : s->result + p->z,
-                       .direct = output ? output + p->start : NULL,
+                       .direct = output ? output + p->start : NULL, .beyond = s->result,
                        .by_component = t->by_component,
                        .streams = output && walk->streams && aligned_at(output + p->start)};
         if (hx) BY_SIZE(forward_change, p, &r)
         else BY_SIZE(forward_path, p, &r)
+        const int over = output ? p->mul % LANES : 0, whole = (p->mul - over) * p->d3;
+        if (over) memcpy(r.direct + whole, r.beyond + whole, over * p->d3 * sizeof(REAL));
     }
 }
 
