@@ -7,7 +7,7 @@
 #include "tile.h"
 
 #if VECTOR_BYTES == 64
-#define STRIP 8 /* rows of a dense step summed at once, as many as the registers hold */
+#define STRIP 12 /* rows of a dense step summed at once, as many as the registers hold */
 #else
 #define STRIP 3
 #endif
@@ -18,35 +18,40 @@ enum Code { DENSE, SPARSE, OUTER, SPREAD, MULTIPLY, MATRIX, ZERO };
 /* to[m] (+)= sum over k of table[k][m] * from[k] for `count` consecutive m. */
 INLINE void dense_strip(REAL *rows, const REAL *table, const int32_t *from, int inner, int stride,
                         const int32_t *to, int add, const int count) {
-    vector sum[STRIP][WIDTH];
-    for (int m = 0; m < count; m++)
-        for (int w = 0; w < WIDTH; w++) sum[m][w] = add ? ROW(to[m])[w] : (vector){0};
+    vector sum[STRIP][WIDTH] = {0};
     for (int k = 0; k < inner; k++, table += stride) {
         const vector *x = ROW(from[k]);
         for (int m = 0; m < count; m++)
             for (int w = 0; w < WIDTH; w++) sum[m][w] += table[m] * x[w];
     }
-    for (int m = 0; m < count; m++)
-        for (int w = 0; w < WIDTH; w++) ROW(to[m])[w] = sum[m][w];
+    if (add)
+        for (int m = 0; m < count; m++)
+            for (int w = 0; w < WIDTH; w++) ROW(to[m])[w] += sum[m][w];
+    else
+        for (int m = 0; m < count; m++)
+            for (int w = 0; w < WIDTH; w++) ROW(to[m])[w] = sum[m][w];
 }
 
+/* A few rows are summed slower, each waiting for its own last sum: the last two strips are alike. */
 static void dense(REAL *rows, const Step *s, const int32_t *index, const REAL *table) {
     const int inner = s->first, outer = s->size;
     const int32_t *from = index + s->index, *to = from + inner;
-    int m = 0;
-    for (; m + STRIP <= outer; m += STRIP)
-        dense_strip(rows, table + s->table + m, from, inner, outer, to + m, s->other, STRIP);
-#define REST(n) \
+    for (int m = 0, count; m < outer; m += count) {
+        const int left = outer - m;
+        count = left <= STRIP ? left : left < 2 * STRIP ? (left + 1) / 2 : STRIP;
+#define STRIP_OF(n) \
     case n: \
         dense_strip(rows, table + s->table + m, from, inner, outer, to + m, s->other, n); \
         break;
-    switch (outer - m) {
-        REST(1) REST(2)
+        switch (count) {
+            STRIP_OF(1) STRIP_OF(2) STRIP_OF(3)
 #if STRIP > 3
-        REST(3) REST(4) REST(5) REST(6) REST(7)
+            STRIP_OF(4) STRIP_OF(5) STRIP_OF(6) STRIP_OF(7) STRIP_OF(8) STRIP_OF(9)
+            STRIP_OF(10) STRIP_OF(11) STRIP_OF(12)
 #endif
+        }
+#undef STRIP_OF
     }
-#undef REST
 }
 
 /* Compressed rows: to[r] (+)= sum over its entries of table[e] * from[e]. */
@@ -75,14 +80,21 @@ static void outer(REAL *rows, const Step *s, const int32_t *index) {
 }
 
 /* Transpose of `outer`: gradients of i and j from that of their product, `first` and `second`
- * rows behind i and j. */
+ * rows behind i and j. That of i stays in registers while i is the same: what is added up in memory
+ * waits for its own last store. */
 static void spread(REAL *rows, const Step *s, const int32_t *index) {
-    const int32_t *pair = index + s->index;
-    for (int r = 0; r < s->size; r++) {
-        const int i = pair[2 * r], j = pair[2 * r + 1];
-        const vector *g = ROW(s->to + r), *x = ROW(i), *y = ROW(j);
-        vector *gx = ROW(i + s->first), *gy = ROW(j + s->second);
-        for (int v = 0; v < WIDTH; v++) gx[v] += g[v] * y[v], gy[v] += g[v] * x[v];
+    const int32_t *pair = index + s->index, *end = pair + 2 * s->size;
+    const vector *g = ROW(s->to);
+    while (pair < end) {
+        const int i = *pair;
+        vector *to = ROW(i + s->first), x[WIDTH], gx[WIDTH];
+        for (int v = 0; v < WIDTH; v++) x[v] = ROW(i)[v], gx[v] = to[v];
+        for (; pair < end && *pair == i; pair += 2, g += WIDTH) {
+            const vector *y = ROW(pair[1]);
+            vector *gy = ROW(pair[1] + s->second);
+            for (int v = 0; v < WIDTH; v++) gx[v] += g[v] * y[v], gy[v] += g[v] * x[v];
+        }
+        for (int v = 0; v < WIDTH; v++) to[v] = gx[v];
     }
 }
 
