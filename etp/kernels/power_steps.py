@@ -106,12 +106,12 @@ class PowerSteps(TableModule):
             matrix = values[: first * size].reshape(first, size).T
         else:
             assert code == steps.SPARSE, "a power has no other steps"
-            ends, target = own[: size + 1], own[size + 1 : 2 * size + 1]
-            source = own[2 * size + 1 :][: ends[-1]]
+            runs, own = own[: 2 * first].reshape(first, 2), own[2 * first :]
+            counts = runs[:, 0].repeat(runs[:, 1])
+            target, source = own[:size], own[size:][: counts.sum()]
             matrix = np.zeros((size, len(source)))
-            matrix[np.arange(size).repeat(np.diff(ends)), np.arange(len(source))] = values[
-                : len(source)
-            ]
+            row = np.arange(size).repeat(counts)
+            matrix[row, np.arange(len(source))] = values[: len(source)]
         taken = _taken(rows, source)
         return target, torch.einsum("mk,knc->mnc", torch.from_numpy(matrix).to(taken), taken)
 

@@ -23,6 +23,7 @@ from etp import measure, products
 from etp.kernels import compile_times as compiling
 from etp.kernels import sparse
 from etp.kernels.on_cpu import build, compose, tile
+from etp.kernels.on_cpu.program import Bilinear
 from etp.kernels.sparse import CompressedRows, SparseTable, apply_form
 from etp.measure.drawing import random_inputs, random_weights
 from etp.measure.oracle import evaluate
@@ -341,6 +342,26 @@ def test_the_walk_without_a_compiler_has_both_derivatives(plain):
         assert relative(mine, right) < 1e-12
 
 
+def assert_right(both: Bilinear, full: torch.Tensor) -> None:
+    """Programs against the sum over all coefficients, with both gradients."""
+    build.library()
+    generator = torch.Generator().manual_seed(4)
+    x, y = (
+        torch.randn(50, n, dtype=torch.float64, generator=generator).requires_grad_()
+        for n in full.shape[:2]
+    )
+    z = tile.bilinear(x, y, tile.kept(both, x.dtype))
+    wanted = torch.einsum("ni,nj,ijk->nk", x, y, full)
+    assert relative(z.detach(), wanted.detach()) < 1e-12
+    assert not z[:, ~full.any(dim=0).any(dim=0)].any()
+    for found, right in zip(
+        torch.autograd.grad(z.square().sum(), (x, y)),
+        torch.autograd.grad(wanted.square().sum(), (x, y)),
+        strict=True,
+    ):
+        assert relative(found, right) < 1e-12
+
+
 @needs_compiler
 def test_a_table_with_empty_rows_and_one_large_part_is_right():
     """Outputs shared by everything, as in a path-summed product, and outputs fed by nothing."""
@@ -352,20 +373,24 @@ def test_a_table_with_empty_rows_and_one_large_part_is_right():
     both = compose.of_entries(torch.stack([i, j, k]).numpy(), values.numpy(), (30, 25, 9))
     full = torch.zeros(30, 25, 9, dtype=torch.float64)
     full.index_put_((i, j, k), values, accumulate=True)
-    x, y = (
-        torch.randn(50, n, dtype=torch.float64, generator=generator).requires_grad_()
-        for n in (30, 25)
+    assert_right(both, full)
+
+
+@needs_compiler
+@pytest.mark.parametrize("outputs", [9, 70])
+def test_a_table_of_couples_is_folded(outputs):
+    """Products whose coefficients differ in signs only: their sums and differences are taken."""
+    generator = torch.Generator().manual_seed(5)
+    half = torch.randn(9, 14, outputs, dtype=torch.float64, generator=generator)
+    half *= torch.rand(half.shape, generator=generator) < 0.6
+    signs = torch.randint(0, 2, half.shape, generator=generator) * 2 - 1
+    full = torch.cat([half, half * signs])
+    i, j, k = full.nonzero().T
+    both = compose.of_entries(
+        torch.stack([i, j, k]).numpy(), full[i, j, k].numpy(), (18, 14, outputs)
     )
-    z = tile.bilinear(x, y, tile.kept(both, x.dtype))
-    wanted = torch.einsum("ni,nj,ijk->nk", x, y, full)
-    assert relative(z.detach(), wanted.detach()) < 1e-12
-    assert not z[:, 4].any()
-    for found, right in zip(
-        torch.autograd.grad(z.square().sum(), (x, y)),
-        torch.autograd.grad(wanted.square().sum(), (x, y)),
-        strict=True,
-    ):
-        assert relative(found, right) < 1e-12
+    assert both.forward.macs < 0.8 * (len(i) + 18 * 14)
+    assert_right(both, full)
 
 
 @needs_compiler

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import accumulate, pairwise
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from etp.kernels.on_cpu.folding import connected, folded
 from etp.kernels.on_cpu.program import Bilinear, DensePart, LinearMap, Program, Rows
 
-_GROUP = 128
-"""Pairs of components held at once: their rows and those they feed fit the first-level cache."""
+_GROUP, _WHOLE = 128, 320
+"""Pairs of components held at once, where their outputs allow: their rows and those they feed fit
+the first-level cache. Up to the second number those of the same outputs stay together."""
 
 
 def of_entries(
@@ -21,7 +23,7 @@ def of_entries(
     """Programs of a table of non-zeros, ``z[k] += value * x[i] * y[j]``.
 
     Each product x[i] y[j] is made once. Products are taken in groups that share as many outputs as
-    they can, so that an output is mostly complete within one group.
+    they can, so that an output is mostly complete within one group, and their coefficients folded.
 
     Args:
         entries: Components (i, j, k) of each entry, shape (3, entries).
@@ -53,66 +55,39 @@ def of_entries(
         members = np.flatnonzero(group_of == number)
         place[members] = np.arange(len(members))
         mine = order[low:high]
-        local, out, weight = place[pair[mine]], k[mine], values[mine]
+        out, column = np.unique(k[mine], return_inverse=True)
+        matrix = np.zeros((len(members), len(out)))
+        np.add.at(matrix, (place[pair[mine]], column), values[mine])
+        few = folded(matrix)
+        target, local = out.astype(np.int32), np.arange(len(members), dtype=np.int32)
         columns = np.stack([pairs[members] // dims[1], pairs[members] % dims[1]], axis=1)
         forward.outer((columns + np.array([x, y], np.int32)).astype(np.int32), products)
-        for again in (False, True):
-            part = seen[out] == again
-            _compressed(
-                forward, out[part], local[part] + products, weight[part],
-                forward.out_rows[0], add=again,
-            )  # fmt: skip
+        few.apply(forward, local + products, target + forward.out_rows[0], seen[out])
         seen[out] = True
-        _compressed(gradient, local, out + g, weight, back)
+        few.apply_transposed(gradient, target + g, local + back)
         gradient.spread(
             (columns + np.array([gx_in, gy_in], np.int32)).astype(np.int32), back, to_x, to_y
         )
     return both
 
 
-def _compressed(
-    program: Program,
-    out: NDArray[np.int64],
-    source: NDArray[np.int64],
-    values: NDArray[np.float64],
-    base: int,
-    *,
-    add: bool = False,
-) -> None:
-    """Append a sparse step: entries sorted by the row they feed."""
-    if not len(out):
-        return
-    order = np.argsort(out, kind="stable")
-    target, counts = np.unique(out, return_counts=True)
-    rows = np.array([0, *accumulate(counts)], dtype=np.int32)
-    program.sparse(
-        rows, (target + base).astype(np.int32), source[order].astype(np.int32), values[order],
-        add=add,
-    )  # fmt: skip
-
-
 def _groups(
     pair: NDArray[np.int64], out: NDArray[np.int64], n_pairs: int, n_out: int
 ) -> NDArray[np.int64]:
-    """Group number of each pair: parts that share no output whole, together up to a bound."""
-    part = np.arange(n_pairs)
-    while True:
-        # Neighbours take the smallest number around them until nothing changes.
-        of_out = np.full(n_out, n_pairs)
-        np.minimum.at(of_out, out, part[pair])
-        smaller = part.copy()
-        np.minimum.at(smaller, pair, of_out[out])
-        if np.array_equal(smaller, part):
-            break
-        part = smaller
+    """Group number of each pair: parts that share no output, together up to a bound.
+
+    Parts are whole, for couples that can be folded are in one part, unless they are very large.
+    """
+    part, _ = connected(pair, out, n_pairs, n_out)
     _, first, part = np.unique(part, return_index=True, return_inverse=True)
     order = np.argsort(first[part], kind="stable")
     group = np.empty(n_pairs, dtype=np.int64)
     number, held, last = 0, 0, -1
     sizes = np.bincount(part)
     for p in order:
-        fits = held + (sizes[part[p]] if part[p] != last else 1) <= _GROUP
-        if held and not fits and (part[p] != last or held >= _GROUP):
+        large = sizes[part[p]] > _WHOLE
+        fits = held + (1 if large else sizes[part[p]]) <= _GROUP
+        if held and not fits and (part[p] != last or large):
             number, held = number + 1, 0
         group[p] = number
         held, last = held + 1, part[p]
@@ -268,19 +243,26 @@ def of_matrices(grades: Sequence[Graded], side: int) -> Bilinear:
     """
     dims = len(grades[0].first), len(grades[0].second), grades[0].out.shape[1]
     both = Bilinear.of_dims(dims)
+    square = np.arange(side * side, dtype=np.int32)
+    read_off = [folded(tables.out) for tables in grades]
     for program in both:
         a, b, c, d, e = (program.take(side * side) for _ in range(5))
         x, y = program.in_rows[-2:]
-        for number, tables in enumerate(grades):
+        for number, (tables, out) in enumerate(zip(grades, read_off, strict=True)):
             add = number > 0
             program.sparse_matrix(x, a, tables.first).sparse_matrix(y, b, tables.second)
             if program is both.forward:
                 program.matrix(c, a, b, side)
-                program.sparse_matrix(c, program.out_rows[0], tables.out, add=add)
+                again = np.full(dims[2], add)
+                out.apply(program, square + c, _run(program.out_rows[0], dims[2]), again)
             else:
                 gx, gy = program.out_rows
-                program.sparse_matrix(program.in_rows[0], c, tables.out.T)
+                out.apply_transposed(program, _run(program.in_rows[0], dims[2]), square + c)
                 program.matrix(d, c, b, side, turned=2).matrix(e, a, c, side, turned=1)
                 program.sparse_matrix(d, gx, tables.first.T, add=add)
                 program.sparse_matrix(e, gy, tables.second.T, add=add)
     return both
+
+
+def _run(start: int, count: int) -> Rows:
+    return np.arange(start, start + count, dtype=np.int32)

@@ -12,7 +12,7 @@
 namespace {
 
 constexpr int64_t kHead = 21;   /* numbers in front of a program's steps */
-constexpr int32_t kVersion = 3; /* as in kernels/on_cpu/program.py */
+constexpr int32_t kVersion = 4; /* as in kernels/on_cpu/program.py */
 
 struct Channels {
     Program program;

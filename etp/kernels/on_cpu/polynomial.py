@@ -32,7 +32,7 @@ from etp.kernels.on_cpu.program import (
 
 Z, GX, GW, ALONG_X, ALONG_W = (1 << n for n in range(5))
 """What may be asked, and along what it may be changed, as in ``power_steps.c``."""
-_VERSION = 1
+_VERSION = 2
 """Of the layout of :func:`packed`: a graph kept on disk may be older than the library."""
 DIRECTORY = 8
 """Numbers in front of the places of the programs."""

@@ -14,7 +14,7 @@ namespace {
 
 constexpr int32_t kChunk = 256; /* nodes whose features stay in the second cache level */
 constexpr int kDim = 0, kOut = 1, kNumel = 2, kMonomials = 3, kPairs = 4, kVersion = 5, kShorts = 6;
-constexpr int32_t kStepsVersion = 1; /* as in kernels/on_cpu/polynomial.py */
+constexpr int32_t kStepsVersion = 2; /* as in kernels/on_cpu/polynomial.py */
 
 Tensor fitting(const char *name, const Tensor &given, int64_t rows, int64_t width,
                const Tensor &like) {

@@ -14,10 +14,10 @@ from typing import Any, NamedTuple, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-DENSE, SPARSE, OUTER, SPREAD, MULTIPLY, MATRIX, ZERO = range(7)
+DENSE, SPARSE, OUTER, SPREAD, MULTIPLY, MATRIX, ZERO, BUTTERFLY = range(8)
 """Codes of the steps, as in ``tile.c``."""
 _ONTO = {0: 0, 1: 1, -1: 2}
-_VERSION = 3
+_VERSION = 4
 """Of the layout of :meth:`Program.code`: a graph kept on disk may be older than the library."""
 
 Rows = NDArray[np.int32]
@@ -189,12 +189,21 @@ class Program:
     def sparse(
         self, rows: Rows, target: Rows, source: Rows, values: ArrayLike, *, add: bool = False
     ) -> Self:
-        """Apply compressed rows: entries rows[r]..rows[r + 1] make row ``target[r]``."""
-        weights = np.asarray(values, dtype=np.float64)
+        """Apply compressed rows: entries rows[r]..rows[r + 1] make row ``target[r]``.
+
+        Rows of as many entries are done one after the other, by a loop for just so many.
+        """
+        counts = np.diff(rows)
+        order = np.argsort(counts, kind="stable")
+        entries = np.argsort(np.repeat(np.argsort(order, kind="stable"), counts), kind="stable")
+        weights = np.asarray(values, dtype=np.float64)[entries]
         self.macs += len(weights)
-        index = self._keep_index(rows, target, source)
+        runs = np.stack(np.unique(counts, return_counts=True), axis=1)
+        index = self._keep_index(runs.ravel(), target[order], source[entries])
         table = self._coefficients.keep(weights)
-        return self._step(SPARSE, len(target), index=index, table=table, other=int(add))
+        return self._step(
+            SPARSE, len(target), first=len(runs), index=index, table=table, other=int(add)
+        )
 
     def sparse_matrix(
         self, source: int, target: int, matrix: ArrayLike, *, add: bool = False
@@ -221,6 +230,11 @@ class Program:
         self.macs += 2 * len(pairs)
         index = self._keep_index(pairs.ravel())
         return self._step(SPREAD, len(pairs), source, first, second, index)
+
+    def butterfly(self, pairs: Rows) -> Self:
+        """Sums and differences of pairs of rows, ``pairs`` of shape (n, 2), in their place."""
+        self.macs += 2 * len(pairs)
+        return self._step(BUTTERFLY, len(pairs), index=self._keep_index(pairs.ravel()))
 
     def multiply(self, target: int, first: int, second: int, count: int, onto: int = 0) -> Self:
         """Row by row products of ``count`` rows: written (0), added (1) or subtracted (-1)."""

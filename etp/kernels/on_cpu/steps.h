@@ -13,7 +13,7 @@
 #endif
 #define BLOCK 4 /* rows and columns of a matrix product summed at once */
 
-enum Code { DENSE, SPARSE, OUTER, SPREAD, MULTIPLY, MATRIX, ZERO };
+enum Code { DENSE, SPARSE, OUTER, SPREAD, MULTIPLY, MATRIX, ZERO, BUTTERFLY };
 
 /* to[m] (+)= sum over k of table[k][m] * from[k] for `count` consecutive m. */
 INLINE void dense_strip(REAL *rows, const REAL *table, const int32_t *from, int inner, int stride,
@@ -54,18 +54,39 @@ static void dense(REAL *rows, const Step *s, const int32_t *index, const REAL *t
     }
 }
 
-/* Compressed rows: to[r] (+)= sum over its entries of table[e] * from[e]. */
-static void sparse(REAL *rows, const Step *s, const int32_t *index, const REAL *table) {
-    const int32_t *start = index + s->index, *to = start + s->size + 1, *from = to + s->size;
-    const REAL *w = table + s->table;
-    for (int r = 0; r < s->size; r++) {
-        vector *z = ROW(to[r]), sum[WIDTH];
-        for (int v = 0; v < WIDTH; v++) sum[v] = s->other ? z[v] : (vector){0};
-        for (int e = start[r]; e < start[r + 1]; e++) {
+/* to[r] (+)= sum over its n entries of w[e] * from[e], for `count` rows with as many entries. */
+INLINE void sparse_rows(REAL *rows, const int32_t *to, const int32_t *from, const REAL *w, int count,
+                        int add, const int n) {
+    for (int r = 0; r < count; r++, from += n, w += n) {
+        vector *z = ROW(to[r]), sum[WIDTH] = {0};
+        for (int e = 0; e < n; e++) {
             const vector *x = ROW(from[e]);
             for (int v = 0; v < WIDTH; v++) sum[v] += w[e] * x[v];
         }
-        for (int v = 0; v < WIDTH; v++) z[v] = sum[v];
+        if (add)
+            for (int v = 0; v < WIDTH; v++) z[v] += sum[v];
+        else
+            for (int v = 0; v < WIDTH; v++) z[v] = sum[v];
+    }
+}
+
+/* Runs of rows with as many entries: entries of a row and rows of each run, targets, sources. */
+static void sparse(REAL *rows, const Step *s, const int32_t *index, const REAL *table) {
+    const int32_t *run = index + s->index, *to = run + 2 * s->first, *from = to + s->size;
+    const REAL *w = table + s->table;
+    for (const int32_t *end = to; run < end; run += 2) {
+        const int n = run[0], count = run[1];
+        switch (n) {
+#define ENTRIES(n) \
+    case n: \
+        sparse_rows(rows, to, from, w, count, s->other, n); \
+        break;
+            ENTRIES(0) ENTRIES(1) ENTRIES(2) ENTRIES(3) ENTRIES(4) ENTRIES(5) ENTRIES(6)
+            ENTRIES(7) ENTRIES(8)
+            default: sparse_rows(rows, to, from, w, count, s->other, n);
+#undef ENTRIES
+        }
+        to += count, from += (int64_t)n * count, w += (int64_t)n * count;
     }
 }
 
@@ -95,6 +116,18 @@ static void spread(REAL *rows, const Step *s, const int32_t *index) {
             for (int v = 0; v < WIDTH; v++) gx[v] += g[v] * y[v], gy[v] += g[v] * x[v];
         }
         for (int v = 0; v < WIDTH; v++) to[v] = gx[v];
+    }
+}
+
+/* Rows i and j become their sum and their difference. */
+static void butterfly(REAL *rows, const Step *s, const int32_t *index) {
+    const int32_t *pair = index + s->index;
+    for (int r = 0; r < s->size; r++) {
+        vector *a = ROW(pair[2 * r]), *b = ROW(pair[2 * r + 1]);
+        for (int v = 0; v < WIDTH; v++) {
+            const vector x = a[v], y = b[v];
+            a[v] = x + y, b[v] = x - y;
+        }
     }
 }
 
@@ -206,6 +239,7 @@ static void run_tile(REAL *rows, const Program *p) {
             case SPREAD: spread(rows, s, p->index); break;
             case MULTIPLY: multiply(rows, s); break;
             case MATRIX: matrix(rows, s, p->index); break;
+            case BUTTERFLY: butterfly(rows, s, p->index); break;
             case ZERO: memset(ROW(s->to), 0, sizeof(REAL) * TILE * s->size); break;
         }
 }
