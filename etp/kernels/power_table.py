@@ -10,11 +10,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from etp.kernels.power_radial import Monomial, radial, section
 from etp.kernels.tables import TableModule
 
 MAX_CODED = 4000
 """Pairs and monomials that a GPU's kernel may have in its code."""
-_HEADER = 8
+_HEADER = 9
 Floats = np.ndarray[Any, np.dtype[np.float64]]
 Ints = np.ndarray[Any, np.dtype[np.int32]]
 
@@ -54,8 +55,8 @@ class PowerProgram(NamedTuple):
     """A power as ``power.c`` reads it.
 
     Attributes:
-        ints: int32: sizes, then the arrays that :meth:`arrays` names.
-        numbers: Float64 coefficients, by pair and once more by weight.
+        ints: int32: sizes, then the arrays that :meth:`arrays` names, then its closed form.
+        numbers: Float64 coefficients, by pair and once more by weight, then those of that form.
     """
 
     ints: Ints
@@ -63,7 +64,7 @@ class PowerProgram(NamedTuple):
 
     def arrays(self) -> dict[str, Ints]:
         """The parts of ``ints``."""
-        _, out, numel, monomials, pairs, terms, shorts, runs = map(int, self.ints[:_HEADER])
+        _, out, numel, monomials, pairs, terms, shorts, runs, _ = map(int, self.ints[:_HEADER])
         sizes = {
             "parent": monomials, "factor": monomials, "row": out + 1, "monomial": pairs,
             "term": pairs + 1, "weight": terms, "of_weight": numel + 1, "entry": terms,
@@ -159,9 +160,6 @@ def _levels(parent: Ints, dim: int, monomials: int) -> list[tuple[int, int]]:
     return levels
 
 
-Monomial = tuple[int, ...]
-
-
 def _halves(monomials: Iterable[Monomial]) -> dict[Monomial, tuple[Monomial, Monomial]]:
     """Each monomial as two shorter ones, the second at least as long; of few different ones."""
     splits = {m: _splits(m) for m in monomials}
@@ -213,8 +211,11 @@ def _compiled(dims: tuple[int, int], segments: Sequence[Segment]) -> PowerProgra
     runs = list(dict.fromkeys(of_run))
     flat = [(n, p, v) for n, pair in enumerate(pairs) for p, v in terms[pair]]
     by_weight = sorted(flat, key=lambda item: item[1])
+    closed = radial(dims, terms)
+    more_ints, more = section(numel, closed) if closed is not None else ([], [])
     ints = (
         [dim, out, numel, len(made), len(pairs), len(flat), len(shorts) + 1, len(runs)],
+        [closed.precision if closed is not None else 0],
         [number[parent] for parent, _ in made.values()],
         [factor for _, factor in made.values()],
         np.searchsorted([k for k, _ in pairs], np.arange(out + 1)),
@@ -229,8 +230,9 @@ def _compiled(dims: tuple[int, int], segments: Sequence[Segment]) -> PowerProgra
         [left for _, left in runs],
         [*map(of_run.index, runs), len(pairs)],
         [place[halves[m][1]] for _, m in pairs],
+        *more_ints,
     )
-    numbers = np.array([v for *_, v in flat] + [v for *_, v in by_weight], dtype=np.float64)
+    numbers = np.array([*(v for *_, v in flat), *(v for *_, v in by_weight), *more])
     return PowerProgram(
         np.concatenate([np.asarray(part, dtype=np.int32) for part in ints]), numbers
     )

@@ -96,6 +96,47 @@ INLINE void unmix(const vector *from, vector *out, const int dim) {
     }
 }
 
+/* Fours in two steps, halves first. */
+INLINE void mix_four(const vector *from, vector *out) {
+    vector half[4];
+    UNROLL
+    for (int k = 0; k < 4; k++) { /* channels of two components: the first half, the second */
+        lanes pick;
+        UNROLL
+        for (int n = 0; n < LANES; n++)
+            pick[n] = (k % 2) * (LANES / 2) + n % (LANES / 2) + n / (LANES / 2) * LANES;
+        half[k] = __builtin_shuffle(from[k / 2 * 2], from[k / 2 * 2 + 1], pick);
+    }
+    UNROLL
+    for (int m = 0; m < 4; m++) {
+        lanes pick;
+        UNROLL
+        for (int n = 0; n < LANES; n++)
+            pick[n] = n % 4 / 2 * LANES + n % 2 * (LANES / 2) + (m % 2) * (LANES / 4) + n / 4;
+        out[m] = __builtin_shuffle(half[m / 2], half[m / 2 + 2], pick);
+    }
+}
+
+INLINE void unmix_four(const vector *from, vector *out) {
+    vector half[4];
+    UNROLL
+    for (int k = 0; k < 4; k++) { /* two components of half the channels */
+        lanes pick;
+        UNROLL
+        for (int n = 0; n < LANES; n++)
+            pick[n] = 4 * (n % (LANES / 2)) + k / 2 * 2 + n / (LANES / 2);
+        half[k] = __builtin_shuffle(from[k % 2 * 2], from[k % 2 * 2 + 1], pick);
+    }
+    UNROLL
+    for (int k = 0; k < 4; k++) {
+        lanes pick;
+        UNROLL
+        for (int n = 0; n < LANES; n++)
+            pick[n] = (k % 2) * (LANES / 2) + n % (LANES / 2) + n / (LANES / 2) * LANES;
+        out[k] = __builtin_shuffle(half[k / 2 * 2], half[k / 2 * 2 + 1], pick);
+    }
+}
+
 INLINE void store_mixed(const REAL *rows, REAL *z, const int dim, int padded, int whole) {
     if (dim > MOST_MIXED) {
         store_fours(rows, z, dim, padded, whole);
@@ -104,7 +145,8 @@ INLINE void store_mixed(const REAL *rows, REAL *z, const int dim, int padded, in
     for (int u = 0; u < whole; u += LANES) {
         vector from[MOST_MIXED], out[MOST_MIXED];
         for (int k = 0; k < dim; k++) from[k] = *(const vector *)(rows + k * padded + u);
-        mix(from, out, dim);
+        if (dim == 4) mix_four(from, out);
+        else mix(from, out, dim);
         for (int k = 0; k < dim; k++) *(loose *)(z + u * dim + k * LANES) = out[k];
     }
 }
@@ -117,7 +159,8 @@ INLINE void load_mixed(const REAL *x, REAL *rows, const int dim, int padded, int
     for (int u = 0; u < whole; u += LANES) {
         vector from[MOST_MIXED], out[MOST_MIXED];
         for (int k = 0; k < dim; k++) from[k] = *(const loose *)(x + u * dim + k * LANES);
-        unmix(from, out, dim);
+        if (dim == 4) unmix_four(from, out);
+        else unmix(from, out, dim);
         for (int k = 0; k < dim; k++) *(vector *)(rows + k * padded + u) = out[k];
     }
 }

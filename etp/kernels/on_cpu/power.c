@@ -29,7 +29,7 @@
 
 #define NODES 4 /* at a time */
 #include "nodes.h"
-
+#include "power_radial.h"
 
 typedef struct {
     int32_t dim, out, numel, pairs, terms, shorts;
@@ -39,12 +39,39 @@ typedef struct {
     const int32_t *row, *left, *run;   /* runs of each output, and their products; pairs of a run */
     const int32_t *right;              /* the other product of each pair */
     const REAL *value, *value_of_weight;
+    int32_t radial; /* whether it is that of power_radial.h, whose terms stand in place of pairs */
+    int kind;
+    Components in, given;
 } Table;
 
-static Table read_table(const int32_t *p, const void *values) {
+/* The closed form that stands behind the table. */
+static void read_radial(Table *t, const int32_t *p, int kind) {
+    t->radial = 1, t->kind = kind;
+    t->in = (Components){p[0], p[1]}, t->given = (Components){p[2], p[3]};
+    p += 4;
+    t->value += 2 * t->terms;
+    t->pairs = TERMS;
+    t->term = p, p += TERMS + 1;
+    t->terms = t->term[TERMS];
+    t->weight = p, p += t->terms;
+    t->of_weight = p, p += t->numel + 1;
+    t->entry = p;
+    t->value_of_weight = t->value + t->terms;
+}
+
+/* How features lie if the closed form at p reads them, ANYHOW if it had better not. */
+static int radial_kind(const int32_t *p, const int32_t *places, int dim) {
+    const int kind = kind_of(places, (Components){p[0], p[1]});
+    const int out = kind_of(places + 2 * dim, (Components){p[2], p[3]});
+    if (p[3] < 0 && out == BLOCKS) return kind; /* a scalar alone lies both ways */
+    return out == (kind == TOGETHER ? BLOCKS : kind) ? kind : ANYHOW;
+}
+
+static Table read_table(const PowerCall *call) {
+    const int32_t *p = call->program;
     Table t = {p[0], p[1], p[2], .pairs = p[4], .terms = p[5], .shorts = p[6]};
-    const int32_t monomials = p[3], runs = p[7];
-    p += 8 + 2 * monomials + t.out + 1 + t.pairs; /* what other forms read */
+    const int32_t monomials = p[3], runs = p[7], exact = p[8];
+    p += 9 + 2 * monomials + t.out + 1 + t.pairs; /* what other forms read */
     t.term = p, p += t.pairs + 1;
     t.weight = p, p += t.terms;
     t.of_weight = p, p += t.numel + 1;
@@ -54,9 +81,12 @@ static Table read_table(const int32_t *p, const void *values) {
     t.row = p, p += t.out + 1;
     t.left = p, p += runs;
     t.run = p, p += runs + 1;
-    t.right = p;
-    t.value = values;
+    t.right = p, p += t.pairs;
+    t.value = call->values;
     t.value_of_weight = t.value + t.terms;
+    if (exact < (sizeof(REAL) == sizeof(float) ? 1 : 2)) return t;
+    const int kind = radial_kind(p, call->places, t.dim);
+    if (kind != ANYHOW) read_radial(&t, p, kind);
     return t;
 }
 
@@ -272,6 +302,7 @@ typedef struct {
     Span span;
     const Table *t;
     Space s;
+    Lie in, out; /* of the closed form */
 } Part;
 
 /* The parts of a piece; their number, 0 for want of memory. */
@@ -285,7 +316,12 @@ static int open_parts(Walk *walk, int64_t piece, Part *parts) {
     const int64_t channels = walk->call->channels;
     int first = (int)(piece % walk->pieces) * walk->parts * LANES, count = 0;
     for (; count < walk->parts && first < channels; count++, first += LANES) {
-        parts[count] = (Part){span_of(walk->call, piece / walk->pieces, first), t, s};
+        Part *p = parts + count;
+        *p = (Part){span_of(walk->call, piece / walk->pieces, first), t, s};
+        if (t->radial) {
+            p->in = lie_of(&p->span, walk->call->places, t->in);
+            p->out = lie_of(&p->span, walk->call->places + 2 * t->dim, t->given);
+        }
         s.c += t->pairs, s.hc += t->pairs, s.gc += t->pairs;
     }
     return count;
@@ -351,20 +387,48 @@ INLINE void second_nodes(const Part *p, int at, const int n) {
     store_nodes(&p->span, call->gx, call->places, t->dim, at, s->gm);
 }
 
-/* The nodes from number `at`, up to NODES of them. */
-#define WALK(nodes, p, at) \
-    do { \
-        if ((p)->span.chunk->last - (at) == 1) nodes(p, at, 1); \
+/* The nodes of a part from number `at`, up to NODES of them, in a function for each walk. */
+#define WALK(nodes) \
+    static void some_##nodes(const Part *p, int at) { \
+        if (p->span.chunk->last - at == 1) nodes(p, at, 1); \
         else nodes(p, at, NODES); \
-    } while (0)
+    }
+WALK(forward_nodes)
+WALK(backward_nodes)
+WALK(second_nodes)
+
+/* The nodes of a part from number `at`, up to MORE_NODES of them. */
+static void radial_nodes(const Part *p, int at) {
+    const PowerCall *call = p->span.call;
+    const Table *t = p->t;
+    Radial r = {&p->span, &p->in, &p->out, t->dim * call->channels, t->out * call->channels, at};
+    r.end = p->span.chunk->last;
+    r.last = at + MORE_NODES < r.end ? at + MORE_NODES : r.end;
+    r.c = p->s.c, r.hc = call->hw ? p->s.hc : NULL, r.gc = p->s.gc;
+    const int kind = p->span.lanes == LANES ? t->kind : ANYHOW;
+    if (call->hx) every_radial_second(&r, kind, t->given);
+    else if (call->g) every_radial_backward(&r, kind, t->given);
+    else every_radial_forward(&r, kind, t->given);
+}
+
+/* Nodes by nodes all parts of a piece, so that features are read in long runs. */
+static void walk_nodes(const Part *parts, int count) {
+    const PowerCall *call = parts->span.call;
+    const int radial = parts->t->radial, step = radial ? MORE_NODES : NODES;
+    void (*nodes)(const Part *p, int at) = radial     ? radial_nodes
+                                           : call->hx ? some_second_nodes
+                                           : call->g  ? some_backward_nodes
+                                                      : some_forward_nodes;
+    for (int at = parts->span.chunk->first; at < parts->span.chunk->last; at += step)
+        for (const Part *p = parts; p < parts + count; p++) nodes(p, at);
+}
 
 static void forward_piece(void *walk, int64_t piece) {
     Part parts[MOST_PARTS];
     const int count = open_parts(walk, piece, parts);
     if (!count) return;
     for (const Part *p = parts; p < parts + count; p++) weigh(p, p->span.call->w, p->s.c);
-    for (int at = parts->span.chunk->first; at < parts->span.chunk->last; at += NODES)
-        for (const Part *p = parts; p < parts + count; p++) WALK(forward_nodes, p, at);
+    walk_nodes(parts, count);
 }
 
 static void backward_piece(void *walk, int64_t piece) {
@@ -377,17 +441,14 @@ static void backward_piece(void *walk, int64_t piece) {
         if (weighed && p->span.call->hw) weigh(p, p->span.call->hw, p->s.hc);
         if (p->span.call->want_w) memset(p->s.gc, 0, p->t->pairs * sizeof(vector));
     }
-    for (int at = parts->span.chunk->first; at < parts->span.chunk->last; at += NODES)
-        for (const Part *p = parts; p < parts + count; p++)
-            if (p->span.call->hx) WALK(second_nodes, p, at);
-            else WALK(backward_nodes, p, at);
+    walk_nodes(parts, count);
     for (const Part *p = parts; p < parts + count; p++)
         if (p->span.call->want_w) weigh_back(p);
 }
 
 static int run(const PowerCall *call, int threads, void (*piece)(void *walk, int64_t piece)) {
     const int arrays = call->g ? (call->hw ? 3 : 2) : 1;
-    const Table table = read_table(call->program, call->values);
+    const Table table = read_table(call);
     const int parts = parts_of_piece(call, (int64_t)table.pairs * arrays, threads);
     Walk walk = {call, table, parts, pieces_of_chunk(call, parts), 0};
     etp_parallel(call->n_chunks * walk.pieces, threads, piece, &walk);
