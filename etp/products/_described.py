@@ -14,6 +14,7 @@ from etp.kernels.multilinear import WEIGHTED, Form
 from etp.kernels.on_cpu import tile
 from etp.kernels.on_cpu.program import Bilinear
 from etp.kernels.on_gpu.lying import Lying
+from etp.kernels.on_gpu.triton_source import interpreted
 from etp.maths import sphere
 from etp.maths.layout import slices
 from etp.product.base import TensorProduct
@@ -93,6 +94,8 @@ class Described(TensorProduct):
     @override
     def multiply_channels(self, x1: Tensor, x2: Tensor, weights: Tensor | None = None) -> Tensor:
         if weights is None:
+            if self._as_they_lie and x1.is_cpu and not interpreted():
+                return self.multiply(x1, x2)
             for executor in (self.fused, self.across):
                 if executor.serves(x1, x2):
                     return executor.multiply(x1, x2)

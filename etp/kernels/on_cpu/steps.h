@@ -230,9 +230,9 @@ static void matrix(REAL *rows, const Step *s, const int32_t *index) {
     }
 }
 
-static void run_tile(REAL *rows, const Program *p) {
+static void run_steps(REAL *rows, const Program *p, int first, int end) {
     const REAL *table = p->table;
-    for (const Step *s = p->steps; s < p->steps + p->n_steps; s++) switch (s->code) {
+    for (const Step *s = p->steps + first; s < p->steps + end; s++) switch (s->code) {
             case DENSE: dense(rows, s, p->index, table); break;
             case SPARSE: sparse(rows, s, p->index, table); break;
             case OUTER: outer(rows, s, p->index); break;
@@ -243,4 +243,6 @@ static void run_tile(REAL *rows, const Program *p) {
             case ZERO: memset(ROW(s->to), 0, sizeof(REAL) * TILE * s->size); break;
         }
 }
+
+static void run_tile(REAL *rows, const Program *p) { run_steps(rows, p, 0, p->n_steps); }
 #endif

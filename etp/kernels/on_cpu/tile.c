@@ -20,6 +20,7 @@
 #include "store.h"
 
 #define PIECE_MACS (1 << 15) /* some microseconds: what may be waited for, and outweighs a claim */
+#define FETCHED 64 /* bytes at once, a line */
 #define LEAST_TRIED (1 << 20) /* bytes of outputs that are large enough to try */
 
 static int widest(const Program *p) {
@@ -70,6 +71,8 @@ typedef struct {
     void *const *out;
     int64_t channels, tiles, size;
     enum Way way;
+    int far; /* whether inputs come from memory */
+    int64_t fetched[3]; /* bytes of each input of the next tile that one step fetches */
     atomic_int failed;
 } Call;
 
@@ -121,12 +124,39 @@ static void write_side(const Space *space, const Call *call, const Tile *t, int 
     }
 }
 
+/* A share of what a tile reads comes nearer: the one of a step of the tile before it. In line, for a
+ * function that does nothing else is taken for one that does nothing. */
+INLINE void fetch(const Call *call, const Tile *t, int step) {
+    for (int k = 0; k < call->p->n_in; k++) {
+        const int dim = call->p->in_dim[k];
+        const int64_t bytes = (int64_t)sizeof(REAL) * t->count * dim, each = call->fetched[k];
+        const REAL *x = (const REAL *)call->in[k] + place(call, t, dim, 0, dim);
+        const int64_t first = step * each, end = first + each < bytes ? first + each : bytes;
+        for (int64_t at = first; at < end; at += FETCHED)
+            __builtin_prefetch((const char *)x + at, 0, 2);
+    }
+}
+
+/* The steps of a tile, between which the next one is fetched where it is far. */
+static void run_steps_of(const Space *space, const Call *call, int64_t number) {
+    const Program *p = call->p;
+    if (!call->far || number + 1 >= call->tiles) {
+        run_tile(space->rows, p);
+        return;
+    }
+    const Tile next = tile_of(call, number + 1);
+    for (int step = 0; step < p->n_steps; step++) {
+        run_steps(space->rows, p, step, step + 1);
+        fetch(call, &next, step);
+    }
+}
+
 static void one_tile(const Space *space, const Call *call, int64_t number) {
     const Tile t = tile_of(call, number);
     const Program *p = call->p;
     const int32_t *widths = p->widths;
     for (int k = 0; k < p->n_in; k++) read_side(space, call, &t, k, &widths);
-    run_tile(space->rows, p);
+    run_steps_of(space, call, number);
     for (int k = 0; k < p->n_out; k++) write_side(space, call, &t, k, &widths);
 }
 
@@ -160,6 +190,18 @@ static Trial way_of(const Program *p, int64_t n, int threads) {
     return etp_try(key, STREAMS && large ? STREAMED + 1 : BUFFERED + 1);
 }
 
+/* Inputs that half of the last cache does not hold come from memory: the other half is for outputs. */
+static void look_ahead(Call *call, int64_t n) {
+    const Program *p = call->p;
+    int64_t bytes = 0;
+    for (int k = 0; k < p->n_in; k++) {
+        const int64_t lines = (int64_t)sizeof(REAL) * TILE * p->in_dim[k] / FETCHED;
+        call->fetched[k] = FETCHED * ((lines + p->n_steps - 1) / (p->n_steps ? p->n_steps : 1));
+        bytes += (int64_t)sizeof(REAL) * n * p->in_dim[k];
+    }
+    call->far = !p->widths && bytes > etp_last_cache() / 2;
+}
+
 int RUN(const Program *p, const void *const *in, void *const *out, int64_t n, int64_t channels,
         int threads) {
     /* Rows of one channel are the channels of one row. */
@@ -167,7 +209,8 @@ int RUN(const Program *p, const void *const *in, void *const *out, int64_t n, in
     const int64_t tiles = n * ((channels + TILE - 1) / TILE);
     const int64_t size = 1 + PIECE_MACS / (TILE * (p->macs + 1));
     const Trial trial = way_of(p, n * channels, threads);
-    Call call = {p, in, out, channels, tiles, size, (enum Way)trial.way, 0};
+    Call call = {p, in, out, channels, tiles, size, (enum Way)trial.way, 0, {0}, 0};
+    look_ahead(&call, n * channels);
     etp_parallel((tiles + size - 1) / size, threads, one_piece, &call);
     etp_tried(trial, (double)(n * channels));
     return atomic_load(&call.failed);
