@@ -23,6 +23,7 @@
 #define ALIGNMENT 64
 #define PIECE_EDGES 64
 #define MOST_PIECES 512
+#define AHEAD 1 /* edges, by which what is read once is asked for before */
 
 typedef struct {
     int32_t x, z, w, mul, padded; /* x, z: first number in the rows of a node */
@@ -100,6 +101,9 @@ INLINE vector loaded(const REAL *p) { return *(const loose *)p; }
 
 INLINE void stored(vector v, REAL *p) { *(loose *)p = v; }
 
+/* What is read once, and is not to drive anything else out of the caches. */
+INLINE void ask(const REAL *p) { __builtin_prefetch(p, 0, 0); }
+
 /* A path takes d1 rows to d3 rows by a matrix that all channels share. Sizes up to MOST are known to
  * the compiler, so that all components of a vector of channels stay in registers. */
 #define MOST 7
@@ -128,6 +132,7 @@ INLINE void stored(vector v, REAL *p) { *(loose *)p = v; }
 /* What a path reads and writes: rows of nodes at its first number, its coefficients and weights. */
 typedef struct {
     const REAL *m, *h, *x, *hx, *g, *w, *hw;
+    const REAL *later, *later_change; /* weights that are read later, and asked for now */
     REAL *z;      /* rows that are added to, or, without them, */
     REAL *direct; /* its block in the output, written at once, */
     REAL *beyond; /* or here, what does not fill a vector */
@@ -220,6 +225,7 @@ INLINE void forward_path(const Path *p, const Row *r, const int d1, const int d3
     for (int c = 0; c < p->padded; c += LANES) {
         vector x[MOST], sum[MOST];
         const vector w = loaded(r->w + c);
+        ask(r->later + c);
         ALL for (int i = 0; i < d1; i++) x[i] = READ(r->x + i * p->padded + c) * w;
         ALL for (int k = 0; k < d3; k++) {
             sum[k] = (vector){0};
@@ -241,6 +247,7 @@ INLINE void forward_change(const Path *p, const Row *r, const int d1, const int 
     for (int c = 0; c < p->padded; c += LANES) {
         vector x[MOST], hx[MOST], sum[MOST];
         const vector w = loaded(r->w + c), hw = loaded(r->hw + c);
+        ask(r->later + c), ask(r->later_change + c);
         ALL for (int i = 0; i < d1; i++) {
             const vector own = READ(r->x + i * p->padded + c);
             hx[i] = READ(r->hx + i * p->padded + c) * w + own * hw;
@@ -271,6 +278,7 @@ INLINE void backward_path(const Path *p, const Row *r, const int d1, const int d
     for (int c = 0; c < p->padded; c += LANES) {
         vector g[MOST], of_weight = {0};
         const vector w = loaded(r->w + c);
+        ask(r->later + c);
         ALL for (int k = 0; k < d3; k++) g[k] = READ(r->g + k * p->padded + c);
         ALL for (int i = 0; i < d1; i++) {
             const vector x = READ(r->x + i * p->padded + c), wx = w * x;
@@ -298,6 +306,7 @@ INLINE void backward_change(const Path *p, const Row *r, const int d1, const int
     for (int c = 0; c < p->padded; c += LANES) {
         vector g[MOST], of_weight = {0};
         const vector w = loaded(r->w + c), hw = loaded(r->hw + c);
+        ask(r->later + c), ask(r->later_change + c);
         ALL for (int k = 0; k < d3; k++) g[k] = READ(r->g + k * p->padded + c);
         ALL for (int i = 0; i < d1; i++) {
             const vector x = READ(r->x + i * p->padded + c), hx = READ(r->hx + i * p->padded + c);
@@ -323,6 +332,11 @@ INLINE const REAL *weights(const Path *p, const REAL *w, const REAL *none, REAL 
     if (p->mul == p->padded) return w + p->w;
     memcpy(copy, w + p->w, p->mul * sizeof(REAL));
     return copy;
+}
+
+/* Weights are read once: what is asked for only when it is read is waited for. */
+INLINE const REAL *later_weights(const Path *p, const REAL *w, int64_t ahead) {
+    return w && p->w >= 0 ? w + p->w + ahead : NULL;
 }
 
 typedef struct {
@@ -392,6 +406,11 @@ INLINE int64_t edge_of(const EdgeCall *c, int64_t place) {
     return c->order ? c->order[place] : place;
 }
 
+/* One that comes a little later, or this one. */
+INLINE int64_t later_edge(const EdgeCall *c, int64_t place) {
+    return edge_of(c, place + AHEAD < c->edges ? place + AHEAD : place);
+}
+
 static const REAL *rows_of(const Table *t, const REAL *made, const void *given, int64_t row,
                            REAL *scratch) {
     if (made) return made + row * t->in_size;
@@ -423,9 +442,10 @@ static int written_at_once(const EdgeCall *call, const Table *t) {
 }
 
 /* Add what an edge gives to the result, or write it to the output. */
-static void forward_edge(const Walk *walk, Scratch *s, int64_t e, REAL *output) {
+static void forward_edge(const Walk *walk, Scratch *s, int64_t place, REAL *output) {
     const EdgeCall *call = walk->call;
     const Table *t = &walk->table;
+    const int64_t e = edge_of(call, place), ahead = (later_edge(call, place) - e) * call->w_stride;
     const int64_t row = call->senders ? call->senders[e] : e;
     const REAL *w = call->w ? (const REAL *)call->w + e * call->w_stride : NULL;
     const REAL *hw = call->hw ? (const REAL *)call->hw + e * call->w_stride : NULL;
@@ -438,7 +458,8 @@ static void forward_edge(const Walk *walk, Scratch *s, int64_t e, REAL *output) 
     for (const Path *p = t->paths; p < t->paths + t->n_paths; p++) {
         const Row r = {.m = s->m + p->first, .h = s->h + p->first, .x = x + p->x,
                        .hx = hx ? hx + p->x : NULL, .w = weights(p, w, s->one, s->w),
-                       .hw = weights(p, hw, s->zero, s->hw),
+                       .hw = weights(p, hw, s->zero, s->hw), .later = later_weights(p, w, ahead),
+                       .later_change = later_weights(p, hw, ahead),
                        .z = output ? NULL : s->result + p->z,
                        .direct = output ? output + p->start : NULL, .beyond = s->result,
                        .by_component = t->by_component,
@@ -470,7 +491,7 @@ static void forward_piece(void *context, int64_t piece) {
         const int64_t last = c->starts ? c->starts[n + 1] : n + 1;
         memset(s.result, 0, t->out_size * sizeof(REAL));
         for (int64_t place = first; place < last; place++)
-            forward_edge(walk, &s, edge_of(c, place), NULL);
+            forward_edge(walk, &s, place, NULL);
         store_row(t->out, t->n_out, t->by_component, s.result, z);
     }
     if (walk->streams) settle();
@@ -498,10 +519,11 @@ static void gather_y(const Table *t, const vector *dot, REAL *of_m, REAL *gy) {
     }
 }
 
-static void backward_edge(const Walk *walk, Scratch *s, int64_t e, const REAL *x, const REAL *hx,
-                          REAL *shared) {
+static void backward_edge(const Walk *walk, Scratch *s, int64_t place, const REAL *x,
+                          const REAL *hx, REAL *shared) {
     const EdgeCall *c = walk->call;
     const Table *t = &walk->table;
+    const int64_t e = edge_of(c, place), ahead = (later_edge(c, place) - e) * c->w_stride;
     const int64_t row = c->receivers ? c->receivers[e] : e;
     const REAL *g = out_rows_of(t, walk->g, c->g, row, s->g);
     const REAL *w = c->w ? (const REAL *)c->w + e * c->w_stride : NULL;
@@ -515,6 +537,8 @@ static void backward_edge(const Walk *walk, Scratch *s, int64_t e, const REAL *x
         const Row r = {.m = s->m + p->first, .h = s->h + p->first, .x = x + p->x,
                        .hx = hx ? hx + p->x : NULL, .g = g + p->z,
                        .w = weights(p, w, s->one, s->w), .hw = weights(p, hw, s->zero, s->hw),
+                       .later = later_weights(p, w, ahead),
+                       .later_change = later_weights(p, hw, ahead),
                        .gx = s->result + p->x, .gw = direct ? gw + p->w : s->gw,
                        .dot = s->dot + p->first, .want_x = c->want_x,
                        .adds = direct && p->adds,
@@ -548,7 +572,7 @@ static void backward_piece(void *context, int64_t piece) {
         const REAL *hx = c->hx ? rows_of(t, NULL, c->hx, n, s.hx) : NULL;
         if (c->want_x) memset(s.result, 0, t->in_size * sizeof(REAL));
         for (int64_t place = first; place < last; place++)
-            backward_edge(walk, &s, edge_of(c, place), x, hx, shared);
+            backward_edge(walk, &s, place, x, hx, shared);
         if (c->want_x)
             store_row(t->in, t->n_in, t->by_component, s.result, (REAL *)c->gx + n * t->dim1);
     }
