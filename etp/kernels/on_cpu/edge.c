@@ -104,6 +104,10 @@ INLINE void stored(vector v, REAL *p) { *(loose *)p = v; }
 /* What is read once, and is not to drive anything else out of the caches. */
 INLINE void ask(const REAL *p) { __builtin_prefetch(p, 0, 0); }
 
+INLINE void ask_row(const REAL *p, int64_t numbers) {
+    for (int64_t k = 0; k < numbers; k += LANES) ask(p + k);
+}
+
 /* A path takes d1 rows to d3 rows by a matrix that all channels share. Sizes up to MOST are known to
  * the compiler, so that all components of a vector of channels stay in registers. */
 #define MOST 7
@@ -523,7 +527,8 @@ static void backward_edge(const Walk *walk, Scratch *s, int64_t place, const REA
                           const REAL *hx, REAL *shared) {
     const EdgeCall *c = walk->call;
     const Table *t = &walk->table;
-    const int64_t e = edge_of(c, place), ahead = (later_edge(c, place) - e) * c->w_stride;
+    const int64_t e = edge_of(c, place), later = later_edge(c, place);
+    const int64_t ahead = (later - e) * c->w_stride;
     const int64_t row = c->receivers ? c->receivers[e] : e;
     const REAL *g = out_rows_of(t, walk->g, c->g, row, s->g);
     const REAL *w = c->w ? (const REAL *)c->w + e * c->w_stride : NULL;
@@ -543,6 +548,7 @@ static void backward_edge(const Walk *walk, Scratch *s, int64_t place, const REA
                        .dot = s->dot + p->first, .want_x = c->want_x,
                        .adds = direct && p->adds,
                        .streams = direct && walk->streams && aligned_at(gw + p->w)};
+        if (!walk->g) ask_row((const REAL *)c->g + later * t->dim3 + p->start, p->mul * p->d3);
         if (hx) BY_SIZE(backward_change, p, &r)
         else BY_SIZE(backward_path, p, &r)
         if (!weighted || direct) continue;
