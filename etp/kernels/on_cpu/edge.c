@@ -415,9 +415,11 @@ INLINE int64_t later_edge(const EdgeCall *c, int64_t place) {
     return edge_of(c, place + AHEAD < c->edges ? place + AHEAD : place);
 }
 
+/* Rows of one node; where none were made, from what is given, of which `later` is asked for. */
 static const REAL *rows_of(const Table *t, const REAL *made, const void *given, int64_t row,
-                           REAL *scratch) {
+                           int64_t later, REAL *scratch) {
     if (made) return made + row * t->in_size;
+    ask_row((const REAL *)given + later * t->dim1, t->dim1);
     load_row(t, (const REAL *)given + row * t->dim1, scratch);
     return scratch;
 }
@@ -449,14 +451,15 @@ static int written_at_once(const EdgeCall *call, const Table *t) {
 static void forward_edge(const Walk *walk, Scratch *s, int64_t place, REAL *output) {
     const EdgeCall *call = walk->call;
     const Table *t = &walk->table;
-    const int64_t e = edge_of(call, place), ahead = (later_edge(call, place) - e) * call->w_stride;
+    const int64_t e = edge_of(call, place), later = later_edge(call, place);
+    const int64_t ahead = (later - e) * call->w_stride;
     const int64_t row = call->senders ? call->senders[e] : e;
     const REAL *w = call->w ? (const REAL *)call->w + e * call->w_stride : NULL;
     const REAL *hw = call->hw ? (const REAL *)call->hw + e * call->w_stride : NULL;
-    const REAL *x = rows_of(t, walk->x, call->x, row, s->x), *hx = NULL;
+    const REAL *x = rows_of(t, walk->x, call->x, row, later, s->x), *hx = NULL;
     mix_y(t, (const REAL *)call->y + e * t->dim2, s->m);
     if (call->hx) {
-        hx = rows_of(t, walk->hx, call->hx, row, s->hx);
+        hx = rows_of(t, walk->hx, call->hx, row, later, s->hx);
         mix_y(t, (const REAL *)call->hy + e * t->dim2, s->h);
     }
     for (const Path *p = t->paths; p < t->paths + t->n_paths; p++) {
@@ -574,8 +577,9 @@ static void backward_piece(void *context, int64_t piece) {
     for (int64_t n = first_group(walk, piece); n < end; n++) {
         const int64_t first = c->starts ? c->starts[n] : n;
         const int64_t last = c->starts ? c->starts[n + 1] : n + 1;
-        const REAL *x = rows_of(t, NULL, c->x, n, s.x);
-        const REAL *hx = c->hx ? rows_of(t, NULL, c->hx, n, s.hx) : NULL;
+        const int64_t next = n + 1 < c->in_rows ? n + 1 : n;
+        const REAL *x = rows_of(t, NULL, c->x, n, next, s.x);
+        const REAL *hx = c->hx ? rows_of(t, NULL, c->hx, n, next, s.hx) : NULL;
         if (c->want_x) memset(s.result, 0, t->in_size * sizeof(REAL));
         for (int64_t place = first; place < last; place++)
             backward_edge(walk, &s, place, x, hx, shared);
