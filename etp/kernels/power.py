@@ -23,6 +23,7 @@ from etp.kernels.modes import plain_only, real_tensors
 from etp.kernels.operators import KERNEL_DTYPES, Grads, keep, serves, vjp
 from etp.kernels.power_steps import PowerSteps, by_steps
 from etp.kernels.power_table import PowerTable, plain, restored
+from etp.kernels.straight import derived
 
 Table = PowerTable | PowerSteps
 _FRAGMENT = torch.library.Library("etp", "FRAGMENT")
@@ -54,7 +55,7 @@ def power(
     if x.dtype not in KERNEL_DTYPES:
         return power(table, x.float(), w.float(), elements, lie, channels).to(x.dtype)
     none = x.new_empty(0, 0) if elements is None else elements
-    z: Tensor = torch.ops.etp.power_forward.default(
+    z: Tensor = _forward(
         x, w, none, table.index("code"), lie, table.table("numbers", x.dtype),
         table.out * channels,
     )  # fmt: skip
@@ -115,7 +116,7 @@ def _second_shapes(grad: Tensor, x: Tensor, w: Tensor, *rest: Any) -> tuple[Tens
 def _forward_backward(ctx: Any, grad: Tensor) -> Grads:
     x, w, *tables = ctx.saved_tensors
     want = ctx.needs_input_grad[:2]
-    made = torch.ops.etp.power_backward.default(grad, x, w, *tables, *want)
+    made = _backward(grad, x, w, *tables, *want)
     return (*(g if asked else None for g, asked in zip(made, want, strict=True)), *[None] * 5)
 
 
@@ -136,7 +137,7 @@ def _backward_backward(ctx: Any, hx: Tensor | None, hw: Tensor | None) -> Grads:
         hw if wanted_w and hw is not None else w.new_empty(0),
     )
     want = ctx.needs_input_grad[:3]
-    made = torch.ops.etp.power_second.default(grad, x, w, *along, *tables, *want)
+    made = _second(grad, x, w, *along, *tables, *want)
     return (*(g if asked else None for g, asked in zip(made, want, strict=True)), *[None] * 6)
 
 
@@ -171,10 +172,12 @@ def _second_backward(ctx: Any, *grads: Tensor) -> Grads:
     return (*vjp(second, tensors, asked), *[None] * 7)
 
 
-for _name, _shapes, _kept, _backward in (
-    ("power_forward", _forward_shape, keep(2), _forward_backward),
-    ("power_backward", _backward_shapes, _keep_what_is_asked, _backward_backward),
-    ("power_second", _second_shapes, keep(5), _second_backward),
+for _name, _shapes in (
+    ("power_forward", _forward_shape),
+    ("power_backward", _backward_shapes),
+    ("power_second", _second_shapes),
 ):
     torch.library.register_fake(f"etp::{_name}", _shapes)
-    torch.library.register_autograd(f"etp::{_name}", _backward, setup_context=_kept)
+_forward = derived("power_forward", 2, keep(2), _forward_backward)
+_backward = derived("power_backward", 3, _keep_what_is_asked, _backward_backward)
+_second = derived("power_second", 5, keep(5), _second_backward)
