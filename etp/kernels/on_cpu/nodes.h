@@ -87,10 +87,10 @@ INLINE int64_t node_at(const Span *p, int number) {
     return p->call->order ? p->call->order[number] : number;
 }
 
-/* Features of the nodes from number `at`; those past the last are zero. */
-INLINE void load_nodes(const Span *p, const void *features, const int32_t *places, int dim, int at,
-                       vector *to) {
-    const int64_t width = dim * p->call->channels;
+/* Features of the nodes from number `at`, each `width` numbers behind the last; those past the last
+ * node are zero. */
+INLINE void load_strided(const Span *p, const void *features, int64_t width, const int32_t *places,
+                         int dim, int at, vector *to) {
     for (int v = 0; v < NODES; v++) {
         if (at + v >= p->chunk->last) {
             for (int i = 0; i < dim; i++) to[i * NODES + v] = (vector){0};
@@ -99,6 +99,15 @@ INLINE void load_nodes(const Span *p, const void *features, const int32_t *place
         const int64_t node = node_at(p, at + v);
         load_lanes((const REAL *)features + node * width, places, dim, p->first, p->lanes, to + v);
     }
+}
+
+INLINE void load_nodes(const Span *p, const void *features, const int32_t *places, int dim, int at,
+                       vector *to) {
+    load_strided(p, features, dim * p->call->channels, places, dim, at, to);
+}
+
+INLINE void load_gradients(const Span *p, const int32_t *places, int out, int at, vector *to) {
+    load_strided(p, p->call->g, p->call->g_row, places, out, at, to);
 }
 
 INLINE void store_nodes(const Span *p, void *features, const int32_t *places, int dim, int at,

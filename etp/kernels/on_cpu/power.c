@@ -353,7 +353,7 @@ INLINE void backward_nodes(const Part *p, int at, const int n) {
     const Space *s = &p->s;
     load_nodes(&p->span, call->x, call->places, t->dim, at, s->m);
     form(t, s->m, n);
-    load_nodes(&p->span, call->g, call->places + 2 * t->dim, t->out, at, s->z);
+    load_gradients(&p->span, call->places + 2 * t->dim, t->out, at, s->z);
     if (!call->want_x) {
         backward(t, s->c, s->m, s->z, s->gm, s->gc, 0, 1, n);
         return;
@@ -375,7 +375,7 @@ INLINE void second_nodes(const Part *p, int at, const int n) {
     form(t, s->m, n);
     load_nodes(&p->span, call->hx, call->places, t->dim, at, s->h);
     form_change(t, s->m, s->h, n);
-    load_nodes(&p->span, call->g, call->places + 2 * t->dim, t->out, at, s->z);
+    load_gradients(&p->span, call->places + 2 * t->dim, t->out, at, s->z);
     if (call->want_x) {
         clear(t, s->gm, n);
         clear(t, s->gh, n);

@@ -24,6 +24,7 @@ typedef struct {
     const int32_t *order; /* NULL: nodes as they come */
     const PowerChunk *chunks;
     int64_t n_chunks, channels;
+    int64_t g_row; /* numbers from the gradient of one node to the next: 0, the same for all */
     int32_t want_x, want_w; /* which gradients are asked for */
 } PowerCall;
 

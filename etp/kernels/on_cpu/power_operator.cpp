@@ -16,11 +16,15 @@ constexpr int32_t kChunk = 256; /* nodes whose features stay in the second cache
 constexpr int kDim = 0, kOut = 1, kNumel = 2, kMonomials = 3, kPairs = 4, kVersion = 5, kShorts = 6;
 constexpr int32_t kStepsVersion = 2; /* as in kernels/on_cpu/polynomial.py */
 
-Tensor fitting(const char *name, const Tensor &given, int64_t rows, int64_t width,
-               const Tensor &like) {
+void fits(const char *name, const Tensor &given, int64_t rows, int64_t width, const Tensor &like) {
     STD_TORCH_CHECK(given.dim() == 2 && given.size(0) == rows && given.size(1) == width &&
                         given.scalar_type() == like.scalar_type(),
                     name, " of a power must be (", rows, ", ", width, ") in the dtype of x");
+}
+
+Tensor fitting(const char *name, const Tensor &given, int64_t rows, int64_t width,
+               const Tensor &like) {
+    fits(name, given, rows, width, like);
     return dense(given);
 }
 
@@ -157,9 +161,12 @@ using Three = std::tuple<Tensor, Tensor, Tensor>;
 
 Two backward(Inputs &in, const Tensor &grad, bool want_x, bool want_w) {
     PowerCall &call = in.call;
-    const Tensor g = fitting("grad", grad, in.x.size(0), in.program[kOut] * call.channels, in.x);
-    const int64_t size = in.program[kNumel] * call.channels;
-    call.g = g.data_ptr();
+    const int64_t size = in.program[kNumel] * call.channels, out = in.program[kOut] * call.channels;
+    fits("grad", grad, in.x.size(0), out, in.x);
+    const bool same = one_number(grad);
+    const Tensor g = same ? made(in.x, {1, out}, false) : dense(grad);
+    if (same) fill(g, grad.data_ptr());
+    call.g = g.data_ptr(), call.g_row = same ? 0 : out;
     call.want_x = want_x, call.want_w = want_w;
     Tensor gx = made(in.x, {want_x ? in.x.size(0) : 0, in.x.size(1)}, false);
     Tensor gw = !want_w             ? made(in.x, {0}, false)

@@ -239,6 +239,7 @@ typedef struct {
 /* The features of these nodes, and of those after them. */
 #define INPUT(name, at) ((const REAL *)r->span->call->name + (at) * r->width)
 #define OUTPUT(name, at) ((const REAL *)r->span->call->name + (at) * r->out_width)
+#define GRADIENT(at) ((const REAL *)r->span->call->g + (at) * r->span->call->g_row)
 
 /* A kind is that of the input; what comes out then lies by channels, or by components. */
 #define KIND_OUT (kind == TOGETHER ? BLOCKS : kind)
@@ -262,10 +263,10 @@ INLINE void radial_backward(const Radial *r, const int kind, const int scalar, c
         if (n + MORE_NODES < r->end) {
             const int64_t next = node_at(r->span, n + MORE_NODES);
             ask_for(r->in, INPUT(x, next), kind, 1, 1);
-            ask_for(r->out, OUTPUT(g, next), KIND_OUT, scalar, vec);
+            ask_for(r->out, GRADIENT(next), KIND_OUT, scalar, vec);
         }
         const Four x = four_in(r->in, INPUT(x, node), kind, 1, 1);
-        const Four g = four_in(r->out, OUTPUT(g, node), KIND_OUT, scalar, vec);
+        const Four g = four_in(r->out, GRADIENT(node), KIND_OUT, scalar, vec);
         if (want_w) add_terms(sums, x, g, scalar, vec);
         if (!want_x) continue;
         const Four gx = radial_back(r->c, x, g, scalar, vec);
@@ -285,11 +286,11 @@ INLINE void radial_second(const Radial *r, const int kind, const int scalar, con
             const int64_t next = node_at(r->span, n + MORE_NODES);
             ask_for(r->in, INPUT(x, next), kind, 1, 1);
             ask_for(r->in, INPUT(hx, next), kind, 1, 1);
-            ask_for(r->out, OUTPUT(g, next), KIND_OUT, scalar, vec);
+            ask_for(r->out, GRADIENT(next), KIND_OUT, scalar, vec);
         }
         const Four x = four_in(r->in, INPUT(x, node), kind, 1, 1);
         const Four h = four_in(r->in, INPUT(hx, node), kind, 1, 1);
-        const Four g = four_in(r->out, OUTPUT(g, node), KIND_OUT, scalar, vec);
+        const Four g = four_in(r->out, GRADIENT(node), KIND_OUT, scalar, vec);
         if (call->z) {
             const Four z = radial_change(r->c, r->hc, x, h, scalar, vec);
             four_out(r->out, z, (REAL *)OUTPUT(z, node), KIND_OUT, scalar, vec);

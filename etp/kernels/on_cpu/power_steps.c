@@ -80,7 +80,7 @@ static void some_nodes(const Walk *walk, const Span *p, int at, vector *start, v
     REAL *rows = (REAL *)start;
     if (head->x >= 0) load_nodes(p, call->x, places, dim, at, ROW(head->x));
     if (head->hx >= 0) load_nodes(p, call->hx, places, dim, at, ROW(head->hx));
-    if (head->grad >= 0) load_nodes(p, call->g, out_places, out, at, ROW(head->grad));
+    if (head->grad >= 0) load_gradients(p, out_places, out, at, ROW(head->grad));
     if (head->w >= 0) load_rows(p, call->w, at, ROW(head->w));
     if (head->hw >= 0) load_rows(p, call->hw, at, ROW(head->hw));
     run_tile(rows, &walk->program);

@@ -117,13 +117,16 @@ inline Tensor made(const Tensor &like, std::vector<int64_t> sizes, bool zero) {
     return tensor;
 }
 
+/* Whether a matrix is one number over and over, as the gradient of a sum is. */
+inline bool one_number(const Tensor &given) {
+    const auto type = given.scalar_type();
+    return (type == ScalarType::Float || type == ScalarType::Double) && given.dim() == 2 &&
+           given.numel() && given.stride(0) == 0 && given.stride(1) == 0;
+}
+
 inline Tensor dense(const Tensor &given) {
     if (given.is_contiguous()) return given;
-    const auto type = given.scalar_type();
-    const bool real = type == ScalarType::Float || type == ScalarType::Double;
-    const bool repeated = real && given.dim() == 2 && given.numel() && given.stride(0) == 0 &&
-                          given.stride(1) == 0; /* as the gradient of a sum is */
-    if (!repeated) return torch::stable::contiguous(given);
+    if (!one_number(given)) return torch::stable::contiguous(given);
     Tensor out = made(given, {given.size(0), given.size(1)}, false);
     fill(out, given.data_ptr());
     return out;
