@@ -90,32 +90,73 @@ static void sparse(REAL *rows, const Step *s, const int32_t *index, const REAL *
     }
 }
 
-/* to + r = row i[r] * row j[r]. */
+/* to + r = row i[r] * row j[r]; row i stays in registers while i is the same. */
 static void outer(REAL *rows, const Step *s, const int32_t *index) {
-    const int32_t *pair = index + s->index;
-    for (int r = 0; r < s->size; r++) {
-        const vector *x = ROW(pair[2 * r]), *y = ROW(pair[2 * r + 1]);
-        vector *z = ROW(s->to + r);
-        for (int v = 0; v < WIDTH; v++) z[v] = x[v] * y[v];
+    const int32_t *pair = index + s->index, *end = pair + 2 * s->size;
+    vector *z = ROW(s->to);
+    while (pair < end) {
+        const int i = *pair;
+        vector x[WIDTH];
+        for (int v = 0; v < WIDTH; v++) x[v] = ROW(i)[v];
+        for (; pair < end && *pair == i; pair += 2, z += WIDTH)
+            for (int v = 0; v < WIDTH; v++) z[v] = x[v] * ROW(pair[1])[v];
     }
 }
 
+/* How many pairs from here on have the same i. */
+INLINE int run_of(const int32_t *pair, const int32_t *end) {
+    int count = 1;
+    while (pair + 2 * count < end && pair[2 * count] == *pair) count++;
+    return count;
+}
+
+/* Whether the next as many pairs are of another i with the same j. */
+INLINE int run_repeats(const int32_t *pair, const int32_t *end, int count) {
+    const int32_t *other = pair + 2 * count;
+    if (other + 2 * count > end) return 0;
+    for (int r = 0; r < count; r++)
+        if (other[2 * r] != *other || other[2 * r + 1] != pair[2 * r + 1]) return 0;
+    return 1;
+}
+
+/* Gradients of `many` rows i and of the `count` rows j that each of them is paired with. */
+INLINE void spread_runs(REAL *rows, const int32_t *pair, const vector *g, int count, int first,
+                        int second, const int many) {
+    vector x[2][WIDTH], gx[2][WIDTH];
+    for (int m = 0; m < many; m++) {
+        const int i = pair[2 * m * count];
+        for (int v = 0; v < WIDTH; v++) x[m][v] = ROW(i)[v], gx[m][v] = ROW(i + first)[v];
+    }
+    for (int r = 0; r < count; r++) {
+        const int j = pair[2 * r + 1];
+        const vector *y = ROW(j);
+        for (int v = 0; v < WIDTH; v++) {
+            vector gy = ROW(j + second)[v];
+            for (int m = 0; m < many; m++) {
+                const vector own = g[(m * count + r) * WIDTH + v];
+                gx[m][v] += own * y[v], gy += own * x[m][v];
+            }
+            ROW(j + second)[v] = gy;
+        }
+    }
+    for (int m = 0; m < many; m++)
+        for (int v = 0; v < WIDTH; v++) ROW(pair[2 * m * count] + first)[v] = gx[m][v];
+}
+
 /* Transpose of `outer`: gradients of i and j from that of their product, `first` and `second`
- * rows behind i and j. That of i stays in registers while i is the same: what is added up in memory
- * waits for its own last store. */
+ * rows behind i and j. That of i stays in registers while i is the same, and two of them are worked
+ * through at once: what is added up in memory waits for its own last store. */
 static void spread(REAL *rows, const Step *s, const int32_t *index) {
     const int32_t *pair = index + s->index, *end = pair + 2 * s->size;
     const vector *g = ROW(s->to);
-    while (pair < end) {
-        const int i = *pair;
-        vector *to = ROW(i + s->first), x[WIDTH], gx[WIDTH];
-        for (int v = 0; v < WIDTH; v++) x[v] = ROW(i)[v], gx[v] = to[v];
-        for (; pair < end && *pair == i; pair += 2, g += WIDTH) {
-            const vector *y = ROW(pair[1]);
-            vector *gy = ROW(pair[1] + s->second);
-            for (int v = 0; v < WIDTH; v++) gx[v] += g[v] * y[v], gy[v] += g[v] * x[v];
+    for (int count; pair < end; pair += 2 * count, g += count * WIDTH) {
+        count = run_of(pair, end);
+        if (run_repeats(pair, end, count)) {
+            spread_runs(rows, pair, g, count, s->first, s->second, 2);
+            count *= 2;
+        } else {
+            spread_runs(rows, pair, g, count, s->first, s->second, 1);
         }
-        for (int v = 0; v < WIDTH; v++) to[v] = gx[v];
     }
 }
 
