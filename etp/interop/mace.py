@@ -51,15 +51,24 @@ class SymmetricContraction(nn.Module):
     @override
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
         """Raise features (N, channels, components); y is (N, elements), mostly one-hot."""
-        # Theirs begin with the highest degree.
-        own = [w for c in self.contractions for w in reversed([c.weights_max, *c.weights])]
+        own = [w for c in self.contractions._modules.values() for w in _weights(c)]
         weights = torch.cat(own, dim=1).flatten(1)
         elements = None if y.requires_grad else one_hot_places(y)
         if elements is None:
             weights = y @ weights
         return power(
-            self.polynomials, x.flatten(1), weights, elements, self.get_buffer("lie"), self.channels
+            self.polynomials, x.flatten(1), weights, elements, self._buffers["lie"], self.channels
         )
+
+
+def _weights(contraction: Any) -> list[Tensor]:
+    """Weights by degree from the first on; theirs begin with the highest."""
+    highest = contraction._parameters.get("weights_max")
+    rest = contraction._modules.get("weights")
+    if highest is None or type(rest) is not nn.ParameterList or len(rest) != len(rest._parameters):
+        return [contraction.weights_max, *contraction.weights][::-1]
+    # As they are held: to go through a ParameterList takes as long as a small kernel.
+    return [*reversed(rest._parameters.values()), highest]
 
 
 MACE_CONTRACTION = "mace.modules.symmetric_contraction.SymmetricContraction"
