@@ -56,9 +56,9 @@ class SymmetricContraction(nn.Module):
         elements = None if y.requires_grad else one_hot_places(y)
         if elements is None:
             weights = y @ weights
-        return power(
-            self.polynomials, x.flatten(1), weights, elements, self._buffers["lie"], self.channels
-        )
+        lie = self._buffers["lie"]  # get_buffer takes as long as a small kernel
+        assert lie is not None
+        return power(self.polynomials, x.flatten(1), weights, elements, lie, self.channels)
 
 
 def _weights(contraction: Any) -> list[Tensor]:

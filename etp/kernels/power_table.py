@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from heapq import heapify, heappop, heappush
 from itertools import combinations, combinations_with_replacement, pairwise
 from typing import Any, NamedTuple, Protocol
 
@@ -168,9 +169,18 @@ def _halves(monomials: Iterable[Monomial]) -> dict[Monomial, tuple[Monomial, Mon
         for second in own:
             ends.setdefault(second, set()).add(monomial)
     halves: dict[Monomial, tuple[Monomial, Monomial]] = {}
-    while ends:
-        # Components are there already; of the others, what serves most monomials is formed first.
-        second = max(ends, key=lambda own: (len(own) < 2, len(ends[own]) + (own in splits)))
+
+    def rank(second: Monomial) -> tuple[bool, int]:
+        """Components are there already; of the others, what serves most is formed first."""
+        return len(second) > 1, -len(ends[second]) - (second in splits)
+
+    waiting = [(rank(second), n, second) for n, second in enumerate(ends)]
+    heapify(waiting)
+    while waiting:
+        known, n, second = heappop(waiting)
+        if rank(second) != known:  # it serves fewer by now
+            heappush(waiting, (rank(second), n, second))
+            continue
         for monomial in ends.pop(second):
             halves[monomial] = splits[monomial][second], second
             for other in splits[monomial].keys() & ends.keys():
