@@ -259,6 +259,18 @@ def test_wrong_elements_are_named():
 
 
 @needs_kernel
+def test_programs_of_another_version_are_refused():
+    power = made(4)
+    assert isinstance(power, TablePower)
+    a, w, _ = draw(power, "shared")
+    table = power.polynomials
+    short = torch.cat([table.index("code")[:8], table.index("code")[9:]])  # as it was once
+    tables = w.new_empty(0, 0), short, power.index("lie"), table.table("numbers", a.dtype)
+    with pytest.raises(RuntimeError, match="not of this version of the library; make the graph"):
+        torch.ops.etp.power_forward(a, w, *tables, power.irreps_out.dim)
+
+
+@needs_kernel
 @pytest.mark.parametrize("name", KERNELS)
 def test_half_precision_is_computed_in_float32(name):
     power = made(4, name=name)

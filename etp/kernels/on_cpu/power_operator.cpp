@@ -13,7 +13,8 @@
 namespace {
 
 constexpr int32_t kChunk = 256; /* nodes whose features stay in the second cache level */
-constexpr int kDim = 0, kOut = 1, kNumel = 2, kMonomials = 3, kPairs = 4, kVersion = 5, kShorts = 6;
+constexpr int kDim = 0, kOut = 1, kNumel = 2, kMonomials = 3, kPairs = 4, kTerms = 5, kShorts = 6, kRuns = 7;
+constexpr int kVersion = kTerms; /* of steps */
 constexpr int32_t kStepsVersion = 2; /* as in kernels/on_cpu/polynomial.py */
 
 void fits(const char *name, const Tensor &given, int64_t rows, int64_t width, const Tensor &like) {
@@ -80,6 +81,21 @@ struct Groups {
 /* Whether a program is one of steps; it has no monomials, and its multiply-adds in place of pairs. */
 bool by_steps(const int32_t *program) { return program[kMonomials] == 0; }
 
+/* Numbers of a program of polynomials, without its closed form (kernels/power_table.py). */
+int64_t numbers_of(const int32_t *program) {
+    return 14 + program[kNumel] +
+           2 * (program[kOut] + program[kMonomials] + program[kTerms] + program[kShorts] +
+                program[kRuns]) +
+           3 * program[kPairs];
+}
+
+/* Whether it is of this version of the library; a graph may hold one of another. */
+bool known(const Tensor &table) {
+    const auto *program = static_cast<const int32_t *>(table.data_ptr());
+    return by_steps(program) ? program[kVersion] == kStepsVersion
+                             : table.numel() >= numbers_of(program);
+}
+
 using Run = int (*)(const PowerCall *call, int threads);
 
 /* What every operator is given; holds what the call points to. */
@@ -103,7 +119,7 @@ struct Inputs {
         const auto type = x.scalar_type();
         STD_TORCH_CHECK(type == ScalarType::Float || type == ScalarType::Double,
                         "a power computes in float32 or float64");
-        STD_TORCH_CHECK(!by_steps(program) || program[kVersion] == kStepsVersion,
+        STD_TORCH_CHECK(known(program_),
                         "the program of a power is not of this version of the library; make the "
                         "graph again");
         STD_TORCH_CHECK(w.scalar_type() == type, "weights of a power must be in the dtype of x");
