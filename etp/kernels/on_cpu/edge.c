@@ -350,6 +350,7 @@ typedef struct {
     const REAL *x, *hx, *g; /* rows of nodes; NULL where they are made edge by edge */
     REAL *shared;           /* gradients of shared weights, one set a piece */
     int streams;            /* whether what is written once goes past the caches */
+    int asks;               /* whether what is read once is more than caches hold */
     int at_once;            /* whether an edge's output is written from registers */
     int failed;
 } Walk;
@@ -410,9 +411,10 @@ INLINE int64_t edge_of(const EdgeCall *c, int64_t place) {
     return c->order ? c->order[place] : place;
 }
 
-/* One that comes a little later, or this one. */
-INLINE int64_t later_edge(const EdgeCall *c, int64_t place) {
-    return edge_of(c, place + AHEAD < c->edges ? place + AHEAD : place);
+/* One that comes a little later, and what is read of it is asked for; or this one. */
+INLINE int64_t later_edge(const Walk *walk, int64_t place) {
+    const int64_t later = place + AHEAD;
+    return edge_of(walk->call, walk->asks && later < walk->call->edges ? later : place);
 }
 
 /* Rows of one node; where none were made, from what is given, of which `later` is asked for. */
@@ -451,7 +453,7 @@ static int written_at_once(const EdgeCall *call, const Table *t) {
 static void forward_edge(const Walk *walk, Scratch *s, int64_t place, REAL *output) {
     const EdgeCall *call = walk->call;
     const Table *t = &walk->table;
-    const int64_t e = edge_of(call, place), later = later_edge(call, place);
+    const int64_t e = edge_of(call, place), later = later_edge(walk, place);
     const int64_t ahead = (later - e) * call->w_stride;
     const int64_t row = call->senders ? call->senders[e] : e;
     const REAL *w = call->w ? (const REAL *)call->w + e * call->w_stride : NULL;
@@ -530,7 +532,7 @@ static void backward_edge(const Walk *walk, Scratch *s, int64_t place, const REA
                           const REAL *hx, REAL *shared) {
     const EdgeCall *c = walk->call;
     const Table *t = &walk->table;
-    const int64_t e = edge_of(c, place), later = later_edge(c, place);
+    const int64_t e = edge_of(c, place), later = later_edge(walk, place);
     const int64_t ahead = (later - e) * c->w_stride;
     const int64_t row = c->receivers ? c->receivers[e] : e;
     const REAL *g = out_rows_of(t, walk->g, c->g, row, s->g);
@@ -577,7 +579,7 @@ static void backward_piece(void *context, int64_t piece) {
     for (int64_t n = first_group(walk, piece); n < end; n++) {
         const int64_t first = c->starts ? c->starts[n] : n;
         const int64_t last = c->starts ? c->starts[n + 1] : n + 1;
-        const int64_t next = n + 1 < c->in_rows ? n + 1 : n;
+        const int64_t next = walk->asks && n + 1 < c->in_rows ? n + 1 : n;
         const REAL *x = rows_of(t, NULL, c->x, n, next, s.x);
         const REAL *hx = c->hx ? rows_of(t, NULL, c->hx, n, next, s.hx) : NULL;
         if (c->want_x) memset(s.result, 0, t->in_size * sizeof(REAL));
@@ -623,6 +625,9 @@ static REAL *laid(const Table *t, const void *from, int64_t count, int out, int 
 
 static Walk begin(const EdgeCall *call, int64_t groups) {
     Walk walk = {.call = call, .table = read_table(call->program, call->values), .groups = groups};
+    const Table *t = &walk.table;
+    const int own = (call->w_stride ? t->numel : 0) + (call->senders ? 0 : t->dim1);
+    walk.asks = beyond_caches(call->edges, own + (call->g && !call->receivers ? t->dim3 : 0));
     /* A number of pieces that does not depend on threads: sums over pieces are always the same. */
     const int64_t pieces = (call->edges + PIECE_EDGES - 1) / PIECE_EDGES;
     walk.pieces = pieces < 1 ? 1 : pieces > MOST_PIECES ? MOST_PIECES : pieces;
