@@ -24,6 +24,10 @@
 #define PIECE_EDGES 64
 #define MOST_PIECES 512
 #define AHEAD 1 /* edges, by which what is read once is asked for before */
+/* Edges that are read side by side, and bytes of their coefficients. At worst the same channels of all
+ * want the same set of the first cache level, which has 8 to 12 places. */
+#define GROUP 10
+#define GROUP_BYTES 16384
 
 typedef struct {
     int32_t x, z, w, mul, padded; /* x, z: first number in the rows of a node */
@@ -133,42 +137,161 @@ INLINE void ask_row(const REAL *p, int64_t numbers) {
 #define HAS(k, i) (!diagonal || (k) == (i))
 #define ENTRY(k, i) (diagonal ? (i) : (k) * d1 + (i))
 
-/* What a path reads and writes: rows of nodes at its first number, its coefficients and weights. */
+/* What an edge is made of: coefficients, rows of its node, weights or NULL, and the changes of all
+ * along which a change is asked for. */
 typedef struct {
-    const REAL *m, *h, *x, *hx, *g, *w, *hw;
-    const REAL *later, *later_change; /* weights that are read later, and asked for now */
-    REAL *z;      /* rows that are added to, or, without them, */
-    REAL *direct; /* its block in the output, written at once, */
-    REAL *beyond; /* or here, what does not fill a vector */
-    REAL *gx, *gw;
-    vector *dot; /* one for each coefficient */
-    int by_component, want_x, adds, streams;
-} Row;
+    const REAL *m, *h, *x, *hx, *w, *hw;
+} Edge;
 
-/* Vectors to the output, `step` apart, of the components of a vector of channels; where there are not
- * so many channels, to memory of their own. */
-INLINE void give(const Path *p, const Row *r, int c, const vector *v, const int d3, int64_t step) {
-    REAL *to = (c + LANES > p->mul ? r->beyond : r->direct) + (r->by_component ? c : c * d3);
+/* A pointer from which all that is read is a known step away: otherwise the compiler holds, and spills,
+ * the place of each number for all edges. */
+INLINE const REAL *base(const REAL *p) {
+    __asm__("" : "+r"(p));
+    return p;
+}
+
+/* What a path reads of an edge for a vector of channels. */
+typedef struct {
+    const REAL *m, *h, *x, *hx;
+    vector w, hw;
+} Term;
+
+INLINE Term term_of(const Path *p, const Edge *e, int c) {
+    return (Term){.m = base(e->m + p->first), .h = base(e->h + p->first),
+                  .x = base(e->x + p->x + c), .hx = base(e->hx + p->x + c)};
+}
+
+/* w * (m . x), added to d3 sums */
+INLINE void add_path(const Path *p, Term t, vector *sum, const int d1, const int d3,
+                     const int diagonal) {
+    vector x[MOST];
+    ALL for (int i = 0; i < d1; i++) x[i] = READ(t.x + i * p->padded) * t.w;
+    ALL for (int k = 0; k < d3; k++)
+        ALL for (int i = 0; i < d1; i++)
+            if (HAS(k, i)) sum[k] += t.m[ENTRY(k, i)] * x[i];
+}
+
+/* The change of the same: w * (h . x + m . hx) + hw * (m . x). */
+INLINE void add_change(const Path *p, Term t, vector *sum, const int d1, const int d3,
+                       const int diagonal) {
+    vector x[MOST], hx[MOST];
+    ALL for (int i = 0; i < d1; i++) {
+        const vector own = READ(t.x + i * p->padded);
+        hx[i] = READ(t.hx + i * p->padded) * t.w + own * t.hw;
+        x[i] = own * t.w;
+    }
+    ALL for (int k = 0; k < d3; k++)
+        ALL for (int i = 0; i < d1; i++)
+            if (HAS(k, i)) sum[k] += t.h[ENTRY(k, i)] * x[i] + t.m[ENTRY(k, i)] * hx[i];
+}
+
+/* Edges of one receiver, and its rows. */
+typedef struct {
+    const Edge *edges;
+    int count;
+    const REAL *one, *zero; /* weights of paths without any, and their changes */
+    REAL *z;
+    const REAL *next; /* weights that are read next, and asked for now, */
+    int step;         /* a line at a time, or none */
+} Sum;
+
+/* Weights of a vector of channels: `none` of a path without, and zeros of channels that are not. */
+INLINE vector weights_at(const Path *p, const REAL *w, const REAL *none, int c) {
+    if (!w || p->w < 0) return READ(none + c);
+    if (c + LANES <= p->mul) return loaded(w + p->w + c);
+    vector some = {0};
+    if (c < p->mul) memcpy(&some, w + p->w + c, (p->mul - c) * sizeof(REAL));
+    return some;
+}
+
+#define SIDE 2 /* vectors of channels side by side */
+
+/* Sums over the edges of a group stay in registers; several vectors of channels at a time, as long as
+ * there are so many and all have weights. */
+#define SUM(name, add, change) \
+    INLINE void name(const Path *p, Sum *s, const int d1, const int d3, const int diagonal) { \
+        const Edge *end = s->edges + s->count; \
+        const REAL *next = s->next; \
+        REAL *z = s->z + p->z; \
+        vector sum[SIDE][MOST]; \
+        const int step = s->step, whole = p->w >= 0 && s->edges->w ? p->mul : 0; \
+        int c = 0; \
+        for (; c + SIDE * LANES <= whole; c += SIDE * LANES) { \
+            ALL for (int v = 0; v < SIDE; v++) \
+                ALL for (int k = 0; k < d3; k++) \
+                    sum[v][k] = READ(z + k * p->padded + c + v * LANES); \
+            for (const Edge *e = s->edges; e < end; e++) { \
+                Term t = term_of(p, e, c); \
+                const REAL *w = base(e->w + p->w + c); \
+                const REAL *hw = change ? base(e->hw + p->w + c) : w; \
+                ALL for (int v = 0; v < SIDE; v++) { \
+                    t.w = loaded(w + v * LANES), t.hw = loaded(hw + v * LANES); \
+                    ask(next), next += step; \
+                    if (change) ask(next + (hw - w)); \
+                    add(p, t, sum[v], d1, d3, diagonal); \
+                    t.x += LANES, t.hx += LANES; \
+                } \
+            } \
+            ALL for (int v = 0; v < SIDE; v++) \
+                ALL for (int k = 0; k < d3; k++) \
+                    WRITE(z + k * p->padded + c + v * LANES) = sum[v][k]; \
+        } \
+        s->next = next; \
+        for (; c < p->padded; c += LANES) { \
+            ALL for (int k = 0; k < d3; k++) sum[0][k] = READ(z + k * p->padded + c); \
+            for (const Edge *e = s->edges; e < end; e++) { \
+                Term t = term_of(p, e, c); \
+                t.w = weights_at(p, e->w, s->one, c); \
+                if (change) t.hw = weights_at(p, e->hw, s->zero, c); \
+                add(p, t, sum[0], d1, d3, diagonal); \
+            } \
+            ALL for (int k = 0; k < d3; k++) WRITE(z + k * p->padded + c) = sum[0][k]; \
+        } \
+    }
+SUM(sum_path, add_path, 0)
+SUM(sum_change, add_change, 1)
+
+/* A path of an edge whose output is written at once. */
+typedef struct {
+    const Edge *edge;
+    const REAL *w, *hw;
+    int64_t later; /* how far on weights are that are read later, and asked for now */
+    REAL *z;       /* the block of a path in the output, */
+    REAL *beyond;  /* and where to put what does not fill a vector */
+    int by_component, streams;
+} Output;
+
+/* Vectors to the output, `step` apart, of the components of a vector of channels. */
+INLINE void give(const Path *p, const Output *o, int c, const vector *v, const int d3,
+                 int64_t step) {
+    REAL *to = (c + LANES > p->mul ? o->beyond : o->z) + (o->by_component ? c : c * d3);
     ALL for (int k = 0; k < d3; k++) {
-        if (r->streams) streamed(v[k], to + k * step);
+        if (o->streams) streamed(v[k], to + k * step);
         else stored(v[k], to + k * step);
     }
 }
 
-/* The components of a vector of channels, to the rows or to the output. */
-INLINE void put(const Path *p, const Row *r, int c, const vector *sum, const int d3) {
-    if (r->z) {
-        ALL for (int k = 0; k < d3; k++) WRITE(r->z + k * p->padded + c) += sum[k];
-        return;
+#define GIVE(name, add, change) \
+    INLINE void name(const Path *p, const Output *o, const int d1, const int d3, \
+                     const int diagonal) { \
+        Term t = term_of(p, o->edge, 0); \
+        for (int c = 0; c < p->padded; c += LANES, t.x += LANES, t.hx += LANES) { \
+            vector sum[MOST], mixed[MOST]; \
+            ALL for (int k = 0; k < d3; k++) sum[k] = (vector){0}; \
+            t.w = loaded(o->w + c), t.hw = loaded(o->hw + c); \
+            ask(o->w + c + o->later); \
+            if (change) ask(o->hw + c + o->later); \
+            add(p, t, sum, d1, d3, diagonal); \
+            if (d3 == 1 || o->by_component) { \
+                give(p, o, c, sum, d3, p->mul); \
+                continue; \
+            } \
+            store_mixed((const REAL *)sum, (REAL *)mixed, d3, LANES, LANES); \
+            give(p, o, c, mixed, d3, LANES); \
+        } \
     }
-    if (d3 == 1 || r->by_component) {
-        give(p, r, c, sum, d3, p->mul);
-        return;
-    }
-    vector mixed[MOST];
-    store_mixed((const REAL *)sum, (REAL *)mixed, d3, LANES, LANES);
-    give(p, r, c, mixed, d3, LANES);
-}
+GIVE(give_mixed_path, add_path, 0)
+GIVE(give_mixed_change, add_change, 1)
 
 #ifdef MIXES
 /* Vector q of the components of LANES channels, of what each channel or each component has. */
@@ -187,84 +310,62 @@ INLINE vector of_components(const REAL *m, int q, const int d3) {
 }
 
 /* From scalars, in the order of the output: mixing components would take d3 times as many steps. */
-INLINE void spread_path(const Path *p, const Row *r, const int d3) {
-    vector m[MOST];
-    ALL for (int q = 0; q < d3; q++) m[q] = of_components(r->m, q, d3);
+INLINE void spread_path(const Path *p, const Output *o, const int d3) {
+    const Edge *e = o->edge;
+    vector m[MOST], z[MOST];
+    ALL for (int q = 0; q < d3; q++) m[q] = of_components(e->m + p->first, q, d3);
     for (int c = 0; c < p->padded; c += LANES) {
-        vector z[MOST];
-        const vector x = READ(r->x + c) * loaded(r->w + c);
+        const vector x = READ(e->x + p->x + c) * loaded(o->w + c);
+        ask(o->w + c + o->later);
         ALL for (int q = 0; q < d3; q++) z[q] = of_channels(x, q, d3) * m[q];
-        give(p, r, c, z, d3, LANES);
+        give(p, o, c, z, d3, LANES);
     }
 }
 
-INLINE void spread_change(const Path *p, const Row *r, const int d3) {
-    vector m[MOST], h[MOST];
-    ALL for (int q = 0; q < d3; q++)
-        m[q] = of_components(r->m, q, d3), h[q] = of_components(r->h, q, d3);
+INLINE void spread_change(const Path *p, const Output *o, const int d3) {
+    const Edge *e = o->edge;
+    vector m[MOST], h[MOST], z[MOST];
+    ALL for (int q = 0; q < d3; q++) {
+        m[q] = of_components(e->m + p->first, q, d3);
+        h[q] = of_components(e->h + p->first, q, d3);
+    }
     for (int c = 0; c < p->padded; c += LANES) {
-        vector z[MOST];
-        const vector own = READ(r->x + c), w = loaded(r->w + c), x = own * w;
-        const vector hx = READ(r->hx + c) * w + own * loaded(r->hw + c);
+        const vector own = READ(e->x + p->x + c), w = loaded(o->w + c), x = own * w;
+        const vector hx = READ(e->hx + p->x + c) * w + own * loaded(o->hw + c);
+        ask(o->w + c + o->later), ask(o->hw + c + o->later);
         ALL for (int q = 0; q < d3; q++)
             z[q] = of_channels(x, q, d3) * h[q] + of_channels(hx, q, d3) * m[q];
-        give(p, r, c, z, d3, LANES);
+        give(p, o, c, z, d3, LANES);
     }
 }
-#define SPREADS(r, d1, d3) ((d1) == 1 && (d3) > 1 && !(r)->z && !(r)->by_component)
+#define SPREADS(o, d1, d3) ((d1) == 1 && (d3) > 1 && !(o)->by_component)
 #else
-#define SPREADS(r, d1, d3) 0
-#define spread_path(p, r, d3) (void)0
-#define spread_change(p, r, d3) (void)0
+#define SPREADS(o, d1, d3) 0
+#define spread_path(p, o, d3) (void)0
+#define spread_change(p, o, d3) (void)0
 #endif
 
-/* w * (m . x) */
-INLINE void forward_path(const Path *p, const Row *r, const int d1, const int d3,
-                         const int diagonal) {
-    const REAL *m = r->m;
-    if (SPREADS(r, d1, d3)) {
-        spread_path(p, r, d3);
-        return;
-    }
-    for (int c = 0; c < p->padded; c += LANES) {
-        vector x[MOST], sum[MOST];
-        const vector w = loaded(r->w + c);
-        ask(r->later + c);
-        ALL for (int i = 0; i < d1; i++) x[i] = READ(r->x + i * p->padded + c) * w;
-        ALL for (int k = 0; k < d3; k++) {
-            sum[k] = (vector){0};
-            ALL for (int i = 0; i < d1; i++)
-                if (HAS(k, i)) sum[k] += m[ENTRY(k, i)] * x[i];
-        }
-        put(p, r, c, sum, d3);
-    }
+INLINE void give_path(const Path *p, const Output *o, const int d1, const int d3,
+                      const int diagonal) {
+    if (SPREADS(o, d1, d3)) spread_path(p, o, d3);
+    else give_mixed_path(p, o, d1, d3, diagonal);
 }
 
-/* The change of the same: w * (h . x + m . hx) + hw * (m . x). */
-INLINE void forward_change(const Path *p, const Row *r, const int d1, const int d3,
-                           const int diagonal) {
-    const REAL *m = r->m, *h = r->h;
-    if (SPREADS(r, d1, d3)) {
-        spread_change(p, r, d3);
-        return;
-    }
-    for (int c = 0; c < p->padded; c += LANES) {
-        vector x[MOST], hx[MOST], sum[MOST];
-        const vector w = loaded(r->w + c), hw = loaded(r->hw + c);
-        ask(r->later + c), ask(r->later_change + c);
-        ALL for (int i = 0; i < d1; i++) {
-            const vector own = READ(r->x + i * p->padded + c);
-            hx[i] = READ(r->hx + i * p->padded + c) * w + own * hw;
-            x[i] = own * w;
-        }
-        ALL for (int k = 0; k < d3; k++) {
-            sum[k] = (vector){0};
-            ALL for (int i = 0; i < d1; i++)
-                if (HAS(k, i)) sum[k] += h[ENTRY(k, i)] * x[i] + m[ENTRY(k, i)] * hx[i];
-        }
-        put(p, r, c, sum, d3);
-    }
+INLINE void give_change(const Path *p, const Output *o, const int d1, const int d3,
+                        const int diagonal) {
+    if (SPREADS(o, d1, d3)) spread_change(p, o, d3);
+    else give_mixed_change(p, o, d1, d3, diagonal);
 }
+
+/* What a path reads and writes on the way back: rows of nodes at its first number, its coefficients
+ * and weights. */
+typedef struct {
+    const REAL *m, *h, *x, *hx, *g, *w, *hw;
+    const REAL *later, *later_change; /* weights that are read later, and asked for now */
+    REAL *gx, *gw;
+    vector *dot; /* one for each coefficient */
+    int want_x, adds, streams;
+} Row;
 
 INLINE void put_weight(const Row *r, int c, vector v) {
     if (r->adds) stored(loaded(r->gw + c) + v, r->gw + c);
@@ -360,6 +461,7 @@ typedef struct {
     void *all;
     REAL *x, *hx, *g, *result, *m, *h, *of_m, *w, *hw, *gw, *one, *zero;
     vector *dot;
+    int most; /* edges of which there can be coefficients m and h */
 } Scratch;
 
 static int64_t aligned(int64_t numbers) {
@@ -370,17 +472,17 @@ static int64_t aligned(int64_t numbers) {
 static int take(const Table *t, Scratch *s) {
     const int64_t in = aligned(t->in_size), out = aligned(t->out_size);
     const int64_t entries = aligned(t->entries), wide = aligned(t->widest);
-    const int64_t larger = in > out ? in : out;
-    const int64_t total = 2 * in + out + larger + 3 * entries + 5 * wide + t->entries * LANES;
+    const int64_t larger = in > out ? in : out, fit = GROUP_BYTES / (entries * (int64_t)sizeof(REAL));
+    s->most = fit < 1 ? 1 : fit > GROUP ? GROUP : (int)fit;
+    const int64_t zeros = 2 * in + out + larger + entries + 5 * wide + t->entries * LANES;
+    const int64_t total = zeros + 2 * s->most * entries;
     if (posix_memalign(&s->all, ALIGNMENT, total * sizeof(REAL))) return 1;
-    memset(s->all, 0, total * sizeof(REAL));
+    memset(s->all, 0, zeros * sizeof(REAL));
     REAL *at = s->all;
     s->x = at, at += in;
     s->hx = at, at += in;
     s->g = at, at += out;
     s->result = at, at += larger;
-    s->m = at, at += entries;
-    s->h = at, at += entries;
     s->of_m = at, at += entries;
     s->w = at, at += wide;
     s->hw = at, at += wide;
@@ -388,7 +490,9 @@ static int take(const Table *t, Scratch *s) {
     s->zero = at, at += wide;
     s->one = at, at += wide;
     for (int u = 0; u < t->widest; u++) s->one[u] = 1;
-    s->dot = (vector *)at;
+    s->dot = (vector *)at, at += t->entries * LANES;
+    s->m = at, at += s->most * entries;
+    s->h = at;
     return 0;
 }
 
@@ -412,8 +516,8 @@ INLINE int64_t edge_of(const EdgeCall *c, int64_t place) {
 }
 
 /* One that comes a little later, and what is read of it is asked for; or this one. */
-INLINE int64_t later_edge(const Walk *walk, int64_t place) {
-    const int64_t later = place + AHEAD;
+INLINE int64_t later_edge(const Walk *walk, int64_t place, int ahead) {
+    const int64_t later = place + ahead;
     return edge_of(walk->call, walk->asks && later < walk->call->edges ? later : place);
 }
 
@@ -449,34 +553,63 @@ static int written_at_once(const EdgeCall *call, const Table *t) {
     return whole;
 }
 
-/* Add what an edge gives to the result, or write it to the output. */
-static void forward_edge(const Walk *walk, Scratch *s, int64_t place, REAL *output) {
-    const EdgeCall *call = walk->call;
+/* An edge, whose coefficients are made, as that of a number in its group; rows of `later` are asked
+ * for. */
+static Edge read_edge(const Walk *walk, Scratch *s, int64_t e, int64_t later, int number) {
+    const EdgeCall *c = walk->call;
     const Table *t = &walk->table;
-    const int64_t e = edge_of(call, place), later = later_edge(walk, place);
-    const int64_t ahead = (later - e) * call->w_stride;
-    const int64_t row = call->senders ? call->senders[e] : e;
-    const REAL *w = call->w ? (const REAL *)call->w + e * call->w_stride : NULL;
-    const REAL *hw = call->hw ? (const REAL *)call->hw + e * call->w_stride : NULL;
-    const REAL *x = rows_of(t, walk->x, call->x, row, later, s->x), *hx = NULL;
-    mix_y(t, (const REAL *)call->y + e * t->dim2, s->m);
-    if (call->hx) {
-        hx = rows_of(t, walk->hx, call->hx, row, later, s->hx);
-        mix_y(t, (const REAL *)call->hy + e * t->dim2, s->h);
-    }
+    const int64_t row = c->senders ? c->senders[e] : e, w = e * c->w_stride;
+    const int64_t at = number * aligned(t->entries);
+    Edge edge = {.m = s->m + at, .h = s->h + at};
+    if (c->w) edge.w = (const REAL *)c->w + w;
+    edge.x = rows_of(t, walk->x, c->x, row, later, s->x);
+    mix_y(t, (const REAL *)c->y + e * t->dim2, s->m + at);
+    if (!c->hx) return edge;
+    if (c->hw) edge.hw = (const REAL *)c->hw + w;
+    edge.hx = rows_of(t, walk->hx, c->hx, row, later, s->hx);
+    mix_y(t, (const REAL *)c->hy + e * t->dim2, s->h + at);
+    return edge;
+}
+
+static void give_edge(const Walk *walk, Scratch *s, int64_t e) {
+    const EdgeCall *c = walk->call;
+    const Table *t = &walk->table;
+    const int64_t later = later_edge(walk, e, AHEAD);
+    const Edge edge = read_edge(walk, s, e, later, 0);
+    REAL *z = (REAL *)c->z + e * t->dim3;
     for (const Path *p = t->paths; p < t->paths + t->n_paths; p++) {
-        const Row r = {.m = s->m + p->first, .h = s->h + p->first, .x = x + p->x,
-                       .hx = hx ? hx + p->x : NULL, .w = weights(p, w, s->one, s->w),
-                       .hw = weights(p, hw, s->zero, s->hw), .later = later_weights(p, w, ahead),
-                       .later_change = later_weights(p, hw, ahead),
-                       .z = output ? NULL : s->result + p->z,
-                       .direct = output ? output + p->start : NULL, .beyond = s->result,
-                       .by_component = t->by_component,
-                       .streams = output && walk->streams && aligned_at(output + p->start)};
-        if (hx) BY_SIZE(forward_change, p, &r)
-        else BY_SIZE(forward_path, p, &r)
-        const int over = output ? p->mul % LANES : 0, whole = (p->mul - over) * p->d3;
-        if (over) memcpy(r.direct + whole, r.beyond + whole, over * p->d3 * sizeof(REAL));
+        const Output o = {&edge, weights(p, edge.w, s->one, s->w), weights(p, edge.hw, s->zero, s->hw),
+                          (later - e) * c->w_stride, z + p->start, s->result, t->by_component,
+                          walk->streams && aligned_at(z + p->start)};
+        if (edge.hx) BY_SIZE(give_change, p, &o)
+        else BY_SIZE(give_path, p, &o)
+        const int over = p->mul % LANES, whole = (p->mul - over) * p->d3;
+        if (over) memcpy(o.z + whole, o.beyond + whole, over * p->d3 * sizeof(REAL));
+    }
+}
+
+/* Add up edges at their receiver: those of a group for one vector of channels after the other, so
+ * that sums stay in registers. Weights of edges that lie as they come are asked for line by line,
+ * others when their turn comes near. */
+static void sum_edges(const Walk *walk, Scratch *s, int64_t first, int64_t last) {
+    const EdgeCall *c = walk->call;
+    const Table *t = &walk->table;
+    Edge edges[GROUP];
+    for (int64_t place = first; place < last; place += s->most) {
+        const int count = last - place < s->most ? (int)(last - place) : s->most;
+        for (int k = 0; k < count; k++) {
+            const int64_t later = later_edge(walk, place + k, count);
+            edges[k] = read_edge(walk, s, edge_of(c, place + k), later, k);
+            if (walk->asks && c->order && c->w)
+                ask_row((const REAL *)c->w + later * c->w_stride, t->numel);
+        }
+        const int step = walk->asks && !c->order ? LANES : 0;
+        Sum sum = {edges, count, s->one, s->zero, s->result, edges[count - 1].w, step};
+        if (step && sum.next) sum.next += t->numel;
+        for (const Path *p = t->paths; p < t->paths + t->n_paths; p++) {
+            if (c->hx) BY_SIZE(sum_change, p, &sum)
+            else BY_SIZE(sum_path, p, &sum)
+        }
     }
 }
 
@@ -489,19 +622,16 @@ static void forward_piece(void *context, int64_t piece) {
         __atomic_store_n(&walk->failed, 1, __ATOMIC_RELAXED);
         return;
     }
+    if (!walk->x) s.most = 1; /* of which there are rows */
     const int64_t end = first_group(walk, piece + 1);
     for (int64_t n = first_group(walk, piece); n < end; n++) {
-        REAL *z = (REAL *)c->z + n * t->dim3;
         if (walk->at_once) {
-            forward_edge(walk, &s, n, z);
+            give_edge(walk, &s, n);
             continue;
         }
-        const int64_t first = c->starts ? c->starts[n] : n;
-        const int64_t last = c->starts ? c->starts[n + 1] : n + 1;
         memset(s.result, 0, t->out_size * sizeof(REAL));
-        for (int64_t place = first; place < last; place++)
-            forward_edge(walk, &s, place, NULL);
-        store_row(t->out, t->n_out, t->by_component, s.result, z);
+        sum_edges(walk, &s, c->starts ? c->starts[n] : n, c->starts ? c->starts[n + 1] : n + 1);
+        store_row(t->out, t->n_out, t->by_component, s.result, (REAL *)c->z + n * t->dim3);
     }
     if (walk->streams) settle();
     free(s.all);
@@ -532,7 +662,7 @@ static void backward_edge(const Walk *walk, Scratch *s, int64_t place, const REA
                           const REAL *hx, REAL *shared) {
     const EdgeCall *c = walk->call;
     const Table *t = &walk->table;
-    const int64_t e = edge_of(c, place), later = later_edge(walk, place);
+    const int64_t e = edge_of(c, place), later = later_edge(walk, place, AHEAD);
     const int64_t ahead = (later - e) * c->w_stride;
     const int64_t row = c->receivers ? c->receivers[e] : e;
     const REAL *g = out_rows_of(t, walk->g, c->g, row, s->g);
