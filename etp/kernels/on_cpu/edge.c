@@ -5,10 +5,11 @@
  * For each edge the sums over j are a handful of numbers that all channels share, a small matrix for
  * each path; what is left is to take all components of a vector of channels through it, in registers.
  * Features are first put into rows of one component of all channels (once for each node). An edge
- * product is written at once, the rows of a convolution stay in the first cache level while its
- * edges come by, and no array of edges by outputs exists. Gradients take the same walk, edges grouped
- * by sender. With changes hx, hy and hw of the inputs each walk computes the change of its result
- * instead: the second derivative.
+ * product is written at once; those of a receiver are added up in registers, some edges at a time,
+ * one vector of channels after the other, and no array of edges by outputs exists. What is read once,
+ * from memory, is asked for before. Gradients take the same walk, edges grouped by sender. With changes
+ * hx, hy and hw of the inputs each walk computes the change of its result instead: the second
+ * derivative.
  *
  * Compiled once per precision: -DREAL=float -DNAME(x)=x##_float, or the same for double.
  */
@@ -185,6 +186,12 @@ INLINE void add_change(const Path *p, Term t, vector *sum, const int d1, const i
             if (HAS(k, i)) sum[k] += t.h[ENTRY(k, i)] * x[i] + t.m[ENTRY(k, i)] * hx[i];
 }
 
+INLINE void add(const int change, const Path *p, Term t, vector *sum, const int d1, const int d3,
+                const int diagonal) {
+    if (change) add_change(p, t, sum, d1, d3, diagonal);
+    else add_path(p, t, sum, d1, d3, diagonal);
+}
+
 /* Edges of one receiver, and its rows. */
 typedef struct {
     const Edge *edges;
@@ -208,48 +215,43 @@ INLINE vector weights_at(const Path *p, const REAL *w, const REAL *none, int c) 
 
 /* Sums over the edges of a group stay in registers; several vectors of channels at a time, as long as
  * there are so many and all have weights. */
-#define SUM(name, add, change) \
-    INLINE void name(const Path *p, Sum *s, const int d1, const int d3, const int diagonal) { \
-        const Edge *end = s->edges + s->count; \
-        const REAL *next = s->next; \
-        REAL *z = s->z + p->z; \
-        vector sum[SIDE][MOST]; \
-        const int step = s->step, whole = p->w >= 0 && s->edges->w ? p->mul : 0; \
-        int c = 0; \
-        for (; c + SIDE * LANES <= whole; c += SIDE * LANES) { \
-            ALL for (int v = 0; v < SIDE; v++) \
-                ALL for (int k = 0; k < d3; k++) \
-                    sum[v][k] = READ(z + k * p->padded + c + v * LANES); \
-            for (const Edge *e = s->edges; e < end; e++) { \
-                Term t = term_of(p, e, c); \
-                const REAL *w = base(e->w + p->w + c); \
-                const REAL *hw = change ? base(e->hw + p->w + c) : w; \
-                ALL for (int v = 0; v < SIDE; v++) { \
-                    t.w = loaded(w + v * LANES), t.hw = loaded(hw + v * LANES); \
-                    ask(next), next += step; \
-                    if (change) ask(next + (hw - w)); \
-                    add(p, t, sum[v], d1, d3, diagonal); \
-                    t.x += LANES, t.hx += LANES; \
-                } \
-            } \
-            ALL for (int v = 0; v < SIDE; v++) \
-                ALL for (int k = 0; k < d3; k++) \
-                    WRITE(z + k * p->padded + c + v * LANES) = sum[v][k]; \
-        } \
-        s->next = next; \
-        for (; c < p->padded; c += LANES) { \
-            ALL for (int k = 0; k < d3; k++) sum[0][k] = READ(z + k * p->padded + c); \
-            for (const Edge *e = s->edges; e < end; e++) { \
-                Term t = term_of(p, e, c); \
-                t.w = weights_at(p, e->w, s->one, c); \
-                if (change) t.hw = weights_at(p, e->hw, s->zero, c); \
-                add(p, t, sum[0], d1, d3, diagonal); \
-            } \
-            ALL for (int k = 0; k < d3; k++) WRITE(z + k * p->padded + c) = sum[0][k]; \
-        } \
+INLINE void sum_path(const int change, const Path *p, Sum *s, const int d1, const int d3,
+                     const int diagonal) {
+    const Edge *end = s->edges + s->count;
+    const REAL *next = s->next;
+    REAL *z = s->z + p->z;
+    vector sum[SIDE][MOST];
+    const int step = s->step, whole = p->w >= 0 && s->edges->w ? p->mul : 0;
+    int c = 0;
+    for (; c + SIDE * LANES <= whole; c += SIDE * LANES) {
+        ALL for (int v = 0; v < SIDE; v++)
+            ALL for (int k = 0; k < d3; k++) sum[v][k] = READ(z + k * p->padded + c + v * LANES);
+        for (const Edge *e = s->edges; e < end; e++) {
+            Term t = term_of(p, e, c);
+            const REAL *w = base(e->w + p->w + c), *hw = change ? base(e->hw + p->w + c) : w;
+            ALL for (int v = 0; v < SIDE; v++) {
+                t.w = loaded(w + v * LANES), t.hw = loaded(hw + v * LANES);
+                ask(next), next += step;
+                if (change) ask(next + (hw - w));
+                add(change, p, t, sum[v], d1, d3, diagonal);
+                t.x += LANES, t.hx += LANES;
+            }
+        }
+        ALL for (int v = 0; v < SIDE; v++)
+            ALL for (int k = 0; k < d3; k++) WRITE(z + k * p->padded + c + v * LANES) = sum[v][k];
     }
-SUM(sum_path, add_path, 0)
-SUM(sum_change, add_change, 1)
+    s->next = next;
+    for (; c < p->padded; c += LANES) {
+        ALL for (int k = 0; k < d3; k++) sum[0][k] = READ(z + k * p->padded + c);
+        for (const Edge *e = s->edges; e < end; e++) {
+            Term t = term_of(p, e, c);
+            t.w = weights_at(p, e->w, s->one, c);
+            if (change) t.hw = weights_at(p, e->hw, s->zero, c);
+            add(change, p, t, sum[0], d1, d3, diagonal);
+        }
+        ALL for (int k = 0; k < d3; k++) WRITE(z + k * p->padded + c) = sum[0][k];
+    }
+}
 
 /* A path of an edge whose output is written at once. */
 typedef struct {
@@ -271,27 +273,24 @@ INLINE void give(const Path *p, const Output *o, int c, const vector *v, const i
     }
 }
 
-#define GIVE(name, add, change) \
-    INLINE void name(const Path *p, const Output *o, const int d1, const int d3, \
-                     const int diagonal) { \
-        Term t = term_of(p, o->edge, 0); \
-        for (int c = 0; c < p->padded; c += LANES, t.x += LANES, t.hx += LANES) { \
-            vector sum[MOST], mixed[MOST]; \
-            ALL for (int k = 0; k < d3; k++) sum[k] = (vector){0}; \
-            t.w = loaded(o->w + c), t.hw = loaded(o->hw + c); \
-            ask(o->w + c + o->later); \
-            if (change) ask(o->hw + c + o->later); \
-            add(p, t, sum, d1, d3, diagonal); \
-            if (d3 == 1 || o->by_component) { \
-                give(p, o, c, sum, d3, p->mul); \
-                continue; \
-            } \
-            store_mixed((const REAL *)sum, (REAL *)mixed, d3, LANES, LANES); \
-            give(p, o, c, mixed, d3, LANES); \
-        } \
+INLINE void mix_path(const int change, const Path *p, const Output *o, const int d1, const int d3,
+                     const int diagonal) {
+    Term t = term_of(p, o->edge, 0);
+    for (int c = 0; c < p->padded; c += LANES, t.x += LANES, t.hx += LANES) {
+        vector sum[MOST], mixed[MOST];
+        ALL for (int k = 0; k < d3; k++) sum[k] = (vector){0};
+        t.w = loaded(o->w + c), t.hw = loaded(o->hw + c);
+        ask(o->w + c + o->later);
+        if (change) ask(o->hw + c + o->later);
+        add(change, p, t, sum, d1, d3, diagonal);
+        if (d3 == 1 || o->by_component) {
+            give(p, o, c, sum, d3, p->mul);
+            continue;
+        }
+        store_mixed((const REAL *)sum, (REAL *)mixed, d3, LANES, LANES);
+        give(p, o, c, mixed, d3, LANES);
     }
-GIVE(give_mixed_path, add_path, 0)
-GIVE(give_mixed_change, add_change, 1)
+}
 
 #ifdef MIXES
 /* Vector q of the components of LANES channels, of what each channel or each component has. */
@@ -310,51 +309,37 @@ INLINE vector of_components(const REAL *m, int q, const int d3) {
 }
 
 /* From scalars, in the order of the output: mixing components would take d3 times as many steps. */
-INLINE void spread_path(const Path *p, const Output *o, const int d3) {
-    const Edge *e = o->edge;
-    vector m[MOST], z[MOST];
-    ALL for (int q = 0; q < d3; q++) m[q] = of_components(e->m + p->first, q, d3);
-    for (int c = 0; c < p->padded; c += LANES) {
-        const vector x = READ(e->x + p->x + c) * loaded(o->w + c);
-        ask(o->w + c + o->later);
-        ALL for (int q = 0; q < d3; q++) z[q] = of_channels(x, q, d3) * m[q];
-        give(p, o, c, z, d3, LANES);
-    }
-}
-
-INLINE void spread_change(const Path *p, const Output *o, const int d3) {
-    const Edge *e = o->edge;
+INLINE void spread_path(const int change, const Path *p, const Output *o, const int d3) {
+    const Term t = term_of(p, o->edge, 0);
     vector m[MOST], h[MOST], z[MOST];
     ALL for (int q = 0; q < d3; q++) {
-        m[q] = of_components(e->m + p->first, q, d3);
-        h[q] = of_components(e->h + p->first, q, d3);
+        m[q] = of_components(t.m, q, d3);
+        if (change) h[q] = of_components(t.h, q, d3);
     }
     for (int c = 0; c < p->padded; c += LANES) {
-        const vector own = READ(e->x + p->x + c), w = loaded(o->w + c), x = own * w;
-        const vector hx = READ(e->hx + p->x + c) * w + own * loaded(o->hw + c);
-        ask(o->w + c + o->later), ask(o->hw + c + o->later);
-        ALL for (int q = 0; q < d3; q++)
-            z[q] = of_channels(x, q, d3) * h[q] + of_channels(hx, q, d3) * m[q];
+        const vector own = READ(t.x + c), w = loaded(o->w + c), x = own * w;
+        ask(o->w + c + o->later);
+        if (change) {
+            const vector hx = READ(t.hx + c) * w + own * loaded(o->hw + c);
+            ask(o->hw + c + o->later);
+            ALL for (int q = 0; q < d3; q++)
+                z[q] = of_channels(x, q, d3) * h[q] + of_channels(hx, q, d3) * m[q];
+        } else {
+            ALL for (int q = 0; q < d3; q++) z[q] = of_channels(x, q, d3) * m[q];
+        }
         give(p, o, c, z, d3, LANES);
     }
 }
 #define SPREADS(o, d1, d3) ((d1) == 1 && (d3) > 1 && !(o)->by_component)
 #else
 #define SPREADS(o, d1, d3) 0
-#define spread_path(p, o, d3) (void)0
-#define spread_change(p, o, d3) (void)0
+#define spread_path(change, p, o, d3) (void)0
 #endif
 
-INLINE void give_path(const Path *p, const Output *o, const int d1, const int d3,
+INLINE void give_path(const int change, const Path *p, const Output *o, const int d1, const int d3,
                       const int diagonal) {
-    if (SPREADS(o, d1, d3)) spread_path(p, o, d3);
-    else give_mixed_path(p, o, d1, d3, diagonal);
-}
-
-INLINE void give_change(const Path *p, const Output *o, const int d1, const int d3,
-                        const int diagonal) {
-    if (SPREADS(o, d1, d3)) spread_change(p, o, d3);
-    else give_mixed_change(p, o, d1, d3, diagonal);
+    if (SPREADS(o, d1, d3)) spread_path(change, p, o, d3);
+    else mix_path(change, p, o, d1, d3, diagonal);
 }
 
 /* What a path reads and writes on the way back: rows of nodes at its first number, its coefficients
@@ -581,8 +566,8 @@ static void give_edge(const Walk *walk, Scratch *s, int64_t e) {
         const Output o = {&edge, weights(p, edge.w, s->one, s->w), weights(p, edge.hw, s->zero, s->hw),
                           (later - e) * c->w_stride, z + p->start, s->result, t->by_component,
                           walk->streams && aligned_at(z + p->start)};
-        if (edge.hx) BY_SIZE(give_change, p, &o)
-        else BY_SIZE(give_path, p, &o)
+        if (edge.hx) BY_SIZE(give_path, 1, p, &o)
+        else BY_SIZE(give_path, 0, p, &o)
         const int over = p->mul % LANES, whole = (p->mul - over) * p->d3;
         if (over) memcpy(o.z + whole, o.beyond + whole, over * p->d3 * sizeof(REAL));
     }
@@ -607,8 +592,8 @@ static void sum_edges(const Walk *walk, Scratch *s, int64_t first, int64_t last)
         Sum sum = {edges, count, s->one, s->zero, s->result, edges[count - 1].w, step};
         if (step && sum.next) sum.next += t->numel;
         for (const Path *p = t->paths; p < t->paths + t->n_paths; p++) {
-            if (c->hx) BY_SIZE(sum_change, p, &sum)
-            else BY_SIZE(sum_path, p, &sum)
+            if (c->hx) BY_SIZE(sum_path, 1, p, &sum)
+            else BY_SIZE(sum_path, 0, p, &sum)
         }
     }
 }
