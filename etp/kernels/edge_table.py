@@ -18,7 +18,7 @@ PADDING = 16
 NEGLIGIBLE = 1e-14
 MAX_CODED = 10_000
 """Coefficients that a GPU's kernel may have in its code: compiling takes minutes beyond."""
-HEADER = 16
+HEADER = 15
 """Numbers before the arrays of a program."""
 
 
@@ -263,14 +263,13 @@ class _EdgeProgram:
                 source[n, e], numbers[n, e] = j, v
         by_y = sorted(((j, e, v) for e, own in enumerate(entries) for j, v in own))
         of_y = np.searchsorted([j for j, _, _ in by_y], np.arange(dims[1] + 1))
-        widest = max(_padded(p[4]) for p in places)
         macs = sum(
             int((np.abs(c) > NEGLIGIBLE).any(1).sum()) * place[4]
             for place, c in zip(places, values, strict=True)
         )
         header = (
             len(self._parts), len(first.blocks), len(last.blocks), len(entries), terms, *dims,
-            weight_numel, int(layout == "ir_mul"), first.size, last.size, widest,
+            weight_numel, int(layout == "ir_mul"), first.size, last.size,
             macs, int(first.whole), int(last.whole),
         )  # fmt: skip
         ints = (

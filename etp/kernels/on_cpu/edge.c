@@ -38,9 +38,10 @@ typedef struct {
     int32_t start;         /* of its block in the output */
 } Path;
 
+#define HEADER 15 /* numbers */
 typedef struct {
     int32_t n_paths, n_in, n_out, entries, terms, dim1, dim2, dim3, numel, by_component;
-    int32_t in_size, out_size, widest; /* numbers of the rows of a node, of the widest row */
+    int32_t in_size, out_size; /* numbers of the rows of a node */
     int32_t macs, every_in, every_out; /* an edge's; whether blocks cover all features */
     const Path *paths;
     const Block *in, *out;
@@ -51,8 +52,8 @@ typedef struct {
 
 static Table read_table(const int32_t *p, const void *values) {
     Table t;
-    memcpy(&t, p, 16 * sizeof(int32_t));
-    p += 16;
+    memcpy(&t, p, HEADER * sizeof(int32_t));
+    p += HEADER;
     t.paths = (const Path *)p, p += t.n_paths * (int)(sizeof(Path) / sizeof(int32_t));
     t.in = (const Block *)p, p += 5 * t.n_in;
     t.out = (const Block *)p, p += 5 * t.n_out;
@@ -144,6 +145,15 @@ typedef struct {
     const REAL *m, *h, *x, *hx, *w, *hw;
 } Edge;
 
+/* Weights of a path, NULL where it has none. */
+INLINE const REAL *weights_of(const Path *p, const REAL *w) { return w && p->w >= 0 ? w + p->w : NULL; }
+
+/* Those of a vector of channels: `none` of a path without, and zeros of channels that are not. */
+INLINE vector weights_at(const Path *p, const REAL *w, const REAL none, int c) {
+    if (!w) return (vector){0} + none;
+    return c + LANES <= p->mul ? loaded(w + c) : some(w + c, p->mul - c);
+}
+
 /* A pointer from which all that is read is a known step away: otherwise the compiler holds, and spills,
  * the place of each number for all edges. */
 INLINE const REAL *base(const REAL *p) {
@@ -196,20 +206,10 @@ INLINE void add(const int change, const Path *p, Term t, vector *sum, const int 
 typedef struct {
     const Edge *edges;
     int count;
-    const REAL *one, *zero; /* weights of paths without any, and their changes */
     REAL *z;
     const REAL *next; /* weights that are read next, and asked for now, */
     int step;         /* a line at a time, or none */
 } Sum;
-
-/* Weights of a vector of channels: `none` of a path without, and zeros of channels that are not. */
-INLINE vector weights_at(const Path *p, const REAL *w, const REAL *none, int c) {
-    if (!w || p->w < 0) return READ(none + c);
-    if (c + LANES <= p->mul) return loaded(w + p->w + c);
-    vector some = {0};
-    if (c < p->mul) memcpy(&some, w + p->w + c, (p->mul - c) * sizeof(REAL));
-    return some;
-}
 
 #define SIDE 2 /* vectors of channels side by side */
 
@@ -245,8 +245,8 @@ INLINE void sum_path(const int change, const Path *p, Sum *s, const int d1, cons
         ALL for (int k = 0; k < d3; k++) sum[0][k] = READ(z + k * p->padded + c);
         for (const Edge *e = s->edges; e < end; e++) {
             Term t = term_of(p, e, c);
-            t.w = weights_at(p, e->w, s->one, c);
-            if (change) t.hw = weights_at(p, e->hw, s->zero, c);
+            t.w = weights_at(p, weights_of(p, e->w), 1, c);
+            if (change) t.hw = weights_at(p, weights_of(p, e->hw), 0, c);
             add(change, p, t, sum[0], d1, d3, diagonal);
         }
         ALL for (int k = 0; k < d3; k++) WRITE(z + k * p->padded + c) = sum[0][k];
@@ -258,15 +258,20 @@ typedef struct {
     const Edge *edge;
     const REAL *w, *hw;
     int64_t later; /* how far on weights are that are read later, and asked for now */
-    REAL *z;       /* the block of a path in the output, */
-    REAL *beyond;  /* and where to put what does not fill a vector */
+    REAL *z;       /* its block in the output */
     int by_component, streams;
 } Output;
 
 /* Vectors to the output, `step` apart, of the components of a vector of channels. */
 INLINE void give(const Path *p, const Output *o, int c, const vector *v, const int d3,
                  int64_t step) {
-    REAL *to = (c + LANES > p->mul ? o->beyond : o->z) + (o->by_component ? c : c * d3);
+    REAL *to = o->z + (o->by_component ? c : c * d3);
+    const int left = p->mul - c;
+    if (left < LANES) {
+        ALL for (int k = 0; k < d3; k++)
+            put_some(v[k], to + k * step, o->by_component ? left : left * d3 - k * LANES);
+        return;
+    }
     ALL for (int k = 0; k < d3; k++) {
         if (o->streams) streamed(v[k], to + k * step);
         else stored(v[k], to + k * step);
@@ -279,7 +284,7 @@ INLINE void mix_path(const int change, const Path *p, const Output *o, const int
     for (int c = 0; c < p->padded; c += LANES, t.x += LANES, t.hx += LANES) {
         vector sum[MOST], mixed[MOST];
         ALL for (int k = 0; k < d3; k++) sum[k] = (vector){0};
-        t.w = loaded(o->w + c), t.hw = loaded(o->hw + c);
+        t.w = weights_at(p, o->w, 1, c), t.hw = weights_at(p, o->hw, 0, c);
         ask(o->w + c + o->later);
         if (change) ask(o->hw + c + o->later);
         add(change, p, t, sum, d1, d3, diagonal);
@@ -317,10 +322,10 @@ INLINE void spread_path(const int change, const Path *p, const Output *o, const 
         if (change) h[q] = of_components(t.h, q, d3);
     }
     for (int c = 0; c < p->padded; c += LANES) {
-        const vector own = READ(t.x + c), w = loaded(o->w + c), x = own * w;
+        const vector own = READ(t.x + c), w = weights_at(p, o->w, 1, c), x = own * w;
         ask(o->w + c + o->later);
         if (change) {
-            const vector hx = READ(t.hx + c) * w + own * loaded(o->hw + c);
+            const vector hx = READ(t.hx + c) * w + own * weights_at(p, o->hw, 0, c);
             ask(o->hw + c + o->later);
             ALL for (int q = 0; q < d3; q++)
                 z[q] = of_channels(x, q, d3) * h[q] + of_channels(hx, q, d3) * m[q];
@@ -346,87 +351,89 @@ INLINE void give_path(const int change, const Path *p, const Output *o, const in
  * and weights. */
 typedef struct {
     const REAL *m, *h, *x, *hx, *g, *w, *hw;
-    const REAL *later, *later_change; /* weights that are read later, and asked for now */
-    REAL *gx, *gw;
+    int64_t later; /* how far on weights are that are read later, and asked for now */
+    REAL *gx, *gw; /* no gw where there are no weights */
     vector *dot; /* one for each coefficient */
     int want_x, adds, streams;
 } Row;
 
-INLINE void put_weight(const Row *r, int c, vector v) {
-    if (r->adds) stored(loaded(r->gw + c) + v, r->gw + c);
-    else if (r->streams) streamed(v, r->gw + c);
-    else stored(v, r->gw + c);
+/* `whole`: of weights and channels that are there, for all vectors but the last. */
+INLINE vector own_weights(const Path *p, const REAL *w, int64_t later, const REAL none, int c,
+                          const int whole) {
+    if (!whole) return weights_at(p, w, none, c);
+    ask(w + later + c);
+    return loaded(w + c);
+}
+
+INLINE void put_weight(const Path *p, const Row *r, int c, vector v, const int whole) {
+    const int left = whole ? LANES : p->mul - c;
+    REAL *to = r->gw + c;
+    if (!whole && !r->gw) return;
+    if (left < LANES) put_some(r->adds ? v + some(to, left) : v, to, left);
+    else if (r->adds) stored(loaded(to) + v, to);
+    else if (r->streams) streamed(v, to);
+    else stored(v, to);
 }
 
 /* Gradients. By x: t = m^T . g, weighted; by the weights: x . t; by coefficients: w * x * g. */
-INLINE void backward_path(const Path *p, const Row *r, const int d1, const int d3,
-                          const int diagonal) {
+INLINE void back(const Path *p, const Row *r, int c, vector *dot, const int d1, const int d3,
+                 const int diagonal, const int whole) {
     const REAL *m = r->m;
-    const int entries = diagonal ? d1 : d1 * d3;
-    vector dot[MOST * MOST];
-    ALL for (int e = 0; e < entries; e++) dot[e] = (vector){0};
-    for (int c = 0; c < p->padded; c += LANES) {
-        vector g[MOST], of_weight = {0};
-        const vector w = loaded(r->w + c);
-        ask(r->later + c);
-        ALL for (int k = 0; k < d3; k++) g[k] = READ(r->g + k * p->padded + c);
-        ALL for (int i = 0; i < d1; i++) {
-            const vector x = READ(r->x + i * p->padded + c), wx = w * x;
-            vector t = {0};
-            ALL for (int k = 0; k < d3; k++) {
-                if (!HAS(k, i)) continue;
-                t += m[ENTRY(k, i)] * g[k];
-                dot[ENTRY(k, i)] += wx * g[k];
-            }
-            of_weight += x * t;
-            if (r->want_x) WRITE(r->gx + i * p->padded + c) += w * t;
+    vector g[MOST], of_weight = {0};
+    const vector w = own_weights(p, r->w, r->later, 1, c, whole);
+    ALL for (int k = 0; k < d3; k++) g[k] = READ(r->g + k * p->padded + c);
+    ALL for (int i = 0; i < d1; i++) {
+        const vector x = READ(r->x + i * p->padded + c), wx = w * x;
+        vector t = {0};
+        ALL for (int k = 0; k < d3; k++) {
+            if (!HAS(k, i)) continue;
+            t += m[ENTRY(k, i)] * g[k];
+            dot[ENTRY(k, i)] += wx * g[k];
         }
-        put_weight(r, c, of_weight);
+        of_weight += x * t;
+        if (r->want_x) WRITE(r->gx + i * p->padded + c) += w * t;
     }
-    ALL for (int e = 0; e < entries; e++) r->dot[e] = dot[e];
+    put_weight(p, r, c, of_weight, whole);
 }
 
 /* The change of the same. */
-INLINE void backward_change(const Path *p, const Row *r, const int d1, const int d3,
-                            const int diagonal) {
+INLINE void back_change(const Path *p, const Row *r, int c, vector *dot, const int d1, const int d3,
+                        const int diagonal, const int whole) {
     const REAL *m = r->m, *h = r->h;
-    const int entries = diagonal ? d1 : d1 * d3;
-    vector dot[MOST * MOST];
-    ALL for (int e = 0; e < entries; e++) dot[e] = (vector){0};
-    for (int c = 0; c < p->padded; c += LANES) {
-        vector g[MOST], of_weight = {0};
-        const vector w = loaded(r->w + c), hw = loaded(r->hw + c);
-        ask(r->later + c), ask(r->later_change + c);
-        ALL for (int k = 0; k < d3; k++) g[k] = READ(r->g + k * p->padded + c);
-        ALL for (int i = 0; i < d1; i++) {
-            const vector x = READ(r->x + i * p->padded + c), hx = READ(r->hx + i * p->padded + c);
-            const vector change = w * hx + hw * x;
-            vector t = {0}, ht = {0};
-            ALL for (int k = 0; k < d3; k++) {
-                if (!HAS(k, i)) continue;
-                t += m[ENTRY(k, i)] * g[k];
-                ht += h[ENTRY(k, i)] * g[k];
-                dot[ENTRY(k, i)] += change * g[k];
-            }
-            of_weight += hx * t + x * ht;
-            if (r->want_x) WRITE(r->gx + i * p->padded + c) += w * ht + hw * t;
+    vector g[MOST], of_weight = {0};
+    const vector w = own_weights(p, r->w, r->later, 1, c, whole);
+    const vector hw = own_weights(p, r->hw, r->later, 0, c, whole);
+    ALL for (int k = 0; k < d3; k++) g[k] = READ(r->g + k * p->padded + c);
+    ALL for (int i = 0; i < d1; i++) {
+        const vector x = READ(r->x + i * p->padded + c), hx = READ(r->hx + i * p->padded + c);
+        const vector change = w * hx + hw * x;
+        vector t = {0}, ht = {0};
+        ALL for (int k = 0; k < d3; k++) {
+            if (!HAS(k, i)) continue;
+            t += m[ENTRY(k, i)] * g[k];
+            ht += h[ENTRY(k, i)] * g[k];
+            dot[ENTRY(k, i)] += change * g[k];
         }
-        put_weight(r, c, of_weight);
+        of_weight += hx * t + x * ht;
+        if (r->want_x) WRITE(r->gx + i * p->padded + c) += w * ht + hw * t;
     }
-    ALL for (int e = 0; e < entries; e++) r->dot[e] = dot[e];
-}
-/* Weights of a path, ones where it has none; where its channels do not fill their vectors, a copy
- * that does. */
-INLINE const REAL *weights(const Path *p, const REAL *w, const REAL *none, REAL *copy) {
-    if (!w || p->w < 0) return none;
-    if (p->mul == p->padded) return w + p->w;
-    memcpy(copy, w + p->w, p->mul * sizeof(REAL));
-    return copy;
+    put_weight(p, r, c, of_weight, whole);
 }
 
-/* Weights are read once: what is asked for only when it is read is waited for. */
-INLINE const REAL *later_weights(const Path *p, const REAL *w, int64_t ahead) {
-    return w && p->w >= 0 ? w + p->w + ahead : NULL;
+INLINE void backward_path(const int change, const Path *p, const Row *r, const int d1, const int d3,
+                          const int diagonal) {
+    const int entries = diagonal ? d1 : d1 * d3, whole = r->w ? p->mul / LANES * LANES : 0;
+    vector dot[MOST * MOST];
+    ALL for (int e = 0; e < entries; e++) dot[e] = (vector){0};
+    for (int c = 0; c < whole; c += LANES) {
+        if (change) back_change(p, r, c, dot, d1, d3, diagonal, 1);
+        else back(p, r, c, dot, d1, d3, diagonal, 1);
+    }
+    for (int c = whole; c < p->padded; c += LANES) {
+        if (change) back_change(p, r, c, dot, d1, d3, diagonal, 0);
+        else back(p, r, c, dot, d1, d3, diagonal, 0);
+    }
+    ALL for (int e = 0; e < entries; e++) r->dot[e] = dot[e];
 }
 
 typedef struct {
@@ -444,7 +451,7 @@ typedef struct {
 /* Memory of one piece: rows and small tables, all aligned and zero where padding is read. */
 typedef struct {
     void *all;
-    REAL *x, *hx, *g, *result, *m, *h, *of_m, *w, *hw, *gw, *one, *zero;
+    REAL *x, *hx, *g, *result, *m, *h, *of_m;
     vector *dot;
     int most; /* edges of which there can be coefficients m and h */
 } Scratch;
@@ -456,10 +463,10 @@ static int64_t aligned(int64_t numbers) {
 
 static int take(const Table *t, Scratch *s) {
     const int64_t in = aligned(t->in_size), out = aligned(t->out_size);
-    const int64_t entries = aligned(t->entries), wide = aligned(t->widest);
-    const int64_t larger = in > out ? in : out, fit = GROUP_BYTES / (entries * (int64_t)sizeof(REAL));
+    const int64_t entries = aligned(t->entries), larger = in > out ? in : out;
+    const int64_t fit = GROUP_BYTES / (entries * (int64_t)sizeof(REAL));
     s->most = fit < 1 ? 1 : fit > GROUP ? GROUP : (int)fit;
-    const int64_t zeros = 2 * in + out + larger + entries + 5 * wide + t->entries * LANES;
+    const int64_t zeros = 2 * in + out + larger + entries + t->entries * LANES;
     const int64_t total = zeros + 2 * s->most * entries;
     if (posix_memalign(&s->all, ALIGNMENT, total * sizeof(REAL))) return 1;
     memset(s->all, 0, zeros * sizeof(REAL));
@@ -469,12 +476,6 @@ static int take(const Table *t, Scratch *s) {
     s->g = at, at += out;
     s->result = at, at += larger;
     s->of_m = at, at += entries;
-    s->w = at, at += wide;
-    s->hw = at, at += wide;
-    s->gw = at, at += wide;
-    s->zero = at, at += wide;
-    s->one = at, at += wide;
-    for (int u = 0; u < t->widest; u++) s->one[u] = 1;
     s->dot = (vector *)at, at += t->entries * LANES;
     s->m = at, at += s->most * entries;
     s->h = at;
@@ -530,12 +531,9 @@ static int beyond_caches(int64_t rows, int64_t numbers) {
 static int aligned_at(const REAL *p) { return (uintptr_t)p % VECTOR_BYTES == 0; }
 
 /* Whether an edge's output is written path by path, from registers: paths are blocks of their own
- * there, and components of one channel, or channels that fill their vectors, side by side. */
+ * there. */
 static int written_at_once(const EdgeCall *call, const Table *t) {
-    int whole = !call->starts && t->n_out == t->n_paths;
-    for (const Path *p = t->paths; p < t->paths + t->n_paths; p++)
-        whole &= !t->by_component || p->mul == p->padded;
-    return whole;
+    return !call->starts && t->n_out == t->n_paths;
 }
 
 /* An edge, whose coefficients are made, as that of a number in its group; rows of `later` are asked
@@ -563,13 +561,11 @@ static void give_edge(const Walk *walk, Scratch *s, int64_t e) {
     const Edge edge = read_edge(walk, s, e, later, 0);
     REAL *z = (REAL *)c->z + e * t->dim3;
     for (const Path *p = t->paths; p < t->paths + t->n_paths; p++) {
-        const Output o = {&edge, weights(p, edge.w, s->one, s->w), weights(p, edge.hw, s->zero, s->hw),
-                          (later - e) * c->w_stride, z + p->start, s->result, t->by_component,
+        const Output o = {&edge, weights_of(p, edge.w), weights_of(p, edge.hw),
+                          (later - e) * c->w_stride, z + p->start, t->by_component,
                           walk->streams && aligned_at(z + p->start)};
         if (edge.hx) BY_SIZE(give_path, 1, p, &o)
         else BY_SIZE(give_path, 0, p, &o)
-        const int over = p->mul % LANES, whole = (p->mul - over) * p->d3;
-        if (over) memcpy(o.z + whole, o.beyond + whole, over * p->d3 * sizeof(REAL));
     }
 }
 
@@ -589,7 +585,7 @@ static void sum_edges(const Walk *walk, Scratch *s, int64_t first, int64_t last)
                 ask_row((const REAL *)c->w + later * c->w_stride, t->numel);
         }
         const int step = walk->asks && !c->order ? LANES : 0;
-        Sum sum = {edges, count, s->one, s->zero, s->result, edges[count - 1].w, step};
+        Sum sum = {edges, count, s->result, edges[count - 1].w, step};
         if (step && sum.next) sum.next += t->numel;
         for (const Path *p = t->paths; p < t->paths + t->n_paths; p++) {
             if (c->hx) BY_SIZE(sum_path, 1, p, &sum)
@@ -648,34 +644,23 @@ static void backward_edge(const Walk *walk, Scratch *s, int64_t place, const REA
     const EdgeCall *c = walk->call;
     const Table *t = &walk->table;
     const int64_t e = edge_of(c, place), later = later_edge(walk, place, AHEAD);
-    const int64_t ahead = (later - e) * c->w_stride;
     const int64_t row = c->receivers ? c->receivers[e] : e;
     const REAL *g = out_rows_of(t, walk->g, c->g, row, s->g);
     const REAL *w = c->w ? (const REAL *)c->w + e * c->w_stride : NULL;
     const REAL *hw = c->hw ? (const REAL *)c->hw + e * c->w_stride : NULL;
-    REAL *gw = shared ? shared : c->gw ? (REAL *)c->gw + e * c->w_stride : s->gw;
+    REAL *gw = shared ? shared : (REAL *)c->gw + (c->gw ? e * c->w_stride : 0);
     mix_y(t, (const REAL *)c->y + e * t->dim2, s->m);
     if (hx) mix_y(t, (const REAL *)c->hy + e * t->dim2, s->h);
     for (const Path *p = t->paths; p < t->paths + t->n_paths; p++) {
-        const int weighted = w && p->w >= 0;
-        const int direct = weighted && !shared && p->mul == p->padded;
         const Row r = {.m = s->m + p->first, .h = s->h + p->first, .x = x + p->x,
-                       .hx = hx ? hx + p->x : NULL, .g = g + p->z,
-                       .w = weights(p, w, s->one, s->w), .hw = weights(p, hw, s->zero, s->hw),
-                       .later = later_weights(p, w, ahead),
-                       .later_change = later_weights(p, hw, ahead),
-                       .gx = s->result + p->x, .gw = direct ? gw + p->w : s->gw,
-                       .dot = s->dot + p->first, .want_x = c->want_x,
-                       .adds = direct && p->adds,
-                       .streams = direct && walk->streams && aligned_at(gw + p->w)};
+                       .hx = hx ? hx + p->x : NULL, .g = g + p->z, .w = weights_of(p, w),
+                       .hw = weights_of(p, hw), .later = (later - e) * c->w_stride,
+                       .gx = s->result + p->x, .gw = w && p->w >= 0 ? gw + p->w : NULL,
+                       .dot = s->dot + p->first, .want_x = c->want_x, .adds = shared || p->adds,
+                       .streams = walk->streams && aligned_at(gw + p->w)};
         if (!walk->g) ask_row((const REAL *)c->g + later * t->dim3 + p->start, p->mul * p->d3);
-        if (hx) BY_SIZE(backward_change, p, &r)
-        else BY_SIZE(backward_path, p, &r)
-        if (!weighted || direct) continue;
-        for (int u = 0; u < p->mul; u++) {
-            if (shared || p->adds) gw[p->w + u] += s->gw[u];
-            else gw[p->w + u] = s->gw[u];
-        }
+        if (hx) BY_SIZE(backward_path, 1, p, &r)
+        else BY_SIZE(backward_path, 0, p, &r)
     }
     gather_y(t, s->dot, s->of_m, (REAL *)c->gy + e * t->dim2);
 }

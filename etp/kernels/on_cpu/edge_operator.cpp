@@ -13,8 +13,8 @@
 namespace {
 
 constexpr int kPaths = 0, kDim1 = 5, kDim2 = 6, kDim3 = 7, kNumel = 8;
-constexpr int kMacs = 13, kEveryIn = 14, kEveryOut = 15;
-constexpr int kHeader = 16, kPath = 11, kPathWeight = 2, kPathMul = 3, kPathAdds = 9; /* numbers */
+constexpr int kMacs = 12, kEveryIn = 13, kEveryOut = 14;
+constexpr int kHeader = 15, kPath = 11, kPathWeight = 2, kPathMul = 3, kPathAdds = 9; /* numbers */
 
 Tensor rows(const char *name, const Tensor &given, int64_t width, const Tensor &like) {
     STD_TORCH_CHECK(given.dim() == 2 && given.size(1) == width &&

@@ -2,6 +2,7 @@
 #ifndef ETP_LANES_H
 #define ETP_LANES_H
 #include <stdint.h>
+#include <string.h>
 #ifdef __AVX__
 #include <immintrin.h>
 #endif
@@ -37,6 +38,31 @@ INLINE void streamed(vector v, REAL *p) {
 INLINE void settle(void) {
 #ifdef __AVX__
     _mm_sfence();
+#endif
+}
+
+/* The first n numbers, and zeros: nothing behind them is read, or written. */
+INLINE vector some(const REAL *p, int n) {
+    n = n < 0 ? 0 : n > LANES ? LANES : n;
+#if defined(__AVX512F__)
+    const unsigned first = (1u << n) - 1;
+    if (sizeof(REAL) == 4) return (vector)_mm512_maskz_loadu_ps((__mmask16)first, p);
+    return (vector)_mm512_maskz_loadu_pd((__mmask8)first, p);
+#else
+    vector v = {0};
+    memcpy(&v, p, (size_t)n * sizeof(REAL));
+    return v;
+#endif
+}
+
+INLINE void put_some(vector v, REAL *p, int n) {
+    n = n < 0 ? 0 : n > LANES ? LANES : n;
+#if defined(__AVX512F__)
+    const unsigned first = (1u << n) - 1;
+    if (sizeof(REAL) == 4) _mm512_mask_storeu_ps(p, (__mmask16)first, (__m512)v);
+    else _mm512_mask_storeu_pd(p, (__mmask8)first, (__m512d)v);
+#else
+    memcpy(p, &v, (size_t)n * sizeof(REAL));
 #endif
 }
 
