@@ -83,8 +83,7 @@ static int64_t now(void) {
     return (int64_t)t.tv_sec * 1000000000 + t.tv_nsec;
 }
 
-/* A moment of waiting, in which somebody else on this core may go on. */
-static void breathe(void) {
+static void pause_shortly(void) {
     for (int k = 0; k < 8; k++) {
 #if defined(__x86_64__) || defined(__i386__)
         __builtin_ia32_pause();
@@ -92,6 +91,11 @@ static void breathe(void) {
         __asm__ volatile("yield");
 #endif
     }
+}
+
+/* A moment of waiting, in which somebody else on this core may go on. */
+static void breathe(void) {
+    pause_shortly();
     sched_yield();
 }
 
@@ -142,7 +146,9 @@ static void *help(void *given) {
     Helper *me = given;
     for (;;) {
         const int64_t until = now() + HELPER_LOOKS_NS;
-        while (!anything_open() && now() < until) breathe();
+        /* It does not yield: a thread that waits for work by turning on this core, as those of OpenMP
+         * do, would take a whole time slice, and nobody wakes a helper that is not asleep. */
+        while (!anything_open() && now() < until) pause_shortly();
         if (help_somebody()) continue;
         atomic_store(&me->asleep, 1);
         /* A job opened meanwhile may have found this helper awake; who resets the flag decides. */
