@@ -321,9 +321,12 @@ def test_a_layer_of_uma_says_what_of_it_is_timed_and_runs_so2_beside_the_others(
     from etp.ui.settings import Settings
 
     page = open_page("layers", layer="uma-s")
+    assert not page.exception
+    assert "cg-sparse does what e3nn does" in text_of(page)
+    page = open_page("layers", layer="escn-l6-m2")
     assert "Nothing was measured on this layer yet" in text_of(page)
     assert "Timed here is what is done channel by channel" in text_of(page)
-    assert not [button for button in page.button if button.label.startswith("Show uma-s")]
+    assert not [button for button in page.button if button.label.startswith("Show escn-l6-m2")]
     (case,) = LAYERS.cases(Settings(layer="uma-s"))
     assert {"cg-sparse", "so2-linear", "so2-linear-2"} <= set(case["products"])
 
