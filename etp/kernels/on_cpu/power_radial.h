@@ -244,11 +244,19 @@ typedef struct {
 /* A kind is that of the input; what comes out then lies by channels, or by components. */
 #define KIND_OUT (kind == TOGETHER ? BLOCKS : kind)
 
+/* Ask for all that is read of the node some places on, gradients too on the way back. */
+INLINE void ask_on(const Radial *r, int n, const int kind, const int scalar, const int vec,
+                   const int back) {
+    if (n + MORE_NODES >= r->end) return;
+    const int64_t next = node_at(r->span, n + MORE_NODES);
+    ask_for(r->in, INPUT(x, next), kind, 1, 1);
+    if (back) ask_for(r->out, GRADIENT(next), KIND_OUT, scalar, vec);
+}
+
 INLINE void radial_forward(const Radial *r, const int kind, const int scalar, const int vec) {
     for (int n = r->first; n < r->last; n++) {
         const int64_t node = node_at(r->span, n);
-        if (n + MORE_NODES < r->end)
-            ask_for(r->in, INPUT(x, node_at(r->span, n + MORE_NODES)), kind, 1, 1);
+        ask_on(r, n, kind, scalar, vec, 0);
         const Four z = radial(r->c, four_in(r->in, INPUT(x, node), kind, 1, 1), scalar, vec);
         four_out(r->out, z, (REAL *)OUTPUT(z, node), KIND_OUT, scalar, vec);
     }
@@ -260,11 +268,7 @@ INLINE void radial_backward(const Radial *r, const int kind, const int scalar, c
     for (int k = 0; k < TERMS; k++) sums[k] = want_w ? r->gc[k] : (vector){0};
     for (int n = r->first; n < r->last; n++) {
         const int64_t node = node_at(r->span, n);
-        if (n + MORE_NODES < r->end) {
-            const int64_t next = node_at(r->span, n + MORE_NODES);
-            ask_for(r->in, INPUT(x, next), kind, 1, 1);
-            ask_for(r->out, GRADIENT(next), KIND_OUT, scalar, vec);
-        }
+        ask_on(r, n, kind, scalar, vec, 1);
         const Four x = four_in(r->in, INPUT(x, node), kind, 1, 1);
         const Four g = four_in(r->out, GRADIENT(node), KIND_OUT, scalar, vec);
         if (want_w) add_terms(sums, x, g, scalar, vec);
@@ -282,12 +286,9 @@ INLINE void radial_second(const Radial *r, const int kind, const int scalar, con
     for (int k = 0; k < TERMS; k++) sums[k] = want_w ? r->gc[k] : (vector){0};
     for (int n = r->first; n < r->last; n++) {
         const int64_t node = node_at(r->span, n);
-        if (n + MORE_NODES < r->end) {
-            const int64_t next = node_at(r->span, n + MORE_NODES);
-            ask_for(r->in, INPUT(x, next), kind, 1, 1);
-            ask_for(r->in, INPUT(hx, next), kind, 1, 1);
-            ask_for(r->out, GRADIENT(next), KIND_OUT, scalar, vec);
-        }
+        ask_on(r, n, kind, scalar, vec, 1);
+        if (n + MORE_NODES < r->end)
+            ask_for(r->in, INPUT(hx, node_at(r->span, n + MORE_NODES)), kind, 1, 1);
         const Four x = four_in(r->in, INPUT(x, node), kind, 1, 1);
         const Four h = four_in(r->in, INPUT(hx, node), kind, 1, 1);
         const Four g = four_in(r->out, GRADIENT(node), KIND_OUT, scalar, vec);
