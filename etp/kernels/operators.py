@@ -24,19 +24,19 @@ def serves(*tensors: Tensor | None, codable: bool = True) -> bool:
         *tensors: What it is given.
         codable: Whether a GPU's kernel may have the table in its code.
     """
-    devices = [t.device for t in tensors if t is not None]
-    kind = devices[0].type
-    if kind not in ("cpu", "cuda") or any(other.type != kind for other in devices[1:]):
+    on_cpu = on_gpu = True
+    for t in tensors:  # sets and generators of devices take as long as a small kernel
+        if t is not None:
+            on_cpu, on_gpu = on_cpu and t.is_cpu, on_gpu and t.is_cuda
+    if not (on_cpu or on_gpu) or plain_only():
         return False
-    if plain_only():
-        return False
-    return codable and _on_gpu() if _on_triton(kind) else _ready()
+    return codable and _on_gpu() if on_gpu or _interpreted() else _ready()
 
 
 @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
-def _on_triton(device: str) -> bool:
-    """Whether it would be Triton that runs on this type of device."""
-    return device == "cuda" or (device == "cpu" and triton_source.interpreted())
+def _interpreted() -> bool:
+    """Whether it would be Triton that runs on the CPU."""
+    return triton_source.interpreted()
 
 
 @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]

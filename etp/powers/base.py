@@ -23,7 +23,7 @@ from etp.kernels.power_table import places
 from etp.kernels.tables import TableModule
 from etp.maths.layout import terms
 from etp.problem import Weights
-from etp.product.convolution import check_below
+from etp.product.graph import check_below
 from etp.product.inputs import has_shape, promoted
 from etp.product.path import Cost
 

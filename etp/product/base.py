@@ -24,6 +24,7 @@ from etp.maths.layout import channel_index, distinct, output_index
 from etp.problem import Kind, Weights
 from etp.product import applicability, kinds, weighting
 from etp.product.chunks import in_chunks
+from etp.product.graph import check_nodes
 from etp.product.inputs import (
     are_rows,
     as_filter,
@@ -237,8 +238,8 @@ class TensorProduct(TableModule, metaclass=kinds.Kinds):
     ) -> Tensor:
         """Add up edge products by receiver; by default chunk by chunk.
 
-        Arguments are those of :class:`etp.product.convolution.Convolution`, checked; there is at
-        least one edge.
+        Arguments are those of :class:`etp.product.convolution.Convolution`, checked but for the
+        numbers of nodes; there is at least one edge.
 
         Args:
             x: (nodes, irreps_in1.dim).
@@ -247,7 +248,11 @@ class TensorProduct(TableModule, metaclass=kinds.Kinds):
             senders: (E,).
             receivers: (E,).
             num_nodes: Rows of the output.
+
+        Raises:
+            ValueError: If a node is not there.
         """
+        check_nodes(x, senders, receivers, num_nodes)
         return in_chunks(self, x, y, weights, senders, receivers, num_nodes)
 
     def second_macs(self) -> int:

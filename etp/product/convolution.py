@@ -6,11 +6,12 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
-from etp.kernels.modes import autocasting, plain_only, traced
+from etp.kernels.modes import autocasting
 from etp.kernels.tables import Unscripted
 from etp.problem import Weights
 from etp.product.base import Cost, TensorProduct
-from etp.product.inputs import has_shape, nothing, promoted
+from etp.product.graph import check_graph, check_like
+from etp.product.inputs import nothing, promoted
 from etp.product.weighting import fit
 
 
@@ -115,14 +116,17 @@ class Convolution(Unscripted):
         receivers: Tensor,
         num_nodes: int,
     ) -> bool:
-        """Whether all is as it should be, at a glance; else :meth:`_check` says what is not."""
+        """Whether all fits, at a glance; else :meth:`_check` says what does not.
+
+        Nobody looks at node numbers here: who adds up the messages does.
+        """
         if not (
             all(isinstance(t, Tensor) for t in (x, y, senders, receivers))
             and type(num_nodes) is int
         ):
             return False
         edges, wide = senders.shape, self._widths
-        fits = (
+        return (
             x.ndim == y.ndim == 2
             and len(edges) == 1
             and x.shape[1] == wide[0]
@@ -134,10 +138,6 @@ class Convolution(Unscripted):
             and x.device == y.device == senders.device == receivers.device
             and (weights is None or fit(weights, y, wide[2]))
         )
-        if fits and _can_look(senders):
-            _refuse_beyond("senders", senders, x.shape[0])
-            _refuse_beyond("receivers", receivers, num_nodes)
-        return fits
 
     def _check(
         self,
@@ -174,103 +174,3 @@ class Convolution(Unscripted):
             numbers += product.weight_numel * (edges if weights == "per-sample" else 1)
         # Senders and receivers, 8 bytes each.
         return Cost(macs, numbers * itemsize + 16 * edges)
-
-
-def check_graph(
-    x: Tensor, width: int, senders: Tensor, receivers: Tensor, nodes: tuple[int, int]
-) -> int:
-    """Refuse features of nodes and edges that do not fit together.
-
-    Args:
-        x: Features of the nodes.
-        width: How many each node must have.
-        senders: Node that each edge reads.
-        receivers: Node that each edge is added to.
-        nodes: How many nodes senders and receivers can be.
-
-    Returns:
-        Number of edges.
-
-    Raises:
-        ValueError: Saying what must hold.
-    """
-    for name, tensor in (("x", x), ("senders", senders), ("receivers", receivers)):
-        _check_tensor(name, tensor)
-    if x.ndim != 2 or x.shape[1] != width:
-        raise ValueError(f"x must have shape (nodes, {width}), got {tuple(x.shape)}")
-    if not x.dtype.is_floating_point:
-        raise ValueError(f"x must have a floating point dtype, got {x.dtype}")
-    edges = senders.numel()
-    for name, index, count in zip(
-        ("senders", "receivers"), (senders, receivers), nodes, strict=True
-    ):
-        _check_index(name, index, edges, count, x.device)
-    return edges
-
-
-def check_like(x: Tensor, name: str, tensor: Tensor, *shapes: tuple[int, ...]) -> None:
-    """Refuse what has none of the shapes, or not the dtype and device of the features.
-
-    Args:
-        x: Features.
-        name: What is called so in the error.
-        tensor: What goes with them.
-        *shapes: Shapes that it may have.
-
-    Raises:
-        ValueError: Saying what must hold.
-    """
-    _check_tensor(name, tensor)
-    if not has_shape(tensor, *shapes):
-        raise ValueError(
-            f"{name} must have shape {' or '.join(map(str, shapes))}, got {tuple(tensor.shape)}"
-        )
-    if tensor.dtype != x.dtype or tensor.device != x.device:
-        raise ValueError(
-            f"{name} must have dtype {x.dtype} and be on {x.device} as x is, got "
-            f"{tensor.dtype} on {tensor.device}"
-        )
-
-
-def _check_tensor(name: str, tensor: object) -> None:
-    if not isinstance(tensor, Tensor):
-        raise ValueError(f"{name} must be a torch.Tensor, got {type(tensor).__name__}")
-
-
-def _check_index(name: str, index: Tensor, edges: int, nodes: int, device: torch.device) -> None:
-    if index.shape != (edges,) or index.dtype not in (torch.int32, torch.int64):
-        raise ValueError(
-            f"{name} must hold {edges} whole numbers, as many as there are edges, got "
-            f"{index.dtype} of shape {tuple(index.shape)}"
-        )
-    if index.device != device:
-        raise ValueError(f"{name} must be on {device} as x is, got {index.device}")
-    check_below(name, index, nodes)
-
-
-def check_below(name: str, index: Tensor, count: int) -> None:
-    """Refuse whole numbers that are not from 0 to ``count - 1``, where looking costs little.
-
-    On a GPU it would wait for it; its own indexing checks there. A graph is for other numbers.
-
-    Args:
-        name: What they are called in the error.
-        index: Whole numbers of any shape.
-        count: How many there are to point at.
-
-    Raises:
-        ValueError: If one is not.
-    """
-    if _can_look(index):
-        _refuse_beyond(name, index, count)
-
-
-def _can_look(index: Tensor) -> bool:
-    return index.is_cpu and bool(index.numel()) and not (traced() or plain_only())
-
-
-def _refuse_beyond(name: str, index: Tensor, count: int) -> None:
-    ends = index.aminmax()
-    low, high = int(ends[0]), int(ends[1])
-    if low < 0 or high >= count:
-        raise ValueError(f"{name} must be from 0 to {count - 1}, got {low if low < 0 else high}")

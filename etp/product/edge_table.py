@@ -17,6 +17,7 @@ from etp.kernels.operators import serves
 from etp.maths import so3
 from etp.maths.layout import slices
 from etp.product.edge import EdgeProduct
+from etp.product.graph import check_nodes
 from etp.product.kinds import edge_form
 
 
@@ -126,7 +127,11 @@ class TableEdge(EdgeProduct):
         own = self._own(weights)
         if not self.edges or not serves(x, y, own, codable=self.edge_table.codable):
             return super().convolve(x, y, weights, senders, receivers, num_nodes)
-        return run(self.edge_table, x, self.second(y), own, senders, receivers, num_nodes)
+        try:
+            return run(self.edge_table, x, self.second(y), own, senders, receivers, num_nodes)
+        except RuntimeError:  # a kernel looks at the nodes in any case
+            check_nodes(x, senders, receivers, num_nodes)
+            raise
 
     def _own(self, weights: Tensor | None) -> Tensor | None:
         """Weights of all edges as one row."""

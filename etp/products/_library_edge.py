@@ -12,6 +12,7 @@ from typing_extensions import override
 
 from etp.kernels.modes import module_seen, real_tensors
 from etp.product.edge import EdgeProduct
+from etp.product.graph import check_nodes
 from etp.products._library import BEFORE, LibraryCall, bytes_of, dense_macs, edge_layout, runs_on
 
 
@@ -59,6 +60,7 @@ class LibraryEdge(EdgeProduct):
         receivers: Tensor,
         num_nodes: int,
     ) -> Tensor:
+        check_nodes(x, senders, receivers, num_nodes)
         messages = self.multiply_channels(x.index_select(0, senders), y, weights)
         sums = messages.new_zeros(num_nodes, messages.shape[1])
         return sums.index_add(0, receivers, messages)

@@ -20,7 +20,7 @@ from etp.irreps import LAYOUTS, Layout
 from etp.kernels.modes import autocasting, plain_only, traced
 from etp.kernels.operators import serves
 from etp.kernels.tables import TableModule
-from etp.product.convolution import check_graph, check_like
+from etp.product.graph import check_graph, check_like
 from etp.product.inputs import promoted
 from etp.product.path import Cost
 from etp.product.walk import Access, Edges, Nodes, Walk, Whole

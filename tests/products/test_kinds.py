@@ -191,6 +191,8 @@ def test_wrong_graphs_are_refused(name):
     index = torch.arange(3)
     with pytest.raises(ValueError, match="senders must be from 0 to 2, got 3"):
         conv(x, y, weights, index + 1, index, 3)
+    with pytest.raises(ValueError, match="receivers must be from 0 to 2, got -1"):
+        conv(x, y, weights, index, index - 1, 3)
     with pytest.raises(ValueError, match="receivers must be from 0 to 1, got 2"):
         conv(x, y, weights, index, index, 2)
     with pytest.raises(ValueError, match="y must have shape"):
