@@ -78,34 +78,35 @@ static void load_out_row(const Table *t, const REAL *g, REAL *rows) {
         load_block(b, t->by_component, g, rows);
 }
 
-/* The numbers that all channels of an edge share: sums of a few terms each, in whole vectors. */
-static void mix_y(const Table *t, const REAL *restrict y, REAL *restrict m) {
-    const int32_t *from = t->from;
-    const REAL *value = t->value;
-    memset(m, 0, t->entries * sizeof(REAL));
-#ifdef MIXES
-    if (t->dim2 <= 2 * LANES) {
-        REAL both[2 * LANES] __attribute__((aligned(VECTOR_BYTES))) = {0};
-        memcpy(both, y, t->dim2 * sizeof(REAL));
-        const vector *own = (const vector *)both;
-        for (int n = 0; n < t->terms; n++)
-            for (int e = 0; e < t->entries; e += LANES, from += LANES, value += LANES) {
-                const lanes pick = __builtin_convertvector(*(const places *)from, lanes);
-                *(vector *)(m + e) += *(const loose *)value * __builtin_shuffle(own[0], own[1], pick);
-            }
-        return;
-    }
-#endif
-    for (int n = 0; n < t->terms; n++, from += t->entries, value += t->entries)
-        for (int e = 0; e < t->entries; e++) m[e] += value[e] * y[from[e]];
-}
-
 #define READ(p) (*(const vector *)(p))
 #define WRITE(p) (*(vector *)(p))
 
 INLINE vector loaded(const REAL *p) { return *(const loose *)p; }
 
 INLINE void stored(vector v, REAL *p) { *(loose *)p = v; }
+
+/* The numbers that all channels of an edge share: sums of a few terms each, in whole vectors. */
+static void mix_y(const Table *t, const REAL *restrict y, REAL *restrict m) {
+    const int32_t *from = t->from;
+    const REAL *value = t->value;
+#ifdef MIXES
+    if (t->dim2 <= 2 * LANES) {
+        const vector own[2] = {some(y, t->dim2), some(y + LANES, t->dim2 - LANES)};
+        for (int e = 0; e < t->entries; e += LANES) {
+            vector sum = {0};
+            for (int at = e; at < t->terms * t->entries; at += t->entries) {
+                const lanes pick = __builtin_convertvector(*(const places *)(from + at), lanes);
+                sum += loaded(value + at) * __builtin_shuffle(own[0], own[1], pick);
+            }
+            *(vector *)(m + e) = sum;
+        }
+        return;
+    }
+#endif
+    memset(m, 0, t->entries * sizeof(REAL));
+    for (int n = 0; n < t->terms; n++, from += t->entries, value += t->entries)
+        for (int e = 0; e < t->entries; e++) m[e] += value[e] * y[from[e]];
+}
 
 /* What is read once, and is not to drive anything else out of the caches. */
 INLINE void ask(const REAL *p) { __builtin_prefetch(p, 0, 0); }
