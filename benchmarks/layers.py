@@ -275,8 +275,12 @@ def _cell(result: Result, name: str, judged: str) -> str:
     if name not in result.ratios:
         return ""
     center, low, high = result.ratios[name]
-    text = f"{center:.2g} ({low:.2g} to {high:.2g})"
+    text = f"{_two_digits(center)} ({_two_digits(low)} to {_two_digits(high)})"
     return f"**{text}**" if name == judged else text
+
+
+def _two_digits(ratio: float) -> str:
+    return f"{ratio:.2g}" if ratio < 99.5 else f"{ratio:.0f}"
 
 
 def main() -> None:
