@@ -39,6 +39,7 @@ from etp.processor import name as processor
 from etp.product.edge_table import TableEdge
 from etp.run import environment
 from etp.run.case import build
+from etp.text import ratio_text
 
 HERE = Path(__file__).resolve().parent
 OURS, MIN_ROUNDS = "cg-sparse", 7
@@ -274,13 +275,9 @@ def report(results: list[Result], limits: Limits, threads: int) -> str:
 def _cell(result: Result, name: str, judged: str) -> str:
     if name not in result.ratios:
         return ""
-    center, low, high = result.ratios[name]
-    text = f"{_two_digits(center)} ({_two_digits(low)} to {_two_digits(high)})"
+    center, low, high = (ratio_text(value).removesuffix("×") for value in result.ratios[name])
+    text = f"{center} ({low} to {high})"
     return f"**{text}**" if name == judged else text
-
-
-def _two_digits(ratio: float) -> str:
-    return f"{ratio:.2g}" if ratio < 99.5 else f"{ratio:.0f}"
 
 
 def main() -> None:

@@ -151,7 +151,7 @@ class Convolution(Unscripted):
         wide = self._widths
         if num_nodes is None or isinstance(num_nodes, float):
             raise ValueError(f"num_nodes must be a whole number, got {num_nodes}: x.shape[0]?")
-        edges = check_graph(x, wide[0], senders, receivers, (x.shape[0], num_nodes))
+        edges = check_graph(x, wide[0], senders, receivers)
         check_like(x, "y", y, (edges, wide[1]))
         if weights is not None:
             check_like(x, "weights", weights, (wide[2],), (edges, wide[2]))

@@ -6,20 +6,19 @@ import torch
 from torch import Tensor
 
 from etp.kernels.modes import plain_only, traced
-from etp.product.inputs import has_shape
+from etp.product.inputs import check_alike, check_tensor, has_shape
 
 
-def check_graph(
-    x: Tensor, width: int, senders: Tensor, receivers: Tensor, nodes: tuple[int, int]
-) -> int:
+def check_graph(x: Tensor, width: int, senders: Tensor, receivers: Tensor) -> int:
     """Refuse features of nodes and edges that do not fit together.
+
+    Which nodes edges name is not looked at: see :func:`check_nodes`.
 
     Args:
         x: Features of the nodes.
         width: How many each node must have.
         senders: Node that each edge reads.
         receivers: Node that each edge is added to.
-        nodes: How many nodes senders and receivers can be.
 
     Returns:
         Number of edges.
@@ -28,16 +27,14 @@ def check_graph(
         ValueError: Saying what must hold.
     """
     for name, tensor in (("x", x), ("senders", senders), ("receivers", receivers)):
-        _check_tensor(name, tensor)
+        check_tensor(name, tensor)
     if x.ndim != 2 or x.shape[1] != width:
         raise ValueError(f"x must have shape (nodes, {width}), got {tuple(x.shape)}")
     if not x.dtype.is_floating_point:
         raise ValueError(f"x must have a floating point dtype, got {x.dtype}")
     edges = senders.numel()
-    for name, index, count in zip(
-        ("senders", "receivers"), (senders, receivers), nodes, strict=True
-    ):
-        _check_index(name, index, edges, count, x.device)
+    for name, index in (("senders", senders), ("receivers", receivers)):
+        _check_index(name, index, edges, x.device)
     return edges
 
 
@@ -69,24 +66,15 @@ def check_like(x: Tensor, name: str, tensor: Tensor, *shapes: tuple[int, ...]) -
     Raises:
         ValueError: Saying what must hold.
     """
-    _check_tensor(name, tensor)
+    check_tensor(name, tensor)
     if not has_shape(tensor, *shapes):
         raise ValueError(
             f"{name} must have shape {' or '.join(map(str, shapes))}, got {tuple(tensor.shape)}"
         )
-    if tensor.dtype != x.dtype or tensor.device != x.device:
-        raise ValueError(
-            f"{name} must have dtype {x.dtype} and be on {x.device} as x is, got "
-            f"{tensor.dtype} on {tensor.device}"
-        )
+    check_alike(name, tensor, x, "as x is")
 
 
-def _check_tensor(name: str, tensor: object) -> None:
-    if not isinstance(tensor, Tensor):
-        raise ValueError(f"{name} must be a torch.Tensor, got {type(tensor).__name__}")
-
-
-def _check_index(name: str, index: Tensor, edges: int, nodes: int, device: torch.device) -> None:
+def _check_index(name: str, index: Tensor, edges: int, device: torch.device) -> None:
     if index.shape != (edges,) or index.dtype not in (torch.int32, torch.int64):
         raise ValueError(
             f"{name} must hold {edges} whole numbers, as many as there are edges, got "
@@ -94,7 +82,6 @@ def _check_index(name: str, index: Tensor, edges: int, nodes: int, device: torch
         )
     if index.device != device:
         raise ValueError(f"{name} must be on {device} as x is, got {index.device}")
-    check_below(name, index, nodes)
 
 
 def check_below(name: str, index: Tensor, count: int) -> None:

@@ -76,8 +76,7 @@ def check_inputs(
     """
     for number, x in enumerate(inputs):
         name = f"x{number + 1}"
-        if not isinstance(x, Tensor):
-            raise ValueError(f"{name} must be a torch.Tensor, got {type(x).__name__}")
+        check_tensor(name, x)
         if x.ndim == 0 or x.shape[-1] != widths[number]:
             raise ValueError(
                 f"{name} must have shape (..., {widths[number]}) for irreps {irreps[number]}, "
@@ -93,6 +92,39 @@ def check_inputs(
     x1, x2 = inputs
     if x1.dtype != x2.dtype:
         raise ValueError(f"x1 and x2 must have the same dtype, got {x1.dtype} and {x2.dtype}")
+
+
+def check_tensor(name: str, given: object) -> None:
+    """Refuse what is no tensor.
+
+    Args:
+        name: What it is called in the error.
+        given: Anything.
+
+    Raises:
+        ValueError: If it is none.
+    """
+    if not isinstance(given, Tensor):
+        raise ValueError(f"{name} must be a torch.Tensor, got {type(given).__name__}")
+
+
+def check_alike(name: str, given: Tensor, like: Tensor, whose: str) -> None:
+    """Refuse another dtype or device than that of what it goes with.
+
+    Args:
+        name: What it is called in the error.
+        given: Looked at.
+        like: What it goes with.
+        whose: What that is called: ``"as x is"``.
+
+    Raises:
+        ValueError: If one differs.
+    """
+    if given.dtype != like.dtype or given.device != like.device:
+        raise ValueError(
+            f"{name} must have dtype {like.dtype} and be on {like.device} {whose}, got "
+            f"{given.dtype} on {given.device}"
+        )
 
 
 def has_shape(x: Tensor, *shapes: tuple[int, ...]) -> bool:

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from etp.e3 import o3
+from etp.product.inputs import check_alike, check_tensor
 from etp.product.path import Path
 
 Per = Literal["path", "degree", "order"]
@@ -276,14 +277,9 @@ def check(weights: Tensor, like: Tensor, numel: int) -> None:
     Raises:
         ValueError: Saying what must hold.
     """
-    if not isinstance(weights, Tensor):
-        raise ValueError(f"weights must be a torch.Tensor, got {type(weights).__name__}")
+    check_tensor("weights", weights)
     if weights.ndim == 0 or weights.shape[-1] != numel:
         raise ValueError(
             f"weights must have shape ({numel},) or (..., {numel}), got {tuple(weights.shape)}"
         )
-    if weights.dtype != like.dtype or weights.device != like.device:
-        raise ValueError(
-            f"weights must have dtype {like.dtype} and be on {like.device} as the inputs are, got "
-            f"{weights.dtype} on {weights.device}"
-        )
+    check_alike("weights", weights, like, "as the inputs are")

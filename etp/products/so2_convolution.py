@@ -20,7 +20,7 @@ from etp.irreps import LAYOUTS, Layout
 from etp.kernels.modes import autocasting, plain_only, traced
 from etp.kernels.operators import serves
 from etp.kernels.tables import TableModule
-from etp.product.graph import check_graph, check_like
+from etp.product.graph import check_graph, check_like, check_nodes
 from etp.product.inputs import promoted
 from etp.product.path import Cost
 from etp.product.walk import Access, Edges, Nodes, Walk, Whole
@@ -277,8 +277,9 @@ class SO2Convolution(TableModule):
         num_nodes: int,
         scale: Tensor | None,
     ) -> Tensor:
+        edges = check_graph(x, self._widths[0], senders, receivers)
         known = min(x.shape[0], num_nodes) if self.both_ends else num_nodes
-        edges = check_graph(x, self._widths[0], senders, receivers, (x.shape[0], known))
+        check_nodes(x, senders, receivers, known)
         self._check(x, directions, weights, scale, edges)
         ends = [senders, receivers] if self.both_ends else [senders]
         given = [directions] if scale is None else [directions, scale]

@@ -98,7 +98,7 @@ static void mix_y(const Table *t, const REAL *restrict y, REAL *restrict m) {
                 const lanes pick = __builtin_convertvector(*(const places *)(from + at), lanes);
                 sum += loaded(value + at) * __builtin_shuffle(own[0], own[1], pick);
             }
-            *(vector *)(m + e) = sum;
+            WRITE(m + e) = sum;
         }
         return;
     }
